@@ -1,0 +1,99 @@
+# From a fresh clone: `make serve` to see it, `make test` to check it. Plain POSIX make, no GNU extensions, and nothing
+# asks a question: it runs the same with CI=true and no terminal. Everything is installed into .venv, in the clone.
+
+# Which Python makes the environment (3.11 or newer): make test PYTHON=python3.13
+PYTHON = python3
+# More options for `make serve`: make serve ARGS="8080 --keep-alive 5"
+ARGS =
+# `make test APT=no` installs no system packages even where it could.
+APT = yes
+
+VENV = .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
+# What a change of makes a new installation necessary (of the directory ext: files that came or went).
+DESCRIPTION = pyproject.toml setup.py kaserve/_version.py ext
+# What mypy reads; only those that exist, as mypy refuses a directory that is not there.
+CODE = $$(ls -d kaserve tests benchmarks 2>/dev/null)
+
+# A shell function that makes the environment, unless there is a working one, and installs into it. pip writes to a log,
+# which is shown when it failed. When it succeeded only one line of it is worth showing: whether this became a compiled
+# or a pure Python installation (see setup.py).
+INSTALL = install() { \
+		"$(BIN)/python" -c "" 2>/dev/null && "$(BIN)/python" -m pip --version >/dev/null 2>&1 || { \
+			echo "make: creating $(VENV)"; \
+			"$(PYTHON)" -m venv --clear "$(VENV)" || { \
+				echo "make: '$(PYTHON) -m venv' failed; on Debian: apt-get install python3-venv" >&2; exit 1; }; }; \
+		echo "make: installing $$1 into $(VENV)"; \
+		$(PIP) install -v -e "$$1" >"$(VENV)/install.log" 2>&1 </dev/null || { \
+			cat "$(VENV)/install.log" >&2; exit 1; }; \
+		sed -n 's/^ *\(kaserve: .*\)/\1/p' "$(VENV)/install.log"; }
+
+.PHONY: help serve test lint format bench clean tools
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+serve: $(VENV)/.installed ## serve demo/ with kaserve; options: make serve ARGS="8080 --keep-alive 5"
+	@$(BIN)/python -m kaserve --directory demo $(ARGS)
+
+test: tools $(VENV)/.installed-dev ## everything that must pass: ruff, mypy, all tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev ## ruff and mypy alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CODE)
+
+format: $(VENV)/.installed-dev ## put the code into the house's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev ## run the benchmarks; options: make bench ARGS="-k parse_head"
+	@if ls benchmarks/bench_*.py >/dev/null 2>&1; then \
+		$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS); \
+	else \
+		echo "make: there are no benchmarks/bench_*.py yet"; \
+	fi
+
+clean: ## remove everything that make, pip and the tools have made
+	rm -rf $(VENV) build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache ext/*.c
+	find kaserve tests benchmarks '(' -name __pycache__ -o -name '*.so' ')' -prune -exec rm -rf {} + 2>/dev/null || true
+
+# The installation is editable, so Python sources need no second one: only what describes it does. The stamps remember.
+$(VENV)/.installed: $(DESCRIPTION)
+	@$(INSTALL); install .
+	@touch $@
+
+# The dev environment contains the plain one, so it sets both stamps and a fresh `make test` installs once.
+$(VENV)/.installed-dev: $(DESCRIPTION)
+	@$(INSTALL); install ".[dev]"
+	@touch $(VENV)/.installed $@
+
+# Programs of the system that tests drive. Costs nothing when they are there. When they cannot be had, says so in one
+# line and carries on: the tests that need them say for themselves that they are skipped.
+tools:
+	@has() { command -v "$$1" >/dev/null 2>&1; }; \
+	missing() { \
+		has chromium || has chromium-browser || has google-chrome || echo chromium; \
+		has wrk || echo wrk; \
+		has ab || echo apache2-utils; \
+		has curl || echo curl; \
+	}; \
+	want=$$(missing); \
+	[ -n "$$want" ] || exit 0; \
+	as=; \
+	[ "$$(id -u)" = 0 ] || as="sudo -n"; \
+	if [ "$(APT)" != no ] && has apt-get && $$as true 2>/dev/null; then \
+		echo "make: installing" $$want; \
+		apt() { $$as env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$$@" </dev/null; }; \
+		apt update >/dev/null 2>&1; \
+		for package in $$want; do \
+			apt install -y --no-install-recommends "$$package" >/dev/null 2>&1 || true; \
+		done; \
+	fi; \
+	want=$$(missing); \
+	[ -z "$$want" ] || echo "make: not installed, so their tests cannot run:" $$want
