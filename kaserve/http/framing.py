@@ -1,0 +1,189 @@
+"""Where a message ends and whether the connection goes on: each decided in one function, step by step as the RFC.
+
+Knows RFC 9112 §6.3 (message body length) and §9.3 (persistence). Does not know how bodies are read or written. A length
+is a count of bytes, or one of the negative marks below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .errors import HTTPError
+from .grammar import DIGITS, TOKEN
+from .messages import (
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    TRANSFER_ENCODING,
+    FieldLine,
+    FileSpan,
+    Request,
+    Response,
+)
+
+__all__ = [
+    "CHUNKED",
+    "UNSAID",
+    "UNTIL_CLOSE",
+    "check_expectation",
+    "connection_options",
+    "has_body",
+    "kept_trailers",
+    "persists",
+    "request_body",
+    "response_body",
+]
+
+CHUNKED = -1
+UNTIL_CLOSE = -2
+UNSAID = -3
+
+_MOST_DIGITS = 19  # what a 64-bit length has
+
+
+def request_body(request: Request) -> int:
+    """The length of the body of `request`: a count, or `CHUNKED` (RFC 9112 §6.3, whose steps are numbered here).
+
+    Raises HTTPError 400 for framing that two readers could understand differently, 413 for a length beyond any number
+    of 64 bits, and 501 for a transfer coding other than chunked.
+    """
+    if not request.flags & (TRANSFER_ENCODING | CONTENT_LENGTH):
+        return 0  # Step 7: without either there is no body; a request is never delimited by closing.
+    # Steps 1 and 2 are about responses.
+    if request.flags & TRANSFER_ENCODING:
+        # Step 3: it wins over Content-Length. `persists` closes the connection afterwards, as for HTTP/1.0 (§6.1).
+        _check_codings(request.headers.get_all("transfer-encoding"))
+        return CHUNKED  # Step 4: chunked is the final coding.
+    # Step 5: anything but one plain number is unrecoverable. A list of equal numbers may be refused, and is.
+    lengths = request.headers.get_all("content-length")
+    if len(lengths) != 1 or DIGITS.fullmatch(lengths[0].encode("latin-1")) is None:
+        raise HTTPError(400, "Content-Length is not one number")
+    digits = lengths[0].lstrip("0")  # any number of zeros may stand in front; int() takes only so many
+    if len(digits) > _MOST_DIGITS:
+        raise HTTPError(413, "the body is too large")
+    return int(digits or "0")  # Step 6.
+
+
+def _check_codings(values: list[str]) -> None:
+    """Raises HTTPError unless the codings are `chunked` alone: 400 where the end of the body could not be found for
+    sure, 501 for a coding not known here (RFC 9112 §6.1, §6.3 step 4)."""
+    codings = [coding.strip(" \t") for value in values for coding in value.split(",")]
+    for coding in codings:
+        if TOKEN.fullmatch(coding.encode("latin-1")) is None:
+            raise HTTPError(400, "Transfer-Encoding is malformed")
+    names = [coding.lower() for coding in codings]
+    if "chunked" in names[:-1]:
+        raise HTTPError(400, "chunked is not the last transfer coding, or not the only one of its kind")
+    if names != ["chunked"]:
+        raise HTTPError(501, "only the transfer coding chunked is known here")
+
+
+def check_expectation(request: Request) -> bool:
+    """Whether the client waits for `100 Continue` (RFC 9110 §10.1.1). Raises HTTPError 417 for other expectations.
+
+    An HTTP/1.0 client cannot expect anything: its field is ignored.
+    """
+    if not request.flags & EXPECT or request.minor == 0:
+        return False
+    members = [member.strip(" \t").lower() for value in request.headers.get_all("expect") for member in value.split(",")]
+    expectations = set(members) - {""}  # empty members of a list are ignored (RFC 9110 §5.6.1)
+    if expectations - {"100-continue"}:
+        raise HTTPError(417, "no expectation but 100-continue can be met")
+    return bool(expectations)
+
+
+def response_body(request: Request | None, response: Response, declared: bool) -> int:
+    """The length of the body of the answer to `request` (None: it could not be read), as RFC 9112 §6.3 has it.
+
+    A count, `CHUNKED`, or `UNTIL_CLOSE`; for an answer that has no body, what its Content-Length says, or `UNSAID`
+    where it has none. declared: the handler gave a Content-Length. Raises ValueError when that is not a number, or
+    disagrees with a body whose length is known.
+    """
+    body = response.body
+    known = -1
+    if isinstance(body, bytes):
+        known = len(body)
+    elif isinstance(body, FileSpan):
+        known = body.length
+    # Step 1: HEAD, 204 and 304 (1xx never comes from a handler).
+    if not has_body(request, response.status):
+        if response.status == 204:
+            return UNSAID  # RFC 9110 §8.6: must not have a Content-Length.
+        if declared:
+            return _declared_length(response)  # of what GET would have got
+        if response.status == 304 or known < 0:
+            return UNSAID  # unknown without making a body that nobody wants
+        return known
+    # Step 2 is about CONNECT, which never gets here. Steps 3 to 6 in the order a sender has it:
+    if declared:
+        length = _declared_length(response)
+        if 0 <= known != length:
+            raise ValueError(f"Content-Length says {length}, the body has {known} bytes")
+        return length
+    if known >= 0:
+        return known
+    if request is not None and request.minor:
+        return CHUNKED
+    return UNTIL_CLOSE  # Step 8: HTTP/1.0 has no other way.
+
+
+def has_body(request: Request | None, status: int) -> bool:
+    """Whether an answer with `status` to `request` has content (RFC 9110 §6.4.1)."""
+    return status not in (204, 304) and (request is None or request.method != "HEAD")
+
+
+def _declared_length(response: Response) -> int:
+    """The Content-Length a handler gave. Raises ValueError unless it is one number."""
+    lengths = response.headers.get_all("content-length")
+    if len(lengths) != 1 or DIGITS.fullmatch(lengths[0].encode("latin-1", "replace")) is None:
+        raise ValueError(f"not a Content-Length: {lengths!r}")
+    return int(lengths[0])
+
+
+def persists(request: Request | None, response_length: int, wanted: bool) -> bool:
+    """Whether the connection goes on after the answer to `request` (RFC 9112 §9.3).
+
+    request: None when it could not be read to its end. response_length: of `response_body`. wanted: neither the
+    server nor the handler wants to close.
+    """
+    if not wanted or request is None or response_length == UNTIL_CLOSE:
+        return False
+    flags = request.flags
+    if flags & TRANSFER_ENCODING and (flags & CONTENT_LENGTH or request.minor == 0):
+        return False  # §6.1: an attempt at smuggling, or faulty framing; answered, and that is all.
+    if not flags & CONNECTION:
+        return request.minor > 0
+    options = connection_options(request.fields)
+    if "close" in options:
+        return False
+    return request.minor > 0 or "keep-alive" in options
+
+
+def connection_options(fields: Iterable[FieldLine]) -> set[str]:
+    """The options of all Connection fields, in lower case (RFC 9110 §7.6.1)."""
+    options = set()
+    for name, value in fields:
+        if name == "connection" or name.lower() == "connection":
+            for option in value.split(","):
+                options.add(option.strip(" \t").lower())
+    return options
+
+
+# What a trailer may not bring: framing, routing, request modifiers, authentication, the handling of the content, and
+# what belongs to one hop (RFC 9110 §6.5.1).
+_NEVER_TRAILERS = frozenset(
+    """
+    transfer-encoding content-length host trailer
+    connection keep-alive proxy-connection te upgrade forwarded via
+    x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip
+    cache-control expect max-forwards pragma range origin
+    if-match if-none-match if-modified-since if-unmodified-since if-range
+    authorization proxy-authorization www-authenticate proxy-authenticate cookie set-cookie
+    content-encoding content-type content-range content-location
+    """.split()
+)
+
+
+def kept_trailers(trailers: list[FieldLine]) -> list[FieldLine]:
+    """The trailers a handler may see; the forbidden ones are dropped."""
+    return [line for line in trailers if line[0] not in _NEVER_TRAILERS]

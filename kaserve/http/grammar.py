@@ -1,0 +1,74 @@
+"""The character classes of HTTP and the limits put on what they may build (RFC 9110 §5.5, §5.6; RFC 9112 §2, §3, §7).
+
+Knows which bytes may stand where, as regular expressions over bytes. Decides nothing: what a well-formed field means is
+the business of `target` and `framing`. Only ASCII counts here: Python's own `int()`, `strip()`, `lower()` and
+`isdigit()` accept more than HTTP does, so numbers and tokens go through these expressions first.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = [
+    "CHUNK_SIZE_LINE",
+    "DIGITS",
+    "FIELD_LINE",
+    "FIELD_NAME",
+    "FIELD_VALUE",
+    "LONE_LINE_END",
+    "OWS",
+    "REQUEST_LINE",
+    "REQUEST_LINE_START",
+    "TOKEN",
+    "Limits",
+]
+
+OWS = b" \t"  # optional white space, RFC 9110 §5.6.3
+
+_TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 §5.6.2
+_FIELD_CHARS = rb"[\t\x20-\x7e\x80-\xff]*"  # VCHAR, obs-text, and the white space between them, RFC 9110 §5.5
+# Any visible character: browsers send some that RFC 3986 leaves out ("|", "{", "}"). A fragment is never sent, and
+# readers disagree on what a "#" would mean, so it is refused.
+_TARGET_CHARS = rb"[!-\"$-~]+"
+_QUOTED_STRING = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'  # RFC 9110 §5.6.4
+
+TOKEN = re.compile(_TCHAR + rb"+")
+DIGITS = re.compile(rb"[0-9]+")
+FIELD_NAME = TOKEN
+FIELD_VALUE = re.compile(_FIELD_CHARS)
+# The white space around the value is cut off afterwards: cheaper than an expression that leaves it out.
+FIELD_LINE = re.compile(rb"(" + _TCHAR + rb"+):(" + _FIELD_CHARS + rb")")
+REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"+) (" + _TARGET_CHARS + rb") HTTP/([0-9])\.([0-9])")
+
+# What a request line may look like while it is still arriving. Whatever does not match can never become a request: a
+# TLS hello, a bare LF, binary junk. Its end in the alternatives is the end of the bytes so far.
+REQUEST_LINE_START = re.compile(
+    _TCHAR + rb"+(?: (?:" + _TARGET_CHARS + rb"(?: (?:H(?:T(?:T(?:P(?:/(?:[0-9](?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?)?)?)?"
+)
+# A CR without LF or an LF without CR (RFC 9112 §2.2) or a NUL, where a CR at the very end may still get its LF.
+LONE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\x00")
+
+# chunk-size [ chunk-ext ], RFC 9112 §7.1. Sixteen hexadecimal digits are all that any real length needs; more of them
+# behind the leading zeros is an attempt at an overflow. White space is allowed around the ";" and "=" of an extension only (BWS).
+CHUNK_SIZE_LINE = re.compile(
+    rb"(0*[0-9A-Fa-f]{1,16})"
+    rb"(?:[ \t]*;[ \t]*" + _TCHAR + rb"+(?:[ \t]*=[ \t]*(?:" + _TCHAR + rb"+|" + _QUOTED_STRING + rb"))?)*"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that a request may bring; all are bytes but `fields`, a count.
+
+    request_line: beyond it 414. fields, field_size (one field line), head (the whole head): beyond them 431. The field
+    limits hold for trailers too. body: the decoded body, beyond it 413. chunk_line: a chunk-size line with its
+    extensions, beyond it 400.
+    """
+
+    request_line: int = 8190
+    fields: int = 100
+    field_size: int = 8190
+    head: int = 65536
+    body: int = 1 << 30
+    chunk_line: int = 1024

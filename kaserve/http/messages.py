@@ -1,0 +1,327 @@
+"""What goes in and out of a handler: `Request`, `Response`, `Headers` and `FileSpan`.
+
+Knows the parts of a message and pleasant ways to read and make them. Does not know how they look on the wire (`wire`),
+where they end (`framing`), nor that there are connections. Field lines are pairs of str, decoded as Latin-1, so that
+every byte a field may hold survives; the names of received ones are in lower case.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+from urllib.parse import parse_qsl, unquote
+
+from .errors import PHRASES, HTTPError
+
+__all__ = [
+    "CONNECTION",
+    "CONTENT_LENGTH",
+    "DATE",
+    "EXPECT",
+    "FLAGS",
+    "HOP_BY_HOP",
+    "HOST",
+    "REPEATED",
+    "TRANSFER_ENCODING",
+    "FieldLine",
+    "FileSpan",
+    "Headers",
+    "Request",
+    "Response",
+    "error_response",
+]
+
+FieldLine = tuple[str, str]
+Address = tuple[str, int] | str | None
+
+# One bit for each field that decides something about framing or the connection, so that its absence, the common case,
+# costs one test. The parser and the encoder set them; `REPEATED` says that one of them came more than once.
+HOST = 1
+CONTENT_LENGTH = 2
+TRANSFER_ENCODING = 4
+CONNECTION = 8
+EXPECT = 16
+DATE = 32
+HOP_BY_HOP = 64
+REPEATED = 128
+
+# The fields behind the bits. Those of one hop (RFC 9110 §7.6.1) are the server's own in an answer.
+FLAGS: dict[str, int] = {
+    "host": HOST,
+    "content-length": CONTENT_LENGTH,
+    "transfer-encoding": TRANSFER_ENCODING,
+    "connection": CONNECTION,
+    "expect": EXPECT,
+    "date": DATE,
+    "keep-alive": HOP_BY_HOP,
+    "proxy-connection": HOP_BY_HOP,
+    "te": HOP_BY_HOP,
+    "trailer": HOP_BY_HOP,
+    "upgrade": HOP_BY_HOP,
+}
+
+
+class Headers:
+    """Field lines as a mapping: names without case, several values under one name, order kept (RFC 9110 §5.2, §5.3).
+
+    >>> headers = Headers([("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
+    >>> headers["set-cookie"], headers.get_all("SET-COOKIE")
+    ('a=1', ['a=1', 'b=2'])
+    """
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, lines: list[FieldLine] | None = None) -> None:
+        """A view of `lines`: what is changed here is changed there."""
+        self._lines = [] if lines is None else lines
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The first value under `name`."""
+        name = name.lower()
+        for key, value in self._lines:
+            if key.lower() == name:
+                return value
+        return default
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value under `name`, one an item, in the order received."""
+        name = name.lower()
+        return [value for key, value in self._lines if key.lower() == name]
+
+    def combined(self, name: str) -> str | None:
+        """All values under `name` as one list, joined as RFC 9110 §5.3 allows; None without any."""
+        values = self.get_all(name)
+        return ", ".join(values) if values else None
+
+    def add(self, name: str, value: str) -> None:
+        """One more line, at the end."""
+        self._lines.append((name, value))
+
+    def set(self, name: str, value: str) -> None:
+        """`value` alone under `name`."""
+        self.remove(name)
+        self.add(name, value)
+
+    def remove(self, name: str) -> None:
+        """No line under `name` any more; fine when there was none."""
+        name = name.lower()
+        self._lines[:] = [line for line in self._lines if line[0].lower() != name]
+
+    def items(self) -> list[FieldLine]:
+        """The field lines, repeated names included."""
+        return list(self._lines)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, each once, as they were first written."""
+        seen: dict[str, str] = {}
+        for key, _ in self._lines:
+            seen.setdefault(key.lower(), key)
+        return iter(seen.values())
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self._lines == other._lines
+
+    __hash__ = None  # type: ignore[assignment]  # mutable, so unhashable, as Python's own containers say it
+
+    def __repr__(self) -> str:
+        return f"Headers({self._lines!r})"
+
+
+class Request:
+    """A request, complete: its head checked and its body received.
+
+    method: the token as sent. target: the request-target as sent (RFC 9112 §3.2). minor: 0 or 1, of HTTP/1.x.
+    fields: the field lines as pairs, names in lower case. flags: bits of `FLAGS`.
+    raw_path: the path still percent-encoded ("*" for OPTIONS of the server). query: what follows "?", "" without one.
+    authority: host and port the request is for, "" when it names none. scheme: "http" or "https".
+    client, server: (host, port) of the two ends, or the path of a Unix socket.
+    """
+
+    __slots__ = (
+        "_body",
+        "authority",
+        "client",
+        "fields",
+        "flags",
+        "method",
+        "minor",
+        "query",
+        "raw_path",
+        "scheme",
+        "server",
+        "target",
+        "trailers",
+    )
+
+    def __init__(self, method: str, target: str, minor: int, fields: list[FieldLine], flags: int) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.fields = fields
+        self.flags = flags
+        self.raw_path = target
+        self.query = ""
+        self.authority = ""
+        self.scheme = "http"
+        self.client: Address = None
+        self.server: Address = None
+        self.trailers: list[FieldLine] = []
+        self._body: BinaryIO | None = None
+
+    @property
+    def http_version(self) -> str:
+        return "HTTP/1.1" if self.minor else "HTTP/1.0"
+
+    @property
+    def headers(self) -> Headers:
+        return Headers(self.fields)
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded once as UTF-8; bytes that are not UTF-8 become surrogates (PEP 383)."""
+        return unquote(self.raw_path, errors="surrogateescape")
+
+    @property
+    def arguments(self) -> list[tuple[str, str]]:
+        """The query as decoded (name, value) pairs, in order, empty values kept."""
+        return parse_qsl(self.query, keep_blank_values=True)
+
+    @property
+    def body(self) -> BinaryIO:
+        """The content, a binary file at its start: in memory, or a temporary file when it is large."""
+        if self._body is None:
+            self._body = io.BytesIO()
+        return self._body
+
+    @body.setter
+    def body(self, body: BinaryIO) -> None:
+        self._body = body
+
+    @property
+    def content_length(self) -> int | None:
+        """What Content-Length announced; None without one or when Transfer-Encoding framed the body."""
+        if not self.flags & CONTENT_LENGTH or self.flags & TRANSFER_ENCODING:
+            return None
+        return int(self.headers["content-length"].lstrip("0") or "0")
+
+    def require_length(self) -> int:
+        """`content_length`, for a handler that insists on one: raises HTTPError 411 (RFC 9110 §15.5.12)."""
+        length = self.content_length
+        if length is None:
+            raise HTTPError(411, "this resource takes a body with Content-Length only")
+        return length
+
+    def close(self) -> None:
+        """Lets go of the body."""
+        if self._body is not None:
+            self._body.close()
+            self._body = None
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.target} {self.http_version}>"
+
+
+class FileSpan:
+    """`length` bytes of an open file from `offset` on, as the body of a response; it owns the descriptor.
+
+    The server sends it without reading it into memory. close() may be called twice.
+    """
+
+    __slots__ = ("fd", "length", "offset")
+
+    def __init__(self, fd: int, offset: int, length: int) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.length = length
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __repr__(self) -> str:
+        return f"<FileSpan fd {self.fd}, {self.length} bytes from {self.offset}>"
+
+
+Body = bytes | FileSpan | Iterable[bytes]
+
+
+class Response:
+    """What a handler answers.
+
+    status: 200 to 599. body: bytes; or a `FileSpan`; or an iterable of bytes, pulled only as fast as the client reads,
+    its close() called in every case. fields: pairs of str, such as `("Content-Type", "text/plain")`, or a mapping.
+
+    The length is known for bytes and spans. An iterable is sent in chunks (delimited by closing to HTTP/1.0), unless
+    `fields` has a Content-Length: then it must yield exactly that much. Date, Connection, Keep-Alive and
+    Transfer-Encoding are the server's own; `("Connection", "close")` is understood as the wish to close afterwards.
+    """
+
+    __slots__ = ("body", "fields", "status")
+
+    def __init__(
+        self,
+        status: int = 200,
+        body: Body = b"",
+        fields: Iterable[FieldLine] | dict[str, str] = (),
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.fields: list[FieldLine] = list(fields.items() if isinstance(fields, dict) else fields)
+
+    @property
+    def headers(self) -> Headers:
+        return Headers(self.fields)
+
+    @classmethod
+    def text(cls, text: str, status: int = 200) -> Response:
+        """Plain text, sent as UTF-8."""
+        return cls(status, text.encode(), (("Content-Type", "text/plain; charset=utf-8"),))
+
+    @classmethod
+    def html(cls, text: str, status: int = 200) -> Response:
+        """A page, sent as UTF-8."""
+        return cls(status, text.encode(), (("Content-Type", "text/html; charset=utf-8"),))
+
+    @classmethod
+    def json(cls, value: object, status: int = 200) -> Response:
+        """`value` as JSON (RFC 8259); raises TypeError or ValueError for what JSON cannot say."""
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return cls(status, text.encode(), (("Content-Type", "application/json"),))
+
+    @classmethod
+    def redirect(cls, location: str, status: int = 303) -> Response:
+        """Sends the client to `location`, a URI reference in ASCII (RFC 9110 §10.2.2, §15.4)."""
+        return cls(status, b"", (("Location", location),))
+
+    def close(self) -> None:
+        """Lets go of the body, whether it was sent or not (PEP 3333's close() for iterables)."""
+        close = getattr(self.body, "close", None)
+        if close is not None:
+            close()
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}>"
+
+
+def error_response(error: HTTPError) -> Response:
+    """The answer that shows `error`: one line of text, since whoever reads it may not be a browser."""
+    phrase = PHRASES.get(error.status, "Error")
+    response = Response.text(f"{error.status} {phrase}: {error.reason}\n", error.status)
+    response.fields.extend(error.fields)
+    return response

@@ -1,0 +1,380 @@
+"""HTTPProtocol: one connection's conversation, from bytes to requests and from responses to bytes.
+
+Knows the order of things: which phase follows which, and what each may do. Does not know sockets, time, or handlers;
+where a message ends and whether the connection goes on is decided in `framing`, how bytes are read and written in
+`wire`. The owner feeds it, asks it, and sends what it is given:
+
+    receive(data) -> read_head() -> read_body() -> respond(response, ...) -> encode_body(piece) ... -> finish()
+"""
+
+from __future__ import annotations
+
+import enum
+from functools import lru_cache
+
+from .body import Sink, Spool
+from .errors import PHRASES, HTTPError
+from .framing import (
+    CHUNKED,
+    check_expectation,
+    connection_options,
+    has_body,
+    kept_trailers,
+    persists,
+    request_body,
+    response_body,
+)
+from .grammar import LONE_LINE_END, REQUEST_LINE, REQUEST_LINE_START, Limits
+from .messages import CONNECTION, CONTENT_LENGTH, DATE, Request, Response
+from .target import resolve_target
+from .wire import ChunkedDecoder, encode_head, parse_head
+
+__all__ = ["CONTINUE", "HTTPProtocol", "KeepAlive", "Phase"]
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Phase(enum.IntEnum):
+    """Where a connection is. What each phase waits for, and how long, is the table `PHASES` of `net.connection`."""
+
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    HANDLER = 3
+    SEND = 4
+    LINGER = 5
+    CLOSED = 6
+
+
+IDLE, HEAD, BODY, HANDLER, SEND, LINGER, CLOSED = Phase
+
+_CR = 13
+_HEAD_END = b"\r\n\r\n"
+
+
+class KeepAlive:
+    """What all connections of a server announce and count by; may be changed while it runs.
+
+    timeout: seconds without a request that a client is promised, announced as a whole number (rounded down).
+    requests: how many one connection takes, 0 for any number. version: the highest the server speaks, as a minor
+    number. enabled: False makes every answer say `Connection: close`.
+    """
+
+    __slots__ = ("enabled", "minor", "requests", "timeout")
+
+    def __init__(self, timeout: float, requests: int, minor: int = 1) -> None:
+        self.timeout = timeout
+        self.requests = requests
+        self.minor = minor
+        self.enabled = timeout > 0
+
+
+class HTTPProtocol:
+    """One connection. The methods follow `phase`; each says in which one it may be called.
+
+    Malformed input raises HTTPError from `read_head` or `read_body`; the owner answers it with `respond`, after which
+    nothing more is read.
+    """
+
+    __slots__ = (
+        "_decoder",
+        "_keep_alive",
+        "_limits",
+        "_persists",
+        "_received",
+        "_scanned",
+        "_start",
+        "body_left",
+        "ended",
+        "phase",
+        "request",
+        "sends_body",
+        "served",
+        "sink",
+    )
+
+    def __init__(self, limits: Limits, keep_alive: KeepAlive) -> None:
+        self._limits = limits
+        self._keep_alive = keep_alive
+        self.phase = Phase.IDLE
+        self.request: Request | None = None  # the one being read or answered
+        self.served = 0  # requests answered on this connection
+        self.sink: Sink | None = (
+            None  # where the body goes; a Spool unless the owner puts another here before read_body
+        )
+        self.ended = False  # the client will send nothing more
+        self._received = b""  # what was received and not yet read starts at _start
+        self._start = 0
+        self._scanned = 0  # up to here there is no end of a head
+        self._decoder: ChunkedDecoder | None = None
+        self.body_left = 0  # bytes of a body that may still come, or must still be sent; or a mark of `framing`
+        self.sends_body = False  # whether the answer being sent has content
+        self._persists = True
+
+    # Reading: IDLE, HEAD, BODY.
+
+    def receive(self, data: bytes) -> None:
+        """Takes what the client sent; empty when it will send nothing more."""
+        if not data:
+            self.ended = True
+        elif self._start == len(self._received):
+            self._received = data
+            self._start = self._scanned = 0
+        else:
+            self._received = self._received[self._start :] + data
+            self._scanned -= self._start
+            self._start = 0
+
+    @property
+    def has_received(self) -> bool:
+        """Whether there are bytes not read yet: more of a request, or the next ones of a pipeline."""
+        return self._start < len(self._received)
+
+    def read_head(self) -> Request | None:
+        """IDLE, HEAD: the next request, once its head is here; then its body is due (BODY), or there is none (HANDLER).
+
+        None: more bytes are needed, or none will come (CLOSED). Raises HTTPError.
+        """
+        data = self._received
+        if not data:
+            if self.ended:
+                self.phase = CLOSED
+            return None
+        end = data.find(_HEAD_END, self._scanned)
+        if end <= self._start or data[self._start] == _CR:
+            if self._skip_empty_lines():
+                return self.read_head()
+            self._await_head()
+            return None
+        self.phase = HEAD
+        size = end - self._start
+        if size > self._limits.request_line or size > self._limits.field_size:
+            self._check_lines(data[self._start : end])
+        request = self.request = parse_head(data[self._start : end + 2])
+        self._consume(end + 4)
+        if len(request.fields) > self._limits.fields:
+            raise HTTPError(431, "there are too many fields")
+        resolve_target(request)
+        length = request_body(request)
+        check_expectation(request)
+        if self._keep_alive.minor == 0:
+            request.minor = 0  # a server of HTTP/1.0 takes everybody for one of its kind
+        if length == 0:
+            self.phase = HANDLER
+        else:
+            self._await_body(length)
+        return request
+
+    def _consume(self, position: int) -> None:
+        """What stands before `position` has been read. Nothing is kept that was."""
+        if position == len(self._received):
+            self._received = b""
+            position = 0
+        self._start = self._scanned = position
+
+    def _skip_empty_lines(self) -> bool:
+        """Drops empty lines in front of a request line (RFC 9112 §2.2); whether there were any."""
+        position = self._start
+        while self._received.startswith(b"\r\n", position):
+            position += 2
+        if position == self._start:
+            return False
+        self._consume(position)
+        return True
+
+    def _await_head(self) -> None:
+        """Looks at a head that is not complete: what can never become one is refused now, not at the deadline."""
+        data, start = self._received, self._start
+        if len(data) - start == 1 and data[start] == _CR:
+            return  # half of an empty line
+        self.phase = HEAD
+        line_end = data.find(b"\r\n", start)
+        if line_end < 0:
+            if REQUEST_LINE_START.fullmatch(data, start) is None:
+                raise HTTPError(400, "the request line is malformed")
+            if len(data) - start > self._limits.request_line + 1:  # 1: its CR
+                raise HTTPError(414, "the request line is too long")
+        elif line_end >= self._scanned and REQUEST_LINE.fullmatch(data, start, line_end) is None:
+            raise HTTPError(400, "the request line is malformed")
+        elif len(data) - data.rfind(b"\r\n") > self._limits.field_size + 3:  # 3: a line end, and another CR
+            raise HTTPError(431, "a field line is too long")
+        if LONE_LINE_END.search(data, max(start, self._scanned - 1)) is not None:
+            raise HTTPError(400, "a line of the head ends without CRLF, or has a NUL")
+        if len(data) - start > self._limits.head + 3:
+            raise HTTPError(431, "the head is too large")
+        if self.ended:
+            raise HTTPError(400, "the head is incomplete")
+        self._scanned = max(start, len(data) - 3)
+
+    def _check_lines(self, head: bytes) -> None:
+        """The limits of a head that is longer than one of its lines may be."""
+        lines = head.split(b"\r\n")
+        if len(lines[0]) > self._limits.request_line:
+            raise HTTPError(414, "the request line is too long")
+        if max(map(len, lines[1:]), default=0) > self._limits.field_size:
+            raise HTTPError(431, "a field line is too long")
+        if len(head) > self._limits.head:
+            raise HTTPError(431, "the head is too large")
+
+    def _await_body(self, length: int) -> None:
+        if length == CHUNKED:
+            self._decoder = ChunkedDecoder(self._limits)
+            self.body_left = self._limits.body
+        elif length > self._limits.body:
+            raise HTTPError(413, "the body is too large")
+        else:
+            self.body_left = length
+        self.phase = BODY
+
+    @property
+    def must_continue(self) -> bool:
+        """BODY: whether the client waits for `CONTINUE` before it sends the body, of which nothing has come yet."""
+        assert self.request is not None
+        return not self.has_received and check_expectation(self.request)
+
+    def read_body(self) -> bool:
+        """BODY: hands on what has come of the body; True when that was all of it (HANDLER). Raises HTTPError."""
+        assert self.request is not None
+        if self.sink is None:
+            self.sink = Spool()
+        complete = self._read_counted(self.sink) if self._decoder is None else self._read_chunks(self.sink)
+        if complete:
+            self.request.body = self.sink.finish()
+            self.sink = self._decoder = None
+            self.phase = HANDLER
+        elif self.ended:
+            raise HTTPError(400, "the body is incomplete")
+        return complete
+
+    def _read_counted(self, sink: Sink) -> bool:
+        """Content-Length: as many bytes as were announced."""
+        start = self._start
+        stop = min(len(self._received), start + self.body_left)
+        if stop > start:
+            sink.write(self._received[start:stop])
+            self.body_left -= stop - start
+            self._consume(stop)
+        return self.body_left == 0
+
+    def _read_chunks(self, sink: Sink) -> bool:
+        """Transfer-Encoding: chunk after chunk, up to the limit of any body, and then the trailers."""
+        assert self.request is not None
+        assert self._decoder is not None
+        decoder = self._decoder
+        stop = decoder.feed(self._received, self._start)
+        for piece in decoder.content:
+            self.body_left -= len(piece)
+            if self.body_left >= 0:
+                sink.write(piece)
+        decoder.content.clear()
+        if self.body_left < decoder.missing:
+            raise HTTPError(413, "the body is too large")
+        self._consume(stop)
+        if decoder.done:
+            self.request.trailers = kept_trailers(decoder.trailers)
+        return decoder.done
+
+    # Answering: SEND.
+
+    def respond(self, response: Response, date: bytes, wanted: bool) -> bytes:
+        """HEAD, BODY, HANDLER: the head of the answer (SEND). The body, when `sends_body`, goes through `encode_body`.
+
+        date: the Date field line. wanted: nobody but this request speaks against another one on this connection.
+        Raises ValueError, and changes nothing, when the response cannot be sent as it is.
+        """
+        request = self.request
+        lines, flags = encode_head(response.status, response.fields)
+        length = response_body(request, response, flags & CONTENT_LENGTH != 0)
+        status_line = _status_line(response.status, self._keep_alive.minor)
+        if flags & CONNECTION and "close" in connection_options(response.fields):
+            wanted = False
+        remaining = self._keep_alive.requests - self.served - 1
+        if remaining == 0 or self.phase != HANDLER:  # a body that nobody reads is not read at all
+            wanted = False
+        self._persists = persists(request, length, wanted and self._keep_alive.enabled)
+        self.served += 1
+        self.phase = SEND
+        self._abandon_body()
+        self.sends_body = has_body(request, response.status)
+        self.body_left = length
+        return b"".join(
+            (
+                status_line,
+                b"" if flags & DATE else date,
+                lines,
+                _length_line(length),
+                self._persistence_lines(remaining),
+            )
+        )
+
+    def _persistence_lines(self, remaining: int) -> bytes:
+        """Whether another request is welcome, for how long, and how many more (RFC 9112 §9.3), then the empty line."""
+        if not self._persists:
+            return b"Connection: close\r\n\r\n"
+        timeout = int(self._keep_alive.timeout)
+        if remaining > 0:
+            return b"Connection: keep-alive\r\nKeep-Alive: timeout=%d, max=%d\r\n\r\n" % (timeout, remaining)
+        return b"Connection: keep-alive\r\nKeep-Alive: timeout=%d\r\n\r\n" % timeout
+
+    def encode_body(self, piece: bytes) -> bytes:
+        """SEND: the next piece, never empty, as it goes on the wire; what exceeds a counted body is cut off."""
+        if self.body_left == CHUNKED:
+            return b"%x\r\n%b\r\n" % (len(piece), piece)
+        if self.body_left >= 0:
+            piece = piece[: self.body_left]
+            self.body_left -= len(piece)
+        return piece
+
+    def end_body(self) -> bytes:
+        """SEND: what goes on the wire behind the last piece. Raises ValueError when a counted body is too short."""
+        if self.body_left == CHUNKED:
+            return b"0\r\n\r\n"
+        if self.body_left > 0:
+            raise ValueError(f"the body is {self.body_left} bytes shorter than its Content-Length")
+        return b""
+
+    def finish(self) -> None:
+        """SEND: the answer is on its way; the next request is welcome (IDLE) or not (LINGER)."""
+        if self.request is not None:
+            self.request.close()
+            self.request = None
+        if self._persists:
+            self.phase = IDLE
+        else:
+            self.phase = LINGER
+            self._consume(len(self._received))  # nothing is answered after a close
+
+    def part(self) -> None:
+        """IDLE: no further request will be read (LINGER)."""
+        self.phase = LINGER
+
+    def close(self) -> None:
+        """Any phase: the connection is gone (CLOSED)."""
+        self._abandon_body()
+        if self.request is not None:
+            self.request.close()
+            self.request = None
+        self._consume(len(self._received))
+        self.phase = CLOSED
+
+    def _abandon_body(self) -> None:
+        """The body of the request, should it still be arriving, will not be read to its end."""
+        self._decoder = None
+        if self.sink is not None:
+            self.sink.abandon()
+            self.sink = None
+
+
+@lru_cache(maxsize=256)
+def _status_line(status: int, minor: int) -> bytes:
+    """RFC 9112 §4. Raises ValueError for a status that is not for a final answer."""
+    if not 200 <= status <= 599:
+        raise ValueError(f"not the status of an answer: {status!r}")
+    return b"HTTP/1.%d %d %b\r\n" % (minor, status, PHRASES.get(status, "").encode("ascii"))
+
+
+def _length_line(length: int) -> bytes:
+    """How the end of the body is found: the framing field for a length of `framing.response_body`."""
+    if length >= 0:
+        return b"Content-Length: %d\r\n" % length
+    return b"Transfer-Encoding: chunked\r\n" if length == CHUNKED else b""

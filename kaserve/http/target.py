@@ -1,0 +1,100 @@
+"""What a request is for: the form of its target, its Host, and the authority that follows (RFC 9112 §3.2, §3.3).
+
+Knows how a host and a URI look. Every reader of the same bytes must come to the same host and path, or a request can be
+smuggled past one of them, so whatever is ambiguous is refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+
+from .errors import HTTPError
+from .messages import HOST, REPEATED, Request
+
+__all__ = ["is_host", "resolve_target"]
+
+# Host = uri-host [ ":" port ] (RFC 9110 §7.2, RFC 3986 §3.2.2). re.ASCII: only ASCII digits are digits.
+_REG_NAME = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
+_HOST = re.compile(rf"(?P<name>{_REG_NAME})(?::(?P<port>[0-9]*))?|\[(?P<v6>[^\]]*)\](?::(?P<port6>[0-9]*))?", re.ASCII)
+_IP_FUTURE = re.compile(r"[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+", re.ASCII)
+_ABSOLUTE = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<authority>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
+)
+
+
+def resolve_target(request: Request) -> None:
+    """Fills in `authority`, `raw_path` and `query` from the target and the Host field.
+
+    Raises HTTPError 400 for a target that has none of the four forms, and for a Host that is missing in HTTP/1.1, comes
+    twice, or is not a host; 501 for CONNECT, since an origin server makes no tunnels (RFC 9110 §9.3.6).
+    """
+    request.authority = _check_host(request)
+    target = request.target
+    if target[0] == "/":  # origin-form, RFC 9112 §3.2.1
+        path, _, query = target.partition("?")
+        request.raw_path = path
+        request.query = query
+        if request.method == "CONNECT":
+            raise HTTPError(400, "CONNECT takes a host and a port")
+    elif target == "*":  # asterisk-form, §3.2.4
+        if request.method != "OPTIONS":
+            raise HTTPError(400, "only OPTIONS may ask for *")
+    elif request.method == "CONNECT":  # authority-form, §3.2.3
+        if not is_host(target) or not target.rpartition(":")[2].isdigit() or target[0] == ":":
+            raise HTTPError(400, "CONNECT takes a host and a port")
+        raise HTTPError(501, "this server makes no tunnels")
+    else:
+        _resolve_absolute(request)
+
+
+def _check_host(request: Request) -> str:
+    """The value of the one Host field, checked; "" for an HTTP/1.0 request without one (RFC 9112 §3.2)."""
+    if not request.flags & HOST:
+        if request.minor:
+            raise HTTPError(400, "the Host field is missing")
+        return ""
+    if request.flags & REPEATED and len(request.headers.get_all("host")) > 1:
+        raise HTTPError(400, "there is more than one Host field")
+    for name, value in request.fields:
+        if name == "host" and is_host(value):
+            return value
+    raise HTTPError(400, "the Host field is not a host")
+
+
+def _resolve_absolute(request: Request) -> None:
+    """absolute-form (RFC 9112 §3.2.2): the authority of the target wins over Host."""
+    match = _ABSOLUTE.fullmatch(request.target)
+    if match is None or match["scheme"].lower() not in ("http", "https"):
+        raise HTTPError(400, "the request target is malformed")
+    authority = match["authority"]
+    if not authority or authority[0] == ":" or not is_host(authority):
+        raise HTTPError(400, "the authority of the request target is not a host")
+    request.authority = authority
+    request.query = match["query"] or ""
+    # An empty path is "/", but for OPTIONS without a query, where it stands for the server (RFC 9112 §3.2.4).
+    of_server = request.method == "OPTIONS" and match["path"] is None and match["query"] is None
+    request.raw_path = "*" if of_server else match["path"] or "/"
+
+
+@lru_cache(maxsize=256)
+def is_host(value: str) -> bool:
+    """Whether `value` is `uri-host [":" port]`: no userinfo, path, white space, zone or port beyond 65535."""
+    if len(value) > 1024:  # a DNS name has 253 characters at most
+        return False
+    match = _HOST.fullmatch(value)
+    if match is None:
+        return False
+    port = match["port"] or match["port6"]
+    if port and (len(port) > 5 or int(port) > 65535):
+        return False
+    literal = match["v6"]
+    return literal is None or _IP_FUTURE.fullmatch(literal) is not None or _is_ipv6(literal)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.IPv6Address(text).scope_id is None
+    except ValueError:
+        return False

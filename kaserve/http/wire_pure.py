@@ -1,0 +1,199 @@
+"""The contract of `wire` in Python.
+
+Speed comes from the habit of persistent connections to repeat themselves: the same field lines arrive and leave again
+and again, so each is checked once and then remembered. The memories are bounded, and hold only what passed the check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from .errors import HTTPError
+from .grammar import (
+    CHUNK_SIZE_LINE,
+    FIELD_LINE,
+    FIELD_NAME,
+    FIELD_VALUE,
+    LONE_LINE_END,
+    OWS,
+    REQUEST_LINE,
+    Limits,
+)
+from .messages import (
+    CONNECTION,
+    CONTENT_LENGTH,
+    FLAGS,
+    HOP_BY_HOP,
+    REPEATED,
+    TRANSFER_ENCODING,
+    FieldLine,
+    Request,
+)
+
+__all__ = ["ChunkedDecoder", "encode_head", "parse_head"]
+
+# Bounds of the memories: enough for the fields of many different clients, at most about a megabyte.
+_MOST_LINES = 1024
+_LONGEST_LINE = 512
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_received: dict[bytes, tuple[FieldLine, int]] = {}
+_sent: dict[FieldLine, tuple[bytes, int]] = {}
+
+
+def parse_head(head: bytes) -> Request:
+    """See `wire`."""
+    lines = head.split(b"\r\n")
+    match = REQUEST_LINE.fullmatch(lines[0])
+    if match is None:
+        raise HTTPError(400, "the request line is malformed")
+    method, target, major, minor = match.groups()
+    if major != b"1":
+        raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    fields = []
+    flags = 0
+    for line in lines[1:-1]:
+        known = _received.get(line)
+        field, flag = _parse_field_line(line) if known is None else known
+        fields.append(field)
+        if flag:
+            if flags & flag:
+                flags |= REPEATED
+            flags |= flag
+    return Request(method.decode("ascii"), target.decode("ascii"), 0 if minor == b"0" else 1, fields, flags)
+
+
+def _parse_field_line(line: bytes) -> tuple[FieldLine, int]:
+    """The field of `line` and the bit of its name. Raises HTTPError 400 (RFC 9112 §5.1, §5.2)."""
+    match = FIELD_LINE.fullmatch(line)
+    if match is None:
+        if line[:1] in (b" ", b"\t"):
+            raise HTTPError(400, "a field line is folded")
+        raise HTTPError(400, "a field line is malformed")
+    name = match[1].lower().decode("ascii")
+    parsed = (name, match[2].strip(OWS).decode("latin-1")), FLAGS.get(name, 0)
+    _remember(_received, line, parsed, len(line))
+    return parsed
+
+
+def encode_head(status: int, fields: Sequence[FieldLine]) -> tuple[bytes, int]:
+    """See `wire`."""
+    lines = []
+    flags = 0
+    for field in fields:
+        known = _sent.get(field)
+        line, flag = _encode_field_line(field) if known is None else known
+        lines.append(line)
+        flags |= flag
+    return b"".join(lines), flags
+
+
+def _encode_field_line(field: FieldLine) -> tuple[bytes, int]:
+    """The line of `field`, empty when it is the protocol's own, and the bit of its name. Raises ValueError."""
+    name, value = field
+    try:
+        raw_name, raw_value = name.encode("ascii"), value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(f"a field is not Latin-1: {field!r}") from None
+    if FIELD_NAME.fullmatch(raw_name) is None:
+        raise ValueError(f"not a field name: {name!r}")
+    if FIELD_VALUE.fullmatch(raw_value) is None:
+        raise ValueError(f"not a field value: {field!r}")
+    flag = FLAGS.get(name.lower(), 0)
+    ours = flag & (CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | HOP_BY_HOP)
+    encoded = b"" if ours else b"%b: %b\r\n" % (raw_name, raw_value.strip(OWS)), flag
+    _remember(_sent, field, encoded, len(name) + len(value))
+    return encoded
+
+
+def _remember(memory: dict[K, V], key: K, value: V, size: int) -> None:
+    """Keeps `value` unless it is large; a full memory starts anew, which costs less than any bookkeeping."""
+    if size <= _LONGEST_LINE:
+        if len(memory) >= _MOST_LINES:
+            memory.clear()
+        memory[key] = value
+
+
+class ChunkedDecoder:
+    """See `wire`. Between two calls it holds at most one line that has not come to its end."""
+
+    __slots__ = ("_held", "_limits", "_read_line", "content", "done", "missing", "trailers")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._held = b""
+        self._read_line: Callable[[bytes, int, int], None] = self._read_size
+        self.content: list[bytes] = []
+        self.missing = 0
+        self.trailers: list[FieldLine] = []
+        self.done = False
+
+    def feed(self, data: bytes, start: int) -> int:
+        """See `wire`."""
+        position = start
+        shift = 0  # how far the indices of `data` are from the caller's, once held bytes stand in front
+        if self._held:
+            data = self._held + data[start:]
+            position, shift = 0, start - len(self._held)
+            self._held = b""
+        while not self.done:
+            if self.missing:
+                position = self._read_content(data, position)
+                if self.missing:
+                    break
+            line_end = data.find(b"\r\n", position)
+            if line_end < 0:
+                self._hold(data[position:])
+                position = len(data)
+                break
+            self._read_line(data, position, line_end)
+            position = line_end + 2
+        return position + shift
+
+    def _read_content(self, data: bytes, position: int) -> int:
+        """As much of the chunk as has come; the index behind it."""
+        piece = data[position : position + self.missing]
+        if piece:
+            self.content.append(piece)
+            self.missing -= len(piece)
+        return position + len(piece)
+
+    def _read_size(self, data: bytes, start: int, end: int) -> None:
+        """chunk-size [ chunk-ext ], which starts a chunk or, being 0, the trailers."""
+        match = CHUNK_SIZE_LINE.fullmatch(data, start, end)
+        if match is None or end - start > self._limits.chunk_line:
+            raise HTTPError(400, "a chunk size is malformed")
+        self.missing = int(match[1], 16)
+        self._read_line = self._read_chunk_end if self.missing else self._read_trailer
+
+    def _read_chunk_end(self, data: bytes, start: int, end: int) -> None:
+        """The CRLF that must follow the last byte of a chunk at once."""
+        if start != end:
+            raise HTTPError(400, "a chunk is longer than its size")
+        self._read_line = self._read_size
+
+    def _read_trailer(self, data: bytes, start: int, end: int) -> None:
+        """A trailer field, or the empty line that ends the body (RFC 9112 §7.1.2)."""
+        if start == end:
+            self.done = True
+            return
+        if end - start > self._limits.field_size or len(self.trailers) >= self._limits.fields:
+            raise HTTPError(431, "the trailers are too large")
+        field, _ = _parse_field_line(data[start:end])
+        self.trailers.append(field)
+
+    def _hold(self, rest: bytes) -> None:
+        """Keeps the start of a line for the next call, unless no end could make it a good one."""
+        if self._read_line == self._read_chunk_end and rest not in (b"", b"\r"):
+            raise HTTPError(400, "a chunk is longer than its size")
+        if LONE_LINE_END.search(rest) is not None:
+            raise HTTPError(400, "a line of the chunked body ends without CRLF")
+        if self._read_line == self._read_trailer:
+            if len(rest) > self._limits.field_size + 1:  # 1: its CR
+                raise HTTPError(431, "the trailers are too large")
+        elif len(rest) > self._limits.chunk_line + 1:
+            raise HTTPError(400, "a chunk size is malformed")
+        self._held = rest
