@@ -1,0 +1,576 @@
+"""Connection: one socket, driven by the table of its phases.
+
+Knows when to read, write, wait and close. Does not know HTTP: what bytes mean and what may follow what is
+`http.protocol`'s business, and an answer is the handler's.
+
+The connection keeps no state of its own beside the protocol's. It waits as the protocol's phase says, but for one rule:
+as long as there are bytes the kernel has not taken, it waits to send them (SEND), wherever the protocol is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+from ..http.errors import HTTPError
+from ..http.framing import has_body
+from ..http.grammar import Limits
+from ..http.messages import Address, FileSpan, Request, Response, error_response
+from ..http.protocol import (
+    BODY,
+    CLOSED,
+    CONTINUE,
+    HANDLER,
+    HEAD,
+    IDLE,
+    LINGER,
+    SEND,
+    HTTPProtocol,
+    KeepAlive,
+    Phase,
+)
+from .reactor import NOTHING, READ, WRITE, Reactor
+from .stats import Stats
+from .timerwheel import Timer
+
+__all__ = ["PHASES", "Connection", "Deadlines", "Handler", "Row", "Service"]
+
+log = logging.getLogger("kaserve")
+
+Handler = Callable[[Request], Response]
+
+
+class Row(NamedTuple):
+    """How a connection behaves in one phase."""
+
+    waits_for: int
+    deadline: str  # the field of `Deadlines`, "" for none
+    since: str  # what the deadline is counted from
+    on_expiry: str
+
+
+_EACH_PROGRESS = "each progress"
+
+# The picture of docs/architecture.md; a test holds the two against each other. CLOSED has no row: there is no socket.
+PHASES: dict[Phase, Row] = {
+    Phase.IDLE: Row(READ, "keep_alive", "the last answer", "close silently (never 408)"),
+    Phase.HEAD: Row(READ, "header_timeout", "first byte", "408, close"),
+    Phase.BODY: Row(READ, "body_timeout", _EACH_PROGRESS, "408, close"),
+    Phase.HANDLER: Row(NOTHING, "", "", ""),
+    Phase.SEND: Row(WRITE, "send_timeout", _EACH_PROGRESS, "abort"),
+    Phase.LINGER: Row(READ, "linger", "total", "close"),
+}
+
+_READ_SIZE = 64 * 1024
+_MOST_UNSENT = 64 * 1024  # answers to a pipeline are collected up to here before they are sent
+_MOST_PER_TURN = 1024 * 1024  # bytes of one answer, so that a fast reader of a large file does not stop the others
+_MOST_REQUESTS_PER_TURN = 64  # of one pipeline, for the same reason
+_MOST_PIECES_PER_TURN = 16
+_MSG_MORE: int = getattr(socket, "MSG_MORE", 0)  # the head waits for the first bytes of its file: one segment, not two
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, and forget what was not sent
+
+# A client that was told it may wait for T seconds gets one more, so that its last request never meets our close.
+_GRACE = 1.0
+# While draining, a connection that was busy less than this ago may have a request on its way to us.
+_BUSY_UNTIL = 1.0
+
+
+class Deadlines(NamedTuple):
+    """Seconds that a connection may stay in a phase, by the names of `PHASES`; and its `age`, spent on an answer."""
+
+    keep_alive: float = 120.0
+    header_timeout: float = 30.0
+    body_timeout: float = 60.0
+    send_timeout: float = 60.0
+    linger: float = 5.0
+    age: float = 3600.0
+
+
+class AccessLog(Protocol):
+    def log(self, connection: Connection, request: Request | None, status: int, size: int) -> None:
+        """An answer of `size` bytes of content to `request`, which is None when it could not be read."""
+
+
+class Service:
+    """What all the connections of a server share."""
+
+    __slots__ = (
+        "access_log",
+        "age",
+        "connections",
+        "handler",
+        "keep_alive",
+        "limits",
+        "on_close",
+        "reactor",
+        "refuse",
+        "rows",
+        "stats",
+    )
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        handler: Handler,
+        *,
+        limits: Limits | None = None,
+        keep_alive: KeepAlive | None = None,
+        deadlines: Deadlines | None = None,
+        access_log: AccessLog | None = None,
+    ) -> None:
+        """handler: may have a method `refuse(request)`, called before a body is received, which may raise HTTPError."""
+        deadlines = deadlines or Deadlines()
+        self.reactor = reactor
+        self.handler = handler
+        self.refuse: Callable[[Request], None] | None = getattr(handler, "refuse", None)
+        self.limits = limits or Limits()
+        self.keep_alive = keep_alive or KeepAlive(deadlines.keep_alive, 1000)
+        self.age = deadlines.age
+        self.access_log = access_log
+        self.stats = Stats()
+        self.connections: set[Connection] = set()
+        self.on_close: Callable[[], object] | None = None  # called after a connection has left `connections`
+        self.rows = [Waiting(PHASES[phase], deadlines) for phase in sorted(PHASES)]
+        self.rows[IDLE].seconds += _GRACE
+
+
+class Waiting:
+    """A row of `PHASES` with the figures of one server: for which events, how many seconds, and whether progress starts
+    them anew."""
+
+    __slots__ = ("events", "renewed", "seconds")
+
+    def __init__(self, row: Row, deadlines: Deadlines) -> None:
+        self.events = row.waits_for
+        self.seconds: float = getattr(deadlines, row.deadline) if row.deadline else math.inf
+        self.renewed = row.since == _EACH_PROGRESS
+
+
+class Connection(Timer):
+    """One client. The reactor calls `ready`, the wheel `expired`; both end in `_settle`, which enters a phase."""
+
+    __slots__ = (
+        "_accepted",
+        "_body",
+        "_interest",
+        "_parting",
+        "_response",
+        "_service",
+        "_size",
+        "_sock",
+        "_unsent",
+        "client",
+        "ending",
+        "phase",
+        "protocol",
+        "server",
+    )
+
+    def __init__(self, service: Service, sock: socket.socket, client: Address, server: Address) -> None:
+        """Takes over `sock`, which is connected and does not block, and waits for a request."""
+        super().__init__()
+        self._service = service
+        self._sock = sock
+        self.client = client
+        self.server = server
+        self.protocol = HTTPProtocol(service.limits, service.keep_alive)
+        self.phase = CLOSED  # the one entered last; none yet
+        self.ending = ""  # why the connection ends, once that is known
+        self._accepted = service.reactor.now
+        self._interest = NOTHING
+        self._parting = False  # the next answer is the last one
+        self._unsent: bytes | memoryview = b""  # encoded, and not taken by the kernel yet
+        self._response: Response | None = None  # the one being sent
+        self._body: FileSpan | Iterator[bytes] | None = None  # what of its body is not even encoded yet
+        self._size = 0  # bytes of its content so far
+        service.connections.add(self)
+        service.stats.accepted += 1
+        self._enter(IDLE)
+
+    # Called by the reactor, the wheel and the server.
+
+    def ready(self, events: int) -> None:
+        try:
+            if self.phase == LINGER:
+                self._discard()
+            elif self.phase != CLOSED:
+                if events & self._interest & READ:
+                    self._receive()
+                self._run()
+        except Exception:
+            self._fail()
+
+    def expired(self, now: float) -> None:
+        try:
+            self._expire()
+        except Exception:
+            self._fail()
+
+    def _expire(self) -> None:
+        """What the table says under `on_expiry`."""
+        phase = self.phase
+        if phase == IDLE:
+            self._part("idle")
+        elif phase in (HEAD, BODY):
+            self._refuse(HTTPError(408, "the request did not arrive in time"))
+            self._run()
+        elif phase == SEND:
+            self._abort("send timeout")
+        else:
+            self._close("answered")
+
+    def retire(self) -> None:
+        """The server is leaving: closes an idle connection, unless it was busy a moment ago and may be again."""
+        if self.phase == IDLE:
+            wheel, now = self._service.reactor.wheel, self._service.reactor.now
+            busy_until = self.deadline - self._service.rows[IDLE].seconds + _BUSY_UNTIL
+            if busy_until > now:
+                wheel.schedule(self, busy_until)
+            else:
+                self._part("drain")
+
+    def abort(self) -> None:
+        """Ends the connection now, whatever it is doing."""
+        if self.phase != CLOSED:
+            self._abort("shutdown")
+
+    def _fail(self) -> None:
+        """A fault of the server itself ends this connection and no other."""
+        log.exception("a connection failed in phase %s", self.phase.name)
+        self._abort("failed")
+
+    # One turn.
+
+    def _receive(self) -> None:
+        try:
+            data = self._sock.recv(_READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # the client reset the connection: it wants no answer either
+            self._close("reset")
+            return
+        self.protocol.receive(data)
+
+    def _run(self) -> None:
+        """Reads, answers and sends for as long as that is possible without waiting, up to the limits of a turn."""
+        if self._unsent and not self._flush():
+            self._settle()
+            return
+        protocol = self.protocol
+        requests_left = _MOST_REQUESTS_PER_TURN
+        while len(self._unsent) < _MOST_UNSENT:
+            phase = protocol.phase
+            if phase <= BODY:
+                if not self._read():
+                    break
+            elif phase == HANDLER:
+                if requests_left == 0:
+                    self._service.reactor.again(self)
+                    break
+                requests_left -= 1
+                self._answer()
+            elif phase == SEND:
+                if self._body is not None and not self._send_body(self._body):
+                    break
+                self._finish()
+            else:
+                break
+        else:
+            self._service.reactor.again(self)
+        if self._unsent:
+            self._flush()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Enters the phase that the turn has led to, or has its deadline start anew."""
+        if self.phase != CLOSED:
+            phase = SEND if self._unsent else self.protocol.phase
+            if phase != self.phase or self._service.rows[phase].renewed:
+                self._enter(phase)
+
+    def _enter(self, phase: Phase) -> None:
+        """The one place that sets what the connection waits for, and for how long."""
+        self.phase = phase
+        if phase == CLOSED:
+            self._close("client")
+            return
+        if phase == LINGER and not self._half_close():
+            return
+        reactor = self._service.reactor
+        waiting = self._service.rows[phase]
+        if waiting.events != self._interest:
+            reactor.watch(self._sock.fileno(), self, self._interest, waiting.events)
+            self._interest = waiting.events
+        reactor.wheel.schedule(self, reactor.now + waiting.seconds)
+
+    # Reading and answering.
+
+    def _read(self) -> bool:
+        """Reads on in a request; False when that takes bytes which are not here yet."""
+        protocol = self.protocol
+        try:
+            if protocol.phase != BODY:
+                request = protocol.read_head()
+                if request is None:
+                    return protocol.phase == CLOSED
+                request.client = self.client
+                request.server = self.server
+                if protocol.phase == BODY:
+                    self._welcome_body(request)
+            if protocol.phase == BODY:
+                return protocol.read_body()
+        except HTTPError as error:
+            self._refuse(error)
+        except OSError:
+            log.exception("the body of a request could not be stored")
+            self._refuse(HTTPError(500, "the body could not be stored"))
+        return True
+
+    def _welcome_body(self, request: Request) -> None:
+        """The handler may refuse the body now (HTTPError); a client that waits for a word is told to go on."""
+        if self._service.refuse is not None:
+            self._service.refuse(request)
+        if self.protocol.must_continue:
+            self._unsent = bytes(self._unsent) + CONTINUE
+
+    def _answer(self) -> None:
+        """Has the handler answer the request that is complete."""
+        self.phase = HANDLER
+        request = self.protocol.request
+        assert request is not None
+        try:
+            response = self._service.handler(request)
+        except HTTPError as error:
+            self._refuse(error)
+        except Exception:
+            log.exception("the handler failed on %r", request)
+            self._respond_failure()
+        else:
+            self._respond(response, True)
+
+    def _refuse(self, error: HTTPError) -> None:
+        """Answers a request that cannot be read, or is not wanted; then the connection closes."""
+        self._service.stats.refused[error.status] += 1
+        self.ending = "refused"
+        self._respond(error_response(error), False)
+
+    def _respond_failure(self) -> None:
+        """Answers in place of a handler that failed, of which nothing was sent yet: the connection stays usable."""
+        self._service.stats.failed += 1
+        self._respond(error_response(HTTPError(500, "the server failed to answer")), True)
+
+    def _respond(self, response: Response, wanted: bool) -> None:
+        """Begins to send `response`. wanted: nothing on this side speaks against another request afterwards."""
+        service = self._service
+        protocol = self.protocol
+        reactor = service.reactor
+        if self._parting or reactor.now - self._accepted >= service.age:
+            wanted = False
+        try:
+            body = response.body
+            pieces: Iterator[bytes] | None = None
+            first = b""
+            if not isinstance(body, (bytes, FileSpan)) and has_body(protocol.request, response.status):
+                pieces = iter(body)
+                first = _next_piece(pieces)  # before the head, so that a handler that fails at once is a clean 500
+            head = protocol.respond(response, reactor.date_line, wanted)
+        except Exception:
+            log.exception("the answer to %r cannot be sent", protocol.request)
+            _close_body(response)
+            self._respond_failure()
+            return
+        service.stats.requests += 1
+        self._response = response
+        self._size = 0
+        if not protocol.sends_body:
+            _close_body(response)
+        elif isinstance(body, bytes):
+            self._size = len(body)
+            head += body
+        elif isinstance(body, FileSpan):
+            self._body = body
+        else:
+            self._body = pieces
+            if first:
+                head += self._encode(first)
+        self._unsent = bytes(self._unsent) + head if self._unsent else head
+
+    def _finish(self) -> None:
+        """The answer is encoded to its end."""
+        response = self._response
+        assert response is not None
+        if self._body is not None:
+            self._body = None
+            _close_body(response)
+        self._response = None
+        service = self._service
+        if service.access_log is not None:
+            service.access_log.log(self, self.protocol.request, response.status, self._size)
+        self.protocol.finish()
+
+    # Sending.
+
+    def _flush(self, flags: int = 0) -> bool:
+        """Gives the kernel what is encoded; True when it took all."""
+        data = self._unsent
+        try:
+            sent = self._sock.send(data, flags)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            self._close("reset")
+            return False
+        if sent == len(data):
+            self._unsent = b""
+            return True
+        self._unsent = memoryview(data)[sent:]
+        return False
+
+    def _send_body(self, body: FileSpan | Iterator[bytes]) -> bool:
+        """Sends on in a body that is not in memory; True when that was the rest of it, or all there ever will be."""
+        if self._unsent and not self._flush(_MSG_MORE if isinstance(body, FileSpan) else 0):
+            return False
+        return self._send_span(body) if isinstance(body, FileSpan) else self._send_pieces(body)
+
+    def _send_span(self, span: FileSpan) -> bool:
+        """A slice of a file, from the page cache to the socket."""
+        try:
+            sent = _send_slice(self._sock, span.fd, span.offset, min(span.length, _MOST_PER_TURN))
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self._abort("reset" if isinstance(error, ConnectionError) else "failed")
+            return False
+        if sent == 0 < span.length:  # what is missing cannot be made up, and the length is announced
+            log.error("a file became shorter while it was sent")
+            self._abort("failed")
+            return False
+        span.offset += sent
+        span.length -= sent
+        self._size += sent
+        return span.length == 0
+
+    def _send_pieces(self, pieces: Iterator[bytes]) -> bool:
+        """A few pieces, each only when the kernel has taken the one before, so that none waits for the next."""
+        for _ in range(_MOST_PIECES_PER_TURN):
+            if self._unsent and not self._flush():
+                return False
+            try:
+                piece = _next_piece(pieces)
+                self._unsent = self._encode(piece) if piece else self.protocol.end_body()
+            except Exception:
+                log.exception("the handler failed while answering %r", self.protocol.request)
+                self._service.stats.failed += 1
+                self._abort("failed")
+                return False
+            if not piece:
+                return True
+        return False
+
+    def _encode(self, piece: bytes) -> bytes:
+        left = self.protocol.body_left
+        if 0 <= left < len(piece):
+            log.error("the answer to %r is longer than its Content-Length; the rest is cut off", self.protocol.request)
+        encoded = self.protocol.encode_body(piece)
+        self._size += len(piece)
+        return encoded
+
+    # Ending.
+
+    def _part(self, reason: str) -> None:
+        """Ends an idle connection; but a request that is already here is answered, as the last one."""
+        self.ending = reason
+        self._parting = True
+        self._receive()
+        self._run()
+        if self.phase == IDLE:
+            self.protocol.part()
+            self._settle()
+
+    def _half_close(self) -> bool:
+        """Tells the client that nothing more will come; whether there is anything to wait for afterwards.
+
+        Closing at once would answer bytes that are still on their way with a reset, which destroys the answer on its
+        way to the client (RFC 9112 §9.6).
+        """
+        if not self.protocol.ended:
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+                return True
+            except OSError:  # it is gone already
+                pass
+        self._close("answered")
+        return False
+
+    def _discard(self) -> None:
+        """LINGER: reads until the client closes as well; counts what it lost by sending when we had left."""
+        try:
+            data = self._sock.recv(_READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close("answered")
+        elif self._response is None and self.ending in ("idle", "drain"):
+            self._service.stats.races_lost += 1
+            self.ending += ", race lost"
+
+    def _abort(self, reason: str) -> None:
+        """Resets the connection: the client must not take what it has for the whole."""
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        except OSError:
+            pass
+        self._close(reason)
+
+    def _close(self, reason: str) -> None:
+        """Gives everything back. reason: why, unless that was known before."""
+        service = self._service
+        if self._interest != NOTHING:
+            service.reactor.watch(self._sock.fileno(), self, self._interest, NOTHING)
+            self._interest = NOTHING
+        service.reactor.wheel.cancel(self)
+        self._sock.close()
+        self.phase = CLOSED
+        self._unsent = b""
+        self._body = None
+        if self._response is not None:
+            _close_body(self._response)
+            if service.access_log is not None:
+                service.access_log.log(self, self.protocol.request, self._response.status, self._size)
+            self._response = None
+        self.protocol.close()
+        service.stats.closed[self.ending or reason] += 1
+        service.connections.discard(self)
+        if service.on_close is not None:
+            service.on_close()
+
+
+def _next_piece(pieces: Iterator[bytes]) -> bytes:
+    """The next piece that is not empty, since an empty chunk would end the body; b"" after the last one."""
+    for piece in pieces:
+        if piece:
+            return piece
+    return b""
+
+
+def _send_slice(sock: socket.socket, fd: int, offset: int, count: int) -> int:
+    """At most `count` bytes of the file from `offset` on, by the kernel where it can; how many, 0 at the file's end."""
+    if isinstance(sock, socket.socket) and hasattr(os, "sendfile"):
+        return os.sendfile(sock.fileno(), fd, offset, count)
+    data = os.pread(fd, min(count, _READ_SIZE), offset)
+    return sock.send(data) if data else 0
+
+
+def _close_body(response: Response) -> None:
+    """Lets go of the body; its close() is the handler's own code, and may fail."""
+    try:
+        response.close()
+    except Exception:
+        log.exception("closing the body of an answer failed")

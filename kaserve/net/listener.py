@@ -1,0 +1,180 @@
+"""Listener: takes connections from a listening socket, and stops taking them when there is no room.
+
+Knows addresses, backlogs and descriptors. Does not know what a connection is for.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+from ..http.messages import Address
+from .reactor import NOTHING, READ, Reactor
+from .timerwheel import Timer
+
+__all__ = ["Listener", "address_of", "open_listener"]
+
+log = logging.getLogger("kaserve")
+
+Accept = Callable[[socket.socket, Address, Address], object]
+
+_MOST_PER_TURN = 128  # connections taken before the ones that are open get their turn
+_MOST_IN_BACKLOG = 65536
+_PAUSE = 0.25  # seconds without accepting after the system had no descriptor or memory for another connection
+
+# No room for another descriptor or buffer: accept() would fail again at once, for as long as the listener is readable.
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Listener(Timer):
+    """One listening socket. `room()` says how many connections may still be taken; `accept` gets each of them."""
+
+    __slots__ = ("_accept", "_interest", "_reactor", "_room", "_sock", "address")
+
+    def __init__(self, reactor: Reactor, sock: socket.socket, accept: Accept, room: Callable[[], int]) -> None:
+        """Takes over `sock`, which listens and does not block."""
+        super().__init__()
+        self._reactor = reactor
+        self._sock = sock
+        self._accept = accept
+        self._room = room
+        self._interest = NOTHING
+        self.address = address_of(sock)
+        self.resume()
+
+    def ready(self, events: int) -> None:
+        self._accept_some(_MOST_PER_TURN)
+        if self._room() <= 0:
+            self.pause()
+
+    def _accept_some(self, most: int) -> None:
+        """Takes the connections that wait, at most `most` of them."""
+        for _ in range(min(most, self._room())):
+            try:
+                sock, peer = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    log.warning("no connection can be taken: %s", os.strerror(error.errno))
+                    self.pause()
+                    self._reactor.wheel.schedule(self, self._reactor.now + _PAUSE)
+                    return
+                continue  # ECONNABORTED and the like: that client is gone, the next may be there
+            self._take(sock, peer)
+
+    def _take(self, sock: socket.socket, peer: object) -> None:
+        sock.setblocking(False)
+        if sock.family == socket.AF_UNIX:
+            self._accept(sock, self.address, self.address)
+            return
+        # Without this the kernel holds back a small segment until the one before is acknowledged, and the client
+        # delays that acknowledgement: 40 ms for nothing, request after request.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        assert isinstance(peer, tuple)
+        self._accept(sock, (peer[0], peer[1]), self.address)
+
+    def expired(self, now: float) -> None:
+        self.resume()
+
+    def pause(self) -> None:
+        """Leaves clients in the backlog for now."""
+        self._watch(NOTHING)
+
+    def resume(self) -> None:
+        self._watch(READ)
+
+    def _watch(self, events: int) -> None:
+        self._reactor.watch(self._sock.fileno(), self, self._interest, events)
+        self._interest = events
+
+    def close(self) -> None:
+        """Takes what is in the backlog, since closing resets it, and no more. A Unix socket's path goes too."""
+        if self._interest != NOTHING:
+            self._accept_some(_MOST_IN_BACKLOG)
+            self.pause()
+        self._reactor.wheel.cancel(self)
+        self._sock.close()
+
+
+def address_of(sock: socket.socket) -> Address:
+    """(host, port), or the path of a Unix socket, that `sock` is bound to."""
+    name = sock.getsockname()
+    if isinstance(name, tuple):
+        return name[0], name[1]
+    return os.fsdecode(name)
+
+
+def open_listener(bind: str, port: int, *, backlog: int, reuse_port: bool = False) -> socket.socket:
+    """A socket that listens, does not block, and is not inherited.
+
+    bind: HOST, HOST:PORT, [V6]:PORT, `unix:PATH` or `fd:N`; `port` stands in where there is none, 0 is any free one.
+    An empty host is every address of the machine. Raises OSError when that fails, ValueError for another form.
+    """
+    if bind.startswith("unix:"):
+        sock = _open_unix(bind.removeprefix("unix:"))
+    elif bind.startswith("fd:"):
+        sock = socket.socket(fileno=int(bind.removeprefix("fd:")))
+    else:
+        sock = _open_tcp(*split_host_port(bind, port), reuse_port=reuse_port)
+    try:
+        sock.listen(backlog)
+        sock.setblocking(False)
+        sock.set_inheritable(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def split_host_port(bind: str, port: int) -> tuple[str, int]:
+    """The host and port of HOST, HOST:PORT, V6, [V6] or [V6]:PORT. Raises ValueError for a port that is none."""
+    host, colon, digits = bind.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):  # no port: a name, or a V6 address without brackets
+        host, digits = bind, ""
+    host = host.removeprefix("[").removesuffix("]")
+    if not digits:
+        return host, port
+    if not (digits.isascii() and digits.isdigit() and int(digits) <= 65535):
+        raise ValueError(f"not a port: {digits!r}")
+    return host, int(digits)
+
+
+def _open_tcp(host: str, port: int, *, reuse_port: bool) -> socket.socket:
+    if host:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server((str(address[0]), port), family=socket.AddressFamily(family), reuse_port=reuse_port)
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    return socket.create_server(("", port), family=family, reuse_port=reuse_port, dualstack_ipv6=dual)
+
+
+def _open_unix(path: str) -> socket.socket:
+    """A socket that a crashed server left behind is replaced; one that a living server listens on is not."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            sock.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_abandoned(path):
+                raise
+            os.unlink(path)
+            sock.bind(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_abandoned(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False

@@ -1,0 +1,191 @@
+"""Reactor: one selector, one thread, many channels; and the time of the turn.
+
+Knows readiness, deadlines and how to be woken from another thread. Does not know what its channels do: no sockets but
+its own for waking, no HTTP. A turn handles what is ready first and what expired after that, so that a request which is
+already there is never lost to a deadline that passed meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import Protocol
+
+from ..http.dates import format_date
+from .timerwheel import TimerWheel
+
+__all__ = ["NOTHING", "READ", "WRITE", "Channel", "Reactor"]
+
+NOTHING = 0
+READ = EVENT_READ
+WRITE = EVENT_WRITE
+
+log = logging.getLogger("kaserve")
+
+
+class Channel(Protocol):
+    """Something with a descriptor."""
+
+    def ready(self, events: int) -> None:
+        """The descriptor can be read (`READ`), written (`WRITE`), or both; or it is in trouble, told as both."""
+
+
+class Reactor:
+    """The loop. `run()` turns it until `stop()`; a foreign loop calls `step()` when `fileno()` is readable and at the
+    latest after `timeout()` seconds.
+
+    now: seconds on `clock`, read once per turn, as is the Date line made from `wall` (seconds since the epoch).
+    Not thread-safe but for `call` and `stop`.
+    """
+
+    __slots__ = (
+        "_again",
+        "_calls",
+        "_clock",
+        "_date_second",
+        "_running",
+        "_selector",
+        "_waker",
+        "_wall",
+        "after_turn",
+        "date_line",
+        "now",
+        "wheel",
+    )
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._selector = selectors.DefaultSelector()
+        self._again: list[Channel] = []
+        self._calls: deque[Callable[[], object]] = deque()
+        self._running = False
+        self._waker = Waker()
+        self._selector.register(self._waker.fileno(), READ, self._waker)
+        self.after_turn: list[Callable[[], object]] = []  # called at the end of each turn, for what is done in batches
+        self.now = clock()
+        self.wheel = TimerWheel(self.now)
+        self._date_second = -1
+        self.date_line = b""
+        self._tell_time()
+
+    # What to wait for.
+
+    def watch(self, fd: int, channel: Channel, before: int, events: int) -> None:
+        """Waits for `events` on `fd` from now on, where it waited for those of `before`; either may be `NOTHING`."""
+        if before == events:
+            return
+        if before == NOTHING:
+            self._selector.register(fd, events, channel)
+        elif events == NOTHING:
+            self._selector.unregister(fd)
+        else:
+            self._selector.modify(fd, events, channel)
+
+    def again(self, channel: Channel) -> None:
+        """`channel` has work left: it is called in the next turn as if it were ready for `NOTHING` new."""
+        self._again.append(channel)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Has `function` called in the reactor's thread, soon. From any thread, also from a signal handler."""
+        self._calls.append(function)
+        self._waker.wake()
+
+    # Turning.
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when there is something to do."""
+        return self._selector.fileno()
+
+    def timeout(self) -> float | None:
+        """Seconds after which `step` must be called at the latest; None for never, 0 for now."""
+        if self._again:
+            return 0.0
+        return self.wheel.timeout(self._clock())
+
+    def step(self, timeout: float | None = 0.0) -> None:
+        """One turn, waiting at most `timeout` seconds (None: as long as nothing happens) for something to do."""
+        ready = self._selector.select(timeout)
+        self._tell_time()
+        again, self._again = self._again, []
+        for key, events in ready:
+            key.data.ready(events)
+        for channel in again:
+            channel.ready(NOTHING)
+        if self._calls:
+            self._make_calls()
+        for timer in self.wheel.expire(self.now):
+            if timer.deadline <= self.now:  # another one may have changed its mind
+                timer.expired(self.now)
+        for function in self.after_turn:
+            function()
+
+    def run(self) -> None:
+        """Turns until `stop`."""
+        self._running = True
+        while self._running:
+            self.step(self.timeout())
+
+    def stop(self) -> None:
+        """Has `run` return after the present turn. From any thread, also from a signal handler."""
+        self.call(self._stop)
+
+    def _stop(self) -> None:
+        self._running = False
+
+    def _make_calls(self) -> None:
+        """Those that are there now; what they add waits for the next turn."""
+        for _ in range(len(self._calls)):
+            function = self._calls.popleft()
+            try:
+                function()
+            except Exception:
+                log.exception("a call into the reactor failed")
+
+    def _tell_time(self) -> None:
+        self.now = self._clock()
+        second = int(self._wall())
+        if second != self._date_second:
+            self._date_second = second
+            self.date_line = f"Date: {format_date(second)}\r\n".encode("ascii")
+
+    def close(self) -> None:
+        """Gives back the selector and the waker; the channels are their owners' to close."""
+        self._selector.close()
+        self._waker.close()
+
+
+class Waker:
+    """A descriptor that another thread, or a signal (`signal.set_wakeup_fd`), makes readable."""
+
+    __slots__ = ("_receiver", "_sender")
+
+    def __init__(self) -> None:
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._receiver.fileno()
+
+    def wake(self) -> None:
+        try:
+            self._sender.send(b"\0")
+        except BlockingIOError:
+            pass  # full: it is readable already
+
+    def ready(self, events: int) -> None:
+        try:
+            while len(self._receiver.recv(4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        self._receiver.close()
+        self._sender.close()
