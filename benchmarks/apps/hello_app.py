@@ -1,0 +1,8 @@
+"""The hello of kaserve: a plain function."""
+
+from kaserve import Request, Response
+
+
+def hello(request: Request) -> Response:
+    """Answer with five bytes of text."""
+    return Response.text("hello")

@@ -1,0 +1,182 @@
+"""Fewer connections, less latency: the same page over one persistent connection, and over one for each resource.
+
+    python benchmarks/page_load.py [--tls] [--servers kaserve,nginx] [--resources 42] [--repeat 30]
+
+A page is a set of files of 1 to 8 KiB, fetched one after the other by Python's http.client. Both ways are measured in
+turn, so that a disturbance of the machine meets both.
+"""
+
+import argparse
+import http.client
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from peers import PEERS, kaserve_takes
+from processes import clean_up_when_terminated
+from serving import CannotServe, Server, serving
+from tables import align
+from workloads import write_files
+
+TIMEOUT_SECONDS = 5.0
+NOTE = """\
+This is the loopback interface, where a connection costs processor time alone. On a real network each new one also
+costs a round trip before its first request, and TLS a further one (1.3) or two (1.2): with a round trip of 30 ms,
+{resources} resources would take {seconds:.1f} s longer over one connection each, {tls_seconds:.1f} s with TLS 1.3."""
+
+Connect = Callable[[], http.client.HTTPConnection]
+
+
+@dataclass(frozen=True)
+class PageLoad:
+    """Median times of one page, in seconds."""
+
+    persistent: float
+    """Over one connection."""
+    separate: float
+    """Over one connection for each resource."""
+
+    @property
+    def ratio(self) -> float:
+        """How many times longer the separate connections take."""
+        return self.separate / self.persistent
+
+
+def main() -> int:
+    """Measure, print a table and say what it does not show."""
+    options = parse_arguments()
+    clean_up_when_terminated()
+    sizes = {f"files/{number:03}.bin": (1 + number % 8) * 1024 for number in range(options.resources)}
+    rows = [["server", "one connection", "one each", "ratio"]]
+    reasons = []
+    with tempfile.TemporaryDirectory(prefix="bench-page-") as name:
+        directory = Path(name, "site")
+        write_files(directory, sizes)
+        for server_name in options.servers.split(","):
+            try:
+                tls = certificate(Path(name)) if options.tls else None
+                load = measure_peer(server_name, directory, list(sizes), options.repeat, tls)
+                rows.append([server_name, _ms(load.persistent), _ms(load.separate), f"{load.ratio:.2f}"])
+            except (CannotServe, OSError, http.client.HTTPException) as error:
+                reasons.append(f"- {server_name}: {error}")
+    protocol = "HTTPS, TLS 1.3 at best, no resumption" if options.tls else "HTTP"
+    print(f"A page of {options.resources} resources of 1 to 8 KiB, {protocol}, median of {options.repeat} loads\n")
+    print("\n".join([*align(rows), *reasons]) + "\n")
+    extra = 0.030 * (options.resources - 1)
+    print(NOTE.format(resources=options.resources, seconds=extra, tls_seconds=2 * extra))
+    return 1 if reasons else 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Load a page over one connection, and over one for each resource.")
+    parser.add_argument("--servers", default="kaserve", metavar="A,B", help="names as in servers.py (kaserve)")
+    parser.add_argument("--resources", type=int, default=42, metavar="N", help="files of the page (42)")
+    parser.add_argument("--repeat", type=int, default=30, metavar="N", help="how often the page is loaded (30)")
+    parser.add_argument("--tls", action="store_true", help="over TLS, with a certificate made for the occasion")
+    options = parser.parse_args()
+    unknown = [name for name in options.servers.split(",") if name not in PEERS]
+    if unknown:
+        parser.error(f"unknown servers: {', '.join(unknown)} (known: {', '.join(PEERS)})")
+    return options
+
+
+def measure_peer(
+    name: str, directory: Path, paths: list[str], repeat: int, tls: tuple[Path, Path] | None = None
+) -> PageLoad:
+    """Start a peer, and load the page from it; CannotServe if it cannot serve files, or not over TLS."""
+    peer = PEERS[name]
+    if tls and not peer.tls:
+        raise CannotServe("not set up for TLS here")
+    if tls and name.startswith("kaserve") and not kaserve_takes("--tls-cert"):
+        raise CannotServe("this kaserve has no --tls-cert")
+    with serving(peer, "files", directory, tls=tls) as server:
+        return measure(connector(server), paths, repeat)
+
+
+def measure(connect: Connect, paths: list[str], repeat: int) -> PageLoad:
+    """Load the page both ways, `repeat` times in turn, after one load that does not count."""
+    load_persistently(connect, paths)
+    persistent, separate = [], []
+    for _ in range(repeat):
+        persistent.append(_timed(load_persistently, connect, paths))
+        separate.append(_timed(load_separately, connect, paths))
+    return PageLoad(median(persistent), median(separate))
+
+
+def load_persistently(connect: Connect, paths: list[str]) -> None:
+    """Fetch everything over one connection, and make sure that it was one."""
+    connection = connect()
+    try:
+        connection.connect()
+        socket = connection.sock
+        for path in paths:
+            _fetch(connection, path, {})
+            if connection.sock is not socket:
+                raise CannotServe("closed the persistent connection")
+    finally:
+        connection.close()
+
+
+def load_separately(connect: Connect, paths: list[str]) -> None:
+    """Fetch each resource over a connection of its own."""
+    for path in paths:
+        connection = connect()
+        try:
+            _fetch(connection, path, {"Connection": "close"})
+        finally:
+            connection.close()
+
+
+def connector(server: Server) -> Connect:
+    """What makes a new connection to the server; it is opened by its first request."""
+    site = server.site
+    if site.tls is None:
+        return partial(http.client.HTTPConnection, site.host, site.port, timeout=TIMEOUT_SECONDS)
+    # One context for all, as a browser has: reading the trusted certificate is no part of a handshake.
+    context = ssl.create_default_context(cafile=str(site.tls[0]))
+    return partial(http.client.HTTPSConnection, site.host, site.port, timeout=TIMEOUT_SECONDS, context=context)
+
+
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """Make a certificate for 127.0.0.1 and its key, unless they are there; CannotServe without openssl."""
+    if shutil.which("openssl") is None:
+        raise CannotServe("TLS needs the program openssl, to make a certificate")
+    cert, key = directory / "cert.pem", directory / "key.pem"
+    if not cert.exists():
+        # Elliptic, as most sites have by now: an RSA key would make the handshake several times dearer.
+        kind = ("-x509", "-nodes", "-days", "2", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+        name = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
+        files = ("-out", str(cert), "-keyout", str(key))
+        subprocess.run(("openssl", "req", *kind, *name, *files), check=True, capture_output=True, timeout=30)
+    return cert, key
+
+
+def _fetch(connection: http.client.HTTPConnection, path: str, fields: dict[str, str]) -> None:
+    connection.request("GET", "/" + path, headers=fields)
+    response = connection.getresponse()
+    response.read()
+    if response.status != 200:
+        raise CannotServe(f"answered {response.status} to {path}")
+
+
+def _timed(load: Callable[[Connect, list[str]], None], connect: Connect, paths: list[str]) -> float:
+    began = time.perf_counter()
+    load(connect, paths)
+    return time.perf_counter() - began
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Child processes: pinned to a core, measured through /proc, and never left behind.  Linux only.
+
+Every child leads a session of its own.  Whatever it forks (nginx's worker, gunicorn's arbiter) belongs to that
+session, so the whole tree is found, measured and stopped by one number.
+"""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+STOP_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run: the arguments, what to add to the environment, and whether its output is worth keeping."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    chatty: bool = False
+    """It logs every request and cannot be told not to: its output goes to /dev/null."""
+
+
+class Child:
+    """A running command and everything it forked."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    def alive(self) -> bool:
+        """Whether the command itself still runs."""
+        return self._ending() is None
+
+    def last_words(self) -> str:
+        """The last line it wrote, which is where a failing program says why."""
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        if lines:
+            return lines[-1].strip()
+        ending = self._ending()
+        return "it said nothing" if ending is None else f"status {ending.si_status}, and not a word"
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the whole tree so far; the reaped children of its members are included."""
+        # utime, stime, cutime, cstime: fields 14 to 17 of /proc/PID/stat
+        return sum(sum(map(int, stat[11:15])) for _, stat in self._members()) / TICKS_PER_SECOND
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the whole tree; a page shared by two of its processes counts twice."""
+        return sum(_resident_bytes(pid) for pid, _ in self._members())
+
+    def stop(self) -> None:
+        """Ask the whole tree to end, and kill what has not ended after STOP_SECONDS."""
+        self._signal(signal.SIGTERM)
+        wait_until(self._ended, STOP_SECONDS)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _ending(self) -> "os.waitid_result | None":
+        """How the command ended, without taking note of it: its number must stay its own until `stop` used it."""
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
+    def _ended(self) -> bool:
+        """Whether nothing of the tree runs any more."""
+        return all(stat[0] == "Z" for _, stat in self._members())
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def _members(self) -> Iterator[tuple[int, list[str]]]:
+        """The pid of each process of the session, and its /proc/PID/stat from the third field on."""
+        session = str(self._process.pid)
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    text = Path("/proc", entry, "stat").read_text(errors="replace")
+                    # The second field is the name in parentheses, and may hold spaces and parentheses itself.
+                    stat = text.rpartition(")")[2].split()
+                    if stat[3] == session:
+                        yield int(entry), stat
+
+
+@contextmanager
+def running(command: Command, *, core: int, directory: Path) -> Iterator[Child]:
+    """Run a command on one core while the block lasts, with `directory` as working directory and for its log."""
+    log = directory / "output.log"
+    with open(os.devnull if command.chatty else log, "wb") as output:
+        process = subprocess.Popen(
+            command.argv,
+            env={**os.environ, **command.env},
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=partial(os.sched_setaffinity, 0, {core}),
+        )
+    log.touch()
+    child = Child(process, log)
+    try:
+        yield child
+    finally:
+        child.stop()
+
+
+def wait_until(ready: Callable[[], bool], seconds: float) -> bool:
+    """Ask `ready` every 20 ms until it says yes (True) or the time is over (False)."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def raise_descriptor_limit() -> int:
+    """Allow this process and its children as many descriptors as the system lets them have; say how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def clean_up_when_terminated() -> None:
+    """Make SIGTERM and SIGHUP end this program the way Ctrl-C does, through every `finally`."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        print(f"ended by {signal.Signals(number).name}", file=sys.stderr)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGHUP, leave)
+
+
+def _resident_bytes(pid: int) -> int:
+    # Not the field of /proc/PID/stat: that one is an estimate which may be off by hundreds of pages.
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
+            if line.startswith("Rss:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,148 @@
+"""Start one server, check that it answers rightly, and stop it."""
+
+import os
+import random
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from peers import Peer, Site
+from processes import Child, running, wait_until
+from workloads import App, Workload
+
+START_SECONDS = 15.0
+CHECK_SECONDS = 5.0
+
+
+class CannotServe(Exception):
+    """A server cannot do what is asked; the message is the reason that the tables show."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A peer that runs and accepts connections."""
+
+    peer: Peer
+    site: Site
+    child: Child
+
+
+@contextmanager
+def serving(
+    peer: Peer, app: App, directory: Path, *, core: int | None = None, tls: tuple[Path, Path] | None = None
+) -> Iterator[Server]:
+    """Run a peer while the block lasts, on one core (the last one unless told otherwise)."""
+    reason = peer.missing() or peer.lacks.get(app, "")
+    if reason:
+        raise CannotServe(reason)
+    core = max(os.sched_getaffinity(0)) if core is None else core
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        scratch = Path(name)
+        site = Site(free_port(), directory, scratch, tls)
+        with running(peer.start[app](site), core=core, directory=scratch) as child:
+            _wait_for(child, site)
+            yield Server(peer, site, child)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 nobody uses, from below those that the kernel gives to outgoing connections.
+
+    Thousands of connections a second take those, so that one of them may be taken again before the server binds it.
+    """
+    while True:
+        port = random.randrange(12_000, 30_000)
+        with socket.socket() as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                attempt.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def check(server: Server, workload: Workload) -> None:
+    """Do the workload once, by hand, and look at every answer; CannotServe says what was wrong.
+
+    Nothing that fails here is worth measuring: it would be the speed of an error page, or of another protocol.
+    """
+    done = 0
+    with socket.create_connection((server.site.host, server.site.port), CHECK_SECONDS) as connection:
+        connection.settimeout(CHECK_SECONDS)
+        connection.sendall(workload.segment(server.site.address))
+        with connection.makefile("rb") as answers:
+            try:
+                for _ in range(workload.pipelined):
+                    _check_answer(answers, workload)
+                    done += 1
+            except OSError:
+                raise CannotServe(f"answered {done} of {workload.pipelined} requests on one connection") from None
+            if workload.closes:
+                _check_closed(answers)
+
+
+def _check_answer(answers: BinaryIO, workload: Workload) -> None:
+    """Read one answer: the status must be 200, the body as long as it should be."""
+    status = answers.readline().split()
+    if not status:
+        raise ConnectionError("closed early")
+    if len(status) < 2 or status[1] != b"200":
+        raise CannotServe("answered " + b" ".join(status).decode("latin-1"))
+    fields = {}
+    while (line := answers.readline().strip()) != b"":
+        name, _, value = line.partition(b":")
+        fields[name.lower()] = value.strip()
+    size = _body_size(answers, fields)
+    if size != workload.answer_size:
+        raise CannotServe(f"sent a body of {size} bytes, not {workload.answer_size}")
+
+
+def _body_size(answers: BinaryIO, fields: Mapping[bytes, bytes]) -> int:
+    """Read a body that ends by its length or by chunks; how many bytes it had."""
+    if b"content-length" in fields:
+        return len(answers.read(int(fields[b"content-length"])))
+    if fields.get(b"transfer-encoding", b"").lower() != b"chunked":
+        raise CannotServe("sent a body that only ends with the connection")
+    total = 0
+    while size := int(answers.readline(), 16):
+        total += len(answers.read(size))
+        answers.readline()
+    answers.readline()
+    return total
+
+
+def _check_closed(answers: BinaryIO) -> None:
+    """Demand the end of the connection; a reset is one too."""
+    try:
+        more = answers.read(1)
+    except ConnectionResetError:
+        more = b""
+    except TimeoutError:
+        raise CannotServe("did not close the connection") from None
+    if more:
+        raise CannotServe("sent more than the answer")
+
+
+def _wait_for(child: Child, site: Site) -> None:
+    """Wait until the server accepts connections; CannotServe repeats its last words if it never does."""
+
+    def accepts() -> bool:
+        try:
+            socket.create_connection((site.host, site.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def settled() -> bool:
+        return accepts() or not child.alive()
+
+    if not wait_until(settled, START_SECONDS):
+        raise CannotServe(f"did not listen within {START_SECONDS:.0f} s: {child.last_words()}")
+    # A server that daemonizes or fails does so now; all others have a moment to finish their start.
+    time.sleep(0.1)
+    if not child.alive():
+        raise CannotServe(f"did not start: {child.last_words()}")

@@ -1,0 +1,7 @@
+"""What answers a request: handlers that know messages, and never sockets."""
+
+from __future__ import annotations
+
+from .files import Files
+
+__all__ = ["Files"]

@@ -1,0 +1,251 @@
+"""Files: a handler that serves a directory.
+
+Knows messages, and which answer a file, a directory or the absence of both makes. Does not know sockets or connections,
+how a path is found (`paths`), what a condition means (`conditional`) or how a listing looks (`listing`).
+
+Everything said about a file, its length, date and tag, is said of the open descriptor its content comes from, so that
+an answer is always of one version, whatever happens to the file meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable
+from http import HTTPMethod
+from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
+from typing import NamedTuple
+
+from ..http.dates import format_date
+from ..http.errors import HTTPError
+from ..http.messages import FieldLine, FileSpan, Request, Response, error_response
+from .conditional import conditions, evaluate
+from .listing import Entry, Kind, render
+from .media_types import media_type
+from .paths import MalformedPath, Opened, Tree, decode_path, encode_name
+
+__all__ = ["Files"]
+
+log = logging.getLogger("kaserve")
+
+_SMALL = 64 * 1024  # up to here a file is read and leaves together with its head; a larger one is left to the kernel
+_MOST_READS = 4  # of one file that changes each time it is read
+_MOST_DESCRIBED = 1024
+_INDEXES = (b"index.html", b"index.htm")
+_KINDS = {S_IFDIR: Kind.DIRECTORY, S_IFREG: Kind.FILE, S_IFLNK: Kind.LINK}
+
+_ALLOW: FieldLine = ("Allow", "GET, HEAD, OPTIONS")
+_ALLOWED = frozenset(("GET", "HEAD", "OPTIONS"))
+_KNOWN = frozenset(method.value for method in HTTPMethod)
+
+_REASONS = {
+    400: "the path is malformed",
+    403: "this may not be read",
+    404: "there is nothing here",
+    500: "this could not be read",
+    503: "this cannot be read just now",
+}
+# What went wrong on the disk, as a status; whatever is not here is the server's fault.
+_STATUSES = {
+    errno.ENOENT: 404,
+    errno.ENOTDIR: 404,
+    errno.ELOOP: 404,
+    errno.ENAMETOOLONG: 404,
+    errno.EILSEQ: 404,  # some file systems take names in UTF-8 only,
+    errno.EINVAL: 404,  # others none with a colon
+    errno.EACCES: 403,
+    errno.EPERM: 403,
+    errno.EMFILE: 503,
+    errno.ENFILE: 503,
+    errno.EAGAIN: 503,  # somebody has a lease on it, or it changes all the time
+}
+
+
+class _Representation(NamedTuple):
+    """All that is said of one version of a file, ready to be sent (RFC 9110 §8)."""
+
+    etag: str
+    modified: int | None
+    fields: list[FieldLine]
+    unmodified_fields: list[FieldLine]  # those that a 304 has too (§15.4.5)
+
+
+class Files:
+    """Serves the files below `directory`, read-only, and nothing outside of it.
+
+    A directory is answered with its index.html or index.htm, or else a listing. Symbolic links are followed as long as
+    they stay inside. It keeps the directory open until close().
+
+    clock: seconds since the epoch.
+    """
+
+    def __init__(self, directory: str | bytes | os.PathLike[str], *, clock: Callable[[], float] = time.time) -> None:
+        """Raises FileNotFoundError, NotADirectoryError or another OSError when there is no such directory."""
+        self._tree = Tree(directory)
+        self._clock = clock
+        self._described: dict[tuple[int, int, int, str], _Representation] = {}
+
+    @property
+    def directory(self) -> str:
+        """The directory that is served, without symbolic links."""
+        return os.fsdecode(self._tree.path)
+
+    def close(self) -> None:
+        """Lets go of the directory; no request can be answered any more."""
+        self._tree.close()
+
+    def refuse(self, request: Request) -> None:
+        """Raises HTTPError for a method not served here: 405, or 501 if nobody knows it (RFC 9110 §15.5.6, §15.6.2).
+
+        The server asks before it receives the body of a request, so that nobody uploads one in vain.
+        """
+        if request.method not in _ALLOWED:
+            if request.method in _KNOWN:
+                raise HTTPError(405, "files are only read here", (_ALLOW,))
+            raise HTTPError(501, "the method is not known")
+
+    def __call__(self, request: Request) -> Response:
+        """The answer to `request`. Raises HTTPError as `refuse` does; everything else is an ordinary Response."""
+        self.refuse(request)
+        if request.method == "OPTIONS":
+            return Response(204, b"", (_ALLOW,))
+        try:
+            path = decode_path(request.raw_path)
+            if path.is_directory:
+                return self._answer_directory(request, path.names)
+            opened = self._tree.open(path.names)
+            if opened.is_directory:
+                os.close(opened.fd)
+                return _redirect(request, path.names)
+            return self._answer_file(request, path.names[-1], opened)
+        except MalformedPath:
+            return _error(400)
+        except OSError as error:
+            return _failure(request, error)
+
+    # Files.
+
+    def _answer_file(self, request: Request, name: bytes, opened: Opened) -> Response:
+        """The file itself, or that it has not been modified. Owns `opened`, unless its descriptor is the body."""
+        fd, status, _ = opened
+        response = None
+        try:
+            response = self._select(request, media_type(name), fd, status)
+        finally:
+            if response is None or not isinstance(response.body, FileSpan):
+                os.close(fd)
+        return response
+
+    def _select(self, request: Request, content_type: str, fd: int, status: os.stat_result) -> Response:
+        """The answer from one version of the file: conditions first (RFC 9110 §13.2.1), then the content, if any."""
+        conditional = conditions(request.fields)
+        for _ in range(_MOST_READS):
+            now = self._clock()
+            representation = self._describe(status, content_type, now)
+            if conditional:
+                etag, modified, _, unmodified_fields = representation
+                if evaluate(request.method, conditional, etag, modified, now) == 304:
+                    return Response(304, b"", unmodified_fields)
+            size = status.st_size
+            if size > _SMALL or request.method == "HEAD":  # a span that is not sent costs no reading
+                return Response(200, FileSpan(fd, 0, size), representation.fields)
+            content = os.pread(fd, size, 0)
+            before, status = status, os.fstat(fd)
+            if len(content) == size == status.st_size and before.st_mtime_ns == status.st_mtime_ns:
+                return Response(200, content, representation.fields)
+        raise BlockingIOError(errno.EAGAIN, "the file changes all the time")
+
+    def _describe(self, status: os.stat_result, content_type: str, now: float) -> _Representation:
+        """What to say of a version of a file. Versions repeat, so they are remembered."""
+        if status.st_mtime > now:
+            return _represent(status, content_type, now)  # its date changes with the time, until that has come
+        key = (status.st_ino, status.st_mtime_ns, status.st_size, content_type)
+        known = self._described.get(key)
+        if known is None:
+            known = _represent(status, content_type, now)
+            if len(self._described) >= _MOST_DESCRIBED:  # starting anew costs less than any bookkeeping
+                self._described.clear()
+            self._described[key] = known
+        return known
+
+    # Directories.
+
+    def _answer_directory(self, request: Request, names: tuple[bytes, ...]) -> Response:
+        """The index of a directory, or its listing."""
+        for index in _INDEXES:
+            try:
+                opened = self._tree.open((*names, index))
+            except FileNotFoundError:
+                continue
+            if not opened.is_directory:
+                return self._answer_file(request, index, opened)
+            os.close(opened.fd)
+        directory = self._tree.open(names)
+        try:
+            entries = _read_entries(directory.fd)
+        finally:
+            os.close(directory.fd)
+        return Response(200, render(names, entries), (("Content-Type", "text/html; charset=utf-8"),))
+
+
+def _represent(status: os.stat_result, content_type: str, now: float) -> _Representation:
+    """Describes a version of a file: by inode, time to the nanosecond, and size, which together make its tag."""
+    mtime_ns = status.st_mtime_ns
+    etag = f'"{status.st_ino:x}-{mtime_ns:x}-{status.st_size:x}"'
+    unmodified_fields = [("ETag", etag)]
+    fields = [("Content-Type", content_type), *unmodified_fields]
+    # HTTP dates are whole seconds; one in the future is not sent, but the present instead (RFC 9110 §8.8.2.1).
+    modified = min(mtime_ns // 1_000_000_000, int(now))
+    try:
+        fields.append(("Last-Modified", format_date(modified)))
+    except (ValueError, OverflowError, OSError):  # a year that HTTP cannot write
+        return _Representation(etag, None, fields, unmodified_fields)
+    return _Representation(etag, modified, fields, unmodified_fields)
+
+
+def _redirect(request: Request, names: tuple[bytes, ...]) -> Response:
+    """To the directory's own URL, against which what it refers to can be resolved; the query goes along.
+
+    It is made from names that are not empty and all encoded, so it starts with one slash and cannot be taken for
+    another host (`//host`, `/\\host`), whatever was asked for.
+    """
+    location = "/" + "".join(encode_name(name) + "/" for name in names)
+    return Response.redirect(f"{location}?{request.query}" if request.query else location, 301)
+
+
+def _read_entries(directory: int) -> list[Entry]:
+    """What is in an open directory. Raises PermissionError if it may be searched, but not read."""
+    fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        with os.scandir(fd) as found:
+            return [entry for entry in map(_entry, found) if entry is not None]
+    finally:
+        os.close(fd)
+
+
+def _entry(found: os.DirEntry[str]) -> Entry | None:
+    """One of them; None if it is gone by now. Links are not followed: what is behind them may be nobody's business."""
+    name = os.fsencode(found.name)
+    try:
+        status = found.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError:  # it may not even be looked at
+        return Entry(name, Kind.OTHER, None, None)
+    kind = _KINDS.get(S_IFMT(status.st_mode), Kind.OTHER)
+    return Entry(name, kind, status.st_size if kind is Kind.FILE else None, status.st_mtime)
+
+
+def _failure(request: Request, error: OSError) -> Response:
+    """The answer to what the disk said; what is not the client's doing is also told to the log."""
+    status = _STATUSES.get(error.errno or 0, 500)
+    if status >= 500:
+        log.error("%s could not be served: %s", request.raw_path, error)
+    return _error(status)
+
+
+def _error(status: int) -> Response:
+    """A refusal that keeps the connection: the request was good, only that it asked for the wrong thing."""
+    return error_response(HTTPError(status, _REASONS[status]))

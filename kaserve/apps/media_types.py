@@ -1,0 +1,126 @@
+"""What a file is, told from its name: media types for suffixes.
+
+Knows Python's standard table and what came after it. Never looks into files, and never goes by the tables of the
+system (/etc/mime.types and the like), so that a site has the same types on the machine where it is made and where it is
+served.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+
+__all__ = ["media_type"]
+
+_UNKNOWN = "application/octet-stream"
+
+# What the standard table lacks, has only in newer Pythons, or calls by a name of the past. RFC 9239 (JavaScript),
+# RFC 7763 (Markdown), RFC 8081 (fonts), RFC 9512 (YAML), RFC 6713 (gzip), RFC 8878 (zstd); otherwise the IANA registry
+# or, failing that, what browsers expect. Compressed files are files in their own right here, not encodings of others.
+_ADDITIONS = """
+    text/css                      css
+    text/html                     html htm
+    text/javascript               js mjs cjs
+    text/calendar                 ics
+    text/csv                      csv
+    text/markdown                 md markdown
+    text/plain                    txt text log ini conf cfg c h diff patch
+    text/tab-separated-values     tsv
+    text/vcard                    vcf
+    text/vtt                      vtt
+    text/x-rst                    rst
+
+    application/json              json map
+    application/json5             json5
+    application/geo+json          geojson
+    application/ld+json           jsonld
+    application/x-ndjson          ndjson jsonl
+    application/manifest+json     webmanifest
+    application/wasm              wasm
+    application/yaml              yaml yml
+    application/toml              toml
+    application/sql               sql
+    application/atom+xml          atom
+    application/rss+xml           rss
+    application/xhtml+xml         xhtml xht
+    application/pdf               pdf
+    application/rtf               rtf
+    application/epub+zip          epub
+    application/dash+xml          mpd
+    application/vnd.apple.mpegurl m3u8
+
+    application/gzip              gz tgz
+    application/x-bzip2           bz2
+    application/x-xz              xz
+    application/zstd              zst
+    application/x-brotli          br
+    application/zip               zip
+    application/x-7z-compressed   7z
+    application/vnd.rar           rar
+    application/java-archive      jar
+    application/vnd.android.package-archive apk
+    application/vnd.debian.binary-package   deb
+
+    application/vnd.openxmlformats-officedocument.wordprocessingml.document   docx
+    application/vnd.openxmlformats-officedocument.presentationml.presentation pptx
+    application/vnd.openxmlformats-officedocument.spreadsheetml.sheet         xlsx
+    application/vnd.oasis.opendocument.text         odt
+    application/vnd.oasis.opendocument.presentation odp
+    application/vnd.oasis.opendocument.spreadsheet  ods
+
+    font/collection               ttc
+    font/otf                      otf
+    font/ttf                      ttf
+    font/woff                     woff
+    font/woff2                    woff2
+    application/vnd.ms-fontobject eot
+
+    image/apng                    apng
+    image/avif                    avif
+    image/bmp                     bmp
+    image/heic                    heic
+    image/heif                    heif
+    image/jpeg                    jpg jpeg
+    image/jxl                     jxl
+    image/svg+xml                 svg
+    image/vnd.microsoft.icon      ico
+    image/webp                    webp
+
+    audio/aac                     aac
+    audio/flac                    flac
+    audio/mp4                     m4a
+    audio/mpeg                    mp3
+    audio/ogg                     ogg oga opus
+    audio/wav                     wav
+    audio/webm                    weba
+    video/matroska                mkv
+    video/mp2t                    ts
+    video/mp4                     mp4 m4v
+    video/ogg                     ogv
+    video/webm                    webm
+
+    model/gltf-binary             glb
+    model/gltf+json               gltf
+"""
+
+
+def _labelled(media_type: str) -> str:
+    """As it stands in Content-Type. Text is taken for UTF-8; JSON always is (RFC 8259 §11), and XML says itself."""
+    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
+
+
+def _make_table() -> dict[bytes, str]:
+    standard = mimetypes.MimeTypes().types_map[True]  # an object of its own has the standard entries alone
+    table = {suffix.removeprefix(".").lower().encode(): _labelled(name) for suffix, name in standard.items()}
+    for line in _ADDITIONS.splitlines():
+        name, *suffixes = line.split() or [""]
+        table.update((suffix.encode(), _labelled(name)) for suffix in suffixes)
+    return table
+
+
+_TABLE = _make_table()
+
+
+def media_type(name: bytes) -> str:
+    """The Content-Type of a file called `name` (RFC 9110 §8.3): by its last suffix, in any case."""
+    stem, _, suffix = name.rpartition(b".")
+    return _TABLE.get(suffix.lower(), _UNKNOWN) if stem else _UNKNOWN  # .profile has no suffix, it is hidden
