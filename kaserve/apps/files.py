@@ -30,7 +30,7 @@ __all__ = ["Files"]
 
 log = logging.getLogger("kaserve")
 
-_SMALL = 64 * 1024  # up to here a file is read and leaves together with its head; a larger one is left to the kernel
+_SMALL = 16 * 1024  # up to here a file is read and leaves together with its head; a larger one is left to the kernel
 _MOST_READS = 4  # of one file that changes each time it is read
 _MOST_DESCRIBED = 1024
 _INDEXES = (b"index.html", b"index.htm")

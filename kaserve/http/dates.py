@@ -16,6 +16,9 @@ _TIME = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _DAY_NAMES = "(?:" + "|".join(_DAYS) + ")"
 _LONG_DAY_NAMES = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
 
+_FIRST = calendar.timegm((1, 1, 1, 0, 0, 0))
+_LAST = calendar.timegm((9999, 12, 31, 23, 59, 59))
+
 # The three forms a recipient must take; only the first may be sent.
 _FORMS = (
     re.compile(rf"{_DAY_NAMES}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT"),  # IMF-fixdate
@@ -27,11 +30,11 @@ _FORMS = (
 def format_date(seconds: float) -> str:
     """IMF-fixdate of `seconds` since the epoch, fractions cut off: `Sun, 06 Nov 1994 08:49:37 GMT`.
 
-    Raises ValueError or OverflowError for a time outside the years 1 to 9999.
+    Raises ValueError for a time outside the years 1 to 9999.
     """
-    year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(int(seconds))
-    if not 1 <= year <= 9999:
+    if not _FIRST <= seconds < _LAST + 1:
         raise ValueError("an HTTP date has a year of four digits")
+    year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(int(seconds))
     return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
 
 

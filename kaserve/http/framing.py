@@ -6,14 +6,13 @@ is a count of bytes, or one of the negative marks below.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from .errors import HTTPError
 from .grammar import DIGITS, TOKEN
 from .messages import (
-    CONNECTION,
+    CLOSE,
     CONTENT_LENGTH,
     EXPECT,
+    KEEP_ALIVE,
     TRANSFER_ENCODING,
     FieldLine,
     FileSpan,
@@ -26,7 +25,6 @@ __all__ = [
     "UNSAID",
     "UNTIL_CLOSE",
     "check_expectation",
-    "connection_options",
     "has_body",
     "kept_trailers",
     "persists",
@@ -52,10 +50,10 @@ def request_body(request: Request) -> int:
     # Steps 1 and 2 are about responses.
     if request.flags & TRANSFER_ENCODING:
         # Step 3: it wins over Content-Length. `persists` closes the connection afterwards, as for HTTP/1.0 (§6.1).
-        _check_codings(request.headers.get_all("transfer-encoding"))
+        _check_codings(request.values("transfer-encoding"))
         return CHUNKED  # Step 4: chunked is the final coding.
     # Step 5: anything but one plain number is unrecoverable. A list of equal numbers may be refused, and is.
-    lengths = request.headers.get_all("content-length")
+    lengths = request.values("content-length")
     if len(lengths) != 1 or DIGITS.fullmatch(lengths[0].encode("latin-1")) is None:
         raise HTTPError(400, "Content-Length is not one number")
     digits = lengths[0].lstrip("0")  # any number of zeros may stand in front; int() takes only so many
@@ -85,8 +83,8 @@ def check_expectation(request: Request) -> bool:
     """
     if not request.flags & EXPECT or request.minor == 0:
         return False
-    members = [member.strip(" \t").lower() for value in request.headers.get_all("expect") for member in value.split(",")]
-    expectations = set(members) - {""}  # empty members of a list are ignored (RFC 9110 §5.6.1)
+    members = ",".join(request.values("expect")).split(",")
+    expectations = {member.strip(" \t").lower() for member in members} - {""}  # empty ones are ignored (§5.6.1)
     if expectations - {"100-continue"}:
         raise HTTPError(417, "no expectation but 100-continue can be met")
     return bool(expectations)
@@ -151,22 +149,9 @@ def persists(request: Request | None, response_length: int, wanted: bool) -> boo
     flags = request.flags
     if flags & TRANSFER_ENCODING and (flags & CONTENT_LENGTH or request.minor == 0):
         return False  # §6.1: an attempt at smuggling, or faulty framing; answered, and that is all.
-    if not flags & CONNECTION:
-        return request.minor > 0
-    options = connection_options(request.fields)
-    if "close" in options:
+    if flags & CLOSE:
         return False
-    return request.minor > 0 or "keep-alive" in options
-
-
-def connection_options(fields: Iterable[FieldLine]) -> set[str]:
-    """The options of all Connection fields, in lower case (RFC 9110 §7.6.1)."""
-    options = set()
-    for name, value in fields:
-        if name == "connection" or name.lower() == "connection":
-            for option in value.split(","):
-                options.add(option.strip(" \t").lower())
-    return options
+    return request.minor > 0 or flags & KEEP_ALIVE != 0
 
 
 # What a trailer may not bring: framing, routing, request modifiers, authentication, the handling of the content, and

@@ -1,4 +1,4 @@
-"""The character classes of HTTP and the limits put on what they may build (RFC 9110 §5.5, §5.6; RFC 9112 §2, §3, §7).
+"""The character classes of HTTP (RFC 9110 §5.5, §5.6; RFC 9112 §2, §3, §7).
 
 Knows which bytes may stand where, as regular expressions over bytes. Decides nothing: what a well-formed field means is
 the business of `target` and `framing`. Only ASCII counts here: Python's own `int()`, `strip()`, `lower()` and
@@ -8,7 +8,6 @@ the business of `target` and `framing`. Only ASCII counts here: Python's own `in
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 __all__ = [
     "CHUNK_SIZE_LINE",
@@ -21,7 +20,6 @@ __all__ = [
     "REQUEST_LINE",
     "REQUEST_LINE_START",
     "TOKEN",
-    "Limits",
 ]
 
 OWS = b" \t"  # optional white space, RFC 9110 §5.6.3
@@ -50,25 +48,9 @@ REQUEST_LINE_START = re.compile(
 LONE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\x00")
 
 # chunk-size [ chunk-ext ], RFC 9112 §7.1. Sixteen hexadecimal digits are all that any real length needs; more of them
-# behind the leading zeros is an attempt at an overflow. White space is allowed around the ";" and "=" of an extension only (BWS).
+# behind the leading zeros are an attempt at an overflow. White space is allowed around the ";" and "=" of an extension
+# only (BWS).
 CHUNK_SIZE_LINE = re.compile(
     rb"(0*[0-9A-Fa-f]{1,16})"
     rb"(?:[ \t]*;[ \t]*" + _TCHAR + rb"+(?:[ \t]*=[ \t]*(?:" + _TCHAR + rb"+|" + _QUOTED_STRING + rb"))?)*"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The most that a request may bring; all are bytes but `fields`, a count.
-
-    request_line: beyond it 414. fields, field_size (one field line), head (the whole head): beyond them 431. The field
-    limits hold for trailers too. body: the decoded body, beyond it 413. chunk_line: a chunk-size line with its
-    extensions, beyond it 400.
-    """
-
-    request_line: int = 8190
-    fields: int = 100
-    field_size: int = 8190
-    head: int = 65536
-    body: int = 1 << 30
-    chunk_line: int = 1024

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, unquote
 from .errors import PHRASES, HTTPError
 
 __all__ = [
+    "CLOSE",
     "CONNECTION",
     "CONTENT_LENGTH",
     "DATE",
@@ -24,9 +25,11 @@ __all__ = [
     "FLAGS",
     "HOP_BY_HOP",
     "HOST",
-    "REPEATED",
+    "HOSTS",
+    "KEEP_ALIVE",
     "TRANSFER_ENCODING",
     "FieldLine",
+    "FieldSource",
     "FileSpan",
     "Headers",
     "Request",
@@ -38,15 +41,17 @@ FieldLine = tuple[str, str]
 Address = tuple[str, int] | str | None
 
 # One bit for each field that decides something about framing or the connection, so that its absence, the common case,
-# costs one test. The parser and the encoder set them; `REPEATED` says that one of them came more than once.
+# costs one test. The parser and the encoder set them. Of Connection the options that matter have bits themselves.
 HOST = 1
-CONTENT_LENGTH = 2
-TRANSFER_ENCODING = 4
-CONNECTION = 8
-EXPECT = 16
-DATE = 32
-HOP_BY_HOP = 64
-REPEATED = 128
+HOSTS = 2  # more than one
+CONTENT_LENGTH = 4
+TRANSFER_ENCODING = 8
+CONNECTION = 16
+CLOSE = 32
+KEEP_ALIVE = 64
+EXPECT = 128
+DATE = 256
+HOP_BY_HOP = 512
 
 # The fields behind the bits. Those of one hop (RFC 9110 §7.6.1) are the server's own in an answer.
 FLAGS: dict[str, int] = {
@@ -142,11 +147,29 @@ class Headers:
         return f"Headers({self._lines!r})"
 
 
+class FieldSource:
+    """The field lines of a head that has been checked, made into objects only when somebody asks for them."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        raise NotImplementedError
+
+    def lines(self) -> list[FieldLine]:
+        """All of them."""
+        raise NotImplementedError
+
+    def values(self, name: str) -> list[str]:
+        """Those of the field `name`, which is in lower case."""
+        raise NotImplementedError
+
+
 class Request:
     """A request, complete: its head checked and its body received.
 
     method: the token as sent. target: the request-target as sent (RFC 9112 §3.2). minor: 0 or 1, of HTTP/1.x.
-    fields: the field lines as pairs, names in lower case. flags: bits of `FLAGS`.
+    fields: the field lines as pairs, names in lower case. flags: the bits above `FLAGS`.
     raw_path: the path still percent-encoded ("*" for OPTIONS of the server). query: what follows "?", "" without one.
     authority: host and port the request is for, "" when it names none. scheme: "http" or "https".
     client, server: (host, port) of the two ends, or the path of a Unix socket.
@@ -154,9 +177,9 @@ class Request:
 
     __slots__ = (
         "_body",
+        "_fields",
         "authority",
         "client",
-        "fields",
         "flags",
         "method",
         "minor",
@@ -168,15 +191,30 @@ class Request:
         "trailers",
     )
 
-    def __init__(self, method: str, target: str, minor: int, fields: list[FieldLine], flags: int) -> None:
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        minor: int,
+        fields: list[FieldLine] | FieldSource,
+        flags: int = 0,
+        host: str = "",
+    ) -> None:
+        """host: the value of the Host field, unchecked; it becomes `authority`."""
+        self._fill(method, target, minor, fields, flags, host)
+
+    def _fill(
+        self, method: str, target: str, minor: int, fields: list[FieldLine] | FieldSource, flags: int, host: str
+    ) -> None:
+        """What __init__ does, without what a call from C costs."""
         self.method = method
         self.target = target
         self.minor = minor
-        self.fields = fields
+        self._fields = fields
         self.flags = flags
         self.raw_path = target
         self.query = ""
-        self.authority = ""
+        self.authority = host
         self.scheme = "http"
         self.client: Address = None
         self.server: Address = None
@@ -186,6 +224,22 @@ class Request:
     @property
     def http_version(self) -> str:
         return "HTTP/1.1" if self.minor else "HTTP/1.0"
+
+    @property
+    def fields(self) -> list[FieldLine]:
+        if not isinstance(self._fields, list):
+            self._fields = self._fields.lines()
+        return self._fields
+
+    @property
+    def field_count(self) -> int:
+        return len(self._fields)
+
+    def values(self, name: str) -> list[str]:
+        """Every value of the field `name`, which is in lower case; cheaper than `headers`."""
+        if not isinstance(self._fields, list):
+            return self._fields.values(name)
+        return [value for key, value in self._fields if key == name]
 
     @property
     def headers(self) -> Headers:
@@ -217,7 +271,7 @@ class Request:
         """What Content-Length announced; None without one or when Transfer-Encoding framed the body."""
         if not self.flags & CONTENT_LENGTH or self.flags & TRANSFER_ENCODING:
             return None
-        return int(self.headers["content-length"].lstrip("0") or "0")
+        return int(self.values("content-length")[0].lstrip("0") or "0")
 
     def require_length(self) -> int:
         """`content_length`, for a handler that insists on one: raises HTTPError 411 (RFC 9110 §15.5.12)."""

@@ -9,7 +9,6 @@ where a message ends and whether the connection goes on is decided in `framing`,
 
 from __future__ import annotations
 
-import enum
 from functools import lru_cache
 
 from .body import Sink, Spool
@@ -17,15 +16,16 @@ from .errors import PHRASES, HTTPError
 from .framing import (
     CHUNKED,
     check_expectation,
-    connection_options,
     has_body,
     kept_trailers,
     persists,
     request_body,
     response_body,
 )
-from .grammar import LONE_LINE_END, REQUEST_LINE, REQUEST_LINE_START, Limits
-from .messages import CONNECTION, CONTENT_LENGTH, DATE, Request, Response
+from .grammar import LONE_LINE_END, REQUEST_LINE_START
+from .limits import Limits
+from .messages import CLOSE, CONTENT_LENGTH, DATE, Request, Response
+from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
 from .target import resolve_target
 from .wire import ChunkedDecoder, encode_head, parse_head
 
@@ -34,36 +34,25 @@ __all__ = ["CONTINUE", "HTTPProtocol", "KeepAlive", "Phase"]
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Phase(enum.IntEnum):
-    """Where a connection is. What each phase waits for, and how long, is the table `PHASES` of `net.connection`."""
-
-    IDLE = 0
-    HEAD = 1
-    BODY = 2
-    HANDLER = 3
-    SEND = 4
-    LINGER = 5
-    CLOSED = 6
-
-
-IDLE, HEAD, BODY, HANDLER, SEND, LINGER, CLOSED = Phase
-
 _CR = 13
 _HEAD_END = b"\r\n\r\n"
+_CLOSE_LINES = b"Connection: close\r\n\r\n"
 
 
 class KeepAlive:
     """What all connections of a server announce and count by; may be changed while it runs.
 
-    timeout: seconds without a request that a client is promised, announced as a whole number (rounded down).
-    requests: how many one connection takes, 0 for any number. version: the highest the server speaks, as a minor
-    number. enabled: False makes every answer say `Connection: close`.
+    timeout: seconds without a request that a client is promised. announced: the same as the whole number that is said,
+    rounded down, but not to 0, which clients take for "closed already". requests: how many one connection takes, 0 for
+    any number. minor: that of the highest version the server speaks. enabled: False makes every answer say
+    `Connection: close`.
     """
 
-    __slots__ = ("enabled", "minor", "requests", "timeout")
+    __slots__ = ("announced", "enabled", "minor", "requests", "timeout")
 
     def __init__(self, timeout: float, requests: int, minor: int = 1) -> None:
         self.timeout = timeout
+        self.announced = max(1, int(timeout))
         self.requests = requests
         self.minor = minor
         self.enabled = timeout > 0
@@ -96,7 +85,7 @@ class HTTPProtocol:
     def __init__(self, limits: Limits, keep_alive: KeepAlive) -> None:
         self._limits = limits
         self._keep_alive = keep_alive
-        self.phase = Phase.IDLE
+        self.phase: Phase = IDLE
         self.request: Request | None = None  # the one being read or answered
         self.served = 0  # requests answered on this connection
         self.sink: Sink | None = (
@@ -148,11 +137,11 @@ class HTTPProtocol:
             return None
         self.phase = HEAD
         size = end - self._start
-        if size > self._limits.request_line or size > self._limits.field_size:
+        if size > self._limits.unchecked:
             self._check_lines(data[self._start : end])
         request = self.request = parse_head(data[self._start : end + 2])
         self._consume(end + 4)
-        if len(request.fields) > self._limits.fields:
+        if request.field_count > self._limits.fields:
             raise HTTPError(431, "there are too many fields")
         resolve_target(request)
         length = request_body(request)
@@ -162,7 +151,7 @@ class HTTPProtocol:
         if length == 0:
             self.phase = HANDLER
         else:
-            self._await_body(length)
+            self._await_body(request, length)
         return request
 
     def _consume(self, position: int) -> None:
@@ -185,7 +174,7 @@ class HTTPProtocol:
     def _await_head(self) -> None:
         """Looks at a head that is not complete: what can never become one is refused now, not at the deadline."""
         data, start = self._received, self._start
-        if len(data) - start == 1 and data[start] == _CR:
+        if len(data) - start == 1 and data[start] == _CR and not self.ended:
             return  # half of an empty line
         self.phase = HEAD
         line_end = data.find(b"\r\n", start)
@@ -194,10 +183,12 @@ class HTTPProtocol:
                 raise HTTPError(400, "the request line is malformed")
             if len(data) - start > self._limits.request_line + 1:  # 1: its CR
                 raise HTTPError(414, "the request line is too long")
-        elif line_end >= self._scanned and REQUEST_LINE.fullmatch(data, start, line_end) is None:
-            raise HTTPError(400, "the request line is malformed")
-        elif len(data) - data.rfind(b"\r\n") > self._limits.field_size + 3:  # 3: a line end, and another CR
-            raise HTTPError(431, "a field line is too long")
+        else:
+            if line_end >= self._scanned:
+                self._check_lines(data[start:line_end])
+                parse_head(data[start : line_end + 2])  # the request line alone: refused whatever will follow it
+            if len(data) - data.rfind(b"\r\n") > self._limits.field_size + 3:  # 3: a line end, and another CR
+                raise HTTPError(431, "a field line is too long")
         if LONE_LINE_END.search(data, max(start, self._scanned - 1)) is not None:
             raise HTTPError(400, "a line of the head ends without CRLF, or has a NUL")
         if len(data) - start > self._limits.head + 3:
@@ -207,7 +198,7 @@ class HTTPProtocol:
         self._scanned = max(start, len(data) - 3)
 
     def _check_lines(self, head: bytes) -> None:
-        """The limits of a head that is longer than one of its lines may be."""
+        """The limits of a head, complete or not, that is long enough to exceed one."""
         lines = head.split(b"\r\n")
         if len(lines[0]) > self._limits.request_line:
             raise HTTPError(414, "the request line is too long")
@@ -216,8 +207,10 @@ class HTTPProtocol:
         if len(head) > self._limits.head:
             raise HTTPError(431, "the head is too large")
 
-    def _await_body(self, length: int) -> None:
+    def _await_body(self, request: Request, length: int) -> None:
         if length == CHUNKED:
+            if request.flags & CONTENT_LENGTH:
+                request.headers.remove("content-length")  # it means nothing (RFC 9112 §6.3); `flags` remembers it
             self._decoder = ChunkedDecoder(self._limits)
             self.body_left = self._limits.body
         elif length > self._limits.body:
@@ -283,13 +276,16 @@ class HTTPProtocol:
         Raises ValueError, and changes nothing, when the response cannot be sent as it is.
         """
         request = self.request
+        if request is None and self._received.startswith(b"HEAD ", self._start):
+            request = Request("HEAD", "", 0, [], 0)  # unreadable, but that it wants no content is plain
         lines, flags = encode_head(response.status, response.fields)
         length = response_body(request, response, flags & CONTENT_LENGTH != 0)
         status_line = _status_line(response.status, self._keep_alive.minor)
-        if flags & CONNECTION and "close" in connection_options(response.fields):
+        if flags & CLOSE:
             wanted = False
         remaining = self._keep_alive.requests - self.served - 1
-        if remaining == 0 or self.phase != HANDLER:  # a body that nobody reads is not read at all
+        last = remaining <= 0 < self._keep_alive.requests
+        if last or self.phase != HANDLER:  # a body that nobody reads is not read at all
             wanted = False
         self._persists = persists(request, length, wanted and self._keep_alive.enabled)
         self.served += 1
@@ -303,18 +299,9 @@ class HTTPProtocol:
                 b"" if flags & DATE else date,
                 lines,
                 _length_line(length),
-                self._persistence_lines(remaining),
+                _persistence_lines(self._keep_alive.announced, max(remaining, 0)) if self._persists else _CLOSE_LINES,
             )
         )
-
-    def _persistence_lines(self, remaining: int) -> bytes:
-        """Whether another request is welcome, for how long, and how many more (RFC 9112 §9.3), then the empty line."""
-        if not self._persists:
-            return b"Connection: close\r\n\r\n"
-        timeout = int(self._keep_alive.timeout)
-        if remaining > 0:
-            return b"Connection: keep-alive\r\nKeep-Alive: timeout=%d, max=%d\r\n\r\n" % (timeout, remaining)
-        return b"Connection: keep-alive\r\nKeep-Alive: timeout=%d\r\n\r\n" % timeout
 
     def encode_body(self, piece: bytes) -> bytes:
         """SEND: the next piece, never empty, as it goes on the wire; what exceeds a counted body is cut off."""
@@ -373,8 +360,17 @@ def _status_line(status: int, minor: int) -> bytes:
     return b"HTTP/1.%d %d %b\r\n" % (minor, status, PHRASES.get(status, "").encode("ascii"))
 
 
+@lru_cache(maxsize=1024)
 def _length_line(length: int) -> bytes:
     """How the end of the body is found: the framing field for a length of `framing.response_body`."""
     if length >= 0:
         return b"Content-Length: %d\r\n" % length
     return b"Transfer-Encoding: chunked\r\n" if length == CHUNKED else b""
+
+
+# Every connection counts down the same figures, so these lines come again and again.
+@lru_cache(maxsize=4096)
+def _persistence_lines(timeout: int, remaining: int) -> bytes:
+    """That another request is welcome, for how long, and how many more (RFC 9112 §9.3), then the empty line."""
+    most = b", max=%d" % remaining if remaining > 0 else b""
+    return b"Connection: keep-alive\r\nKeep-Alive: timeout=%d%b\r\n\r\n" % (timeout, most)

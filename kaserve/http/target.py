@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 
 from .errors import HTTPError
-from .messages import HOST, REPEATED, Request
+from .messages import HOST, HOSTS, Request
 
 __all__ = ["is_host", "resolve_target"]
 
@@ -25,17 +25,16 @@ _ABSOLUTE = re.compile(
 
 
 def resolve_target(request: Request) -> None:
-    """Fills in `authority`, `raw_path` and `query` from the target and the Host field.
+    """Fills in `raw_path` and `query` from the target, and checks `authority`, which came from the Host field.
 
     Raises HTTPError 400 for a target that has none of the four forms, and for a Host that is missing in HTTP/1.1, comes
     twice, or is not a host; 501 for CONNECT, since an origin server makes no tunnels (RFC 9110 §9.3.6).
     """
-    request.authority = _check_host(request)
+    _check_host(request)
     target = request.target
     if target[0] == "/":  # origin-form, RFC 9112 §3.2.1
-        path, _, query = target.partition("?")
-        request.raw_path = path
-        request.query = query
+        if "?" in target:
+            request.raw_path, _, request.query = target.partition("?")
         if request.method == "CONNECT":
             raise HTTPError(400, "CONNECT takes a host and a port")
     elif target == "*":  # asterisk-form, §3.2.4
@@ -49,18 +48,14 @@ def resolve_target(request: Request) -> None:
         _resolve_absolute(request)
 
 
-def _check_host(request: Request) -> str:
-    """The value of the one Host field, checked; "" for an HTTP/1.0 request without one (RFC 9112 §3.2)."""
-    if not request.flags & HOST:
-        if request.minor:
-            raise HTTPError(400, "the Host field is missing")
-        return ""
-    if request.flags & REPEATED and len(request.headers.get_all("host")) > 1:
+def _check_host(request: Request) -> None:
+    """One Host field, and a good one; an HTTP/1.0 request may do without (RFC 9112 §3.2)."""
+    if not request.flags & HOST and request.minor:
+        raise HTTPError(400, "the Host field is missing")
+    if request.flags & HOSTS:
         raise HTTPError(400, "there is more than one Host field")
-    for name, value in request.fields:
-        if name == "host" and is_host(value):
-            return value
-    raise HTTPError(400, "the Host field is not a host")
+    if not is_host(request.authority):
+        raise HTTPError(400, "the Host field is not a host")
 
 
 def _resolve_absolute(request: Request) -> None:

@@ -8,7 +8,8 @@ must do. They do syntax and nothing else, are strict, and have no options; what 
     the empty line that ends it is left out. Raises HTTPError 400 for what is not a request line or a field line
     (RFC 9112 §3, §5) and 505 for a major version other than 1; a later minor version counts as 1 (RFC 9110 §2.5).
     The request's `target` is not looked into. Field names come in lower case, values without the white space around
-    them, both as str (Latin-1). `flags` has the bits of `messages.FLAGS`.
+    them, both as str (Latin-1). `flags` has the bits of `messages.FLAGS`, HOSTS for more than one Host, and CLOSE and
+    KEEP_ALIVE for the options of Connection, in any case and anywhere in its lists.
 
 `ChunkedDecoder(limits: Limits)`
     One chunked body (RFC 9112 §7.1). `feed(data: bytes, start: int) -> int` reads from `data[start:]`, hands the
@@ -26,8 +27,13 @@ must do. They do syntax and nothing else, are strict, and have no options; what 
 
 from __future__ import annotations
 
-from .wire_pure import ChunkedDecoder, encode_head, parse_head
-
 __all__ = ["IMPLEMENTATION", "ChunkedDecoder", "encode_head", "parse_head"]
 
-IMPLEMENTATION = "pure"  # or "compiled"
+try:
+    from ._fast import ChunkedDecoder, encode_head, parse_head
+
+    IMPLEMENTATION = "compiled"
+except ImportError:
+    from .wire_pure import ChunkedDecoder, encode_head, parse_head
+
+    IMPLEMENTATION = "pure"

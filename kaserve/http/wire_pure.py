@@ -6,7 +6,7 @@ and again, so each is checked once and then remembered. The memories are bounded
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 from .errors import HTTPError
@@ -18,14 +18,17 @@ from .grammar import (
     LONE_LINE_END,
     OWS,
     REQUEST_LINE,
-    Limits,
 )
+from .limits import Limits
 from .messages import (
+    CLOSE,
     CONNECTION,
     CONTENT_LENGTH,
     FLAGS,
     HOP_BY_HOP,
-    REPEATED,
+    HOST,
+    HOSTS,
+    KEEP_ALIVE,
     TRANSFER_ENCODING,
     FieldLine,
     Request,
@@ -55,15 +58,19 @@ def parse_head(head: bytes) -> Request:
         raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
     fields = []
     flags = 0
+    host = ""
     for line in lines[1:-1]:
         known = _received.get(line)
         field, flag = _parse_field_line(line) if known is None else known
         fields.append(field)
         if flag:
-            if flags & flag:
-                flags |= REPEATED
+            if flag == HOST:
+                if flags & HOST:
+                    flag = HOSTS
+                else:
+                    host = field[1]
             flags |= flag
-    return Request(method.decode("ascii"), target.decode("ascii"), 0 if minor == b"0" else 1, fields, flags)
+    return Request(method.decode("ascii"), target.decode("ascii"), 0 if minor == b"0" else 1, fields, flags, host)
 
 
 def _parse_field_line(line: bytes) -> tuple[FieldLine, int]:
@@ -74,9 +81,22 @@ def _parse_field_line(line: bytes) -> tuple[FieldLine, int]:
             raise HTTPError(400, "a field line is folded")
         raise HTTPError(400, "a field line is malformed")
     name = match[1].lower().decode("ascii")
-    parsed = (name, match[2].strip(OWS).decode("latin-1")), FLAGS.get(name, 0)
+    value = match[2].strip(OWS).decode("latin-1")
+    parsed = (name, value), _flag(name, value)
     _remember(_received, line, parsed, len(line))
     return parsed
+
+
+def _flag(name: str, value: str) -> int:
+    """The bits that the field sets; the name is in lower case."""
+    flag = FLAGS.get(name, 0)
+    if flag == CONNECTION:
+        options = [option.strip(" \t").lower() for option in value.split(",")]  # RFC 9110 §7.6.1
+        if "close" in options:
+            flag |= CLOSE
+        if "keep-alive" in options:
+            flag |= KEEP_ALIVE
+    return flag
 
 
 def encode_head(status: int, fields: Sequence[FieldLine]) -> tuple[bytes, int]:
@@ -102,7 +122,7 @@ def _encode_field_line(field: FieldLine) -> tuple[bytes, int]:
         raise ValueError(f"not a field name: {name!r}")
     if FIELD_VALUE.fullmatch(raw_value) is None:
         raise ValueError(f"not a field value: {field!r}")
-    flag = FLAGS.get(name.lower(), 0)
+    flag = _flag(name.lower(), value)
     ours = flag & (CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | HOP_BY_HOP)
     encoded = b"" if ours else b"%b: %b\r\n" % (raw_name, raw_value.strip(OWS)), flag
     _remember(_sent, field, encoded, len(name) + len(value))
@@ -125,7 +145,7 @@ class ChunkedDecoder:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._held = b""
-        self._read_line: Callable[[bytes, int, int], None] = self._read_size
+        self._read_line = ChunkedDecoder._read_size  # not bound to self, which would make a cycle
         self.content: list[bytes] = []
         self.missing = 0
         self.trailers: list[FieldLine] = []
@@ -146,10 +166,10 @@ class ChunkedDecoder:
                     break
             line_end = data.find(b"\r\n", position)
             if line_end < 0:
-                self._hold(data[position:])
+                self._hold(data[position:], start - shift - position)
                 position = len(data)
                 break
-            self._read_line(data, position, line_end)
+            self._read_line(self, data, position, line_end)
             position = line_end + 2
         return position + shift
 
@@ -163,17 +183,17 @@ class ChunkedDecoder:
 
     def _read_size(self, data: bytes, start: int, end: int) -> None:
         """chunk-size [ chunk-ext ], which starts a chunk or, being 0, the trailers."""
-        match = CHUNK_SIZE_LINE.fullmatch(data, start, end)
-        if match is None or end - start > self._limits.chunk_line:
+        match = CHUNK_SIZE_LINE.fullmatch(data, start, end) if end - start <= self._limits.chunk_line else None
+        if match is None:
             raise HTTPError(400, "a chunk size is malformed")
         self.missing = int(match[1], 16)
-        self._read_line = self._read_chunk_end if self.missing else self._read_trailer
+        self._read_line = ChunkedDecoder._read_chunk_end if self.missing else ChunkedDecoder._read_trailer
 
     def _read_chunk_end(self, data: bytes, start: int, end: int) -> None:
         """The CRLF that must follow the last byte of a chunk at once."""
         if start != end:
             raise HTTPError(400, "a chunk is longer than its size")
-        self._read_line = self._read_size
+        self._read_line = ChunkedDecoder._read_size
 
     def _read_trailer(self, data: bytes, start: int, end: int) -> None:
         """A trailer field, or the empty line that ends the body (RFC 9112 §7.1.2)."""
@@ -185,13 +205,16 @@ class ChunkedDecoder:
         field, _ = _parse_field_line(data[start:end])
         self.trailers.append(field)
 
-    def _hold(self, rest: bytes) -> None:
-        """Keeps the start of a line for the next call, unless no end could make it a good one."""
-        if self._read_line == self._read_chunk_end and rest not in (b"", b"\r"):
+    def _hold(self, rest: bytes, seen: int) -> None:
+        """Keeps the start of a line for the next call, unless no end could make it a good one.
+
+        seen: how many bytes of it were held before, and need no second look.
+        """
+        if self._read_line is ChunkedDecoder._read_chunk_end and rest not in (b"", b"\r"):
             raise HTTPError(400, "a chunk is longer than its size")
-        if LONE_LINE_END.search(rest) is not None:
+        if LONE_LINE_END.search(rest, max(0, seen - 1)) is not None:
             raise HTTPError(400, "a line of the chunked body ends without CRLF")
-        if self._read_line == self._read_trailer:
+        if self._read_line is ChunkedDecoder._read_trailer:
             if len(rest) > self._limits.field_size + 1:  # 1: its CR
                 raise HTTPError(431, "the trailers are too large")
         elif len(rest) > self._limits.chunk_line + 1:

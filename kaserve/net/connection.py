@@ -19,24 +19,15 @@ from typing import NamedTuple, Protocol
 
 from ..http.errors import HTTPError
 from ..http.framing import has_body
-from ..http.grammar import Limits
+from ..http.limits import Limits
 from ..http.messages import Address, FileSpan, Request, Response, error_response
-from ..http.protocol import (
-    BODY,
-    CLOSED,
-    CONTINUE,
-    HANDLER,
-    HEAD,
-    IDLE,
-    LINGER,
-    SEND,
-    HTTPProtocol,
-    KeepAlive,
-    Phase,
-)
-from .reactor import NOTHING, READ, WRITE, Reactor
+from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
+from ..http.protocol import CONTINUE, HTTPProtocol, KeepAlive
+from .poller import NOTHING, READ, WRITE
+from .reactor import Reactor
 from .stats import Stats
 from .timerwheel import Timer
+from .tls import TLSSocket
 
 __all__ = ["PHASES", "Connection", "Deadlines", "Handler", "Row", "Service"]
 
@@ -58,6 +49,7 @@ _EACH_PROGRESS = "each progress"
 
 # The picture of docs/architecture.md; a test holds the two against each other. CLOSED has no row: there is no socket.
 PHASES: dict[Phase, Row] = {
+    Phase.HANDSHAKE: Row(READ, "header_timeout", "accept", "close"),
     Phase.IDLE: Row(READ, "keep_alive", "the last answer", "close silently (never 408)"),
     Phase.HEAD: Row(READ, "header_timeout", "first byte", "408, close"),
     Phase.BODY: Row(READ, "body_timeout", _EACH_PROGRESS, "408, close"),
@@ -110,6 +102,7 @@ class Service:
         "reactor",
         "refuse",
         "rows",
+        "scheme",
         "stats",
     )
 
@@ -122,6 +115,7 @@ class Service:
         keep_alive: KeepAlive | None = None,
         deadlines: Deadlines | None = None,
         access_log: AccessLog | None = None,
+        scheme: str = "http",
     ) -> None:
         """handler: may have a method `refuse(request)`, called before a body is received, which may raise HTTPError."""
         deadlines = deadlines or Deadlines()
@@ -132,6 +126,7 @@ class Service:
         self.keep_alive = keep_alive or KeepAlive(deadlines.keep_alive, 1000)
         self.age = deadlines.age
         self.access_log = access_log
+        self.scheme = scheme
         self.stats = Stats()
         self.connections: set[Connection] = set()
         self.on_close: Callable[[], object] | None = None  # called after a connection has left `connections`
@@ -171,11 +166,11 @@ class Connection(Timer):
         "server",
     )
 
-    def __init__(self, service: Service, sock: socket.socket, client: Address, server: Address) -> None:
+    def __init__(self, service: Service, sock: socket.socket | TLSSocket, client: Address, server: Address) -> None:
         """Takes over `sock`, which is connected and does not block, and waits for a request."""
         super().__init__()
         self._service = service
-        self._sock = sock
+        self._sock: socket.socket | TLSSocket = sock
         self.client = client
         self.server = server
         self.protocol = HTTPProtocol(service.limits, service.keep_alive)
@@ -190,7 +185,7 @@ class Connection(Timer):
         self._size = 0  # bytes of its content so far
         service.connections.add(self)
         service.stats.accepted += 1
-        self._enter(IDLE)
+        self._enter(HANDSHAKE if isinstance(sock, TLSSocket) else IDLE)
 
     # Called by the reactor, the wheel and the server.
 
@@ -198,6 +193,8 @@ class Connection(Timer):
         try:
             if self.phase == LINGER:
                 self._discard()
+            elif self.phase == HANDSHAKE:
+                self._shake_hands()
             elif self.phase != CLOSED:
                 if events & self._interest & READ:
                     self._receive()
@@ -221,6 +218,8 @@ class Connection(Timer):
             self._run()
         elif phase == SEND:
             self._abort("send timeout")
+        elif phase == HANDSHAKE:
+            self._close("handshake")
         else:
             self._close("answered")
 
@@ -241,10 +240,22 @@ class Connection(Timer):
 
     def _fail(self) -> None:
         """A fault of the server itself ends this connection and no other."""
-        log.exception("a connection failed in phase %s", self.phase.name)
+        log.exception("a connection failed in phase %s", Phase(self.phase).name)
         self._abort("failed")
 
     # One turn.
+
+    def _shake_hands(self) -> None:
+        """HANDSHAKE: whoever cannot speak TLS with us is not told why, for want of a language."""
+        assert isinstance(self._sock, TLSSocket)
+        try:
+            self._sock.handshake()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close("handshake")
+        else:
+            self._enter(IDLE)
 
     def _receive(self) -> None:
         try:
@@ -263,28 +274,24 @@ class Connection(Timer):
             return
         protocol = self.protocol
         requests_left = _MOST_REQUESTS_PER_TURN
-        while len(self._unsent) < _MOST_UNSENT:
+        while True:
             phase = protocol.phase
-            if phase <= BODY:
-                if not self._read():
-                    break
-            elif phase == HANDLER:
-                if requests_left == 0:
-                    self._service.reactor.again(self)
-                    break
-                requests_left -= 1
-                self._answer()
-            elif phase == SEND:
+            if phase == SEND:
                 if self._body is not None and not self._send_body(self._body):
                     break
                 self._finish()
-            else:
+            elif phase == HANDLER:
+                if requests_left == 0 or len(self._unsent) >= _MOST_UNSENT:
+                    break  # the turn is used up; meanwhile nothing more is read
+                self._answer()
+                requests_left -= 1
+            elif phase > SEND or not self._read():
                 break
-        else:
-            self._service.reactor.again(self)
         if self._unsent:
             self._flush()
         self._settle()
+        if self.phase == HANDLER:
+            self._service.reactor.again(self)
 
     def _settle(self) -> None:
         """Enters the phase that the turn has led to, or has its deadline start anew."""
@@ -306,19 +313,21 @@ class Connection(Timer):
         if waiting.events != self._interest:
             reactor.watch(self._sock.fileno(), self, self._interest, waiting.events)
             self._interest = waiting.events
-        reactor.wheel.schedule(self, reactor.now + waiting.seconds)
+        reactor.wheel.schedule(self, reactor.read_clock() + waiting.seconds)
 
     # Reading and answering.
 
     def _read(self) -> bool:
         """Reads on in a request; False when that takes bytes which are not here yet."""
         protocol = self.protocol
+        service = self._service
         try:
             if protocol.phase != BODY:
                 request = protocol.read_head()
                 if request is None:
                     return protocol.phase == CLOSED
                 request.client = self.client
+                request.scheme = service.scheme
                 request.server = self.server
                 if protocol.phase == BODY:
                     self._welcome_body(request)
@@ -326,9 +335,9 @@ class Connection(Timer):
                 return protocol.read_body()
         except HTTPError as error:
             self._refuse(error)
-        except OSError:
-            log.exception("the body of a request could not be stored")
-            self._refuse(HTTPError(500, "the body could not be stored"))
+        except Exception:  # of the refuse hook, or of the sink: a full disk, say
+            log.exception("the body of %r could not be taken", protocol.request)
+            self._respond_failure()
         return True
 
     def _welcome_body(self, request: Request) -> None:
@@ -340,11 +349,12 @@ class Connection(Timer):
 
     def _answer(self) -> None:
         """Has the handler answer the request that is complete."""
-        self.phase = HANDLER
         request = self.protocol.request
         assert request is not None
         try:
             response = self._service.handler(request)
+            if not isinstance(response, Response):
+                raise TypeError(f"a handler answers with a Response, not with {type(response).__name__}")
         except HTTPError as error:
             self._refuse(error)
         except Exception:
@@ -385,6 +395,7 @@ class Connection(Timer):
             self._respond_failure()
             return
         service.stats.requests += 1
+        self.phase = SEND  # whatever phase follows is entered anew, also the one that was there before the request
         self._response = response
         self._size = 0
         if not protocol.sends_body:
@@ -433,7 +444,7 @@ class Connection(Timer):
 
     def _send_body(self, body: FileSpan | Iterator[bytes]) -> bool:
         """Sends on in a body that is not in memory; True when that was the rest of it, or all there ever will be."""
-        if self._unsent and not self._flush(_MSG_MORE if isinstance(body, FileSpan) else 0):
+        if self._unsent and not self._flush(_MSG_MORE if isinstance(body, FileSpan) and body.length else 0):
             return False
         return self._send_span(body) if isinstance(body, FileSpan) else self._send_pieces(body)
 
@@ -443,8 +454,12 @@ class Connection(Timer):
             sent = _send_slice(self._sock, span.fd, span.offset, min(span.length, _MOST_PER_TURN))
         except (BlockingIOError, InterruptedError):
             return False
-        except OSError as error:
-            self._abort("reset" if isinstance(error, ConnectionError) else "failed")
+        except (ConnectionError, TimeoutError):
+            self._abort("reset")
+            return False
+        except OSError:
+            log.exception("a file could not be sent")
+            self._abort("failed")
             return False
         if sent == 0 < span.length:  # what is missing cannot be made up, and the length is announced
             log.error("a file became shorter while it was sent")
@@ -462,13 +477,14 @@ class Connection(Timer):
                 return False
             try:
                 piece = _next_piece(pieces)
+                left = self.protocol.body_left
                 self._unsent = self._encode(piece) if piece else self.protocol.end_body()
             except Exception:
                 log.exception("the handler failed while answering %r", self.protocol.request)
                 self._service.stats.failed += 1
                 self._abort("failed")
                 return False
-            if not piece:
+            if not piece or 0 <= left < len(piece):
                 return True
         return False
 
@@ -484,11 +500,11 @@ class Connection(Timer):
 
     def _part(self, reason: str) -> None:
         """Ends an idle connection; but a request that is already here is answered, as the last one."""
-        self.ending = reason
         self._parting = True
         self._receive()
         self._run()
         if self.phase == IDLE:
+            self.ending = reason
             self.protocol.part()
             self._settle()
 
@@ -517,7 +533,7 @@ class Connection(Timer):
             data = b""
         if not data:
             self._close("answered")
-        elif self._response is None and self.ending in ("idle", "drain"):
+        elif self.ending in ("idle", "drain"):
             self._service.stats.races_lost += 1
             self.ending += ", race lost"
 
@@ -539,9 +555,10 @@ class Connection(Timer):
         self._sock.close()
         self.phase = CLOSED
         self._unsent = b""
-        self._body = None
         if self._response is not None:
-            _close_body(self._response)
+            if self._body is not None:
+                self._body = None
+                _close_body(self._response)
             if service.access_log is not None:
                 service.access_log.log(self, self.protocol.request, self._response.status, self._size)
             self._response = None
@@ -555,12 +572,14 @@ class Connection(Timer):
 def _next_piece(pieces: Iterator[bytes]) -> bytes:
     """The next piece that is not empty, since an empty chunk would end the body; b"" after the last one."""
     for piece in pieces:
+        if not isinstance(piece, bytes):
+            raise TypeError(f"a body is made of bytes, not of {type(piece).__name__}")
         if piece:
             return piece
     return b""
 
 
-def _send_slice(sock: socket.socket, fd: int, offset: int, count: int) -> int:
+def _send_slice(sock: socket.socket | TLSSocket, fd: int, offset: int, count: int) -> int:
     """At most `count` bytes of the file from `offset` on, by the kernel where it can; how many, 0 at the file's end."""
     if isinstance(sock, socket.socket) and hasattr(os, "sendfile"):
         return os.sendfile(sock.fileno(), fd, offset, count)

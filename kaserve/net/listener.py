@@ -9,10 +9,12 @@ import errno
 import logging
 import os
 import socket
+import stat
 from collections.abc import Callable
 
 from ..http.messages import Address
-from .reactor import NOTHING, READ, Reactor
+from .poller import NOTHING, READ
+from .reactor import Reactor
 from .timerwheel import Timer
 
 __all__ = ["Listener", "address_of", "open_listener"]
@@ -64,7 +66,10 @@ class Listener(Timer):
                     self._reactor.wheel.schedule(self, self._reactor.now + _PAUSE)
                     return
                 continue  # ECONNABORTED and the like: that client is gone, the next may be there
-            self._take(sock, peer)
+            try:
+                self._take(sock, peer)
+            except OSError:  # gone while it waited, which is no reason to stop
+                sock.close()
 
     def _take(self, sock: socket.socket, peer: object) -> None:
         sock.setblocking(False)
@@ -92,12 +97,18 @@ class Listener(Timer):
         self._interest = events
 
     def close(self) -> None:
-        """Takes what is in the backlog, since closing resets it, and no more. A Unix socket's path goes too."""
+        """Takes what is in the backlog, since closing resets it, and no more. A Unix socket's path goes too, unless
+        somebody else listens there: a successor, or a manager that lent us the socket."""
         if self._interest != NOTHING:
             self._accept_some(_MOST_IN_BACKLOG)
             self.pause()
         self._reactor.wheel.cancel(self)
         self._sock.close()
+        if isinstance(self.address, str) and _is_abandoned(self.address):
+            try:
+                os.unlink(self.address)
+            except OSError:  # the directory is not ours any more
+                pass
 
 
 def address_of(sock: socket.socket) -> Address:
@@ -117,7 +128,7 @@ def open_listener(bind: str, port: int, *, backlog: int, reuse_port: bool = Fals
     if bind.startswith("unix:"):
         sock = _open_unix(bind.removeprefix("unix:"))
     elif bind.startswith("fd:"):
-        sock = socket.socket(fileno=int(bind.removeprefix("fd:")))
+        sock = socket.socket(fileno=_number(bind.removeprefix("fd:"), "descriptor", 2**31 - 1))
     else:
         sock = _open_tcp(*split_host_port(bind, port), reuse_port=reuse_port)
     try:
@@ -131,16 +142,22 @@ def open_listener(bind: str, port: int, *, backlog: int, reuse_port: bool = Fals
 
 
 def split_host_port(bind: str, port: int) -> tuple[str, int]:
-    """The host and port of HOST, HOST:PORT, V6, [V6] or [V6]:PORT. Raises ValueError for a port that is none."""
+    """The host and port of HOST, HOST:PORT, V6, [V6] or [V6]:PORT. Raises ValueError for other forms."""
     host, colon, digits = bind.rpartition(":")
     if not colon or (":" in host and not host.endswith("]")):  # no port: a name, or a V6 address without brackets
         host, digits = bind, ""
-    host = host.removeprefix("[").removesuffix("]")
-    if not digits:
-        return host, port
-    if not (digits.isascii() and digits.isdigit() and int(digits) <= 65535):
-        raise ValueError(f"not a port: {digits!r}")
-    return host, int(digits)
+    if len(host) > 2 and host[0] == "[" and host[-1] == "]":
+        host = host[1:-1]
+    if "[" in host or "]" in host:
+        raise ValueError(f"not a host: {host!r}")
+    return host, _number(digits, "port", 65535) if digits else port
+
+
+def _number(digits: str, what: str, most: int) -> int:
+    """Python's int() alone takes more than anybody means: signs, underscores, the digits of other scripts."""
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(digits) <= most):
+        raise ValueError(f"not a {what}: {digits!r}")
+    return int(digits)
 
 
 def _open_tcp(host: str, port: int, *, reuse_port: bool) -> socket.socket:
@@ -153,7 +170,10 @@ def _open_tcp(host: str, port: int, *, reuse_port: bool) -> socket.socket:
 
 
 def _open_unix(path: str) -> socket.socket:
-    """A socket that a crashed server left behind is replaced; one that a living server listens on is not."""
+    """A socket that a crashed server left behind is replaced; one that a living server listens on is not, nor is
+    anything that is not a socket."""
+    if not path:  # which would be a name that the kernel makes up
+        raise ValueError("a Unix socket needs a path")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         try:
@@ -170,7 +190,14 @@ def _open_unix(path: str) -> socket.socket:
 
 
 def _is_abandoned(path: str) -> bool:
+    """Whether a Unix socket is there on which nobody listens."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):  # a connection to any other file would be refused as well
+            return False
+    except (OSError, ValueError):  # there is none, or it is an abstract name
+        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog is a sign of life, and not worth waiting for
         try:
             probe.connect(path)
         except ConnectionRefusedError:

@@ -1,31 +1,28 @@
-"""Reactor: one selector, one thread, many channels; and the time of the turn.
+"""Reactor: one poller, one thread, many channels; and the time of the turn.
 
-Knows readiness, deadlines and how to be woken from another thread. Does not know what its channels do: no sockets but
-its own for waking, no HTTP. A turn handles what is ready first and what expired after that, so that a request which is
-already there is never lost to a deadline that passed meanwhile.
+Knows readiness (see `poller`), deadlines, and how to be woken from another thread. Does not know what channels do: no
+sockets but its own for waking, no HTTP. A turn handles what is ready first and what expired after that, so that a
+request which is already there is never lost to a deadline that passed meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
-import selectors
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from selectors import EVENT_READ, EVENT_WRITE
 from typing import Protocol
 
 from ..http.dates import format_date
+from .poller import NOTHING, READ, WRITE, Poller, new_poller
 from .timerwheel import TimerWheel
 
-__all__ = ["NOTHING", "READ", "WRITE", "Channel", "Reactor"]
-
-NOTHING = 0
-READ = EVENT_READ
-WRITE = EVENT_WRITE
+__all__ = ["Channel", "Reactor"]
 
 log = logging.getLogger("kaserve")
+
+_READ_WRITE = READ | WRITE
 
 
 class Channel(Protocol):
@@ -46,10 +43,11 @@ class Reactor:
     __slots__ = (
         "_again",
         "_calls",
+        "_channels",
         "_clock",
         "_date_second",
+        "_poller",
         "_running",
-        "_selector",
         "_waker",
         "_wall",
         "after_turn",
@@ -58,15 +56,21 @@ class Reactor:
         "wheel",
     )
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        poller: Poller | None = None,
+    ) -> None:
         self._clock = clock
         self._wall = wall
-        self._selector = selectors.DefaultSelector()
+        self._poller = new_poller() if poller is None else poller
+        self._channels: dict[int, Channel] = {}
         self._again: list[Channel] = []
         self._calls: deque[Callable[[], object]] = deque()
         self._running = False
         self._waker = Waker()
-        self._selector.register(self._waker.fileno(), READ, self._waker)
+        self.watch(self._waker.fileno(), self._waker, NOTHING, READ)
         self.after_turn: list[Callable[[], object]] = []  # called at the end of each turn, for what is done in batches
         self.now = clock()
         self.wheel = TimerWheel(self.now)
@@ -81,11 +85,13 @@ class Reactor:
         if before == events:
             return
         if before == NOTHING:
-            self._selector.register(fd, events, channel)
+            self._poller.register(fd, events)
+            self._channels[fd] = channel
         elif events == NOTHING:
-            self._selector.unregister(fd)
+            self._poller.unregister(fd)
+            del self._channels[fd]
         else:
-            self._selector.modify(fd, events, channel)
+            self._poller.modify(fd, events)
 
     def again(self, channel: Channel) -> None:
         """`channel` has work left: it is called in the next turn as if it were ready for `NOTHING` new."""
@@ -100,7 +106,7 @@ class Reactor:
 
     def fileno(self) -> int:
         """A descriptor that is readable when there is something to do."""
-        return self._selector.fileno()
+        return self._poller.fileno()
 
     def timeout(self) -> float | None:
         """Seconds after which `step` must be called at the latest; None for never, 0 for now."""
@@ -108,13 +114,20 @@ class Reactor:
             return 0.0
         return self.wheel.timeout(self._clock())
 
+    def read_clock(self) -> float:
+        """Seconds on `clock`, which may be later than `now`: a handler can take long in the middle of a turn."""
+        return self._clock()
+
     def step(self, timeout: float | None = 0.0) -> None:
         """One turn, waiting at most `timeout` seconds (None: as long as nothing happens) for something to do."""
-        ready = self._selector.select(timeout)
+        ready = self._poller.poll(0.0 if self._again else timeout)
         self._tell_time()
         again, self._again = self._again, []
-        for key, events in ready:
-            key.data.ready(events)
+        for fd, events in ready:
+            channel = self._channels.get(fd)  # None where another one has closed it in this turn
+            if channel is not None:
+                # Neither to be read nor written: in trouble, and reading or writing will tell which.
+                channel.ready(events & _READ_WRITE or _READ_WRITE)
         for channel in again:
             channel.ready(NOTHING)
         if self._calls:
@@ -155,8 +168,8 @@ class Reactor:
             self.date_line = f"Date: {format_date(second)}\r\n".encode("ascii")
 
     def close(self) -> None:
-        """Gives back the selector and the waker; the channels are their owners' to close."""
-        self._selector.close()
+        """Gives back the poller and the waker; the channels are their owners' to close."""
+        self._poller.close()
         self._waker.close()
 
 
@@ -176,8 +189,8 @@ class Waker:
     def wake(self) -> None:
         try:
             self._sender.send(b"\0")
-        except BlockingIOError:
-            pass  # full: it is readable already
+        except OSError:
+            pass  # full: it is readable already; or closed: there is nobody left to wake
 
     def ready(self, events: int) -> None:
         try:

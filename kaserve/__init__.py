@@ -1,0 +1,37 @@
+"""kaserve: an HTTP/1.1 server that specialises in the persistent (keep-alive) connection.
+
+>>> from kaserve import Config, Request, Response, Server
+>>> def hello(request: Request) -> Response:
+...     return Response.text("hello")
+>>> with Server(hello, Config(port=0, access_log=False)) as server:
+...     server.url.startswith("http://127.0.0.1:")
+True
+"""
+
+import os
+
+from ._build import prefer_sources
+
+if os.environ.get("KASERVE_PURE", "") not in ("", "0"):
+    prefer_sources(__name__)  # before anything is imported that is there compiled as well
+
+
+from ._version import __version__
+from .config import Config, ConfigError
+from .http.errors import HTTPError
+from .http.messages import FileSpan, Headers, Request, Response
+from .http.wire import IMPLEMENTATION
+from .server import Server
+
+__all__ = [
+    "IMPLEMENTATION",
+    "Config",
+    "ConfigError",
+    "FileSpan",
+    "HTTPError",
+    "Headers",
+    "Request",
+    "Response",
+    "Server",
+    "__version__",
+]

@@ -1,0 +1,255 @@
+"""Config: every setting, in one place.
+
+A field here is at the same time an option of the command line (`--keep-alive`), an environment variable
+(`KASERVE_KEEP_ALIVE`) and an argument of `Config`; its metadata says how its text is read and how it is explained.
+Knows no argparse and no sockets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .http.limits import Limits
+from .http.protocol import KeepAlive
+from .net.connection import Deadlines
+from .net.listener import split_host_port
+
+__all__ = ["Config", "ConfigError", "Option", "options", "read_environment"]
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be; its text is one clear line."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a setting is given: `read` makes its value of one text, and raises ValueError with what it takes instead.
+
+    flags: short names beside the long one. metavar: None for a switch. repeatable: every use adds one value.
+    """
+
+    group: str
+    help: str
+    read: Callable[[str], Any]
+    metavar: str | None
+    flags: tuple[str, ...] = ()
+    repeatable: bool = False
+
+
+def _setting(default: Any, group: str, read: Callable[[str], Any], metavar: str | None, text: str, **more: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"option": Option(group, text, read, metavar, **more)})
+
+
+# How texts become values. Python's own int() and float() take more than anybody means ("1_0", "nan").
+
+
+def _count(text: str) -> int:
+    if re.fullmatch("[0-9]{1,15}", text) is None:
+        raise ValueError("takes a whole number")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    port = _count(text)
+    if port > 65535:
+        raise ValueError("takes a port, 0 to 65535")
+    return port
+
+
+def _seconds(text: str) -> float:
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) is None:
+        raise ValueError("takes seconds, such as 30 or 0.5")
+    return float(text)
+
+
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch("([0-9]{1,15})([KMGT]?)(?:iB|B)?", text, re.IGNORECASE | re.ASCII)
+    if match is None:
+        raise ValueError("takes bytes, such as 65536, 64K or 1G")
+    return int(match[1]) << _UNITS[match[2].upper()]
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("takes yes or no")
+
+
+def _bind(text: str) -> str:
+    scheme, _, rest = text.partition(":")
+    try:
+        if scheme == "fd":
+            _count(rest)
+        elif scheme != "unix":
+            split_host_port(text, 0)
+        elif not rest:
+            raise ValueError
+    except ValueError:
+        raise ValueError("takes HOST, HOST:PORT, unix:PATH or fd:N") from None
+    return text
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError("takes " + " or ".join(words))
+        return text
+
+    return read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings of a server. Raises ConfigError for values that cannot be.
+
+    Times are seconds, sizes bytes. See `python -m kaserve --help` or docs/keep-alive.md for what each one does.
+    """
+
+    # fmt: off
+    port: int = _setting(
+        8000, "address", _port, "PORT", "the port; 0 takes a free one")
+    bind: Sequence[str] = _setting(
+        ("127.0.0.1",), "address", _bind, "ADDRESS",
+        "where to listen: HOST, HOST:PORT, unix:PATH or fd:N", flags=("-b",), repeatable=True)
+    reuse_port: bool = _setting(
+        False, "address", _switch, None, "let several processes listen on the same port")
+    backlog: int = _setting(
+        2048, "address", _count, "N", "connections that may wait to be taken")
+    max_connections: int = _setting(
+        0, "address", _count, "N", "connections at one time; 0 means what the descriptor limit allows")
+
+    directory: str = _setting(
+        ".", "what to serve", str, "DIR", "the directory to serve", flags=("-d",))
+    handler: str | None = _setting(
+        None, "what to serve", str, "MODULE:FUNCTION", "a handler to run instead")
+
+    tls_cert: str | None = _setting(
+        None, "TLS", str, "FILE", "speak TLS with this certificate and its chain, in PEM")
+    tls_key: str | None = _setting(
+        None, "TLS", str, "FILE", "the certificate's private key, if it is not in the same file")
+    tls_password_file: str | None = _setting(
+        None, "TLS", str, "FILE", "a file that holds the password of the key")
+
+    protocol: str = _setting(
+        "HTTP/1.1", "keep-alive", _one_of("HTTP/1.0", "HTTP/1.1"), "VERSION",
+        "the highest version to speak", flags=("-p",))
+    keep_alive: float = _setting(
+        120.0, "keep-alive", _seconds, "SECONDS",
+        "how long a connection may be idle, as announced to clients; 0 closes after every answer")
+    keep_alive_requests: int = _setting(
+        1000, "keep-alive", _count, "N", "requests that one connection takes; 0 means any number")
+    keep_alive_time: float = _setting(
+        3600.0, "keep-alive", _seconds, "SECONDS", "the age at which a connection gets its last answer")
+
+    header_timeout: float = _setting(
+        30.0, "deadlines", _seconds, "SECONDS", "for the head of a request, from its first byte")
+    body_timeout: float = _setting(
+        60.0, "deadlines", _seconds, "SECONDS", "between two pieces of a request's body")
+    send_timeout: float = _setting(
+        60.0, "deadlines", _seconds, "SECONDS", "between two pieces of an answer that a client takes")
+    graceful_timeout: float = _setting(
+        30.0, "deadlines", _seconds, "SECONDS", "for the requests that run when the server is told to stop")
+
+    limit_request_line: int = _setting(
+        8190, "limits", _size, "BYTES", "the request line; beyond it 414")
+    limit_request_fields: int = _setting(
+        100, "limits", _count, "N", "the fields of a request; beyond it 431")
+    limit_request_field_size: int = _setting(
+        8190, "limits", _size, "BYTES", "one field line; beyond it 431")
+    limit_request_body: int = _setting(
+        1 << 30, "limits", _size, "BYTES", "the body of a request; beyond it 413")
+
+    access_log: bool = _setting(
+        True, "logs", _switch, None, "write a line for every answer to stderr")
+    log_format: str = _setting(
+        "common", "logs", _one_of("common", "combined"), "FORMAT", "of the access log: common or combined")
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        bind = (self.bind,) if isinstance(self.bind, str) else tuple(self.bind)  # one address needs no tuple
+        object.__setattr__(self, "bind", bind)
+        for field in dataclasses.fields(self):
+            self._check(field.name, getattr(self, field.name))
+        if self.tls_cert is None and (self.tls_key is not None or self.tls_password_file is not None):
+            raise ConfigError("tls_key and tls_password_file: need tls_cert")
+        if self.limit_request_line < 16 or self.limit_request_field_size < 16:
+            raise ConfigError("limits of lines: no request fits into fewer than 16 bytes")
+
+    def _check(self, name: str, value: object) -> None:
+        """The same checks that a text goes through, for values that came as such."""
+        if isinstance(value, float) and not (0 <= value < math.inf):
+            raise ConfigError(f"{name}: takes seconds, not {value!r}")
+        if isinstance(value, int) and value < 0:
+            raise ConfigError(f"{name}: takes a number that is not negative, not {value!r}")
+        option = options()[name]
+        texts = value if isinstance(value, tuple) else (value,)
+        for text in texts:
+            if (isinstance(text, str) or option.read is _port) and _read(option, name, str(text)) != text:
+                raise ConfigError(f"{name}: takes a value, not the text of one, {text!r}")
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            request_line=self.limit_request_line,
+            fields=self.limit_request_fields,
+            field_size=self.limit_request_field_size,
+            head=max(65536, self.limit_request_line + self.limit_request_field_size),
+            body=self.limit_request_body,
+        )
+
+    @property
+    def deadlines(self) -> Deadlines:
+        return Deadlines(
+            keep_alive=self.keep_alive,
+            header_timeout=self.header_timeout,
+            body_timeout=self.body_timeout,
+            send_timeout=self.send_timeout,
+            age=self.keep_alive_time,
+        )
+
+    def new_keep_alive(self) -> KeepAlive:
+        """What a server announces; its own, since it may change it while it runs."""
+        return KeepAlive(self.keep_alive, self.keep_alive_requests, int(self.protocol[-1]))
+
+
+def options() -> dict[str, Option]:
+    """The settings by name, in the order in which they are explained."""
+    return _OPTIONS
+
+
+_OPTIONS: dict[str, Option] = {field.name: field.metadata["option"] for field in dataclasses.fields(Config)}
+
+
+def _read(option: Option, name: str, text: str) -> Any:
+    try:
+        return option.read(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}, not {text!r}") from None
+
+
+def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings in variables `KASERVE_<OPTION>`; several addresses of `KASERVE_BIND` are separated by commas.
+
+    Raises ConfigError.
+    """
+    values: dict[str, Any] = {}
+    for name, option in options().items():
+        variable = "KASERVE_" + name.upper()
+        text = environment.get(variable)
+        if text is None:
+            continue
+        if option.repeatable:
+            values[name] = tuple(_read(option, variable, part.strip()) for part in text.split(","))
+        else:
+            values[name] = _read(option, variable, text)
+    return values

@@ -1,0 +1,5 @@
+"""To a type checker the compiled syntax is its pure twin."""
+
+from .wire_pure import ChunkedDecoder as ChunkedDecoder
+from .wire_pure import encode_head as encode_head
+from .wire_pure import parse_head as parse_head

@@ -1,0 +1,37 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import kaserve
+from tests.wiretools import IMPLEMENTATIONS, Implementation
+
+# A slow machine fails nobody, and what failed once fails again. More examples: --hypothesis-profile=long.
+settings.register_profile(
+    "kaserve", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.register_profile("long", settings.get_profile("kaserve"), max_examples=5000)
+settings.load_profile("kaserve")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--compiled", action="store_true", help="fail unless it is the compiled build that is tested")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--compiled") and kaserve.IMPLEMENTATION != "compiled":
+        raise pytest.UsageError("kaserve is not compiled: make .venv/.compiled says why")
+
+
+def pytest_report_header() -> str:
+    return f"kaserve: {kaserve.IMPLEMENTATION}"
+
+
+@pytest.fixture(params=IMPLEMENTATIONS, ids=str)
+def implementation(request: pytest.FixtureRequest) -> Implementation:
+    """Each build of the http floor in turn."""
+    chosen = request.param
+    assert isinstance(chosen, Implementation)
+    return chosen

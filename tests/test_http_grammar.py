@@ -1,0 +1,140 @@
+"""The character classes, byte by byte, against the ABNF of the RFCs; and expressions no hostile input slows down."""
+
+from __future__ import annotations
+
+import re
+import string
+
+import pytest
+
+from kaserve.http.grammar import (
+    CHUNK_SIZE_LINE,
+    DIGITS,
+    FIELD_LINE,
+    FIELD_NAME,
+    FIELD_VALUE,
+    LONE_LINE_END,
+    OWS,
+    REQUEST_LINE,
+    REQUEST_LINE_START,
+    TOKEN,
+)
+
+# RFC 9110 §5.6.2: tchar, and appendix B of RFC 5234 for the rest.
+TCHAR = set(b"!#$%&'*+-.^_`|~" + string.digits.encode() + string.ascii_letters.encode())
+VCHAR = set(range(0x21, 0x7F))
+OBS_TEXT = set(range(0x80, 0x100))
+EVERY_BYTE = range(256)
+
+
+def matching(pattern: re.Pattern[bytes], front: bytes = b"", back: bytes = b"") -> set[int]:
+    """The bytes with which `pattern` matches all of front + byte + back."""
+    return {byte for byte in EVERY_BYTE if pattern.fullmatch(front + bytes([byte]) + back)}
+
+
+def test_a_token_has_tchars() -> None:  # RFC 9110 §5.6.2
+    assert matching(TOKEN) == TCHAR
+    assert matching(FIELD_NAME) == TCHAR
+    assert TOKEN.fullmatch(b"") is None
+
+
+def test_digits_are_ascii() -> None:  # RFC 5234 B.1
+    assert matching(DIGITS) == set(b"0123456789")
+    assert DIGITS.fullmatch(b"") is None
+
+
+def test_optional_white_space_is_space_and_tab() -> None:  # RFC 9110 §5.6.3
+    assert set(OWS) == {0x20, 0x09}
+
+
+def test_a_field_value_has_visible_characters_and_obs_text() -> None:  # RFC 9110 §5.5
+    assert matching(FIELD_VALUE) == VCHAR | OBS_TEXT | set(b" \t")
+    assert FIELD_VALUE.fullmatch(b"") is not None
+
+
+def test_a_field_line_has_a_name_a_colon_and_a_value() -> None:  # RFC 9112 §5
+    assert matching(FIELD_LINE, b"", b": a") == TCHAR
+    assert matching(FIELD_LINE, b"a:", b"") == VCHAR | OBS_TEXT | set(b" \t")
+    assert matching(FIELD_LINE, b"a", b"b") == {ord(":")}
+    match = FIELD_LINE.fullmatch(b"a: b:c ")
+    assert match is not None
+    assert match.groups() == (b"a", b" b:c ")
+
+
+def test_a_request_line_has_a_method_a_target_and_a_version() -> None:  # RFC 9112 §3
+    assert matching(REQUEST_LINE, b"", b" / HTTP/1.1") == TCHAR
+    assert matching(REQUEST_LINE, b"A", b"/ HTTP/1.1") == {0x20}
+    assert matching(REQUEST_LINE, b"A /", b" HTTP/1.1") == VCHAR - {ord("#")}
+    assert matching(REQUEST_LINE, b"A /", b"HTTP/1.1") == {0x20}
+    assert matching(REQUEST_LINE, b"A / HTTP/1.", b"") == set(b"0123456789")
+    assert matching(REQUEST_LINE, b"A / HTTP/", b".1") == set(b"0123456789")
+    assert matching(REQUEST_LINE, b"A / HTTP/1", b"1") == {ord(".")}
+    assert matching(REQUEST_LINE, b"A / HTTP/1.1", b"") == set()
+
+
+@pytest.mark.parametrize("line", [b"GET / HTTP/1.1\r", b"M!x /a?b HTTP/2.0\r", b"OPTIONS * HTTP/1.0\r"])
+def test_every_start_of_a_request_line_is_one(line: bytes) -> None:
+    for end in range(1, len(line) + 1):
+        assert REQUEST_LINE_START.fullmatch(line[:end]), line[:end]
+
+
+def test_what_no_request_line_starts_with() -> None:
+    """For every byte: a start may go on with it if there is a line that does, and only then."""
+    starts = [b"", b"G", b"G ", b"G /", b"G / ", *(b"G / HTTP/1.1"[:end] for end in range(5, 13))]
+    ends = [b"", b" / HTTP/1.1", b"/ HTTP/1.1", b" HTTP/1.1", *(b"HTTP/1.1"[start:] for start in range(8))]
+    for start in starts:
+        lines = {
+            byte for byte in EVERY_BYTE if any(REQUEST_LINE.fullmatch(start + bytes([byte]) + end) for end in ends)
+        }
+        may_end = REQUEST_LINE.fullmatch(start) is not None
+        assert matching(REQUEST_LINE_START, start) == lines | ({0x0D} if may_end else set()), start
+
+
+@pytest.mark.parametrize("data", [b"\n", b"a\nb", b"\r\r\n", b"a\rb", b"\r\n\n", b"\x00", b"a\r\n\rb", b"\r\n\r\r"])
+def test_a_lone_line_end(data: bytes) -> None:  # RFC 9112 §2.2
+    assert LONE_LINE_END.search(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"a", b"\r\n", b"a\r\nb\r\n\r\n", b"a\r", b"\r\n\r"])
+def test_no_lone_line_end(data: bytes) -> None:
+    assert LONE_LINE_END.search(data) is None
+
+
+def test_a_chunk_size_is_hexadecimal() -> None:  # RFC 9112 §7.1
+    assert matching(CHUNK_SIZE_LINE) == set(b"0123456789abcdefABCDEF")
+    assert CHUNK_SIZE_LINE.fullmatch(b"") is None
+    assert CHUNK_SIZE_LINE.fullmatch(b"f" * 16) is not None
+    assert CHUNK_SIZE_LINE.fullmatch(b"f" * 17) is None
+    assert CHUNK_SIZE_LINE.fullmatch(b"0" * 100 + b"f" * 16) is not None
+    assert CHUNK_SIZE_LINE.fullmatch(b"0" * 100 + b"1" + b"0" * 16) is None
+
+
+def test_a_chunk_extension() -> None:  # RFC 9112 §7.1.1, RFC 9110 §5.6.4
+    assert matching(CHUNK_SIZE_LINE, b"5;", b"") == TCHAR
+    assert matching(CHUNK_SIZE_LINE, b"5;a=", b"") == TCHAR
+    assert matching(CHUNK_SIZE_LINE, b"5", b";a") >= set(b"0123456789abcdefABCDEF \t")
+    text = set(b"\t !") | set(range(0x23, 0x5C)) | set(range(0x5D, 0x7F)) | OBS_TEXT
+    assert matching(CHUNK_SIZE_LINE, b'5;a="', b'"') == text
+    assert matching(CHUNK_SIZE_LINE, b'5;a="\\', b'"') == VCHAR | OBS_TEXT | set(b" \t")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "data"),
+    [
+        (CHUNK_SIZE_LINE, b"5" + b";a=b" * 16000 + b"@"),
+        (CHUNK_SIZE_LINE, b"5;a=" + b'"' * 65001),
+        (CHUNK_SIZE_LINE, b'5;a="' + b"\\" * 65001),
+        (CHUNK_SIZE_LINE, b"5" + b" " * 65000),
+        (CHUNK_SIZE_LINE, b"5;a" + b"a" * 65000 + b"@"),
+        (CHUNK_SIZE_LINE, b"0" * 2000 + b"@"),
+        (REQUEST_LINE, b"a" * 65000),
+        (REQUEST_LINE, b"a " + b"/" * 65000),
+        (REQUEST_LINE_START, b"a " + b"/" * 65000 + b" HTTP/1.1\n"),
+        (FIELD_LINE, b"a" * 65000),
+        (FIELD_LINE, b"a:" + b" " * 65000 + b"\0"),
+        (LONE_LINE_END, b"\r\n" * 32000),
+    ],
+)
+def test_no_input_makes_an_expression_go_back_and_forth(pattern: re.Pattern[bytes], data: bytes) -> None:
+    """Nothing is measured: an expression that tries every way to split these would not come back today."""
+    assert pattern.fullmatch(data) is None

@@ -1,0 +1,24 @@
+"""The limits, as section 5 of the design has them; what happens beyond them is told by corpus/limits.toml."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaserve.http.limits import Limits
+
+
+def test_the_default_limits() -> None:
+    limits = Limits()
+    assert (limits.request_line, limits.fields, limits.field_size, limits.head) == (8190, 100, 8190, 65536)
+    assert (limits.body, limits.chunk_line) == (1 << 30, 1024)
+
+
+@pytest.mark.parametrize("changes", [{}, {"fields": 5000}, {"head": 300}, {"request_line": 50}, {"field_size": 40}])
+def test_no_head_up_to_unchecked_is_beyond_a_limit_of_size(changes: dict[str, int]) -> None:
+    limits = Limits(**changes)
+    assert limits.unchecked <= min(limits.request_line, limits.field_size, limits.head)
+
+
+def test_limits_are_named() -> None:
+    with pytest.raises(TypeError):
+        Limits(100)  # type: ignore[call-arg]
