@@ -11,37 +11,38 @@ APT = yes
 VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
-# What a change of makes a new installation necessary (of the directory ext: files that came or went).
-DESCRIPTION = pyproject.toml setup.py kaserve/_version.py ext
+# What a change of makes a new installation necessary.
+DESCRIPTION = pyproject.toml setup.py kaserve/_version.py
+# What a change of makes the compiled part stale, which would be imported in place of the new source.
+COMPILED = setup.py ext/*.pyx ext/*.h ext/kaserve/*/*.pxd kaserve/http/*.py kaserve/net/*.py
 # What mypy reads; only those that exist, as mypy refuses a directory that is not there.
 CODE = $$(ls -d kaserve tests benchmarks 2>/dev/null)
 
 # A shell function that makes the environment, unless there is a working one, and installs into it. pip writes to a log,
-# which is shown when it failed. When it succeeded only one line of it is worth showing: whether this became a compiled
-# or a pure Python installation (see setup.py).
+# which is shown when it failed.
 INSTALL = install() { \
 		"$(BIN)/python" -c "" 2>/dev/null && "$(BIN)/python" -m pip --version >/dev/null 2>&1 || { \
 			echo "make: creating $(VENV)"; \
 			"$(PYTHON)" -m venv --clear "$(VENV)" || { \
 				echo "make: '$(PYTHON) -m venv' failed; on Debian: apt-get install python3-venv" >&2; exit 1; }; }; \
 		echo "make: installing $$1 into $(VENV)"; \
-		$(PIP) install -v -e "$$1" >"$(VENV)/install.log" 2>&1 </dev/null || { \
-			cat "$(VENV)/install.log" >&2; exit 1; }; \
-		sed -n 's/^ *\(kaserve: .*\)/\1/p' "$(VENV)/install.log"; }
+		KASERVE_PURE=1 $(PIP) install -e "$$@" >"$(VENV)/install.log" 2>&1 </dev/null || { \
+			cat "$(VENV)/install.log" >&2; exit 1; }; }
 
 .PHONY: help serve test lint format bench clean tools
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-serve: $(VENV)/.installed ## serve demo/ with kaserve; options: make serve ARGS="8080 --keep-alive 5"
+serve: $(VENV)/.compiled ## serve demo/ with kaserve; options: make serve ARGS="8080 --keep-alive 5"
 	@$(BIN)/python -m kaserve --directory demo $(ARGS)
 
-test: tools $(VENV)/.installed-dev ## everything that must pass: ruff, mypy, all tests
+test: tools $(VENV)/.installed-dev $(VENV)/.compiled ## everything that must pass: ruff, mypy, all tests on both builds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
-	$(BIN)/python -m pytest
+	KASERVE_PURE=1 $(BIN)/python -m pytest
+	KASERVE_PURE= $(BIN)/python -m pytest --compiled
 
 lint: $(VENV)/.installed-dev ## ruff and mypy alone
 	$(BIN)/ruff check .
@@ -52,7 +53,7 @@ format: $(VENV)/.installed-dev ## put the code into the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## run the benchmarks; options: make bench ARGS="-k parse_head"
+bench: $(VENV)/.installed-dev $(VENV)/.compiled ## run the benchmarks; options: make bench ARGS="-k parse_head"
 	@if ls benchmarks/bench_*.py >/dev/null 2>&1; then \
 		$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS); \
 	else \
@@ -64,14 +65,21 @@ clean: ## remove everything that make, pip and the tools have made
 	find kaserve tests benchmarks '(' -name __pycache__ -o -name '*.so' ')' -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The installation is editable, so Python sources need no second one: only what describes it does. The stamps remember.
+# It is installed as pure Python; the compiled part is built in place behind it, where only what has changed is built anew.
 $(VENV)/.installed: $(DESCRIPTION)
-	@$(INSTALL); install .
+	@$(INSTALL); install . "cython>=3.1" "setuptools>=77"
 	@touch $@
 
 # The dev environment contains the plain one, so it sets both stamps and a fresh `make test` installs once.
 $(VENV)/.installed-dev: $(DESCRIPTION)
 	@$(INSTALL); install ".[dev]"
 	@touch $(VENV)/.installed $@
+
+# Where there is no compiler this says so, and everything runs as pure Python.
+$(VENV)/.compiled: $(COMPILED) $(VENV)/.installed
+	@echo "make: compiling"
+	@$(BIN)/python setup.py -q build_ext --inplace say_what_was_built 2>&1 | sed -n '/^kaserve: /p'
+	@touch $@
 
 # Programs of the system that tests drive. Costs nothing when they are there. When they cannot be had, says so in one
 # line and carries on: the tests that need them say for themselves that they are skipped.

@@ -1,9 +1,10 @@
-"""Builds the optional compiled parts; all else there is to say about the package stands in pyproject.toml.
+"""Builds the compiled part; all else there is to say about the package stands in pyproject.toml.
 
-Every `ext/NAME.pyx` becomes the extension module `kaserve.http.NAME`. None of them is ever required: without
-sources, without Cython, without a working compiler, or with KASERVE_PURE=1, the installation succeeds and is
-pure Python, with the same behaviour and less speed. Which of the two it became is said aloud, on stderr, by
-the last step of the build (pip shows that only with -v; `make` passes it on).
+The hot modules are compiled from their own Python source, with the types in `ext/kaserve/**/*.pxd`; the syntax from
+`ext/_fast.pyx`. It is all or nothing, since the parts call each other without going through Python: without Cython,
+without a working compiler, or with KASERVE_PURE=1, the installation succeeds and is pure Python, with the same behaviour
+and less speed. Which of the two it became is said aloud, on stderr, by the last step of the build (pip shows that only
+with -v; `make` passes it on).
 """
 
 import os
@@ -15,15 +16,23 @@ from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-PACKAGE = "kaserve.http"  # what is compiled is syntax, and syntax lives here
+MODULES = (
+    "http/limits",
+    "http/messages",
+    "http/target",
+    "http/framing",
+    "http/protocol",
+    "net/timerwheel",
+    "net/reactor",
+    "net/stats",
+    "net/connection",
+)
 
 
 def why_pure() -> str | None:
     """The reason not even to try to compile, or None."""
     if os.environ.get("KASERVE_PURE", "") not in ("", "0"):
         return "KASERVE_PURE is set"
-    if not any((ROOT / "ext").glob("*.pyx")):
-        return "this version has no compiled parts"
     try:
         import Cython  # noqa: F401
     except ImportError:
@@ -33,30 +42,53 @@ def why_pure() -> str | None:
 
 def extensions() -> list[Extension]:
     # Relative paths, as setuptools demands: the build runs in the directory of this file.
-    sources = sorted((ROOT / "ext").glob("*.pyx"))
-    return [Extension(f"{PACKAGE}.{s.stem}", [f"ext/{s.name}"], optional=True) for s in sources]
+    hot = [Extension(f"kaserve.{name.replace('/', '.')}", [f"kaserve/{name}.py"]) for name in MODULES]
+    return [*hot, Extension("kaserve.http._fast", ["ext/_fast.pyx"], include_dirs=["ext"], depends=["ext/scan.h"])]
 
 
 class BuildExtensions(build_ext):
-    """As setuptools does it, except that what does not compile is noted and left out."""
+    """As setuptools does it, except that where it fails the package is left pure."""
+
+    failed = ""
+
+    def finalize_options(self) -> None:
+        if self.distribution.ext_modules:
+            try:
+                self.distribution.ext_modules = translate(self.distribution.ext_modules)
+            except Exception as error:  # any at all: Cython's own have no base in common
+                self._leave_pure(error)
+        super().finalize_options()
+        self.force = True
+        self.parallel = self.parallel or os.cpu_count()
 
     def run(self) -> None:
-        self.failed: list[str] = []
         try:
             super().run()
-        except Exception as error:  # no usable compiler at all, which some platforms notice only here
-            self._leave_out(list(self.extensions), error)
+        except Exception as error:  # nor have the compiler's
+            self._leave_pure(error)
 
-    def build_extension(self, ext: Extension) -> None:
-        try:
-            super().build_extension(ext)
-        except Exception as error:  # any at all: Cython's and the compiler's errors have no base in common
-            self._leave_out([ext], error)
+    def _leave_pure(self, error: Exception) -> None:
+        self.failed = f"it did not compile ({error})"
+        for ext in self.extensions or ():
+            Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+        self.extensions = self.distribution.ext_modules = []  # nobody is to look for files that were never made
 
-    def _leave_out(self, failed: list[Extension], error: Exception) -> None:
-        self.failed += [f"{ext.name} did not compile ({error})" for ext in failed]
-        # Gone from the list of outputs too: nobody is to look for a file that was never made.
-        self.extensions = [ext for ext in self.extensions if ext not in failed]
+
+def translate(extensions: list[Extension]) -> list[Extension]:
+    """From Cython to C, in the build directory. All of it: the modules know each other's insides."""
+    from Cython.Build import cythonize
+
+    translated: list[Extension] = cythonize(
+        extensions,
+        include_path=["ext"],
+        build_dir="build/cython",
+        force=True,
+        # The types stand in the .pxd files; the annotations are for people and type checkers. nonecheck: what would be
+        # an AttributeError of None in Python is one here, too, and not a crash.
+        compiler_directives={"language_level": 3, "annotation_typing": False, "nonecheck": True},
+        quiet=True,
+    )
+    return translated
 
 
 class SayWhatWasBuilt(Command):
@@ -72,16 +104,11 @@ class SayWhatWasBuilt(Command):
         pass
 
     def run(self) -> None:
-        built, reason = [], PURE
-        if reason is None:
-            extensions = self.get_finalized_command("build_ext")
-            built, reason = extensions.extensions, "; ".join(extensions.failed)
-        if not reason:
-            print("kaserve: compiled install", file=sys.stderr)
-        elif built:
-            print(f"kaserve: *** ONLY PARTLY COMPILED INSTALL *** : {reason}", file=sys.stderr)
-        else:
+        reason = PURE or self.get_finalized_command("build_ext").failed
+        if reason:
             print(f"kaserve: *** PURE PYTHON INSTALL, nothing compiled *** : {reason}", file=sys.stderr)
+        else:
+            print("kaserve: compiled install", file=sys.stderr)
 
 
 class Build(build):

@@ -1,0 +1,521 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The contract of `kaserve.http.wire`, compiled.
+
+The same syntax as `wire_pure`, character by character; every difference is a fault, and the differential tests look for
+it. Bytes are looked at through pointers, and every pointer is compared with the end of its bytes before it is read.
+
+A head is only checked here, in one pass. The pairs that a handler sees are made when somebody asks for them (`Fields`):
+most handlers look at few of a browser's fields, or at none.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memchr, memcpy
+
+from kaserve.http.messages cimport FieldSource, Request
+
+from kaserve.http.errors import HTTPError
+from kaserve.http.messages import (
+    CLOSE, CONNECTION, CONTENT_LENGTH, FLAGS, HOP_BY_HOP, HOST, HOSTS, KEEP_ALIVE, TRANSFER_ENCODING
+)
+
+__all__ = ["ChunkedDecoder", "encode_head", "parse_head"]
+
+cdef extern from "Python.h":
+    str PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
+    unsigned char *PyUnicode_1BYTE_DATA(str text)
+    int PyUnicode_KIND(str text)
+    int PyUnicode_1BYTE_KIND
+    Py_ssize_t PyUnicode_GET_LENGTH(str text)
+    str PyUnicode_DecodeLatin1(const char *data, Py_ssize_t size, const char *errors)
+
+cdef extern from "scan.h":
+    const unsigned char *kas_skip_value(const unsigned char *at, const unsigned char *end)
+    const unsigned char *kas_skip_target(const unsigned char *at, const unsigned char *end)
+
+ctypedef const unsigned char *Bytes
+
+
+# Characters.
+
+# The tchars (RFC 9110 section 5.6.2), each as its lower-case form; 0 for any other byte.
+cdef unsigned char TCHAR[256]
+# What a hexadecimal digit is worth; 255 for any other byte.
+cdef unsigned char HEX[256]
+
+cdef int _fill_tables() except -1:
+    cdef int byte
+    for byte in range(256):
+        TCHAR[byte] = 0
+        HEX[byte] = 255
+    for byte in b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz":
+        TCHAR[byte] = byte
+    for byte in b"ABCDEFGHIJKLMNOPQRSTUVWXYZ":
+        TCHAR[byte] = byte + 32
+    for byte in range(10):
+        HEX[48 + byte] = byte
+    for byte in range(6):
+        HEX[65 + byte] = HEX[97 + byte] = 10 + byte
+    return 0
+
+_fill_tables()
+
+
+cdef inline Bytes _skip_token(Bytes at, Bytes end) noexcept:
+    while at < end and TCHAR[at[0]]:
+        at += 1
+    return at
+
+
+cdef inline Bytes _skip_space(Bytes at, Bytes end) noexcept:
+    """Behind optional white space (RFC 9110 section 5.6.3)."""
+    while at < end and (at[0] == c' ' or at[0] == c'\t'):
+        at += 1
+    return at
+
+
+cdef inline Bytes _cut_space(Bytes begin, Bytes end) noexcept:
+    """The end of what is left of begin..end without the white space at its end."""
+    while end > begin and ((end - 1)[0] == c' ' or (end - 1)[0] == c'\t'):
+        end -= 1
+    return end
+
+
+cdef inline bint _ends_line(Bytes at, Bytes end) noexcept:
+    return end - at >= 2 and at[0] == c'\r' and at[1] == c'\n'
+
+
+cdef inline str _latin1(Bytes begin, Bytes end):
+    return PyUnicode_DecodeLatin1(<const char *>begin, end - begin, NULL)
+
+
+# The names that come again and again: one object each, found without making another one.
+
+cdef struct Name:
+    Bytes text  # in lower case; NULL where the place is free
+    Py_ssize_t size
+    int flag
+
+cdef enum:
+    PLACES = 512  # far more than there are names, so that most are found at the first look
+
+cdef Name _names[PLACES]
+cdef list _name_objects = [None] * PLACES
+cdef list _name_bytes = []  # keeps alive what the texts point into
+
+
+cdef inline unsigned int _place(Bytes name, Py_ssize_t size) noexcept:
+    """Where to begin to look for a name of at least one byte; the same for every case of its letters."""
+    return (<unsigned int>size * 41 + TCHAR[name[0]] * 7 + TCHAR[name[size >> 1]] * 3 + TCHAR[name[size - 1]]) % PLACES
+
+
+cdef inline int _find_name(Bytes name, Py_ssize_t size) noexcept:
+    """The place of a name, in any case; -1 for one that is not known."""
+    cdef unsigned int place = _place(name, size)
+    cdef Py_ssize_t index
+    while _names[place].text != NULL:
+        if _names[place].size == size:
+            index = 0
+            while index < size and TCHAR[name[index]] == _names[place].text[index]:
+                index += 1
+            if index == size:
+                return place
+        place = (place + 1) % PLACES
+    return -1
+
+
+cdef int _learn_name(str name) except -1:
+    cdef bytes raw = name.encode("ascii")
+    cdef Bytes text = <Bytes>PyBytes_AS_STRING(raw)
+    cdef unsigned int place = _place(text, len(raw))
+    while _names[place].text != NULL:
+        place = (place + 1) % PLACES
+    _names[place] = Name(text, len(raw), FLAGS.get(name, 0))
+    _name_objects[place] = name
+    _name_bytes.append(raw)
+    return 0
+
+
+def _learn_names():
+    """Those with a flag, and those that browsers, proxies and tools send."""
+    common = """
+        accept accept-charset accept-encoding accept-language access-control-request-headers
+        access-control-request-method authorization cache-control content-disposition content-encoding content-range
+        content-type cookie dnt forwarded from if-match if-modified-since if-none-match if-range if-unmodified-since
+        last-event-id max-forwards origin pragma priority proxy-authorization purpose range referer save-data sec-ch-ua
+        sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user sec-gpc
+        sec-websocket-key sec-websocket-version traceparent tracestate upgrade-insecure-requests user-agent via
+        x-csrf-token x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-real-ip x-request-id
+        x-requested-with
+    """
+    for name in [*FLAGS, *common.split()]:
+        _learn_name(name)
+
+_learn_names()
+
+cdef int _HOST = HOST, _HOSTS = HOSTS, _CONNECTION = CONNECTION, _CLOSE = CLOSE, _KEEP_ALIVE = KEEP_ALIVE
+cdef int _OURS = CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | HOP_BY_HOP
+
+
+cdef str _name_of(Bytes name, Bytes end):
+    """A field name as an object, in lower case."""
+    cdef Py_ssize_t size = end - name, index
+    cdef int place = _find_name(name, size)
+    cdef str text
+    cdef unsigned char *into
+    if place >= 0:
+        return <str>_name_objects[place]
+    text = PyUnicode_New(size, 127)
+    into = PyUnicode_1BYTE_DATA(text)
+    for index in range(size):
+        into[index] = TCHAR[name[index]]
+    return text
+
+
+# Heads.
+
+@cython.final
+cdef class Fields(FieldSource):
+    """The field lines of a head that has been checked, as `messages.FieldSource` has it."""
+
+    cdef bytes _head
+    cdef Py_ssize_t _start  # of the first line
+    cdef Py_ssize_t _count
+
+    def __len__(self):
+        return self._count
+
+    cpdef list lines(self):
+        cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._head) + self._start
+        cdef Bytes end = <Bytes>PyBytes_AS_STRING(self._head) + PyBytes_GET_SIZE(self._head)
+        cdef Bytes colon, stop
+        cdef list lines = []
+        while at < end:
+            colon = _skip_token(at, end)
+            stop = kas_skip_value(colon + 1, end)
+            lines.append((_name_of(at, colon), _value(colon, stop)))
+            at = stop + 2
+        return lines
+
+    cpdef list values(self, str name):
+        return [value for key, value in self.lines() if key == name]
+
+
+cdef inline str _value(Bytes colon, Bytes stop):
+    cdef Bytes value = _skip_space(colon + 1, stop)
+    return _latin1(value, _cut_space(value, stop))
+
+
+def parse_head(bytes head not None):
+    """See `wire`."""
+    cdef Bytes begin = <Bytes>PyBytes_AS_STRING(head)
+    cdef Bytes end = begin + PyBytes_GET_SIZE(head)
+    cdef Bytes method_end, target, target_end, version, at, colon, stop
+    cdef str host = ""
+    cdef int flags = 0, flag, place
+    cdef Py_ssize_t count = 0
+
+    # method SP request-target SP "HTTP/" DIGIT "." DIGIT CRLF (RFC 9112 section 3)
+    method_end = _skip_token(begin, end)
+    if method_end == begin or method_end == end or method_end[0] != c' ':
+        raise HTTPError(400, "the request line is malformed")
+    target = method_end + 1
+    target_end = kas_skip_target(target, end)
+    version = target_end + 1
+    if (
+        target_end == target or end - target_end < 11 or target_end[0] != c' '
+        or version[0] != c'H' or version[1] != c'T' or version[2] != c'T' or version[3] != c'P' or version[4] != c'/'
+        or not c'0' <= version[5] <= c'9' or version[6] != c'.' or not c'0' <= version[7] <= c'9'
+        or version[8] != c'\r' or version[9] != c'\n'
+    ):
+        raise HTTPError(400, "the request line is malformed")
+    if version[5] != c'1':
+        raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+
+    # *( field-name ":" OWS field-value OWS CRLF ) (RFC 9112 section 5)
+    at = version + 10
+    while at < end:
+        colon = _skip_token(at, end)
+        if colon == at or colon == end or colon[0] != c':':
+            raise _malformed(at)
+        stop = kas_skip_value(colon + 1, end)
+        if not _ends_line(stop, end):
+            raise _malformed(at)
+        place = _find_name(at, colon - at)
+        if place >= 0:
+            flag = _names[place].flag
+            if flag == _HOST:
+                if flags & _HOST:
+                    flag = _HOSTS
+                else:
+                    host = _value(colon, stop)
+            elif flag == _CONNECTION:
+                flag |= _options(colon + 1, stop)
+            flags |= flag
+        count += 1
+        at = stop + 2
+
+    cdef Fields fields = Fields.__new__(Fields)
+    fields._head = head
+    fields._start = version + 10 - begin
+    fields._count = count
+    cdef Request request = Request.__new__(Request)
+    request._fill(
+        _latin1(begin, method_end), _latin1(target, target_end), 0 if version[7] == c'0' else 1, fields, flags, host
+    )
+    return request
+
+
+cdef int _options(Bytes at, Bytes end) noexcept:
+    """The bits of the options in a Connection field (RFC 9110 section 7.6.1)."""
+    cdef int flags = 0
+    cdef Bytes stop
+    while True:
+        at = _skip_space(at, end)
+        stop = <Bytes>memchr(at, c',', end - at) if at < end else NULL
+        if stop == NULL:
+            stop = end
+        if _is(at, _cut_space(at, stop), b"close"):
+            flags |= _CLOSE
+        elif _is(at, _cut_space(at, stop), b"keep-alive"):
+            flags |= _KEEP_ALIVE
+        if stop == end:
+            return flags
+        at = stop + 1
+
+
+cdef bint _is(Bytes at, Bytes end, const char *text) noexcept:
+    """Whether at..end is the token `text`, in any case."""
+    while at < end and text[0] and TCHAR[at[0]] == <unsigned char>text[0]:
+        at += 1
+        text += 1
+    return at == end and not text[0]
+
+
+cdef _malformed(Bytes line):
+    if line[0] == c' ' or line[0] == c'\t':
+        return HTTPError(400, "a field line is folded")
+    return HTTPError(400, "a field line is malformed")
+
+
+def encode_head(int status, fields):
+    """See `wire`."""
+    cdef int flags = 0, flag, place
+    cdef str name, value
+    cdef Bytes raw_name, raw_value, begin, end
+    cdef Py_ssize_t name_size, value_size
+    cdef bytes line
+    cdef list lines = []
+    cdef char *into
+    for field in fields:
+        name, value = field
+        if PyUnicode_KIND(name) != PyUnicode_1BYTE_KIND or not name.isascii() or PyUnicode_KIND(value) != PyUnicode_1BYTE_KIND:
+            raise ValueError(f"a field is not Latin-1: {field!r}")
+        raw_name = PyUnicode_1BYTE_DATA(name)
+        name_size = PyUnicode_GET_LENGTH(name)
+        raw_value = PyUnicode_1BYTE_DATA(value)
+        end = raw_value + PyUnicode_GET_LENGTH(value)
+        if name_size == 0 or _skip_token(raw_name, raw_name + name_size) != raw_name + name_size:
+            raise ValueError(f"not a field name: {name!r}")
+        if kas_skip_value(raw_value, end) != end:
+            raise ValueError(f"not a field value: {field!r}")
+        place = _find_name(raw_name, name_size)
+        flag = _names[place].flag if place >= 0 else 0
+        if flag == _CONNECTION:
+            flag |= _options(raw_value, end)
+        flags |= flag
+        if flag & _OURS:
+            continue
+        begin = _skip_space(raw_value, end)
+        value_size = _cut_space(begin, end) - begin
+        line = PyBytes_FromStringAndSize(NULL, name_size + value_size + 4)
+        into = PyBytes_AS_STRING(line)
+        memcpy(into, raw_name, name_size)
+        into += name_size
+        into[0] = c':'
+        into[1] = c' '
+        memcpy(into + 2, begin, value_size)
+        into += value_size + 2
+        into[0] = c'\r'
+        into[1] = c'\n'
+        lines.append(line)
+    return lines[0] if len(lines) == 1 else b"".join(lines), flags
+
+
+# Chunks.
+
+cdef enum Line:
+    SIZE  # chunk-size [ chunk-ext ]
+    CHUNK_END  # nothing: the CRLF behind the content of a chunk
+    TRAILER  # a trailer field, or nothing: the end of the body
+
+
+@cython.final
+cdef class ChunkedDecoder:
+    """See `wire`. Between two calls it holds at most one line that has not come to its end."""
+
+    cdef public list content, trailers
+    cdef public bint done
+    cdef public unsigned long long missing
+    cdef bytes _held
+    cdef Line _line
+    cdef Py_ssize_t _most_chunk_line, _most_field_size, _most_fields
+
+    def __init__(self, limits):
+        self._most_chunk_line = limits.chunk_line
+        self._most_field_size = limits.field_size
+        self._most_fields = limits.fields
+        self._held = b""
+        self._line = SIZE
+        self.content = []
+        self.missing = 0
+        self.trailers = []
+        self.done = False
+
+    def feed(self, bytes data not None, Py_ssize_t start):
+        """See `wire`."""
+        cdef Py_ssize_t shift = 0  # how far indices of `data` are from the caller's, once held bytes stand in front
+        cdef Bytes begin, at, end, line_end
+        if not 0 <= start <= PyBytes_GET_SIZE(data):
+            raise IndexError(start)
+        if self._held:
+            shift = start - PyBytes_GET_SIZE(self._held)
+            data = self._held + data[start:]
+            start = 0
+            self._held = b""
+        begin = <Bytes>PyBytes_AS_STRING(data)
+        end = begin + PyBytes_GET_SIZE(data)
+        at = begin + start
+        while not self.done:
+            if self.missing:
+                at = self._read_content(at, end)
+                if self.missing:
+                    break
+            line_end = _find_line_end(at, end)
+            if line_end == NULL:
+                self._hold(at, end)
+                at = end
+                break
+            if self._line == SIZE:
+                self._read_size(at, line_end)
+            elif self._line == CHUNK_END:
+                if at != line_end:
+                    raise HTTPError(400, "a chunk is longer than its size")
+                self._line = SIZE
+            else:
+                self._read_trailer(at, line_end)
+            at = line_end + 2
+        return at - begin + shift
+
+    cdef Bytes _read_content(self, Bytes at, Bytes end) except NULL:
+        """As much of the chunk as has come; what is behind it."""
+        cdef Py_ssize_t size = end - at
+        if <unsigned long long>size > self.missing:
+            size = <Py_ssize_t>self.missing
+        if size:
+            self.content.append(PyBytes_FromStringAndSize(<const char *>at, size))
+            self.missing -= <unsigned long long>size
+        return at + size
+
+    cdef int _read_size(self, Bytes at, Bytes end) except -1:
+        """chunk-size [ chunk-ext ], which starts a chunk or, being 0, the trailers."""
+        cdef Bytes digits
+        cdef unsigned long long size = 0
+        if end - at > self._most_chunk_line or at == end or HEX[at[0]] == 255:
+            raise HTTPError(400, "a chunk size is malformed")
+        while at < end and at[0] == c'0':
+            at += 1
+        digits = at
+        while at < end and HEX[at[0]] != 255:
+            size = size << 4 | HEX[at[0]]
+            at += 1
+        if at - digits > 16 or not _are_extensions(at, end):
+            raise HTTPError(400, "a chunk size is malformed")
+        self.missing = size
+        self._line = CHUNK_END if size else TRAILER
+        return 0
+
+    cdef int _read_trailer(self, Bytes at, Bytes end) except -1:
+        """A trailer field, or the empty line that ends the body (RFC 9112 section 7.1.2)."""
+        cdef Bytes colon
+        if at == end:
+            self.done = True
+            return 0
+        if end - at > self._most_field_size or len(self.trailers) >= self._most_fields:
+            raise HTTPError(431, "the trailers are too large")
+        colon = _skip_token(at, end)
+        if colon == at or colon == end or colon[0] != c':' or kas_skip_value(colon + 1, end) != end:
+            raise _malformed(at)
+        self.trailers.append((_name_of(at, colon), _value(colon, end)))
+        return 0
+
+    cdef int _hold(self, Bytes at, Bytes end) except -1:
+        """Keeps the start of a line for the next call, unless no end could make it a good one."""
+        cdef Py_ssize_t size = end - at
+        if self._line == CHUNK_END and not (size == 0 or (size == 1 and at[0] == c'\r')):
+            raise HTTPError(400, "a chunk is longer than its size")
+        if _has_lone_line_end(at, end):
+            raise HTTPError(400, "a line of the chunked body ends without CRLF")
+        if self._line == TRAILER:
+            if size > self._most_field_size + 1:  # 1: its CR
+                raise HTTPError(431, "the trailers are too large")
+        elif size > self._most_chunk_line + 1:
+            raise HTTPError(400, "a chunk size is malformed")
+        self._held = PyBytes_FromStringAndSize(<const char *>at, size)
+        return 0
+
+
+cdef inline Bytes _find_line_end(Bytes at, Bytes end) noexcept:
+    """The next CRLF; NULL without one."""
+    while at < end:
+        at = <Bytes>memchr(at, c'\r', end - at)
+        if at == NULL:
+            return NULL
+        if _ends_line(at, end):
+            return at
+        at += 1
+    return NULL
+
+
+cdef bint _has_lone_line_end(Bytes at, Bytes end) noexcept:
+    """A CR without LF, except as the last byte, an LF without CR, or a NUL, in bytes without CRLF."""
+    while at < end:
+        if at[0] == c'\n' or at[0] == 0 or (at[0] == c'\r' and at + 1 < end):
+            return True
+        at += 1
+    return False
+
+
+cdef bint _are_extensions(Bytes at, Bytes end) noexcept:
+    """Whether this is *( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] ) (RFC 9112 section 7.1.1)."""
+    cdef Bytes rest, value
+    while at < end:
+        rest = _skip_space(at, end)
+        if rest == end or rest[0] != c';':
+            return False
+        rest = _skip_space(rest + 1, end)
+        at = _skip_token(rest, end)
+        if at == rest:
+            return False
+        rest = _skip_space(at, end)
+        if rest < end and rest[0] == c'=':
+            value = _skip_space(rest + 1, end)
+            if value < end and value[0] == c'"':
+                at = _skip_quoted(value, end)
+            else:
+                at = _skip_token(value, end)
+            if at == value:
+                return False
+    return True
+
+
+cdef Bytes _skip_quoted(Bytes quote, Bytes end) noexcept:
+    """Behind the quoted-string (RFC 9110 section 5.6.4) that starts at `quote`; `quote` itself if it is none."""
+    cdef Bytes at = quote + 1
+    while at < end and at[0] != c'"':
+        if at[0] == c'\\':
+            at += 1
+        if at == end or kas_skip_value(at, at + 1) == at:
+            return quote
+        at += 1
+    return at + 1 if at < end else quote

@@ -1,0 +1,11 @@
+# The types of kaserve/http/framing.py.
+
+from kaserve.http.messages cimport FileSpan, Request, Response
+
+cdef int CLOSE, CONTENT_LENGTH, EXPECT, KEEP_ALIVE, TRANSFER_ENCODING
+
+cpdef object request_body(Request request)
+cpdef bint check_expectation(Request request) except -1
+cpdef object response_body(Request request, Response response, bint declared)
+cpdef bint has_body(Request request, int status) except -1
+cpdef bint persists(Request request, object response_length, bint wanted) except -1

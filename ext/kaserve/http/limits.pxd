@@ -1,0 +1,5 @@
+# The types of kaserve/http/limits.py.
+
+cdef class Limits:
+    cdef public long long body
+    cdef public Py_ssize_t chunk_line, field_size, fields, head, request_line, unchecked

@@ -1,0 +1,27 @@
+# The types of kaserve/http/messages.py.
+
+cdef class Headers:
+    cdef public list _lines
+
+cdef class FieldSource:
+    cpdef list lines(self)
+    cpdef list values(self, str name)
+
+cdef class Request:
+    cdef public str method, target, raw_path, query, authority, scheme
+    cdef public int minor, flags
+    cdef public object client, server
+    cdef public list trailers
+    cdef public object _body, _fields
+
+    cdef _fill(self, str method, str target, int minor, fields, int flags, str host)
+    cpdef list values(self, str name)
+    cpdef close(self)
+
+cdef class FileSpan:
+    cdef public int fd
+    cdef public long long offset, length
+
+cdef class Response:
+    cdef public object body, status
+    cdef public list fields

@@ -1,0 +1,40 @@
+# The types of kaserve/http/protocol.py.
+
+from kaserve.http.framing cimport check_expectation, has_body, persists, request_body, response_body
+from kaserve.http.limits cimport Limits
+from kaserve.http.messages cimport Request, Response
+from kaserve.http.target cimport resolve_target
+
+cdef int BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND
+cdef int CLOSE, CONTENT_LENGTH, DATE
+cdef int _CR
+
+cdef class KeepAlive:
+    cdef public double timeout
+    cdef public int announced, minor, requests
+    cdef public bint enabled
+
+cdef class HTTPProtocol:
+    cdef public object _decoder
+    cdef public Limits _limits
+    cdef public KeepAlive _keep_alive
+    cdef public bint _persists
+    cdef public bytes _received
+    cdef public Py_ssize_t _scanned, _start
+    cdef public object body_left
+    cdef public bint ended, sends_body
+    cdef public int phase
+    cdef public Request request
+    cdef public int served
+    cdef public object sink
+
+    cpdef receive(self, bytes data)
+    cpdef Request read_head(self)
+    cdef _consume(self, Py_ssize_t position)
+    cdef bint _skip_empty_lines(self) except -1
+    cdef _await_head(self)
+    cdef _check_lines(self, bytes head)
+    cpdef bint read_body(self) except -1
+    cpdef bytes respond(self, Response response, bytes date, bint wanted)
+    cpdef finish(self)
+    cdef _abandon_body(self)

@@ -1,0 +1,64 @@
+# The types of kaserve/net/connection.py.
+
+from kaserve.http.framing cimport has_body
+from kaserve.http.limits cimport Limits
+from kaserve.http.messages cimport FileSpan, Request, Response
+from kaserve.http.protocol cimport HTTPProtocol, KeepAlive
+from kaserve.net.reactor cimport Reactor
+from kaserve.net.stats cimport Stats
+from kaserve.net.timerwheel cimport Timer
+
+cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND
+cdef int NOTHING, READ, WRITE
+
+cdef class Waiting:
+    cdef public int events
+    cdef public double seconds
+    cdef public bint renewed
+
+cdef class Service:
+    cdef public Reactor reactor
+    cdef public KeepAlive keep_alive
+    cdef public Limits limits
+    cdef public Stats stats
+    cdef public object access_log, handler, on_close, refuse
+    cdef public set connections
+    cdef public list rows
+    cdef public str scheme
+    cdef public double age
+
+cdef class Connection(Timer):
+    cdef public Service _service
+    cdef public object _body, _sock, _unsent
+    cdef public Response _response
+    cdef public double _accepted
+    cdef public int _interest
+    cdef public bint _parting
+    cdef public long long _size
+    cdef public HTTPProtocol protocol
+    cdef public object client, server
+    cdef public str ending
+    cdef public int phase
+
+    cpdef ready(self, int events)
+    cdef _expire(self)
+    cdef _receive(self)
+    cdef _shake_hands(self)
+    cdef _run(self)
+    cdef _settle(self)
+    cdef _enter(self, int phase)
+    cdef bint _read(self) except -1
+    cdef _answer(self)
+    cdef _refuse(self, error)
+    cdef _respond(self, Response response, bint wanted)
+    cdef _finish(self)
+    cdef bint _flush(self, int flags=*) except -1
+    cdef bint _send_body(self, body) except -1
+    cdef bint _send_span(self, FileSpan span) except -1
+    cdef bint _send_pieces(self, pieces) except -1
+    cdef bytes _encode(self, bytes piece)
+    cdef _part(self, str reason)
+    cdef bint _half_close(self) except -1
+    cdef _discard(self)
+    cdef _abort(self, str reason)
+    cdef _close(self, str reason)
