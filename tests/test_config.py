@@ -1,0 +1,207 @@
+"""The settings: what each one is by default, how it is given, and what it cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from kaserve import Config, ConfigError
+from kaserve.config import Option, options, read_environment
+
+# What a user is promised: the default, another value, and the text that means it.
+TABLE: dict[str, tuple[Any, Any, str]] = {
+    "port": (8000, 0, "0"),
+    "bind": (("127.0.0.1",), ("0.0.0.0",), "0.0.0.0"),
+    "reuse_port": (False, True, "yes"),
+    "backlog": (2048, 16, "16"),
+    "max_connections": (0, 500, "500"),
+    "directory": (".", "/srv/site", "/srv/site"),
+    "handler": (None, "app:hello", "app:hello"),
+    "tls_cert": (None, "cert.pem", "cert.pem"),
+    "tls_key": (None, "key.pem", "key.pem"),
+    "tls_password_file": (None, "password", "password"),
+    "protocol": ("HTTP/1.1", "HTTP/1.0", "HTTP/1.0"),
+    "keep_alive": (120.0, 2.5, "2.5"),
+    "keep_alive_requests": (1000, 7, "7"),
+    "keep_alive_time": (3600.0, 60.0, "60"),
+    "header_timeout": (30.0, 1.0, "1"),
+    "body_timeout": (60.0, 1.0, "1.0"),
+    "send_timeout": (60.0, 1.5, "1.5"),
+    "graceful_timeout": (30.0, 0.0, "0"),
+    "limit_request_line": (8190, 4094, "4094"),
+    "limit_request_fields": (100, 50, "50"),
+    "limit_request_field_size": (8190, 16384, "16K"),
+    "limit_request_body": (1 << 30, 10 << 20, "10M"),
+    "access_log": (True, False, "no"),
+    "log_format": ("common", "combined", "combined"),
+}
+
+# What must be set as well.
+NEEDED: dict[str, Any] = {"tls_key": {"tls_cert": "cert.pem"}, "tls_password_file": {"tls_cert": "cert.pem"}}
+
+NOT_NUMBERS = ["", " ", "x", "-1", "+1", "1_0", "0x10", "1e3", "1,5", " 1", "1\n", "nan", "inf", "1" * 20]
+NOT_NUMBERS += ["\u0665", "\xb2"]  # digits to Python, but to nobody else
+NUMBERS = [name for name, (default, _, _) in TABLE.items() if type(default) in (int, float)]
+NAMES = list(TABLE)
+
+
+def test_the_table_is_all_there_is() -> None:
+    assert [field.name for field in dataclasses.fields(Config)] == list(options()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_defaults(name: str) -> None:
+    assert getattr(Config(), name) == TABLE[name][0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_is_an_environment_variable(name: str) -> None:
+    _, value, text = TABLE[name]
+    values = read_environment({f"KASERVE_{name.upper()}": text, "KASERVE_": "x", "KASERVE_OTHER": "x", name: "x"})
+    assert values == {name: value}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_is_explained(name: str) -> None:
+    option = options()[name]
+    assert isinstance(option, Option)
+    assert option.help
+    assert option.group
+    assert (option.metavar is None) == isinstance(TABLE[name][0], bool)
+
+
+def test_several_addresses_in_one_variable() -> None:
+    values = read_environment({"KASERVE_BIND": "127.0.0.1, [::1]:80,unix:/run/site"})
+    assert values == {"bind": ("127.0.0.1", "[::1]:80", "unix:/run/site")}
+
+
+@pytest.mark.parametrize("text", ["1", "true", "Yes", "ON"])
+def test_yes(text: str) -> None:
+    assert read_environment({"KASERVE_REUSE_PORT": text}) == {"reuse_port": True}
+
+
+@pytest.mark.parametrize("text", ["0", "false", "No", "OFF", ""])
+def test_no(text: str) -> None:
+    assert read_environment({"KASERVE_ACCESS_LOG": text}) == {"access_log": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("65536", 65536), ("64K", 65536), ("64k", 65536), ("64KiB", 65536), ("1MB", 1 << 20), ("2T", 2 << 40)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert read_environment({"KASERVE_LIMIT_REQUEST_BODY": text}) == {"limit_request_body": size}
+
+
+def test_a_config_is_given_by_name_only_and_stays_as_it_is() -> None:
+    with pytest.raises(TypeError):
+        Config(8000)  # type: ignore[call-arg]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().port = 80  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", ["127.0.0.1"], ("127.0.0.1",)])
+def test_addresses_in_any_form(bind: Any) -> None:
+    assert Config(bind=bind).bind == ("127.0.0.1",)
+    assert hash(Config(bind=bind)) == hash(Config())
+
+
+class TestWhatCannotBe:
+    """Each is refused with one line that names the setting and shows the value."""
+
+    @staticmethod
+    def refused(name: str, **settings: Any) -> str:
+        with pytest.raises(ConfigError) as caught:
+            Config(**settings)
+        message = str(caught.value)
+        assert message.startswith(name)
+        assert "\n" not in message
+        return message
+
+    @pytest.mark.parametrize("text", NOT_NUMBERS, ids=ascii)
+    @pytest.mark.parametrize("name", NUMBERS)
+    def test_texts_that_are_no_numbers(self, name: str, text: str) -> None:
+        variable = "KASERVE_" + name.upper()
+        with pytest.raises(ConfigError) as caught:
+            read_environment({variable: text})
+        assert str(caught.value).startswith(f"{variable}: takes ")
+        assert str(caught.value).endswith(f", not {text!r}")
+
+    @pytest.mark.parametrize("name", NUMBERS)
+    @pytest.mark.parametrize("value", [-1, -0.5, math.nan, math.inf])
+    def test_numbers(self, name: str, value: float) -> None:
+        if isinstance(value, int) or isinstance(TABLE[name][0], float):
+            self.refused(f"{name}: takes ", **{name: value})
+
+    @pytest.mark.parametrize("name", [name for name in NAMES if not isinstance(TABLE[name][1], (str, tuple))])
+    def test_the_text_of_a_value_is_not_the_value(self, name: str) -> None:
+        self.refused(f"{name}: takes a value", **{name: TABLE[name][2]})
+
+    @pytest.mark.parametrize("port", [65536, 1 << 40, 80.5])
+    def test_ports(self, port: Any) -> None:
+        self.refused("port: takes a ", port=port)
+
+    @pytest.mark.parametrize(
+        "bind",
+        ["127.0.0.1:65536", "localhost:http", "localhost:-1", "[::1]:x", "unix:", "fd:", "fd:-1", "fd:x", "h:\u0665"],
+    )
+    def test_addresses(self, bind: str) -> None:
+        for given in (bind, [bind], ("127.0.0.1", bind)):
+            assert "takes HOST, HOST:PORT, unix:PATH or fd:N" in self.refused("bind: ", bind=given)
+        with pytest.raises(ConfigError, match=r"^KASERVE_BIND: "):
+            read_environment({"KASERVE_BIND": f"127.0.0.1,{bind}"})
+
+    @pytest.mark.parametrize("protocol", ["", "HTTP/1.2", "HTTP/2", "http/1.1", "1.1", "HTTP/0.9"])
+    def test_protocols(self, protocol: str) -> None:
+        assert "takes HTTP/1.0 or HTTP/1.1" in self.refused("protocol: ", protocol=protocol)
+
+    def test_log_formats(self) -> None:
+        self.refused("log_format: takes common", log_format="apache")
+
+    @pytest.mark.parametrize("text", ["maybe", "2", "yes please", " "])
+    def test_switches(self, text: str) -> None:
+        with pytest.raises(ConfigError, match="takes yes or no"):
+            read_environment({"KASERVE_ACCESS_LOG": text})
+
+    @pytest.mark.parametrize("text", ["1GG", "K", "1 K", "1.5M", "1iB2", "64\u212a"], ids=ascii)
+    def test_sizes(self, text: str) -> None:
+        with pytest.raises(ConfigError, match="takes bytes"):
+            read_environment({"KASERVE_LIMIT_REQUEST_BODY": text})
+
+    @pytest.mark.parametrize("name", ["tls_key", "tls_password_file"])
+    def test_a_key_without_a_certificate(self, name: str) -> None:
+        self.refused("tls_key and tls_password_file: need tls_cert", **{name: "file"})
+
+    @pytest.mark.parametrize("name", ["limit_request_line", "limit_request_field_size"])
+    def test_limits_that_no_request_fits_into(self, name: str) -> None:
+        self.refused("limits of lines", **{name: 15})
+
+
+class TestWhatItMeans:
+    """How settings become the figures of the lower floors."""
+
+    def test_limits(self) -> None:
+        limits = Config(limit_request_line=100, limit_request_fields=3, limit_request_field_size=50).limits
+        assert (limits.request_line, limits.fields, limits.field_size, limits.body) == (100, 3, 50, 1 << 30)
+        assert limits.head == 65536
+        assert Config(limit_request_field_size=1 << 20).limits.head > 1 << 20
+
+    def test_deadlines(self) -> None:
+        settings: dict[str, Any] = {"keep_alive": 1.0, "header_timeout": 2.0, "body_timeout": 3.0, "send_timeout": 4.0}
+        deadlines = Config(**settings, keep_alive_time=5.0).deadlines
+        assert settings == {name: getattr(deadlines, name) for name in settings}
+        assert deadlines.age == 5.0
+
+    @pytest.mark.parametrize(("protocol", "minor"), [("HTTP/1.0", 0), ("HTTP/1.1", 1)])
+    def test_keep_alive(self, protocol: str, minor: int) -> None:
+        config = Config(keep_alive=5, keep_alive_requests=7, protocol=protocol)
+        keep_alive = config.new_keep_alive()
+        assert (keep_alive.timeout, keep_alive.requests, keep_alive.minor) == (5, 7, minor)
+        assert keep_alive.enabled
+        assert config.new_keep_alive() is not keep_alive  # each server switches its own
+
+    def test_no_keep_alive(self) -> None:
+        assert not Config(keep_alive=0).new_keep_alive().enabled

@@ -1,0 +1,154 @@
+"""The documentation tells the truth: what it shows happens, what it links to exists, what it says of options is so."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import shutil
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kaserve
+from kaserve.config import options
+from tests.transcripts import ROOT, Block, Replay, Session, decode, encode, normalise, read_blocks
+
+README = ROOT / "README.md"
+KEEP_ALIVE = ROOT / "docs" / "keep-alive.md"
+DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+
+
+# What is shown.
+
+
+@pytest.mark.parametrize("transcript", read_blocks(KEEP_ALIVE, "http-transcript"), ids=str)
+def test_transcript_is_what_happens(transcript: Block) -> None:
+    assert normalise(Replay(transcript).run()) == normalise(transcript.lines)
+
+
+@pytest.mark.parametrize("session", read_blocks(KEEP_ALIVE, "console"), ids=str)
+def test_commands_have_the_output_that_is_shown(session: Block) -> None:
+    for tool in sorted(Session(session).tools):
+        if not _is_installed(tool):
+            pytest.skip(f"{tool} is not installed")
+    assert normalise(Session(session).run()) == normalise(session.lines)
+
+
+def _is_installed(tool: str) -> bool:
+    if tool != "nc":
+        return shutil.which(tool) is not None
+    try:  # there are several, and only that of OpenBSD knows -N
+        done = subprocess.run(("nc", "-h"), capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return False
+    return re.search(r"^\s*-N\s", done.stderr + done.stdout, re.MULTILINE) is not None
+
+
+def test_each_row_shows_something() -> None:
+    shown = [block for kind in ("http-transcript", "console", "text") for block in read_blocks(KEEP_ALIVE, kind)]
+    sections = {int(match[1]) for block in shown if (match := re.match(r"(\d+)\.", block.section))}
+    assert sections >= set(range(1, 13)) - {3}  # whose transcripts are in subsections
+    assert {"The countdown", "The idle timer"} <= {block.section for block in shown}
+
+
+def test_readme_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs as it stands, but for its port; run() gets a visitor, and ends behind it."""
+    answers: list[tuple[int, bytes]] = []
+
+    class VisitedServer(kaserve.Server):
+        def __init__(self, handler: Any, config: kaserve.Config) -> None:
+            super().__init__(handler, replace(config, port=0, access_log=False))
+
+        def run(self) -> None:
+            self.open()
+            visitor = threading.Thread(target=self._visit)
+            visitor.start()
+            super().run()
+            visitor.join()
+
+        def _visit(self) -> None:
+            try:
+                answers.append(_get(self, "/world"))
+            finally:
+                self.shutdown()
+
+    monkeypatch.setattr(kaserve, "Server", VisitedServer)
+    (example,) = [block for block in read_blocks(README, "python") if "Server(" in "\n".join(block.lines)]
+    exec("\n".join(example.lines), {})
+    assert answers == [(200, b"hello, /world\n")]
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", capsys.readouterr().out)
+
+
+def _get(server: kaserve.Server, target: str) -> tuple[int, bytes]:
+    assert isinstance(server.address, tuple)
+    connection = http.client.HTTPConnection(*server.address, timeout=10)
+    try:
+        connection.request("GET", target, headers={"Connection": "close"})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("lines", "data"),
+    [
+        (["a", "", "b"], b"a\r\n\r\nb\r\n"),
+        (["a\\n", "b\\"], b"a\nb"),
+        (["a\\x20", "\\x0d\\xff\\"], b"a \r\n\r\xff"),
+        (["a\\", "HTTP/1.1 200 OK"], b"aHTTP/1.1 200 OK\r\n"),
+        (["\\x5cn"], b"\\n\r\n"),
+    ],
+)
+def test_lines_and_bytes(lines: list[str], data: bytes) -> None:
+    assert decode(lines) == data
+    assert encode(data) == lines
+
+
+# What is said.
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links(document: Path) -> None:
+    """Each relative one leads to a file, and to a heading in it if it says so."""
+    links = re.findall(r"\]\(([^)\s]+)\)", _prose(document))
+    broken = []
+    for link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, fragment = link.partition("#")
+        target = document.parent / name if name else document
+        if not target.exists() or (fragment and fragment not in _anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def _prose(document: Path) -> str:
+    """The text without its blocks."""
+    return re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(document: Path) -> set[str]:
+    """The headings as links call them."""
+    headings = re.findall(r"^#+ +(.+?) *$", _prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", [README, KEEP_ALIVE], ids=lambda path: path.name)
+def test_options_exist(document: Path) -> None:
+    known = {"--" + name.replace("_", "-") for name in options()} | {"--help", "--version", "--no-access-log"}
+    of_others = {"--raw"}  # curl
+    assert set(re.findall(r"`(--[a-z-]+)", _prose(document))) - known - of_others == set()
+
+
+@pytest.mark.parametrize("document", [README, KEEP_ALIVE], ids=lambda path: path.name)
+def test_defaults_are_right(document: Path) -> None:
+    """In the tables of the settings."""
+    rows = re.findall(r"^\| `--([a-z-]+) [A-Z]+` \| (\S+) \|", _prose(document), re.MULTILINE)
+    assert len(rows) > 5
+    for name, default in rows:
+        assert f"{getattr(kaserve.Config(), name.replace('-', '_')):g}" == default, name
