@@ -2,9 +2,9 @@
 
 The hot modules are compiled from their own Python source, with the types in `ext/kaserve/**/*.pxd`; the syntax from
 `ext/_fast.pyx`. It is all or nothing, since the parts call each other without going through Python: without Cython,
-without a working compiler, or with KASERVE_PURE=1, the installation succeeds and is pure Python, with the same behaviour
-and less speed. Which of the two it became is said aloud, on stderr, by the last step of the build (pip shows that only
-with -v; `make` passes it on).
+without a working compiler, or with KASERVE_PURE=1, the installation succeeds and is pure Python, with the same
+behaviour and less speed. Which of the two it became is said aloud, on stderr, by the last step of the build (pip shows
+that only with -v; `make` passes it on).
 """
 
 import os

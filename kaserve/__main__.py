@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _Refusal as refusal:
         print(f"kaserve: {refusal}", file=sys.stderr)
         return refusal.code
-    print(banner(server), flush=True)
+    server.call(lambda: print(banner(server), flush=True))  # once signals are taken: who reads it may send one
     server.run()
     return EXIT_OK
 

@@ -249,7 +249,10 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if text is None:
             continue
         if option.repeatable:
-            values[name] = tuple(_read(option, variable, part.strip()) for part in text.split(","))
+            parts = [part.strip() for part in text.split(",")]
+            if not all(parts):  # an empty address would be every address of the machine
+                raise ConfigError(f"{variable}: takes values separated by commas, not {text!r}")
+            values[name] = tuple(_read(option, variable, part) for part in parts)
         else:
             values[name] = _read(option, variable, text)
     return values

@@ -195,6 +195,10 @@ class Server:
         """Does what is due, having waited for it at most `timeout` seconds."""
         self._reactor.step(timeout)
 
+    def call(self, function: Callable[[], object]) -> None:
+        """Has `function` called in the server's thread, soon. From any thread."""
+        self._reactor.call(function)
+
     def shutdown(self, timeout: float | None = None) -> None:
         """Stops: takes no more connections, lets the running requests finish, aborts them after `timeout` seconds
         (None: the setting `graceful_timeout`). From any thread, signal handler or request handler; returns at once."""
@@ -275,6 +279,7 @@ class Server:
             self.shutdown(min(_BRIEF, self.config.graceful_timeout))
         else:
             self._reactor.call(self._abort)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a third one helps even where a handler does not return
 
 
 class _DrainTimer(Timer):

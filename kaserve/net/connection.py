@@ -131,7 +131,10 @@ class Service:
         self.connections: set[Connection] = set()
         self.on_close: Callable[[], object] | None = None  # called after a connection has left `connections`
         self.rows = [Waiting(PHASES[phase], deadlines) for phase in sorted(PHASES)]
-        self.rows[IDLE].seconds += _GRACE
+        if deadlines.keep_alive > 0:
+            self.rows[IDLE].seconds += _GRACE
+        else:  # then no connection is idle but before its only request
+            self.rows[IDLE].seconds = deadlines.header_timeout
 
 
 class Waiting:
