@@ -23,10 +23,12 @@ __all__ = ["ChunkedDecoder", "encode_head", "parse_head"]
 
 cdef extern from "Python.h":
     str PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
-    unsigned char *PyUnicode_1BYTE_DATA(str text)
-    int PyUnicode_KIND(str text)
+    # These take any str for which isinstance() was asked; `str` would refuse those of a derived class.
+    unsigned char *PyUnicode_1BYTE_DATA(object text)
+    bint PyUnicode_IS_ASCII(object text)
+    int PyUnicode_KIND(object text)
     int PyUnicode_1BYTE_KIND
-    Py_ssize_t PyUnicode_GET_LENGTH(str text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
     str PyUnicode_DecodeLatin1(const char *data, Py_ssize_t size, const char *errors)
 
 cdef extern from "scan.h":
@@ -298,18 +300,21 @@ cdef _malformed(Bytes line):
     return HTTPError(400, "a field line is malformed")
 
 
-def encode_head(int status, fields):
+def encode_head(status, fields):
     """See `wire`."""
     cdef int flags = 0, flag, place
-    cdef str name, value
     cdef Bytes raw_name, raw_value, begin, end
     cdef Py_ssize_t name_size, value_size
     cdef bytes line
     cdef list lines = []
     cdef char *into
     for field in fields:
-        name, value = field
-        if PyUnicode_KIND(name) != PyUnicode_1BYTE_KIND or not name.isascii() or PyUnicode_KIND(value) != PyUnicode_1BYTE_KIND:
+        if not isinstance(field, tuple) or len(<tuple>field) != 2:
+            raise TypeError(f"not a pair of str: {field!r}")
+        name, value = <tuple>field
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"not a pair of str: {field!r}")
+        if not PyUnicode_IS_ASCII(name) or PyUnicode_KIND(value) != PyUnicode_1BYTE_KIND:
             raise ValueError(f"a field is not Latin-1: {field!r}")
         raw_name = PyUnicode_1BYTE_DATA(name)
         name_size = PyUnicode_GET_LENGTH(name)

@@ -111,9 +111,16 @@ def encode_head(status: int, fields: Sequence[FieldLine]) -> tuple[bytes, int]:
     return b"".join(lines), flags
 
 
-def _encode_field_line(field: FieldLine) -> tuple[bytes, int]:
-    """The line of `field`, empty when it is the protocol's own, and the bit of its name. Raises ValueError."""
-    name, value = field
+def _encode_field_line(field: object) -> tuple[bytes, int]:
+    """The line of `field`, empty when it is the protocol's own, and the bit of its name. Raises ValueError.
+
+    field: may be anything; TypeError for what is not a FieldLine.
+    """
+    match field:
+        case tuple((str(name), str(value))):
+            pass
+        case _:
+            raise TypeError(f"not a pair of str: {field!r}")
     try:
         raw_name, raw_value = name.encode("ascii"), value.encode("latin-1")
     except UnicodeEncodeError:
@@ -125,7 +132,7 @@ def _encode_field_line(field: FieldLine) -> tuple[bytes, int]:
     flag = _flag(name.lower(), value)
     ours = flag & (CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | HOP_BY_HOP)
     encoded = b"" if ours else b"%b: %b\r\n" % (raw_name, raw_value.strip(OWS)), flag
-    _remember(_sent, field, encoded, len(name) + len(value))
+    _remember(_sent, (name, value), encoded, len(name) + len(value))
     return encoded
 
 

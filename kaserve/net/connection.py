@@ -58,7 +58,7 @@ PHASES: dict[Phase, Row] = {
     Phase.LINGER: Row(READ, "linger", "total", "close"),
 }
 
-_READ_SIZE = 64 * 1024
+_READ_SIZE = 32 * 1024  # larger ones cost malloc more to give back than they save
 _MOST_UNSENT = 64 * 1024  # answers to a pipeline are collected up to here before they are sent
 _MOST_PER_TURN = 1024 * 1024  # bytes of one answer, so that a fast reader of a large file does not stop the others
 _MOST_REQUESTS_PER_TURN = 64  # of one pipeline, for the same reason

@@ -1,5 +1,7 @@
 # The types of kaserve/http/protocol.py.
 
+cimport cython
+
 from kaserve.http.framing cimport check_expectation, has_body, persists, request_body, response_body
 from kaserve.http.limits cimport Limits
 from kaserve.http.messages cimport Request, Response
@@ -29,12 +31,14 @@ cdef class HTTPProtocol:
     cdef public object sink
 
     cpdef receive(self, bytes data)
+    @cython.locals(data=bytes, end=Py_ssize_t, size=Py_ssize_t, request=Request)
     cpdef Request read_head(self)
     cdef _consume(self, Py_ssize_t position)
     cdef bint _skip_empty_lines(self) except -1
     cdef _await_head(self)
     cdef _check_lines(self, bytes head)
     cpdef bint read_body(self) except -1
+    @cython.locals(request=Request, flags=int, remaining=int)
     cpdef bytes respond(self, Response response, bytes date, bint wanted)
     cpdef finish(self)
     cdef _abandon_body(self)

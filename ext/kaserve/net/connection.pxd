@@ -1,5 +1,7 @@
 # The types of kaserve/net/connection.py.
 
+cimport cython
+
 from kaserve.http.framing cimport has_body
 from kaserve.http.limits cimport Limits
 from kaserve.http.messages cimport FileSpan, Request, Response
@@ -44,14 +46,18 @@ cdef class Connection(Timer):
     cdef _expire(self)
     cdef _receive(self)
     cdef _shake_hands(self)
+    @cython.locals(protocol=HTTPProtocol, phase=int, requests_left=int)
     cdef _run(self)
+    @cython.locals(phase=int)
     cdef _settle(self)
+    @cython.locals(reactor=Reactor, waiting=Waiting)
     cdef _enter(self, int phase)
     cdef bint _read(self) except -1
     cdef _answer(self)
     cdef _refuse(self, error)
     cdef _respond(self, Response response, bint wanted)
     cdef _finish(self)
+    @cython.locals(sent=Py_ssize_t)
     cdef bint _flush(self, int flags=*) except -1
     cdef bint _send_body(self, body) except -1
     cdef bint _send_span(self, FileSpan span) except -1

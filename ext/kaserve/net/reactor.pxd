@@ -1,5 +1,9 @@
 # The types of kaserve/net/reactor.py.
 
+cimport cython
+
+cdef int _READ_WRITE
+
 from kaserve.net.timerwheel cimport TimerWheel
 
 cdef class Reactor:
@@ -15,6 +19,7 @@ cdef class Reactor:
 
     cpdef watch(self, fd, channel, int before, int events)
     cpdef double read_clock(self) except? -1
+    @cython.locals(ready=list, events=int)
     cpdef step(self, timeout=*)
     cdef _tell_time(self)
 
