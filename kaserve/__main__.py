@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _Refusal as refusal:
         print(f"kaserve: {refusal}", file=sys.stderr)
         return refusal.code
-    server.call(lambda: print(banner(server), flush=True))  # once signals are taken: who reads it may send one
+    server.call(lambda: _greet(server))  # once signals are taken: who reads it may send one
     server.run()
     return EXIT_OK
 
@@ -156,6 +156,13 @@ def _start(handler: Handler, config: Config) -> Server:
         return server
     except OSError as error:
         raise _Refusal(EXIT_RESOURCE, error.strerror or str(error)) from None
+
+
+def _greet(server: Server) -> None:
+    try:
+        print(banner(server), flush=True)
+    except OSError:  # nobody listens, or the disk is full: no reason not to serve
+        pass
 
 
 def banner(server: Server) -> str:

@@ -9,6 +9,7 @@ import enum
 import errno
 import logging
 import os
+import select
 import signal
 import socket
 import ssl
@@ -77,6 +78,7 @@ class Server:
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
         self._drain_timer: _DrainTimer | None = None
+        self._interrupts = 0
         access_log = None
         if self.config.access_log:
             access_log = AccessLog(_write_stderr, combined=self.config.log_format == "combined", wall=wall)
@@ -92,7 +94,8 @@ class Server:
             scheme="http" if self._tls is None else "https",
         )
         self._service.on_close = self._connection_closed
-        self._most_connections = self.config.max_connections or _default_connections()
+        possible = _most_connections()
+        self._most_connections = min(self.config.max_connections or possible, possible)
 
     # What it is and does.
 
@@ -178,7 +181,7 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.shutdown()
+        self.shutdown(min(_BRIEF, self.config.graceful_timeout))
         if self._thread is not None:
             self._thread.join()
         self.close()
@@ -242,8 +245,7 @@ class Server:
             self._service.keep_alive.enabled = False
             for listener in self._listeners:
                 listener.close()
-            for connection in list(self._service.connections):
-                connection.retire()
+            self._service.retire()
             self._drain_timer = _DrainTimer(self._abort)
         if not self._service.connections:
             self._reactor.stop()
@@ -275,7 +277,8 @@ class Server:
         }
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        if self._state is State.SERVING:
+        self._interrupts += 1
+        if self._interrupts == 1:
             self.shutdown(min(_BRIEF, self.config.graceful_timeout))
         else:
             self._reactor.call(self._abort)
@@ -338,7 +341,7 @@ def _inherited() -> list[str]:
     return [f"fd:{fd}" for fd in range(_LISTEN_FDS_START, _LISTEN_FDS_START + count)]
 
 
-def _default_connections() -> int:
+def _most_connections() -> int:
     """As many as the descriptor limit allows, less a reserve."""
     try:
         import resource
@@ -351,10 +354,17 @@ def _default_connections() -> int:
 
 
 def _write_stderr(data: bytes) -> None:
-    """Whoever closed stderr, or filled its disk, does not stop the server."""
+    """Writes lines as far as they can be written without waiting; the rest is lost, rather than requests.
+
+    Whoever closed stderr, filled its disk or does not read its pipe does not stop the server.
+    """
     if sys.__stderr__ is None:  # closed before we began: descriptor 2 is something else by now
         return
     try:
-        os.write(sys.__stderr__.fileno(), data)
+        fd = sys.__stderr__.fileno()
+        for start in range(0, len(data), select.PIPE_BUF):  # a pipe that is writable takes this much at once
+            if not select.select([], [fd], [], 0)[1]:
+                return
+            os.write(fd, data[start : start + select.PIPE_BUF])
     except (OSError, ValueError):  # ValueError: closed since
         pass

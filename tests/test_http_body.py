@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaserve.http.body import Spool
+from kaserve.http.body import Discard, Spool
+from kaserve.http.errors import HTTPError
 
 IN_MEMORY = 256 * 1024
 
@@ -74,3 +75,20 @@ def test_any_pieces(sizes: list[int]) -> None:
         spool.write(piece)
     with spool.finish() as body:
         assert body.read() == b"".join(pieces)
+
+
+def test_a_small_body_that_nobody_reads_is_let_by() -> None:
+    sink = Discard(10)
+    sink.write(b"12345")
+    sink.write(b"67890")
+    with sink.finish() as body:
+        assert body.read() == b""
+
+
+def test_a_large_body_that_nobody_reads_is_refused() -> None:
+    """RFC 9112 §9.3: read to its end, or the connection closes."""
+    sink = Discard(10)
+    sink.write(b"1234567890")
+    with pytest.raises(HTTPError) as refusal:
+        sink.write(b"1")
+    assert refusal.value.status == 413

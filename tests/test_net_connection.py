@@ -5,6 +5,7 @@ What is expected comes from the design (the picture of the phases, the close pol
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -19,7 +20,16 @@ import h11
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 from kaserve.http.errors import HTTPError
 from kaserve.http.limits import Limits
@@ -242,7 +252,12 @@ def test_the_idle_time_counts_from_the_last_answer(make: Make) -> None:
 
 def test_the_idle_time_counts_from_the_end_of_an_answer_that_took_long(make: Make) -> None:
     """A client that honours the announcement never races (close policy, point 2), however slow the handler was."""
-    net = make(lambda request: (net.clock.advance(50), hello(request))[1])
+
+    def slow(request: Request) -> Response:
+        net.clock.advance(50)
+        return hello(request)
+
+    net = make(slow)
     client, connection = net.connect()
     net.ask(client, GET)
     assert net.time_left(connection) == 121
@@ -629,7 +644,7 @@ def test_large_answers_to_a_pipeline_are_sent_before_more_are_made(make: Make) -
     answer = b"x" * 30_000
     net = make(lambda request: Response(200, answer))
     client, connection = net.connect()
-    client.send(GET * 500)
+    client.send(GET * 200)
     received = most = turns = 0
     while net.busy:
         net.step()
@@ -637,8 +652,8 @@ def test_large_answers_to_a_pipeline_are_sent_before_more_are_made(make: Make) -
         most = max(most, len(connection._unsent))
         received += len(client.read())
     assert most < 200 * 1024
-    assert [it.body == answer for it in client.answers(*["GET"] * 500)] == [True] * 500
-    assert turns < 1000
+    assert [it.body == answer for it in client.answers(*["GET"] * 200)] == [True] * 200
+    assert turns < 500
     assert max(size for size, _ in spied(connection).sends) < 200 * 1024
 
 
@@ -802,11 +817,11 @@ def test_an_iterable_is_pulled_only_as_fast_as_the_client_reads(make: Make) -> N
         net.settle()
         assert body.pulled - len(client.received) / 10_000 < 20
         assert connection.phase == SEND
-    assert not body.closed
+    closed_early = body.closed
     (answer,) = read_slowly(net, client, 1)
     assert answer.framing == "chunked"
     assert answer.body == b"".join(bytes([number]) * 10_000 for number in range(200))
-    assert body.closed == 1
+    assert (closed_early, body.closed) == (0, 1)
     assert connection.phase == IDLE
 
 
@@ -1065,7 +1080,7 @@ def test_an_http_error_is_its_status_and_closes(make: Make) -> None:
         (200, b""),
         Response(200, "text"),  # type: ignore[arg-type]
         Response(200, ["text"]),  # type: ignore[list-item]
-        Response(200, bytearray(b"text")),
+        Response(200, bytearray(b"text")),  # type: ignore[arg-type]
         Response(200, 5),  # type: ignore[arg-type]
         Response(200, None),  # type: ignore[arg-type]
         Response(100),
@@ -1077,7 +1092,7 @@ def test_an_http_error_is_its_status_and_closes(make: Make) -> None:
         Response(200, b"", {"A b": "c"}),
         Response(200, b"", {"X": "a\nb"}),
         Response(200, b"", {"X": "€"}),
-        Response(200, b"", {"X": 5}),  # type: ignore[dict-item]
+        Response(200, b"", [("X", 5)]),  # type: ignore[list-item]
     ],
     ids=repr,
 )
@@ -1314,6 +1329,23 @@ def test_a_body_that_stays_incomplete_leaves_nothing_behind(make: Make) -> None:
 # Clients that vanish.
 
 
+def test_a_connection_that_cannot_be_waited_for_is_none(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system limits how many descriptors epoll takes; whoever made the connection is told, and nothing is kept."""
+    net = make()
+
+    def refuse(fd: int, events: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    theirs, ours = socket.socketpair()
+    ours.setblocking(False)
+    with monkeypatch.context() as patch, theirs, ours:
+        patch.setattr(net.poller, "register", refuse)
+        with pytest.raises(OSError, match="No space"):
+            Connection(net.service, ours, PEER, HERE)
+    assert not net.service.connections
+    assert len(net.reactor.wheel) == 0
+
+
 def reach_handler(net: Net, client: Client) -> None:
     client.send(GET * 100)
 
@@ -1510,6 +1542,24 @@ def test_retired_a_connection_that_stays_silent_closes_when_the_window_does(make
     assert connection.phase == LINGER
     assert client.read() == b""
     assert client.ended
+
+
+def test_an_answer_that_promised_more_before_the_service_retired_holds_nobody(make: Make) -> None:
+    """Close policy, point 4: what becomes idle while draining gets the window, not the idle time it was promised."""
+    body = b"x" * 4_000_000
+    net = make(lambda request: Response(200, body))
+    client, connection = net.connect()
+    client.send(GET)
+    net.settle()
+    assert connection.phase == SEND
+    net.service.keep_alive.enabled = False
+    net.service.retire()
+    while connection.phase == SEND:
+        client.read()
+        net.settle()
+    assert connection.phase == IDLE
+    net.sleep(1.2)
+    assert connection.phase == LINGER
 
 
 def test_retired_with_a_request_that_is_already_here_answers_it(make: Make) -> None:
@@ -1746,6 +1796,7 @@ class Peer:
         self.unsent = b""
         self.gone = False
         self.finished = False
+        self.garbled = False
 
     def check_answers(self) -> None:
         """Every answer is well-formed to h11, and the one that its request must get."""
@@ -1829,10 +1880,13 @@ class AnyClients(RuleBasedStateMachine):
 
     @initialize(target=peers)
     def connect_first(self) -> MultipleResults[Peer]:
-        return multiple(self.connect(0), self.connect(KERNEL))
+        return multiple(self.new_peer(0), self.new_peer(KERNEL))
 
     @rule(target=peers, send_buffer=st.sampled_from([0, KERNEL]))
     def connect(self, send_buffer: int) -> Peer:
+        return self.new_peer(send_buffer)
+
+    def new_peer(self, send_buffer: int) -> Peer:
         peer = Peer(*self.net.connect(send_buffer=send_buffer))
         self.all.append(peer)
         return peer
@@ -1854,6 +1908,15 @@ class AnyClients(RuleBasedStateMachine):
     def want_many(self, peer: Peer, count: int) -> None:
         peer.units += [Unit(GET)] * count
         peer.unsent += GET * count
+
+    @precondition(lambda self: self.all[-1].unsent)
+    @rule(noise=st.binary(min_size=1, max_size=3), where=st.integers(0, 200))
+    def garble(self, noise: bytes, where: int) -> None:
+        """Nobody can say then what the answers must be."""
+        peer = self.all[-1]
+        where %= len(peer.unsent)
+        peer.unsent = peer.unsent[:where] + noise + peer.unsent[where + 1 :]
+        peer.garbled = True
 
     @rule(peer=peers, most=st.sampled_from([1, 10, 50, 200, 5000, 1 << 20]))
     def send(self, peer: Peer, most: int) -> None:
@@ -1965,7 +2028,8 @@ class AnyClients(RuleBasedStateMachine):
         try:
             for peer in self.all:
                 self.converse(peer)
-                peer.check_answers()
+                if not peer.garbled:
+                    peer.check_answers()
             for peer in self.all:
                 self.vanish(peer)
             self.net.sleep(200)

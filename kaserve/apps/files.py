@@ -18,6 +18,7 @@ from http import HTTPMethod
 from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from typing import NamedTuple
 
+from ..http.body import Discard, Sink
 from ..http.dates import format_date
 from ..http.errors import HTTPError
 from ..http.messages import FieldLine, FileSpan, Request, Response, error_response
@@ -105,6 +106,10 @@ class Files:
             if request.method in _KNOWN:
                 raise HTTPError(405, "files are only read here", (_ALLOW,))
             raise HTTPError(501, "the method is not known")
+
+    def sink(self, request: Request) -> Sink:
+        """Where the body of a request goes that `refuse` let pass: nothing here reads it."""
+        return Discard()
 
     def __call__(self, request: Request) -> Response:
         """The answer to `request`. Raises HTTPError as `refuse` does; everything else is an ordinary Response."""

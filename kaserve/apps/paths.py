@@ -109,6 +109,7 @@ class Tree:
 
     def __init__(self, directory: str | bytes | os.PathLike[str]) -> None:
         """Raises FileNotFoundError, NotADirectoryError, or another OSError when there is no such directory."""
+        self._fd = -1
         self.path = os.path.realpath(os.fsencode(directory))
         self._names = _names_in(self.path)
         self._fd = os.open(self.path, _SEARCH)
@@ -118,6 +119,9 @@ class Tree:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
 
     def open(self, names: tuple[bytes, ...]) -> Opened:
         """The file or directory at `names`, which are as in `URLPath`. Links are followed as long as they stay inside.

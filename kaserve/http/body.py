@@ -10,7 +10,9 @@ import io
 import tempfile
 from typing import BinaryIO, Protocol
 
-__all__ = ["Sink", "Spool"]
+from .errors import HTTPError
+
+__all__ = ["Discard", "Sink", "Spool"]
 
 _MOST_IN_MEMORY = 256 * 1024
 
@@ -50,4 +52,29 @@ class Spool:
         return self._file
 
     def abandon(self) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError:  # a full disk, on which what was written last could not be kept
+            pass
+
+
+class Discard:
+    """For handlers that read no bodies: takes a small one without keeping it, so that the connection can go on."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, most: int = 1 << 20) -> None:
+        """most: bytes; more than that is not worth receiving."""
+        self._left = most
+
+    def write(self, data: bytes) -> None:
+        """Raises HTTPError 413 once it was too much."""
+        self._left -= len(data)
+        if self._left < 0:
+            raise HTTPError(413, "nobody reads a body here, and this one is too large to be ignored")
+
+    def finish(self) -> BinaryIO:
+        return io.BytesIO()
+
+    def abandon(self) -> None:
+        pass

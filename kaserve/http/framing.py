@@ -103,10 +103,12 @@ def response_body(request: Request | None, response: Response, declared: bool) -
         known = len(body)
     elif isinstance(body, FileSpan):
         known = body.length
-    # Step 1: HEAD, 204 and 304 (1xx never comes from a handler).
+    # Step 1: HEAD, 204, 205 and 304 (1xx never comes from a handler).
     if not has_body(request, response.status):
         if response.status == 204:
             return UNSAID  # RFC 9110 §8.6: must not have a Content-Length.
+        if response.status == 205:
+            return 0  # §15.3.6: says that there is nothing
         if declared:
             return _declared_length(response)  # of what GET would have got
         if response.status == 304 or known < 0:
@@ -127,7 +129,7 @@ def response_body(request: Request | None, response: Response, declared: bool) -
 
 def has_body(request: Request | None, status: int) -> bool:
     """Whether an answer with `status` to `request` has content (RFC 9110 §6.4.1)."""
-    return status not in (204, 304) and (request is None or request.method != "HEAD")
+    return status not in (204, 205, 304) and (request is None or request.method != "HEAD")
 
 
 def _declared_length(response: Response) -> int:

@@ -347,9 +347,9 @@ class HTTPProtocol:
     def _abandon_body(self) -> None:
         """The body of the request, should it still be arriving, will not be read to its end."""
         self._decoder = None
-        if self.sink is not None:
-            self.sink.abandon()
-            self.sink = None
+        sink, self.sink = self.sink, None
+        if sink is not None:
+            sink.abandon()
 
 
 @lru_cache(maxsize=256)

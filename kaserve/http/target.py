@@ -84,6 +84,8 @@ def is_host(value: str) -> bool:
     port = match["port"] or match["port6"]
     if port and (len(port) > 5 or int(port) > 65535):
         return False
+    if value[:1] == ":":  # a port of nothing (RFC 9110 §4.2.1)
+        return False
     literal = match["v6"]
     return literal is None or _IP_FUTURE.fullmatch(literal) is not None or _is_ipv6(literal)
 

@@ -17,6 +17,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+from ..http.body import Sink
 from ..http.errors import HTTPError
 from ..http.framing import has_body
 from ..http.limits import Limits
@@ -103,6 +104,7 @@ class Service:
         "refuse",
         "rows",
         "scheme",
+        "sink",
         "stats",
     )
 
@@ -117,11 +119,13 @@ class Service:
         access_log: AccessLog | None = None,
         scheme: str = "http",
     ) -> None:
-        """handler: may have a method `refuse(request)`, called before a body is received, which may raise HTTPError."""
+        """handler: may have methods that are called before a body is received: `refuse(request)`, which may raise
+        HTTPError, and `sink(request)`, which returns the sink that takes the body (see `http.body`)."""
         deadlines = deadlines or Deadlines()
         self.reactor = reactor
         self.handler = handler
         self.refuse: Callable[[Request], None] | None = getattr(handler, "refuse", None)
+        self.sink: Callable[[Request], Sink] | None = getattr(handler, "sink", None)
         self.limits = limits or Limits()
         self.keep_alive = keep_alive or KeepAlive(deadlines.keep_alive, 1000)
         self.age = deadlines.age
@@ -135,6 +139,12 @@ class Service:
             self.rows[IDLE].seconds += _GRACE
         else:  # then no connection is idle but before its only request
             self.rows[IDLE].seconds = deadlines.header_timeout
+
+    def retire(self) -> None:
+        """The server is leaving: connections without a request end, soon, and so does each that comes to that point."""
+        for connection in list(self.connections):
+            connection.retire()
+        self.rows[IDLE].seconds = self.rows[HANDSHAKE].seconds = _BUSY_UNTIL
 
 
 class Waiting:
@@ -186,9 +196,9 @@ class Connection(Timer):
         self._response: Response | None = None  # the one being sent
         self._body: FileSpan | Iterator[bytes] | None = None  # what of its body is not even encoded yet
         self._size = 0  # bytes of its content so far
+        self._enter(HANDSHAKE if isinstance(sock, TLSSocket) else IDLE)  # which the system may refuse
         service.connections.add(self)
         service.stats.accepted += 1
-        self._enter(HANDSHAKE if isinstance(sock, TLSSocket) else IDLE)
 
     # Called by the reactor, the wheel and the server.
 
@@ -227,9 +237,11 @@ class Connection(Timer):
             self._close("answered")
 
     def retire(self) -> None:
-        """The server is leaving: closes an idle connection, unless it was busy a moment ago and may be again."""
-        if self.phase == IDLE:
-            wheel, now = self._service.reactor.wheel, self._service.reactor.now
+        """Closes an idle connection, unless it was busy a moment ago and may be again; shortens a handshake."""
+        wheel, now = self._service.reactor.wheel, self._service.reactor.now
+        if self.phase == HANDSHAKE:
+            wheel.schedule(self, min(self.deadline, now + _BUSY_UNTIL))
+        elif self.phase == IDLE:
             busy_until = self.deadline - self._service.rows[IDLE].seconds + _BUSY_UNTIL
             if busy_until > now:
                 wheel.schedule(self, busy_until)
@@ -344,9 +356,13 @@ class Connection(Timer):
         return True
 
     def _welcome_body(self, request: Request) -> None:
-        """The handler may refuse the body now (HTTPError); a client that waits for a word is told to go on."""
-        if self._service.refuse is not None:
-            self._service.refuse(request)
+        """The handler may refuse the body now (HTTPError), or take it in its own way; a client that waits for a word is
+        told to go on."""
+        service = self._service
+        if service.refuse is not None:
+            service.refuse(request)
+        if service.sink is not None:
+            self.protocol.sink = service.sink(request)
         if self.protocol.must_continue:
             self._unsent = bytes(self._unsent) + CONTINUE
 

@@ -48,13 +48,13 @@ class Listener(Timer):
         self.resume()
 
     def ready(self, events: int) -> None:
-        self._accept_some(_MOST_PER_TURN)
+        self._accept_some(min(_MOST_PER_TURN, self._room()))
         if self._room() <= 0:
             self.pause()
 
     def _accept_some(self, most: int) -> None:
         """Takes the connections that wait, at most `most` of them."""
-        for _ in range(min(most, self._room())):
+        for _ in range(most):
             try:
                 sock, peer = self._sock.accept()
             except BlockingIOError:
@@ -99,9 +99,8 @@ class Listener(Timer):
     def close(self) -> None:
         """Takes what is in the backlog, since closing resets it, and no more. A Unix socket's path goes too, unless
         somebody else listens there: a successor, or a manager that lent us the socket."""
-        if self._interest != NOTHING:
-            self._accept_some(_MOST_IN_BACKLOG)
-            self.pause()
+        self._accept_some(_MOST_IN_BACKLOG)
+        self.pause()
         self._reactor.wheel.cancel(self)
         self._sock.close()
         if isinstance(self.address, str) and _is_abandoned(self.address):
