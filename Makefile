@@ -15,6 +15,8 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
 DESCRIPTION = pyproject.toml setup.py kaserve/_version.py
 # What a change of makes the compiled part stale, which would be imported in place of the new source.
 COMPILED = setup.py ext/*.pyx ext/*.h ext/kaserve/*/*.pxd kaserve/http/*.py kaserve/net/*.py
+# What the benchmarks write, beside the charts.
+RESULTS = benchmarks/results
 # What mypy reads; only those that exist, as mypy refuses a directory that is not there.
 CODE = $$(ls -d kaserve tests benchmarks 2>/dev/null)
 
@@ -29,10 +31,28 @@ INSTALL = install() { \
 		KASERVE_PURE=1 $(PIP) install -e "$$@" >"$(VENV)/install.log" 2>&1 </dev/null || { \
 			cat "$(VENV)/install.log" >&2; exit 1; }; }
 
-.PHONY: help serve test lint format bench clean tools
+# The rest of a recipe that has defined missing(), which prints packages.
+GET_MISSING = \
+	has() { command -v "$$1" >/dev/null 2>&1; }; \
+	want=$$(missing); \
+	[ -n "$$want" ] || exit 0; \
+	as=; \
+	[ "$$(id -u)" = 0 ] || as="sudo -n"; \
+	if [ "$(APT)" != no ] && has apt-get && $$as true 2>/dev/null; then \
+		echo "make: installing" $$want; \
+		apt() { $$as env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$$@" </dev/null; }; \
+		apt update >/dev/null 2>&1; \
+		for package in $$want; do \
+			apt install -y --no-install-recommends "$$package" >/dev/null 2>&1 || true; \
+		done; \
+	fi; \
+	want=$$(missing); \
+	[ -z "$$want" ] || echo "make: not installed, so what needs them is skipped:" $$want
+
+.PHONY: help serve test lint format bench bench-servers clean tools peers
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 serve: $(VENV)/.compiled ## serve demo/ with kaserve; options: make serve ARGS="8080 --keep-alive 5"
 	@$(BIN)/python -m kaserve --directory demo $(ARGS)
@@ -53,12 +73,18 @@ format: $(VENV)/.installed-dev ## put the code into the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev $(VENV)/.compiled ## run the benchmarks; options: make bench ARGS="-k parse_head"
-	@if ls benchmarks/bench_*.py >/dev/null 2>&1; then \
-		$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS); \
-	else \
-		echo "make: there are no benchmarks/bench_*.py yet"; \
-	fi
+bench: $(VENV)/.installed-dev $(VENV)/.compiled ## measure the parts (3 minutes); options: make bench ARGS="-k heads"
+	@mkdir -p $(RESULTS)
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-disable-gc --benchmark-group-by=group \
+		--benchmark-columns=median,iqr,ops,rounds --benchmark-json=$(RESULTS)/parts.json $(ARGS)
+	$(BIN)/python benchmarks/ratios.py $(RESULTS)/parts.json --json $(RESULTS)/ratios.json
+
+bench-servers: peers $(VENV)/.installed-peers $(VENV)/.compiled ## measure all servers (an hour); options: ARGS="--rounds 3"
+	$(BIN)/python benchmarks/servers.py --json $(RESULTS)/servers.json --svg docs/charts $(ARGS)
+	$(BIN)/python benchmarks/page_load.py --tls --servers kaserve,kaserve-pure,nginx \
+		--json $(RESULTS)/page_load.json --svg docs/charts
+	$(BIN)/python benchmarks/ratios.py $$(ls $(RESULTS)/parts.json $(RESULTS)/servers.json 2>/dev/null) \
+		--json $(RESULTS)/ratios.json --svg docs/charts
 
 clean: ## remove everything that make, pip and the tools have made
 	rm -rf $(VENV) build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache ext/*.c
@@ -75,33 +101,40 @@ $(VENV)/.installed-dev: $(DESCRIPTION)
 	@$(INSTALL); install ".[dev]"
 	@touch $(VENV)/.installed $@
 
+# The servers in Python that kaserve is compared with. bjoern has to be compiled; without it the others are still there.
+$(VENV)/.installed-peers: benchmarks/requirements.txt $(VENV)/.installed
+	@echo "make: installing the peers into $(VENV)"
+	@$(PIP) install -r benchmarks/requirements.txt >$(VENV)/peers.log 2>&1 </dev/null || { \
+		echo "make: not all of them could be installed (see $(VENV)/peers.log); trying without bjoern"; \
+		grep -v '^bjoern' benchmarks/requirements.txt >$(VENV)/peers.txt; \
+		$(PIP) install -q -r $(VENV)/peers.txt </dev/null; }
+	@touch $@
+
 # Where there is no compiler this says so, and everything runs as pure Python.
 $(VENV)/.compiled: $(COMPILED) $(VENV)/.installed
 	@echo "make: compiling"
 	@$(BIN)/python setup.py -q build_ext --inplace say_what_was_built 2>&1 | sed -n '/^kaserve: /p'
 	@touch $@
 
-# Programs of the system that tests drive. Costs nothing when they are there. When they cannot be had, says so in one
-# line and carries on: the tests that need them say for themselves that they are skipped.
+# Programs of the system that tests and benchmarks drive. Costs nothing when they are there. When they cannot be had, says
+# so in one line and carries on: whoever needs them says for himself that he does without.
 tools:
-	@has() { command -v "$$1" >/dev/null 2>&1; }; \
-	missing() { \
+	@missing() { \
 		has chromium || has chromium-browser || has google-chrome || echo chromium; \
 		has wrk || echo wrk; \
 		has ab || echo apache2-utils; \
 		has curl || echo curl; \
 	}; \
-	want=$$(missing); \
-	[ -n "$$want" ] || exit 0; \
-	as=; \
-	[ "$$(id -u)" = 0 ] || as="sudo -n"; \
-	if [ "$(APT)" != no ] && has apt-get && $$as true 2>/dev/null; then \
-		echo "make: installing" $$want; \
-		apt() { $$as env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$$@" </dev/null; }; \
-		apt update >/dev/null 2>&1; \
-		for package in $$want; do \
-			apt install -y --no-install-recommends "$$package" >/dev/null 2>&1 || true; \
-		done; \
-	fi; \
-	want=$$(missing); \
-	[ -z "$$want" ] || echo "make: not installed, so their tests cannot run:" $$want
+	$(GET_MISSING)
+
+peers:
+	@missing() { \
+		has wrk || echo wrk; \
+		has nginx || [ -x /usr/sbin/nginx ] || echo nginx; \
+		has lighttpd || [ -x /usr/sbin/lighttpd ] || echo lighttpd; \
+		has go || echo golang-go; \
+		has cc || echo gcc libc6-dev; \
+		[ -e /usr/include/ev.h ] || echo libev-dev; \
+		has openssl || echo openssl; \
+	}; \
+	$(GET_MISSING)

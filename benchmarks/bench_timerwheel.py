@@ -1,14 +1,15 @@
 """The timer wheel against a heap and a linear scan, with the 100,000 timers of as many open connections.
 
-Run with `PYTHONPATH=. python -m pytest benchmarks/bench_timerwheel.py`. The questions are those of a server:
+The questions are those of a server:
 
 - touch one: a request came in, the idle deadline of its connection moves
 - touch all: the same for every connection, once
 - nothing due: what the timers cost a turn of the reactor in which no deadline passes
 - expire all: everybody fell silent
 
-The heap deletes lazily, as asyncio's does: a touch pushes a new entry, the old one is thrown away when it
-surfaces, and when the dead outnumber the living the heap is rebuilt. The scan looks at every timer each time.
+The wheel is measured in kaserve's two builds. The heap deletes lazily, as asyncio's does: a touch pushes a new entry,
+the old one is thrown away when it surfaces, and when the dead outnumber the living the heap is rebuilt. The scan looks
+at every timer each time.
 """
 
 from __future__ import annotations
@@ -18,22 +19,30 @@ from heapq import heapify, heappop, heappush
 from typing import Any, Protocol
 
 import pytest
-
-from kaserve.net.timerwheel import Timer, TimerWheel
-
-Benchmark = Any  # pytest-benchmark's fixture, which has no types
+from contenders import BUILDS, Build
+from stopwatch import Stopwatch
 
 TIMERS = 100_000
 NOW = 1000.0
 KEEP_ALIVE = 120.0
+TICK = 0.125
+
+
+class Timer:
+    """What heap and scan keep; the wheel has timers of its own."""
+
+    __slots__ = ("deadline",)
+
+    def __init__(self) -> None:
+        self.deadline = 0.0
 
 
 class Clockwork(Protocol):
     """What is compared."""
 
-    def schedule(self, timer: Timer, deadline: float) -> None: ...
+    def schedule(self, timer: Any, deadline: float) -> None: ...
 
-    def expire(self, now: float) -> list[Timer]: ...
+    def expire(self, now: float) -> list[Any]: ...
 
 
 class Heap:
@@ -80,87 +89,98 @@ class Scan:
         return fired
 
 
-def wheel() -> Clockwork:
-    return TimerWheel(NOW)
+Filled = tuple[Clockwork, list[Any]]
 
 
-CONTENDERS: list[Callable[[], Clockwork]] = [wheel, Heap, Scan]
-
-
-def filled(contender: Callable[[], Clockwork]) -> tuple[Clockwork, list[Timer]]:
+def filled(clockwork: Clockwork, new_timer: Callable[[], Any]) -> Filled:
     """All timers, their deadlines spread over the time in which their connections were last heard of."""
-    clockwork = contender()
-    timers = [Timer() for _ in range(TIMERS)]
+    timers = [new_timer() for _ in range(TIMERS)]
     for number, timer in enumerate(timers):
         clockwork.schedule(timer, NOW + KEEP_ALIVE * (1 + number) / TIMERS)
     return clockwork, timers
 
 
-def touch_all(clockwork: Clockwork, timers: list[Timer]) -> None:
+def filled_wheel(build: Build) -> Callable[[], Filled]:
+    """The wheel of a build, with its timers."""
+    module = build.module("net.timerwheel")
+    return lambda: filled(module.TimerWheel(NOW), module.Timer)
+
+
+WHEELS = {build.name: filled_wheel(build) for build in BUILDS}
+CONTENDERS: dict[str, Callable[[], Filled]] = {
+    **WHEELS,
+    "heapq": lambda: filled(Heap(), Timer),
+    "scan": lambda: filled(Scan(), Timer),
+}
+
+
+def touch_all(clockwork: Clockwork, timers: list[Any]) -> None:
     for timer in timers:
         clockwork.schedule(timer, timer.deadline + KEEP_ALIVE)
 
 
+def expire_in_turns(clockwork: Clockwork) -> None:
+    """Ask every tick, as a reactor does, until nothing is left."""
+    fired = 0
+    now = NOW
+    while fired < TIMERS:
+        now += TICK
+        fired += len(clockwork.expire(now))
+
+
+def expire_at_once(clockwork: Clockwork) -> None:
+    """Ask a single time, when everything has passed."""
+    assert len(clockwork.expire(NOW + 2 * KEEP_ALIVE)) == TIMERS
+
+
 @pytest.mark.parametrize("contender", CONTENDERS)
-@pytest.mark.benchmark(group="touch one")
-def test_touch_one(benchmark: Benchmark, contender: Callable[[], Clockwork]) -> None:
-    clockwork, timers = filled(contender)
+def bench_touch_one(stopwatch: Stopwatch, contender: str) -> None:
+    stopwatch.row("timers: touch one", contender)
+    clockwork, timers = CONTENDERS[contender]()
     timer = timers[TIMERS // 2]
 
     def touch() -> None:
         clockwork.schedule(timer, timer.deadline + 0.001)
 
-    benchmark.pedantic(touch, rounds=50, iterations=10_000)
+    stopwatch.time(touch)
 
 
-@pytest.mark.benchmark(group="touch one")
-def test_touch_one_by_assignment(benchmark: Benchmark) -> None:
-    _, timers = filled(wheel)
+@pytest.mark.parametrize("contender", WHEELS)
+def bench_touch_one_by_assignment(stopwatch: Stopwatch, contender: str) -> None:
+    stopwatch.row("timers: touch one", f"{contender}, assigned")
+    _, timers = WHEELS[contender]()
     timer = timers[TIMERS // 2]
 
     def touch() -> None:
         timer.deadline = timer.deadline + 0.001
 
-    benchmark.pedantic(touch, rounds=50, iterations=10_000)
+    stopwatch.time(touch)
 
 
 @pytest.mark.parametrize("contender", CONTENDERS)
-@pytest.mark.benchmark(group="touch all")
-def test_touch_all(benchmark: Benchmark, contender: Callable[[], Clockwork]) -> None:
-    def setup() -> tuple[Any, dict[str, Any]]:
-        return filled(contender), {}
-
-    benchmark.pedantic(touch_all, setup=setup, rounds=10)
+def bench_touch_all(stopwatch: Stopwatch, contender: str) -> None:
+    stopwatch.row(f"timers: touch all of {TIMERS:,}", contender)
+    stopwatch.time_fresh(CONTENDERS[contender], lambda filled: touch_all(*filled))
 
 
 @pytest.mark.parametrize("contender", CONTENDERS)
-@pytest.mark.benchmark(group="nothing due")
-def test_nothing_due(benchmark: Benchmark, contender: Callable[[], Clockwork]) -> None:
-    clockwork, _ = filled(contender)
-    assert not benchmark(clockwork.expire, NOW)
+def bench_nothing_due(stopwatch: Stopwatch, contender: str) -> None:
+    stopwatch.row(f"timers: none of {TIMERS:,} due", contender)
+    clockwork, _ = CONTENDERS[contender]()
+    assert not stopwatch.time(clockwork.expire, NOW)
 
 
 @pytest.mark.parametrize("touched", [False, True], ids=["fresh", "touched"])
 @pytest.mark.parametrize("contender", CONTENDERS)
-@pytest.mark.benchmark(group="expire all")
-def test_expire_all(benchmark: Benchmark, contender: Callable[[], Clockwork], touched: bool) -> None:
+def bench_expire_all(stopwatch: Stopwatch, contender: str, touched: bool) -> None:
     """Touched: every deadline was extended once, and the wheel has yet to move the entries."""
+    stopwatch.row(f"timers: expire all of {TIMERS:,}{', touched' * touched}", contender)
 
-    def setup() -> tuple[Any, dict[str, Any]]:
-        clockwork, timers = filled(contender)
+    def prepare() -> Clockwork:
+        clockwork, timers = CONTENDERS[contender]()
         if touched:
             touch_all(clockwork, timers)
-        return (clockwork,), {}
-
-    def expire(clockwork: Clockwork) -> None:
-        fired = 0
-        now = NOW
-        while fired < TIMERS:
-            now += 0.125
-            fired += len(clockwork.expire(now))
-
-    def expire_at_once(clockwork: Clockwork) -> None:
-        assert len(clockwork.expire(NOW + 2 * KEEP_ALIVE)) == TIMERS
+        return clockwork
 
     # A scan in each of a thousand turns would take a minute; it is given the easier task.
-    benchmark.pedantic(expire_at_once if contender is Scan else expire, setup=setup, rounds=5)
+    stopwatch.time_fresh(prepare, expire_at_once if contender == "scan" else expire_in_turns)

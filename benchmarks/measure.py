@@ -71,8 +71,14 @@ def measure(peer: Peer, workload: Workload, bench: Bench) -> Sample:
 
 def _load(server: Server, workload: Workload, bench: Bench, seconds: int) -> wrk.Load:
     site = server.site
-    segment = workload.segment(site.address)
-    return wrk.run(site.url + "/", segment, seconds, core=bench.client_core, scratch=site.scratch)
+    return wrk.run(
+        site.url + "/",
+        workload.segment(site.address),
+        seconds,
+        core=bench.client_core,
+        scratch=site.scratch,
+        pipelined=workload.pipelined > 1,
+    )
 
 
 def _sample(server: Server, workload: Workload, bench: Bench) -> Sample:

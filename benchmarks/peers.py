@@ -11,9 +11,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from processes import Command
@@ -94,8 +95,8 @@ def _kaserve(site: Site, *arguments: str, pure: bool) -> Command:
     )
 
 
-def _kaserve_hello(site: Site, *, pure: bool) -> Command:
-    return _kaserve(site, "--handler", "hello_app:hello", pure=pure)
+def _kaserve_handler(site: Site, *, handler: str, pure: bool) -> Command:
+    return _kaserve(site, "--handler", handler, pure=pure)
 
 
 def _kaserve_files(site: Site, *, pure: bool) -> Command:
@@ -105,12 +106,6 @@ def _kaserve_files(site: Site, *, pure: bool) -> Command:
 def _kaserve_version(*, pure: bool) -> str:
     environment = _kaserve_environment() | ({"KASERVE_PURE": "1"} if pure else {})
     return _output((sys.executable, "-m", "kaserve", "--version"), environment)
-
-
-def kaserve_takes(option: str) -> bool:
-    """Whether the command line of this kaserve knows an option."""
-    help_text = _output((sys.executable, "-m", "kaserve", "--help"), _kaserve_environment(), whole=True)
-    return option in help_text
 
 
 # --- servers in Python ------------------------------------------------------------------------------------------------
@@ -125,8 +120,8 @@ def _python(site: Site, *arguments: str, chatty: bool = False) -> Command:
     )
 
 
-def _http_server_hello(site: Site) -> Command:
-    return _python(site, str(APPS / "hello_http_server.py"), str(site.port))
+def _http_server(site: Site) -> Command:
+    return _python(site, str(APPS / "run_http_server.py"), str(site.port))
 
 
 def _http_server_files(site: Site) -> Command:
@@ -165,28 +160,30 @@ def _cheroot(site: Site, *, app: str) -> Command:
     return _python(site, "-m", "cheroot", "--bind", site.address, "--timeout", str(IDLE_SECONDS), f"{app}:app")
 
 
-def _aiohttp(site: Site, *, directory: bool) -> Command:
-    return _python(site, str(APPS / "run_aiohttp.py"), str(site.port), *([str(site.directory)] if directory else []))
+def _aiohttp(site: Site, *, app: App) -> Command:
+    return _python(site, str(APPS / "run_aiohttp.py"), str(site.port), app, str(site.directory))
 
 
 def _bjoern(site: Site, *, app: str) -> Command:
     return _python(site, str(APPS / "run_bjoern.py"), str(site.port), app)
 
 
-def _granian(site: Site, *extra: str) -> Command:
+def _granian(site: Site, *extra: str, app: str) -> Command:
     return _python(
         site, "-m", "granian", "--host", site.host, "--port", str(site.port), "--workers", "1", "--interface", "rsgi",
         "--loop", "uvloop", "--runtime-mode", "st", "--no-ws", "--http", "1", "--backlog", "2048",
-        "--backpressure", str(MOST_CONNECTIONS), "--no-access-log", "--log-level", "warning", *extra, "hello_rsgi:app",
+        "--backpressure", str(MOST_CONNECTIONS), "--no-access-log", "--log-level", "warning", *extra, f"{app}:app",
     )  # fmt: skip
 
 
 def _granian_files(site: Site) -> Command:
     # It mounts a directory below a path, never at the root.
-    return _granian(site, "--static-path-route", "/files", "--static-path-mount", str(site.directory / "files"))
+    return _granian(
+        site, "--static-path-route", "/files", "--static-path-mount", str(site.directory / "files"), app="hello_rsgi"
+    )
 
 
-# --- servers in C -----------------------------------------------------------------------------------------------------
+# --- servers in C and Go ----------------------------------------------------------------------------------------------
 
 NGINX = """\
 {user}
@@ -278,6 +275,22 @@ def _floor(site: Site) -> Command:
     return Command((str(program), str(site.port)))
 
 
+@cache
+def _go_build() -> "tempfile.TemporaryDirectory[str]":
+    """Where the server in Go is; built at the first need, since that takes seconds, and gone when this program ends."""
+    directory = tempfile.TemporaryDirectory(prefix="bench-go-")
+    command = ("go", "build", "-o", directory.name, str(APPS / "server.go"))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise OSError(f"go build failed: {done.stderr.strip()}")
+    return directory
+
+
+def _go(site: Site, *, files: bool) -> Command:
+    program = Path(_go_build().name, "server")
+    return Command((str(program), str(site.port), *([str(site.directory)] if files else [])))
+
+
 # --- the registry -----------------------------------------------------------------------------------------------------
 
 
@@ -285,13 +298,12 @@ def _importable(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _output(argv: tuple[str, ...], environment: Mapping[str, str] | None = None, *, whole: bool = False) -> str:
-    """The first line (or all) of what a program prints, on whichever of the two streams it does."""
+def _output(argv: tuple[str, ...], environment: Mapping[str, str] | None = None) -> str:
+    """The first line of what a program prints, on whichever of the two streams it does."""
     done = subprocess.run(
         argv, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=30, check=False
     )
-    text = (done.stdout + done.stderr).strip()
-    return text if whole else (text.splitlines() or [""])[0]
+    return ((done.stdout + done.stderr).strip().splitlines() or [""])[0]
 
 
 def _installed_version(*distributions: str) -> str:
@@ -308,7 +320,11 @@ def _program_version(*argv: str) -> str:
 def _kaserve_peer(name: str, *, pure: bool) -> Peer:
     return Peer(
         name,
-        {"hello": partial(_kaserve_hello, pure=pure), "files": partial(_kaserve_files, pure=pure)},
+        {
+            "hello": partial(_kaserve_handler, handler="hello_app:hello", pure=pure),
+            "upload": partial(_kaserve_handler, handler="upload_app:upload", pure=pure),
+            "files": partial(_kaserve_files, pure=pure),
+        },
         version=partial(_kaserve_version, pure=pure),
         tls=True,
     )
@@ -320,6 +336,7 @@ def _wsgi_peer(name: str, distribution: str, start: "Callable[..., Command]", **
         name,
         {
             "hello": partial(start, app="hello_wsgi", **options),
+            "upload": partial(start, app="upload_wsgi", **options),
             "files": partial(start, app="files_wsgi", **options),
         },
         version=partial(_installed_version, distribution, "whitenoise"),
@@ -334,12 +351,16 @@ PEERS = {
         _kaserve_peer("kaserve-pure", pure=True),
         Peer(
             "http.server",
-            {"hello": _http_server_hello, "files": _http_server_files},
+            {"hello": _http_server, "upload": _http_server, "files": _http_server_files},
             version=lambda: f"Python {sys.version.split()[0]}",
         ),
         Peer(
             "uvicorn",
-            {"hello": partial(_uvicorn, app="hello_asgi"), "files": partial(_uvicorn, app="files_asgi")},
+            {
+                "hello": partial(_uvicorn, app="hello_asgi"),
+                "upload": partial(_uvicorn, app="upload_asgi"),
+                "files": partial(_uvicorn, app="files_asgi"),
+            },
             version=partial(_installed_version, "uvicorn", "httptools", "uvloop", "starlette"),
             modules=("uvicorn", "httptools", "uvloop", "starlette"),
         ),
@@ -349,22 +370,41 @@ PEERS = {
         _wsgi_peer("cheroot", "cheroot", _cheroot),
         Peer(
             "aiohttp",
-            {"hello": partial(_aiohttp, directory=False), "files": partial(_aiohttp, directory=True)},
+            {
+                "hello": partial(_aiohttp, app="hello"),
+                "upload": partial(_aiohttp, app="upload"),
+                "files": partial(_aiohttp, app="files"),
+            },
             version=partial(_installed_version, "aiohttp", "uvloop"),
             modules=("aiohttp", "uvloop"),
         ),
         _wsgi_peer("bjoern", "bjoern", _bjoern),
         Peer(
             "granian",
-            {"hello": _granian, "files": _granian_files},
+            {
+                "hello": partial(_granian, app="hello_rsgi"),
+                "upload": partial(_granian, app="upload_rsgi"),
+                "files": _granian_files,
+            },
             version=partial(_installed_version, "granian", "uvloop"),
             modules=("granian", "uvloop"),
+        ),
+        Peer(
+            "go",
+            {
+                "hello": partial(_go, files=False),
+                "upload": partial(_go, files=False),
+                "files": partial(_go, files=True),
+            },
+            version=partial(_output, ("go", "version")),
+            programs=("go",),
         ),
         Peer(
             "nginx",
             {"hello": _nginx_hello, "files": _nginx_files},
             version=partial(_program_version, "nginx", "-v"),
             programs=("nginx",),
+            lacks={"upload": "it runs no handler"},
             tls=True,
         ),
         Peer(
@@ -372,21 +412,21 @@ PEERS = {
             {"files": _nginx_cached_files},
             version=partial(_program_version, "nginx", "-v"),
             programs=("nginx",),
-            lacks={"hello": "open_file_cache is about files; see nginx"},
+            lacks={"hello": "open_file_cache is about files; see nginx", "upload": "it runs no handler"},
         ),
         Peer(
             "lighttpd",
             {"files": _lighttpd_files},
             version=partial(_program_version, "lighttpd", "-v"),
             programs=("lighttpd",),
-            lacks={"hello": "it serves files, and runs no handler"},
+            lacks={"hello": "it serves files, and runs no handler", "upload": "it runs no handler"},
         ),
         Peer(
             "floor",
             {"hello": _floor},
             version=partial(_output, ("cc", "--version")),
             programs=("cc",),
-            lacks={"files": "it answers with a constant"},
+            lacks={"files": "it answers with a constant", "upload": "it reads no bodies"},
         ),
     )
 }

@@ -5,7 +5,7 @@
 
 The rounds are interleaved (all servers, then all servers again), so that a machine which is slow for a while is slow
 for all.  Every measurement starts its server afresh, looks at the answers by hand first, and warms it up.  A server
-that cannot do a workload is listed with the reason.
+that cannot do a workload is listed with the reason.  --svg makes a chart of each table.
 """
 
 import argparse
@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import wrk
+from charts import Bar, check_installed, draw
 from measure import WARM_UP_SECONDS, Bench, measure
 from peers import PEERS, Peer
 from processes import clean_up_when_terminated, raise_descriptor_limit
 from serving import CannotServe
-from tables import Outcome, middle, ratio, table
+from tables import Outcome, cpu, fastest_first, middle, overview, ratio, table, throughput
 from workloads import FILE_SIZES, WORKLOADS, Workload, write_files
 
 LEGEND = """\
@@ -60,11 +61,15 @@ def main() -> int:
             for workload in workloads:
                 results[workload.name] = run_rounds(peers, workload, bench, options.rounds)
                 print_table(workload, results[workload.name], baseline)
+                if options.svg:
+                    draw_chart(workload, results[workload.name], baseline, options.svg)
+            print(f"\n## All workloads: requests/s as a ratio to {baseline}\n\n{overview(results, baseline)}")
         except KeyboardInterrupt:
             print("\ninterrupted; what is above is complete", file=sys.stderr)
             return 130
         finally:
             if options.json:
+                options.json.parent.mkdir(parents=True, exist_ok=True)
                 options.json.write_text(json.dumps(report(facts, results, baseline), indent=2) + "\n")
     return 0
 
@@ -80,6 +85,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=3, help="how long each time (3)")
     parser.add_argument("--baseline", metavar="NAME", choices=list(PEERS), help="what ratios refer to (the first)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
+    parser.add_argument("--svg", type=Path, metavar="DIR", help="draw a chart for each workload there")
     parser.add_argument("--server-core", type=int, metavar="N", help="default: the last")
     parser.add_argument("--client-core", type=int, metavar="N", help="default: the first")
     return parser.parse_args(argv)
@@ -104,6 +110,8 @@ def prepare(options: argparse.Namespace) -> tuple[int, int]:
         raise RuntimeError("needs Linux")
     if shutil.which("wrk") is None:
         raise RuntimeError("needs wrk")
+    if options.svg:
+        check_installed()
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise RuntimeError("needs two cores: one for the server, one for the client")
@@ -145,6 +153,20 @@ def print_table(workload: Workload, outcomes: dict[str, Outcome], baseline: str)
     print(f"\n## {workload.title}\n\n{table(outcomes, baseline, idle=workload.idle > 0)}", flush=True)
     if workload.idle:
         print("\n" + IDLE_LEGEND, flush=True)
+
+
+def draw_chart(workload: Workload, outcomes: dict[str, Outcome], baseline: str, directory: Path) -> None:
+    """Draw the ratios of one workload, fastest first; below them who cannot do it, with the reason."""
+    bars = [
+        Bar(
+            name,
+            times := ratio(outcome, outcomes.get(baseline), throughput),
+            f"{times or 0:.2f}  ({middle(outcome, throughput):,.0f}/s, {middle(outcome, cpu):,.1f} µs CPU)",
+        )
+        for name, outcome in fastest_first(outcomes).items()
+    ]
+    bars += [Bar(name, None, outcome.reason) for name, outcome in outcomes.items() if not outcome.samples]
+    draw(directory / f"{workload.name}.svg", workload.title, f"requests/s, {baseline} = 1", bars)
 
 
 def describe(peers: list[Peer], rounds: int, seconds: int) -> dict[str, Any]:

@@ -96,23 +96,25 @@ def _check_answer(answers: BinaryIO, workload: Workload) -> None:
     while (line := answers.readline().strip()) != b"":
         name, _, value = line.partition(b":")
         fields[name.lower()] = value.strip()
-    size = _body_size(answers, fields)
-    if size != workload.answer_size:
-        raise CannotServe(f"sent a body of {size} bytes, not {workload.answer_size}")
+    body = _read_body(answers, fields)
+    if len(body) != workload.answer_size:
+        raise CannotServe(f"sent a body of {len(body)} bytes, not {workload.answer_size}")
+    if workload.answer is not None and body != workload.answer:
+        raise CannotServe(f"answered {body!r} instead of {workload.answer!r}")
 
 
-def _body_size(answers: BinaryIO, fields: Mapping[bytes, bytes]) -> int:
-    """Read a body that ends by its length or by chunks; how many bytes it had."""
+def _read_body(answers: BinaryIO, fields: Mapping[bytes, bytes]) -> bytes:
+    """Read a body that ends by its length or by chunks."""
     if b"content-length" in fields:
-        return len(answers.read(int(fields[b"content-length"])))
+        return answers.read(int(fields[b"content-length"]))
     if fields.get(b"transfer-encoding", b"").lower() != b"chunked":
         raise CannotServe("sent a body that only ends with the connection")
-    total = 0
+    chunks = []
     while size := int(answers.readline(), 16):
-        total += len(answers.read(size))
+        chunks.append(answers.read(size))
         answers.readline()
     answers.readline()
-    return total
+    return b"".join(chunks)
 
 
 def _check_closed(answers: BinaryIO) -> None:

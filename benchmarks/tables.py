@@ -1,6 +1,6 @@
 """From samples to tables: medians, ratios, and the reasons of those that have none."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -17,6 +17,16 @@ class Outcome:
     """By number of the round."""
     reason: str = ""
     """Why there are no (further) samples."""
+
+
+def throughput(sample: Sample) -> float:
+    """Requests per second."""
+    return sample.requests_per_second
+
+
+def cpu(sample: Sample) -> float:
+    """Microseconds of the server's processes for each request."""
+    return sample.cpu_us
 
 
 def middle(outcome: Outcome, value: Callable[[Sample], float]) -> float:
@@ -41,16 +51,32 @@ def errors(outcome: Outcome) -> str:
     return "; ".join(dict.fromkeys(sample.errors for sample in outcome.samples.values() if sample.errors))
 
 
-def table(outcomes: dict[str, Outcome], baseline: str, *, idle: bool) -> str:
+def fastest_first(outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """Those that have been measured."""
+    measured = [name for name, outcome in outcomes.items() if outcome.samples]
+    measured.sort(key=lambda name: -middle(outcomes[name], throughput))
+    return {name: outcomes[name] for name in measured}
+
+
+def table(outcomes: Mapping[str, Outcome], baseline: str, *, idle: bool) -> str:
     """The table of one workload, in Markdown: a row for each server, fastest first, then those without a figure."""
     header = ["server", "requests/s", "min..max", "ratio", "CPU µs/request", "ratio", "busy", "resident", "p99"]
     header += ["bytes/idle", "kept"] if idle else []
     header += ["errors"]
-    measured = {name: outcome for name, outcome in outcomes.items() if outcome.samples}
-    fastest_first = sorted(measured, key=lambda name: -middle(measured[name], _throughput))
-    rows = [_row(name, measured[name], measured.get(baseline), idle=idle) for name in fastest_first]
+    measured = fastest_first(outcomes)
+    rows = [_row(name, outcome, measured.get(baseline), idle=idle) for name, outcome in measured.items()]
     reasons = [f"- {name}: {outcome.reason}" for name, outcome in outcomes.items() if outcome.reason]
     return "\n".join([*align([header, *rows], words={"errors"}), *([""] if reasons else []), *reasons])
+
+
+def overview(results: Mapping[str, Mapping[str, Outcome]], baseline: str) -> str:
+    """Throughput of every server in every workload as a ratio to the baseline, in Markdown."""
+    servers = list(dict.fromkeys(name for outcomes in results.values() for name in outcomes))
+    rows = []
+    for server in servers:
+        pairs = [(outcomes[server], outcomes.get(baseline)) for outcomes in results.values()]
+        rows.append([server, *(_times(ratio(outcome, other, throughput)) for outcome, other in pairs)])
+    return "\n".join(align([["server", *results], *rows]))
 
 
 def align(rows: Sequence[Sequence[str]], words: Collection[str] = ()) -> list[str]:
@@ -69,23 +95,15 @@ def align(rows: Sequence[Sequence[str]], words: Collection[str] = ()) -> list[st
     return [line(rows[0]), rule + "|", *map(line, rows[1:])]
 
 
-def _throughput(sample: Sample) -> float:
-    return sample.requests_per_second
-
-
-def _cpu(sample: Sample) -> float:
-    return sample.cpu_us
-
-
 def _row(name: str, outcome: Outcome, baseline: Outcome | None, *, idle: bool) -> list[str]:
     speeds = [sample.requests_per_second for sample in outcome.samples.values()]
     row = [
         name,
         f"{median(speeds):,.0f}",
         f"{min(speeds):,.0f}..{max(speeds):,.0f}",
-        _times(ratio(outcome, baseline, _throughput)),
-        f"{middle(outcome, _cpu):,.1f}",
-        _times(ratio(outcome, baseline, _cpu)),
+        _times(ratio(outcome, baseline, throughput)),
+        f"{middle(outcome, cpu):,.1f}",
+        _times(ratio(outcome, baseline, cpu)),
         f"{middle(outcome, lambda sample: sample.busy):.0%}",
         f"{middle(outcome, lambda sample: sample.resident_bytes) / 2**20:,.1f} MiB",
         _milliseconds(middle(outcome, lambda sample: sample.p99_us)),

@@ -8,10 +8,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Literal
 
-App = Literal["hello", "files"]
-"""What a server must run: a handler that answers with five bytes, or the files of a directory."""
+from messages import chunked
+
+App = Literal["hello", "upload", "files"]
+"""What a server must run: a handler that answers with five bytes, one that reads the body of the request to its end and
+answers with the number of its bytes, or the files of a directory."""
 
 # What Chrome sends beside Host when it loads a page.
 BROWSER_FIELDS = {
@@ -33,6 +37,10 @@ assert len(BROWSER_FIELDS) == 12
 FILE_SIZES = {"files/1k.bin": 1 << 10, "files/64k.bin": 64 << 10, "files/10m.bin": 10 << 20}
 """What the "files" app serves, in bytes."""
 
+UPLOAD = Random(0).randbytes(64 << 10)
+UPLOAD_CHUNK = 4 << 10
+"""Bytes in a chunk of a chunked upload."""
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -41,19 +49,25 @@ class Workload:
     name: str
     title: str
     app: App = "hello"
+    method: str = "GET"
     target: str = "/"
     fields: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    """What follows the head, as it goes on the wire."""
     pipelined: int = 1
     """How many requests go out in one segment."""
     idle: int = 0
     """How many idle connections are open beside the active ones."""
     answer_size: int = 5
     """Bytes of the body of every answer."""
+    answer: bytes | None = None
+    """And these bytes, where they are known."""
 
     def segment(self, host: str) -> bytes:
         """What a connection sends before it waits for answers."""
-        lines = [f"GET {self.target} HTTP/1.1", f"Host: {host}", *(f"{k}: {v}" for k, v in self.fields.items())]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode() * self.pipelined
+        fields = [f"{name}: {value}" for name, value in self.fields.items()]
+        lines = [f"{self.method} {self.target} HTTP/1.1", f"Host: {host}", *fields]
+        return (("\r\n".join(lines) + "\r\n\r\n").encode() + self.body) * self.pipelined
 
     @property
     def closes(self) -> bool:
@@ -63,6 +77,13 @@ class Workload:
 
 def _file(name: str, path: str, title: str) -> Workload:
     return Workload(name, title, app="files", target="/" + path, answer_size=FILE_SIZES[path])
+
+
+def _upload(name: str, title: str, fields: dict[str, str], body: bytes) -> Workload:
+    return Workload(
+        name, title, app="upload", method="POST", target="/upload", fields=fields, body=body,
+        answer=b"%d" % len(UPLOAD), answer_size=len(str(len(UPLOAD))),
+    )  # fmt: skip
 
 
 WORKLOADS = {
@@ -75,6 +96,13 @@ WORKLOADS = {
         _file("file1k", "files/1k.bin", "file of 1 KiB"),
         _file("file64k", "files/64k.bin", "file of 64 KiB"),
         _file("file10m", "files/10m.bin", "file of 10 MiB"),
+        _upload("upload", "upload of 64 KiB with a length", {"Content-Length": str(len(UPLOAD))}, UPLOAD),
+        _upload(
+            "upload-chunked",
+            "upload of 64 KiB in chunks of 4 KiB",
+            {"Transfer-Encoding": "chunked"},
+            chunked(UPLOAD, UPLOAD_CHUNK),
+        ),
         Workload("idle", "hello, 10,000 idle connections beside 64 active", idle=10_000),
     )
 }

@@ -31,8 +31,13 @@ class Load:
         return self.requests / self.seconds
 
 
-def run(url: str, segment: bytes, seconds: int, *, core: int | None = None, scratch: Path) -> Load:
-    """Send `segment` again and again on 64 connections, from one core if told which."""
+def run(
+    url: str, segment: bytes, seconds: int, *, core: int | None = None, scratch: Path, pipelined: bool = False
+) -> Load:
+    """Send `segment` again and again on 64 connections, from one core if told which.
+
+    pipelined: whether there is more than one request in it.
+    """
     file = scratch / "segment.http"
     file.write_bytes(segment)
     options = ("-t1", f"-c{CONNECTIONS}", f"-d{seconds}", f"--timeout={TIMEOUT_SECONDS}", "-s", str(SCRIPT))
@@ -47,7 +52,7 @@ def run(url: str, segment: bytes, seconds: int, *, core: int | None = None, scra
     report = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not report:
         raise RuntimeError(f"wrk failed: {(done.stderr or done.stdout).strip()}")
-    return _parse(json.loads(report[-1]), pipelined=segment.count(b"\r\n\r\n") > 1)
+    return _parse(json.loads(report[-1]), pipelined=pipelined)
 
 
 def _parse(report: dict[str, int], *, pipelined: bool) -> Load:

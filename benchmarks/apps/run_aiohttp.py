@@ -1,6 +1,6 @@
 """aiohttp on uvloop, without its access log.
 
-python run_aiohttp.py PORT [DIRECTORY]
+python run_aiohttp.py PORT hello | upload | files [DIRECTORY]
 """
 
 import importlib
@@ -17,19 +17,26 @@ async def hello(request: Any) -> Any:
     return web.Response(text="hello")
 
 
-def application(directory: str | None) -> Any:
-    """The files of a directory, or hello."""
+async def upload(request: Any) -> Any:
+    """Read the whole body, and answer with its length in bytes."""
+    return web.Response(text=str(len(await request.read())))
+
+
+def application(what: str, directory: str) -> Any:
+    """The one thing it is to do."""
     app = web.Application()
-    if directory is None:
-        app.router.add_get("/", hello)
-    else:
+    if what == "files":
         app.router.add_static("/", directory)
+    elif what == "upload":
+        app.router.add_post("/upload", upload)
+    else:
+        app.router.add_get("/", hello)
     return app
 
 
 if __name__ == "__main__":
     web.run_app(
-        application(sys.argv[2] if len(sys.argv) > 2 else None),
+        application(sys.argv[2], "".join(sys.argv[3:])),
         host="127.0.0.1",
         port=int(sys.argv[1]),
         access_log=None,

@@ -1,0 +1,10 @@
+"""The upload of granian in RSGI, its own and fastest interface."""
+
+from typing import Any
+
+
+async def app(scope: Any, protocol: Any) -> None:
+    """Read the whole body, and answer with its length in bytes."""
+    answer = str(len(await protocol()))
+    headers = [("content-type", "text/plain; charset=utf-8"), ("content-length", str(len(answer)))]
+    protocol.response_str(200, headers, answer)

@@ -1,0 +1,165 @@
+"""Reading heads: kaserve's two builds, httptools and h11.
+
+There are two questions for each head:
+
+- syntax: what is valid, and where are the parts? Nobody has looked at them yet. h11 cannot be asked for that alone.
+- request: a checked request, its framing and persistence decided. kaserve checks the target and Host as well.
+
+httptools is one parser that reads one head after the other, with the callbacks of its users: method, target, a list of
+fields with names in lower case, and whether to keep the connection. kaserve makes such a list when somebody asks for
+it; "+ fields" asks. "in HTTPProtocol" is how a connection of kaserve reads: that finds the end of the head, which the
+others do too, checks limits and Expect, and leaves persistence to the answer. h11 is a connection that has read nothing
+before; making it does not count.
+
+What is read again and again may be remembered by whoever likes to; kaserve-pure does so with field lines. "new cookies"
+are 4,096 heads in turn, each with a cookie of its own.
+"""
+
+from collections.abc import Callable
+from itertools import cycle
+from typing import Any
+
+import h11
+import httptools
+import pytest
+from contenders import BUILDS, Build
+from messages import BROWSER, HEADS, browsers
+from stopwatch import Stopwatch
+
+Read = Callable[[bytes], Any]
+"""Reads a complete head, the empty line included."""
+
+
+def kaserve_syntax(build: Build) -> Read:
+    """parse_head alone; finding the end of the head is somebody else's work, and cutting there is part of it."""
+    parse_head = build.module("http.wire").parse_head
+    return lambda head: parse_head(head[:-2])
+
+
+def kaserve_request(build: Build) -> Read:
+    """The functions that HTTPProtocol.read_head and respond call, in their order."""
+    parse_head = build.module("http.wire").parse_head
+    resolve_target = build.module("http.target").resolve_target
+    framing = build.module("http.framing")
+    request_body, persists = framing.request_body, framing.persists
+
+    def read(head: bytes) -> Any:
+        request = parse_head(head[:-2])
+        resolve_target(request)
+        return request, request_body(request), persists(request, 0, True)
+
+    return read
+
+
+def kaserve_request_with_fields(build: Build) -> Read:
+    """And every field made into a pair of str."""
+    read_request = kaserve_request(build)
+
+    def read(head: bytes) -> Any:
+        request, *framing = read_request(head)
+        return request, framing, request.fields
+
+    return read
+
+
+def kaserve_protocol(build: Build) -> Read:
+    """One protocol that reads one head after the other, as if each had been answered."""
+    protocol, idle = build.protocol(), build.module("http.phases").IDLE
+
+    def read(head: bytes) -> Any:
+        protocol.receive(head)
+        request = protocol.read_head()
+        protocol.phase = idle
+        return request
+
+    return read
+
+
+def httptools_syntax() -> Read:
+    """A parser without a single callback."""
+    read: Read = httptools.HttpRequestParser(object()).feed_data
+    return read
+
+
+class HttptoolsUser:
+    """What a server builds out of the callbacks."""
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.url = b""
+        self.result: Any = None
+
+    def read(self, head: bytes) -> Any:
+        """All that was found."""
+        self.parser.feed_data(head)
+        return self.result
+
+    def on_message_begin(self) -> None:
+        """A new head begins."""
+        self.fields = []
+
+    def on_url(self, url: bytes) -> None:
+        """The target."""
+        self.url = url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field."""
+        self.fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The end of the head."""
+        parser = self.parser
+        self.result = (
+            parser.get_method(),
+            self.url,
+            parser.get_http_version(),
+            self.fields,
+            parser.should_keep_alive(),
+        )
+
+
+def builds_doing(make: Callable[[Build], Read], suffix: str = "") -> dict[str, Read]:
+    """The rows of kaserve."""
+    return {build.name + suffix: make(build) for build in BUILDS}
+
+
+SYNTAX = {**builds_doing(kaserve_syntax), "httptools": httptools_syntax()}
+REQUEST = {
+    **builds_doing(kaserve_request),
+    **builds_doing(kaserve_request_with_fields, " + fields"),
+    **builds_doing(kaserve_protocol, " in HTTPProtocol"),
+    "httptools": HttptoolsUser().read,
+}
+
+
+@pytest.mark.parametrize("contender", SYNTAX)
+@pytest.mark.parametrize("head", HEADS)
+def bench_syntax(stopwatch: Stopwatch, head: str, contender: str) -> None:
+    stopwatch.row(f"head, {head}: syntax", contender)
+    stopwatch.time(SYNTAX[contender], HEADS[head])
+
+
+@pytest.mark.parametrize("contender", REQUEST)
+@pytest.mark.parametrize("head", HEADS)
+def bench_request(stopwatch: Stopwatch, head: str, contender: str) -> None:
+    stopwatch.row(f"head, {head}: request", contender)
+    assert stopwatch.time(REQUEST[contender], HEADS[head])
+
+
+@pytest.mark.parametrize("head", HEADS)
+def bench_request_h11(stopwatch: Stopwatch, head: str) -> None:
+    stopwatch.row(f"head, {head}: request", "h11")
+
+    def read(connection: h11.Connection) -> None:
+        connection.receive_data(HEADS[head])
+        assert type(connection.next_event()) is h11.Request
+
+    stopwatch.time_fresh(lambda: h11.Connection(h11.SERVER), read)
+
+
+@pytest.mark.parametrize("contender", REQUEST)
+def bench_new_cookies(stopwatch: Stopwatch, contender: str) -> None:
+    stopwatch.row(f"head, {len(BROWSER)} bytes, new cookies: request", contender)
+    read, heads = REQUEST[contender], cycle(browsers())
+    stopwatch.time(lambda: read(next(heads)))
