@@ -23,6 +23,7 @@ from ..http.dates import format_date
 from ..http.errors import HTTPError
 from ..http.messages import FieldLine, FileSpan, Request, Response, error_response
 from .conditional import conditions, evaluate
+from .contents import Contents
 from .listing import Entry, Kind, render
 from .media_types import media_type
 from .paths import MalformedPath, Opened, Tree, decode_path, encode_name
@@ -86,6 +87,7 @@ class Files:
         """Raises FileNotFoundError, NotADirectoryError or another OSError when there is no such directory."""
         self._tree = Tree(directory)
         self._clock = clock
+        self._contents = Contents()
         self._described: dict[tuple[int, int, int, str], _Representation] = {}
 
     @property
@@ -120,7 +122,7 @@ class Files:
             path = decode_path(request.raw_path)
             if path.is_directory:
                 return self._answer_directory(request, path.names)
-            opened = self._tree.open(path.names)
+            opened = self._tree.open(path.names, self._contents.has)
             if opened.is_directory:
                 os.close(opened.fd)
                 return _redirect(request, path.names)
@@ -139,7 +141,7 @@ class Files:
         try:
             response = self._select(request, media_type(name), fd, status)
         finally:
-            if response is None or not isinstance(response.body, FileSpan):
+            if fd >= 0 and (response is None or not isinstance(response.body, FileSpan)):
                 os.close(fd)
         return response
 
@@ -156,9 +158,12 @@ class Files:
             size = status.st_size
             if size > _SMALL or request.method == "HEAD":  # a span that is not sent costs no reading
                 return Response(200, FileSpan(fd, 0, size), representation.fields)
+            if fd < 0:
+                return Response(200, self._contents.get(status) or b"", representation.fields)
             content = os.pread(fd, size, 0)
             before, status = status, os.fstat(fd)
             if len(content) == size == status.st_size and before.st_mtime_ns == status.st_mtime_ns:
+                self._contents.add(status, content, now)
                 return Response(200, content, representation.fields)
         raise BlockingIOError(errno.EAGAIN, "the file changes all the time")
 
@@ -181,7 +186,7 @@ class Files:
         """The index of a directory, or its listing."""
         for index in _INDEXES:
             try:
-                opened = self._tree.open((*names, index))
+                opened = self._tree.open((*names, index), self._contents.has)
             except FileNotFoundError:
                 continue
             if not opened.is_directory:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from typing import NamedTuple
@@ -90,10 +91,13 @@ def encode_name(name: bytes) -> str:
 class Opened(NamedTuple):
     """A regular file open for reading, or a directory from which names can be opened; owned by whoever asked for it."""
 
-    fd: int
+    fd: int  # -1 for a file that was known already, and not opened
     status: os.stat_result  # of that descriptor, and so of what it reads
     is_directory: bool
 
+
+# Whether a regular file need not be opened, since its status tells all there is to know.
+Known = Callable[[os.stat_result], bool]
 
 # To open names below a directory takes the permission to search it only, which is all that these ask for.
 _SEARCH: int = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", getattr(os, "O_SEARCH", os.O_RDONLY))
@@ -123,8 +127,11 @@ class Tree:
     def __del__(self) -> None:
         self.close()
 
-    def open(self, names: tuple[bytes, ...]) -> Opened:
+    def open(self, names: tuple[bytes, ...], known: Known | None = None) -> Opened:
         """The file or directory at `names`, which are as in `URLPath`. Links are followed as long as they stay inside.
+
+        known: is asked about a regular file before it is opened, and may spare that. Otherwise the answer's status is
+        that of the descriptor.
 
         Raises OSError: ENOENT, ENOTDIR, ELOOP or ENAMETOOLONG where nothing is to be found; EACCES for what may not be
         read, leads out of the directory, or is neither a file nor a directory; and whatever else the system says.
@@ -132,13 +139,13 @@ class Tree:
         if self._fd < 0:
             raise ValueError("the directory is closed")
         for _ in range(_MOST_LINKS):
-            found = self._walk(names)
+            found = self._walk(names, known)
             if isinstance(found, Opened):
                 return found
             names = self._behind_link(names[:found]) + names[found:]
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
-    def _walk(self, names: tuple[bytes, ...]) -> Opened | int:
+    def _walk(self, names: tuple[bytes, ...], known: Known | None) -> Opened | int:
         """Opens one name after the other, following no link; at a link, how many names lead to it, itself included."""
         names = names or (b".",)
         fd = self._fd
@@ -151,7 +158,7 @@ class Tree:
                 if fd != self._fd:
                     os.close(fd)
                 fd = below
-            return _open_last(fd, names[last]) or last + 1
+            return _open_last(fd, names[last], known) or last + 1
         finally:
             if fd != self._fd:
                 os.close(fd)
@@ -178,14 +185,17 @@ def _open_search(parent: int, name: bytes) -> int | None:
         raise
 
 
-def _open_last(parent: int, name: bytes) -> Opened | None:
-    """Opens what stands at the end of a path; None for a link.
+def _open_last(parent: int, name: bytes, known: Known | None) -> Opened | None:
+    """Opens what stands at the end of a path, unless it is `known`; None for a link.
 
     The look at its kind comes first because to open a FIFO or a device can already do something: wake a writer, rewind
     a tape. What is reported of a file is always asked of its descriptor.
     """
-    kind = S_IFMT(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    kind = S_IFMT(status.st_mode)
     if kind == S_IFREG:
+        if known is not None and known(status):
+            return Opened(-1, status, False)
         fd = os.open(name, _READ_BELOW, dir_fd=parent)
     elif kind == S_IFDIR:
         fd = os.open(name, _SEARCH_BELOW, dir_fd=parent)
