@@ -1,0 +1,106 @@
+"""The coverage-guided fuzzer: what leads to new places in the pure build is kept and changed further.
+
+    python -m tests.fuzz.atheris_wire --seconds 180 --findings build/atheris
+
+It needs atheris, which is not among the tools of the project, as it has no wheels for every Python; `make atheris`
+makes an environment for it. As with tests/fuzz/differential.py the compiled build must make the same of every input.
+What happens within the regular expressions of the pure syntax is hidden from the coverage, so the corpus and the parts
+of the grammar are given to it as seeds and dictionary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+from tests.fuzz.cases import BUILDS, Case, Chunks, Fields, Head, Pipeline, compare
+from tests.fuzz.generate import TOKENS, corpus_wires, heads_of, streams_of
+from tests.wiretools import PURE
+
+__all__ = ["case_of", "main"]
+
+MODULES = ("wire_pure", "messages", "target", "framing", "body", "protocol", "errors", "limits")
+
+# The first byte of an input says what it is.
+HEAD, CHUNKS, FIELDS, PIPELINE = range(4)
+
+
+def case_of(data: bytes) -> Case:
+    """The case that `data` stands for; any bytes stand for one. The second byte is a place to cut at."""
+    kind, place, rest = data[0] % 4, data[1], data[2:]
+    if kind == HEAD:
+        return Head(rest + b"\r\n")
+    if kind == CHUNKS:
+        return Chunks(rest, 0, [(), (place,), range(len(rest))], {})
+    if kind == PIPELINE:
+        return Pipeline(rest, (place,), eof=place % 2 == 1)
+    names_and_values = rest.decode("utf-8", "surrogateescape").split("|")
+    return Fields([*zip(names_and_values[::2], names_and_values[1::2], strict=False)])
+
+
+def seeds() -> Iterator[bytes]:
+    """The corpus, as `case_of` reads it."""
+    wires = corpus_wires()
+    for kind, texts in ((HEAD, heads_of(wires)), (CHUNKS, streams_of(wires)), (PIPELINE, wires)):
+        for text in texts:
+            yield bytes((kind, 20)) + text
+    yield bytes((FIELDS, 0)) + b"Content-Type|text/plain|Connection|close, keep-alive|X|\xe9|Date|now"
+
+
+def functions(module: ModuleType) -> Iterator[FunctionType]:
+    """Those that are defined in `module`, in its classes as well."""
+    for value in vars(module).values():
+        members = vars(value).values() if isinstance(value, type) else [value]
+        for member in members:
+            function = getattr(member, "fget", None) or getattr(member, "__wrapped__", None) or member
+            if isinstance(function, FunctionType) and function.__module__ == module.__name__:
+                yield function
+
+
+def one_input(data: bytes) -> None:
+    if len(data) >= 2:
+        compare(case_of(data))
+
+
+def write_seeds(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(seeds()):
+        directory.joinpath(f"seed-{number:04}").write_bytes(seed)
+
+
+def write_dictionary(path: Path) -> None:
+    """In the format of libFuzzer: everything escaped."""
+    path.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in token) + '"\n' for token in TOKENS))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.atheris_wire")
+    parser.add_argument("--seconds", type=int, default=180, help="how long (default: %(default)s)")
+    parser.add_argument("--findings", type=Path, default=Path("build/atheris"), help="kept here (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    if len(BUILDS) < 2:
+        print("there is only one build, the pure one: nothing to compare", file=sys.stderr)
+        return 2
+    atheris: Any = import_module("atheris")  # which no type checker needs to find
+    for name in MODULES:
+        for function in functions(PURE.module(name)):
+            atheris.instrument_func(function)
+    findings: Path = options.findings
+    write_seeds(findings / "corpus")
+    write_dictionary(findings / "dictionary")
+    command = [
+        *(sys.argv[0], str(findings / "corpus"), f"-dict={findings / 'dictionary'}", f"-artifact_prefix={findings}/"),
+        *(f"-max_total_time={options.seconds}", "-max_len=2048", "-print_final_stats=1"),
+    ]
+    atheris.Setup(command, one_input)
+    atheris.Fuzz()  # ends the process: with 0 after the time given, with another status at the first difference
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
