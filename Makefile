@@ -49,7 +49,7 @@ GET_MISSING = \
 	want=$$(missing); \
 	[ -z "$$want" ] || echo "make: not installed, so what needs them is skipped:" $$want
 
-.PHONY: help serve test lint format bench bench-servers clean tools peers
+.PHONY: help serve test lint format bench bench-servers clean tools peers fuzz asan atheris
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,18 @@ bench-servers: peers $(VENV)/.installed-peers $(VENV)/.compiled ## measure all s
 		--json $(RESULTS)/page_load.json --svg docs/charts
 	$(BIN)/python benchmarks/ratios.py $$(ls $(RESULTS)/parts.json $(RESULTS)/servers.json 2>/dev/null) \
 		--json $(RESULTS)/ratios.json --svg docs/charts
+
+fuzz: $(VENV)/.installed-dev $(VENV)/.compiled ## compare the builds on random input; options: make fuzz ARGS="--seconds 720"
+	@KASERVE_PURE= $(BIN)/python -m tests.fuzz.differential $(ARGS)
+
+asan: $(VENV)/.installed-dev ## the compiled part under AddressSanitizer (Linux and gcc)
+	@sh tests/fuzz/asan.sh $(BIN)/python
+
+# In an environment of its own, since atheris has no wheels for every Python that kaserve runs on.
+atheris: $(VENV)/.compiled ## compare the builds guided by coverage, for three minutes; options: make atheris ARGS="--seconds 600"
+	@"$(PYTHON)" -m venv build/atheris-venv
+	@build/atheris-venv/bin/python -m pip --disable-pip-version-check --no-input -q install "atheris>=3.0"
+	@KASERVE_PURE= build/atheris-venv/bin/python -m tests.fuzz.atheris_wire $(ARGS)
 
 clean: ## remove everything that make, pip and the tools have made
 	rm -rf $(VENV) build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache ext/*.c

@@ -21,8 +21,8 @@ must do. They do syntax and nothing else, are strict, and have no options; what 
 `encode_head(status: int, fields: Sequence[FieldLine]) -> tuple[bytes, int]`
     The field lines of a response, without the status line and without those that the protocol writes itself (the
     names in `messages.FLAGS` but for Host, Expect and Date); which of them were there is told by the bits returned.
-    Raises ValueError for a name that is no token and for a value with a CR, LF, NUL or another byte that no field may
-    hold (RFC 9110 §5.5): a response is never split.
+    Raises TypeError for what is not a pair of str, and ValueError for a name that is no token or a value with a CR, LF,
+    NUL or another byte that no field may hold (RFC 9110 §5.5): a response is never split.
 """
 
 from __future__ import annotations
