@@ -53,7 +53,8 @@ class Server:
 
     Three ways to run it:
     `run()` serves until a signal or `shutdown()`; in the main thread it takes care of SIGTERM, SIGINT and SIGHUP.
-    `with server:` serves in a background thread; the block begins when it listens, and leaving it stops the server.
+    `with server:` serves in a background thread; the block begins when it listens, and leaving it stops the
+    server as a first Ctrl-C does.
     `fileno()`, `timeout()` and `step()` let another loop do the waiting, after `open()`.
 
     Each of them raises OSError in the caller when an address cannot be listened on.

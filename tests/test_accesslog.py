@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from kaserve import HTTPError, Request, Response, Server
 from kaserve.accesslog import AccessLog, escape
 from kaserve.net.connection import Deadlines
+from kaserve.server import _write_stderr
 from tests.nettools import EPOCH, GET, Net, get, post
 from tests.servertools import (
     PATIENCE,
@@ -339,3 +342,15 @@ class TestWhenItCannotBeWritten:
             wait_for(lambda: len(written) == 2)
             server.shutdown(0.0)
         assert [b"/1" in written[0], b"/2" in written[1]] == [True, True]
+
+
+def test_a_pipe_that_nobody_reads_costs_lines_and_not_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`kaserve 2>&1 | less`, and less waits for a key: what does not fit into the pipe is lost, and nobody waits."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stderr:
+        monkeypatch.setattr(sys, "__stderr__", stderr)
+        thread = threading.Thread(target=_write_stderr, args=(b"a line\n" * 100_000,), daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    os.close(reader)

@@ -40,7 +40,7 @@ _CLOSE_LINES = b"Connection: close\r\n\r\n"
 
 
 class KeepAlive:
-    """What all connections of a server announce and count by; may be changed while it runs.
+    """What all connections of a server announce and count by; `enabled` and `requests` may be changed while it runs.
 
     timeout: seconds without a request that a client is promised. announced: the same as the whole number that is said,
     rounded down, but not to 0, which clients take for "closed already". requests: how many one connection takes, 0 for
