@@ -27,7 +27,7 @@ from .limits import Limits
 from .messages import CLOSE, CONTENT_LENGTH, DATE, Request, Response
 from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
 from .target import resolve_target
-from .wire import ChunkedDecoder, encode_head, parse_head
+from .wire import ChunkedDecoder, encode_head, find_head_end, parse_head
 
 __all__ = ["CONTINUE", "HTTPProtocol", "KeepAlive", "Phase"]
 
@@ -35,7 +35,6 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 _CR = 13
-_HEAD_END = b"\r\n\r\n"
 _CLOSE_LINES = b"Connection: close\r\n\r\n"
 
 
@@ -140,7 +139,7 @@ class HTTPProtocol:
             if self.ended:
                 self.phase = CLOSED
             return None
-        end = data.find(_HEAD_END, self._scanned)
+        end = find_head_end(data, self._scanned)
         if end <= self._start or data[self._start] == _CR:
             if self._skip_empty_lines():
                 return self.read_head()
@@ -150,7 +149,7 @@ class HTTPProtocol:
         size = end - self._start
         if size > self._limits.unchecked:
             self._check_lines(data[self._start : end])
-        request = self.request = parse_head(data[self._start : end + 2])
+        request = self.request = parse_head(data, self._start, end + 2)
         self._consume(end + 4)
         if request.field_count > self._limits.fields:
             raise HTTPError(431, "there are too many fields")
@@ -197,7 +196,7 @@ class HTTPProtocol:
         else:
             if line_end >= self._scanned:
                 self._check_lines(data[start:line_end])
-                parse_head(data[start : line_end + 2])  # the request line alone: refused whatever will follow it
+                parse_head(data, start, line_end + 2)  # the request line alone: refused whatever will follow it
             if len(data) - data.rfind(b"\r\n") > self._limits.field_size + 3:  # 3: a line end, and another CR
                 raise HTTPError(431, "a field line is too long")
         if LONE_LINE_END.search(data, max(start, self._scanned - 1)) is not None:

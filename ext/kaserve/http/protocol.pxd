@@ -2,6 +2,7 @@
 
 cimport cython
 
+from kaserve.http._fast cimport encode_head, find_head_end, parse_head
 from kaserve.http.framing cimport check_expectation, has_body, persists, request_body, response_body
 from kaserve.http.limits cimport Limits
 from kaserve.http.messages cimport Request, Response
