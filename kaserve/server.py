@@ -9,6 +9,7 @@ import enum
 import errno
 import logging
 import os
+import random
 import select
 import signal
 import socket
@@ -17,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType, TracebackType
 
 from .accesslog import AccessLog
@@ -26,8 +28,9 @@ from .net.connection import Connection, Handler, Service
 from .net.listener import Listener, open_listener, split_host_port
 from .net.plain import adopt
 from .net.reactor import Reactor
+from .net.room import Room
 from .net.stats import Stats
-from .net.timerwheel import Timer
+from .net.timerwheel import Timer, TimerWheel
 from .net.tls import TLSSocket, make_context
 
 __all__ = ["Server"]
@@ -58,6 +61,9 @@ class Server:
     server as a first Ctrl-C does.
     `fileno()`, `timeout()` and `step()` let another loop do the waiting, after `open()`.
 
+    on_reload: what is called, in the server's thread, when SIGHUP or `reload()` says that logs, certificates and the
+    like may have changed.
+
     Each of them raises OSError in the caller when an address cannot be listened on.
     """
 
@@ -68,8 +74,10 @@ class Server:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        random: Callable[[], float] = random.random,
     ) -> None:
-        """clock: monotonic seconds; wall: seconds since the epoch; both are injected by tests.
+        """clock: monotonic seconds; wall: seconds since the epoch; random: numbers from 0 up to 1; all are injected by
+        tests.
 
         Raises OSError when the certificate of the settings cannot be used.
         """
@@ -79,8 +87,10 @@ class Server:
         self._reactor = Reactor(clock, wall)
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
-        self._drain_timer: _DrainTimer | None = None
+        self._drain_delay = _Alarm(self._leave)
+        self._patience = _Alarm(self._abort)
         self._interrupts = 0
+        self.on_reload: list[Callable[[], object]] = []
         access_log = None
         if self.config.access_log:
             access_log = AccessLog(_write_stderr, combined=self.config.log_format == "combined", wall=wall)
@@ -94,10 +104,15 @@ class Server:
             deadlines=self.config.deadlines,
             access_log=access_log,
             scheme="http" if self._tls is None else "https",
+            random=random,
         )
         self._service.on_close = self._connection_closed
         possible = _most_connections()
-        self._most_connections = min(self.config.max_connections or possible, possible)
+        self._room = Room(
+            self._service,
+            min(self.config.max_connections or possible, possible),
+            self.config.max_connections_per_address,
+        )
 
     # What it is and does.
 
@@ -132,6 +147,16 @@ class Server:
     @property
     def open_connections(self) -> int:
         return len(self._service.connections)
+
+    @property
+    def ready(self) -> bool:
+        """Whether new clients are welcome: it listens, and was not told to stop. What a readiness check should ask."""
+        return self._state is State.SERVING
+
+    @property
+    def draining(self) -> bool:
+        """Whether it was told to stop, and is not done yet."""
+        return self._state is State.DRAINING
 
     @property
     def keep_alive(self) -> bool:
@@ -204,11 +229,22 @@ class Server:
         """Has `function` called in the server's thread, soon. From any thread."""
         self._reactor.call(function)
 
-    def shutdown(self, timeout: float | None = None) -> None:
-        """Stops: takes no more connections, lets the running requests finish, aborts them after `timeout` seconds
-        (None: the setting `graceful_timeout`). From any thread, signal handler or request handler; returns at once."""
+    def shutdown(self, timeout: float | None = None, delay: float | None = None) -> None:
+        """Stops: is not `ready` any more, and after `delay` seconds takes no more connections; lets the running
+        requests finish, and aborts them after another `timeout` seconds. None: the settings `drain_delay` (but no delay
+        where a timeout is given) and `graceful_timeout`. From any thread, signal handler or request handler; returns at
+        once. Who calls it again may shorten both."""
+        if delay is None:
+            delay = self.config.drain_delay if timeout is None else 0.0
+        if timeout is None:
+            timeout = self.config.graceful_timeout
         if self._state is not State.CLOSED:
-            self._reactor.call(lambda: self._drain(self.config.graceful_timeout if timeout is None else timeout))
+            self._reactor.call(partial(self._drain, timeout, delay))
+
+    def reload(self) -> None:
+        """Has all of `on_reload` called. From any thread; returns at once."""
+        for function in self.on_reload:
+            self._reactor.call(function)
 
     def close(self) -> None:
         """Gives everything back, at once. The server must not be running any more."""
@@ -221,38 +257,45 @@ class Server:
             connection.abort()
         if self._access_log is not None:
             self._access_log.flush()
+        self._room.close()
         self._reactor.close()
 
     # In the reactor's thread.
 
     def _accept(self, sock: socket.socket, client: Address, server: Address) -> None:
-        Connection(self._service, adopt(sock) if self._tls is None else TLSSocket(sock, self._tls), client, server)
+        plain = adopt(sock) if self._tls is None else TLSSocket(sock, self._tls)
+        self._room.enter(Connection(self._service, plain, client, server))
 
-    def _room(self) -> int:
-        return self._most_connections - len(self._service.connections)
-
-    def _connection_closed(self) -> None:
-        if self._state is State.DRAINING:
+    def _connection_closed(self, connection: Connection) -> None:
+        self._room.leave(connection)
+        if self._service.retired:
             if not self._service.connections:
                 self._reactor.stop()
-        elif self._state is State.SERVING and self._room() == 1:  # there was none before
+        elif self._state is not State.CLOSED:
             for listener in self._listeners:
                 listener.resume()
 
-    def _drain(self, timeout: float) -> None:
-        """Row 10: every answer from now on is a connection's last one, and idle connections close."""
-        deadline = self._reactor.now + timeout
+    def _drain(self, timeout: float, delay: float) -> None:
+        """Row 10: every answer from now on is a connection's last one. Who sends us clients has `delay` to notice."""
         if self._state is State.SERVING:
             self._state = State.DRAINING
             self._service.keep_alive.enabled = False
+        leaving_at = self._reactor.now + delay
+        self._patience.advance(self._reactor.wheel, leaving_at + timeout)
+        if delay > 0 and not self._service.retired:
+            self._drain_delay.advance(self._reactor.wheel, leaving_at)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Takes no more connections but for those that wait already, and closes the idle ones."""
+        self._reactor.wheel.cancel(self._drain_delay)
+        if not self._service.retired:
             for listener in self._listeners:
                 listener.close()
             self._service.retire()
-            self._drain_timer = _DrainTimer(self._abort)
         if not self._service.connections:
             self._reactor.stop()
-        elif self._drain_timer is not None and deadline < self._drain_timer.deadline:
-            self._reactor.wheel.schedule(self._drain_timer, deadline)
 
     def _abort(self) -> None:
         """What still runs has had its time."""
@@ -270,7 +313,7 @@ class Server:
         handlers = {
             "SIGTERM": lambda *_: self.shutdown(),
             "SIGINT": self._interrupted,
-            "SIGHUP": lambda *_: None,  # nothing to reopen yet, and no reason to die
+            "SIGHUP": lambda *_: self.reload(),
         }
         return {
             signal.Signals[name]: signal.signal(signal.Signals[name], handler)
@@ -287,14 +330,19 @@ class Server:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a third one helps even where a handler does not return
 
 
-class _DrainTimer(Timer):
-    """The end of the patience of a server that drains."""
+class _Alarm(Timer):
+    """Calls a function when it is time."""
 
     __slots__ = ("_function",)
 
     def __init__(self, function: Callable[[], object]) -> None:
         super().__init__()
         self._function = function
+
+    def advance(self, wheel: TimerWheel, deadline: float) -> None:
+        """It is time at `deadline`, or at that of before if it is earlier."""
+        if deadline < self.deadline:
+            wheel.schedule(self, deadline)
 
     def expired(self, now: float) -> None:
         self._function()

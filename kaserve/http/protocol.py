@@ -39,7 +39,8 @@ _CLOSE_LINES = b"Connection: close\r\n\r\n"
 
 
 class KeepAlive:
-    """What all connections of a server announce and count by; `enabled` and `requests` may be changed while it runs.
+    """What all connections of a server announce and count by. While it runs, `enabled` and `requests` may be changed,
+    and the timeout by `announce`.
 
     timeout: seconds without a request that a client is promised. announced: the same as the whole number that is said,
     rounded down, but not to 0, which clients take for "closed already". requests: how many one connection takes, 0 for
@@ -47,15 +48,20 @@ class KeepAlive:
     `Connection: close`.
     """
 
-    __slots__ = ("_lines", "announced", "enabled", "minor", "requests", "timeout")
+    __slots__ = ("_lines", "_memory", "announced", "enabled", "minor", "requests", "timeout")
 
     def __init__(self, timeout: float, requests: int, minor: int = 1) -> None:
-        self.timeout = timeout
-        self.announced = max(1, int(timeout))
+        self._memory: dict[int, dict[int, bytes]] = {}
+        self.announce(timeout)
         self.requests = requests
         self.minor = minor
         self.enabled = timeout > 0
-        self._lines: dict[int, bytes] = {}
+
+    def announce(self, timeout: float) -> None:
+        """Promises another number of seconds from now on. Those of before may come again, and their lines are kept."""
+        self.timeout = timeout
+        self.announced = max(1, int(timeout))
+        self._lines = self._memory.setdefault(self.announced, {})
 
     def lines(self, remaining: int) -> bytes:
         """That another request is welcome, for how long, and how many more unless there is no limit (RFC 9112 §9.3);

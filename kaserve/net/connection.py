@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import random
 import socket
 import struct
 from collections.abc import Callable
@@ -34,6 +35,12 @@ from .stream import Stream
 from .timerwheel import Timer
 from .tls import TLSSocket
 
+try:
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+except ImportError:  # Windows, whose sockets do not tell how much of an answer is still in the kernel
+    pass
+
 __all__ = ["PHASES", "Connection", "Deadlines", "Handler", "Row", "Service"]
 
 log = logging.getLogger("kaserve")
@@ -51,6 +58,7 @@ class Row(NamedTuple):
     on_expiry: str
 
 
+# As many bytes as `Deadlines.min_rate` makes of the deadline; a byte now and then is no progress.
 _EACH_PROGRESS = "each progress"
 
 # The picture of docs/architecture.md; a test holds the two against each other. CLOSED has no row: there is no socket.
@@ -74,12 +82,22 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, and forget what w
 
 # A client that was told it may wait for T seconds gets one more, so that its last request never meets our close.
 _GRACE = 1.0
-# While draining, a connection that was busy less than this ago may have a request on its way to us.
+# A connection that was busy less than this ago may have a request on its way to us, or our last answer to its client:
+# neither a server that drains nor one that needs the room closes it.
 _BUSY_UNTIL = 1.0
+# While draining: how long a client may take to notice that its idle connection was closed. No answer is at stake.
+_BRIEF_LINGER = 0.5
+# Which part of its age a connection may be spared, by lot, so that those that began together do not end together.
+_AGE_JITTER = 0.1
+# Ends that a client may not have seen coming: a request that arrives afterwards is lost.
+_UNASKED = frozenset({"idle", "drain", "evicted", "shutdown"})
 
 
 class Deadlines(NamedTuple):
-    """Seconds that a connection may stay in a phase, by the names of `PHASES`; and its `age`, spent on an answer."""
+    """Seconds that a connection may stay in a phase, by the names of `PHASES`; and its `age`, spent on an answer.
+
+    min_rate: bytes per second, on average over body_timeout and send_timeout, below which there is no progress.
+    """
 
     keep_alive: float = 120.0
     header_timeout: float = 30.0
@@ -87,6 +105,7 @@ class Deadlines(NamedTuple):
     send_timeout: float = 60.0
     linger: float = 5.0
     age: float = 3600.0
+    min_rate: int = 500
 
 
 class AccessLog(Protocol):
@@ -102,11 +121,14 @@ class Service:
         "age",
         "connections",
         "handler",
+        "idle",
         "keep_alive",
         "limits",
         "on_close",
+        "random",
         "reactor",
         "refuse",
+        "retired",
         "rows",
         "scheme",
         "sink",
@@ -123,9 +145,11 @@ class Service:
         deadlines: Deadlines | None = None,
         access_log: AccessLog | None = None,
         scheme: str = "http",
+        random: Callable[[], float] = random.random,
     ) -> None:
         """handler: may have methods that are called before a body is received: `refuse(request)`, which may raise
-        HTTPError, and `sink(request)`, which returns the sink that takes the body (see `http.body`)."""
+        HTTPError, and `sink(request)`, which returns the sink that takes the body (see `http.body`).
+        random: numbers from 0 up to 1."""
         deadlines = deadlines or Deadlines()
         self.reactor = reactor
         self.handler = handler
@@ -134,44 +158,55 @@ class Service:
         self.limits = limits or Limits()
         self.keep_alive = keep_alive or KeepAlive(deadlines.keep_alive, 1000)
         self.age = deadlines.age
+        self.random = random
         self.access_log = access_log
         self.scheme = scheme
         self.stats = Stats()
         self.connections: set[Connection] = set()
-        self.on_close: Callable[[], object] | None = None  # called after a connection has left `connections`
+        # Called after a connection has left `connections`.
+        self.on_close: Callable[[Connection], object] | None = None
         self.rows = [Waiting(PHASES[phase], deadlines) for phase in sorted(PHASES)]
-        if deadlines.keep_alive > 0:
-            self.rows[IDLE].seconds += _GRACE
-        else:  # then no connection is idle but before its only request
-            self.rows[IDLE].seconds = deadlines.header_timeout
+        # Seconds without a request that an answer given now leads to, which is more than it announces. Without
+        # persistence no connection is idle but before its only request.
+        self.idle = deadlines.keep_alive + _GRACE if deadlines.keep_alive > 0 else deadlines.header_timeout
+        self.retired = False
+
+    def announce(self, seconds: float) -> None:
+        """Connections may be idle for `seconds` from their next answer on; what was announced before is kept."""
+        self.keep_alive.announce(seconds)
+        self.idle = seconds + _GRACE
 
     def retire(self) -> None:
         """The server is leaving: connections without a request end, soon, and so does each that comes to that point."""
+        self.retired = True
+        self.idle = self.rows[HANDSHAKE].seconds = _BUSY_UNTIL
         for connection in list(self.connections):
             connection.retire()
-        self.rows[IDLE].seconds = self.rows[HANDSHAKE].seconds = _BUSY_UNTIL
 
 
 class Waiting:
-    """A row of `PHASES` with the figures of one server: for which events, how many seconds, and whether progress starts
-    them anew."""
+    """A row of `PHASES` with the figures of one server: for which events, how many seconds, and how many bytes start
+    them anew (0: none do)."""
 
-    __slots__ = ("events", "renewed", "seconds")
+    __slots__ = ("events", "seconds", "share")
 
     def __init__(self, row: Row, deadlines: Deadlines) -> None:
         self.events = row.waits_for
         self.seconds: float = getattr(deadlines, row.deadline) if row.deadline else math.inf
-        self.renewed = row.since == _EACH_PROGRESS
+        self.share = max(1, int(deadlines.min_rate * self.seconds)) if row.since == _EACH_PROGRESS else 0
 
 
 class Connection(Timer):
     """One client. The reactor calls `ready`, the wheel `expired`; both end in `_settle`, which enters a phase."""
 
     __slots__ = (
-        "_accepted",
+        "_aged",
         "_awaited",
         "_interest",
+        "_needed",
         "_parting",
+        "_promised",
+        "_queued",
         "_response",
         "_service",
         "_size",
@@ -195,7 +230,10 @@ class Connection(Timer):
         self.protocol = HTTPProtocol(service.limits, service.keep_alive)
         self.phase = CLOSED  # the one entered last; none yet
         self.ending = ""  # why the connection ends, once that is known
-        self._accepted = service.reactor.now
+        self._aged = service.reactor.now + service.age * (1.0 - _AGE_JITTER * service.random())
+        self._promised = service.idle  # for how long it may be idle
+        self._needed = 0  # bytes that must still move before the deadline starts anew
+        self._queued = 0  # bytes of an answer that the kernel had not got rid of when the deadline started
         self._interest = NOTHING
         self._parting = False  # the next answer is the last one
         self._unsent: bytes | memoryview = b""  # encoded, and not taken by the kernel yet
@@ -232,38 +270,89 @@ class Connection(Timer):
         """What the table says under `on_expiry`."""
         phase = self.phase
         if phase == IDLE:
-            self._part("idle")
+            self._part("drain" if self._service.retired else "idle")
         elif phase in (HEAD, BODY):
             self._refuse(HTTPError(408, "the request did not arrive in time"))
             self._run()
         elif phase == SEND:
-            self._abort("send timeout")
+            self._stall()
         elif phase == HANDSHAKE:
             self._close("handshake")
         else:
-            self._close("answered")
+            self._discard()  # one last look here, too, so that no race is lost without being counted
+            if self.phase != CLOSED:
+                self._close("answered")
+
+    def _stall(self) -> None:
+        """SEND: the kernel took nothing more for a while. But it has large buffers, out of which a client may have had
+        its share all the same."""
+        if self._needed <= self._queued - _queued_bytes(self._sock.fileno()):
+            self._enter(SEND)
+        else:
+            self._abort("send timeout")
 
     def retire(self) -> None:
         """Closes an idle connection, unless it was busy a moment ago and may be again; shortens a handshake."""
         wheel, now = self._service.reactor.wheel, self._service.reactor.now
+        spare_since = self.spare_since
+        self._promised = _BUSY_UNTIL
         if self.phase == HANDSHAKE:
             wheel.schedule(self, min(self.deadline, now + _BUSY_UNTIL))
+        elif self.phase == LINGER and self.ending in _UNASKED:
+            wheel.schedule(self, min(self.deadline, now + _BRIEF_LINGER))
         elif self.phase == IDLE:
-            busy_until = self.deadline - self._service.rows[IDLE].seconds + _BUSY_UNTIL
-            if busy_until > now:
-                wheel.schedule(self, busy_until)
+            if spare_since + _BUSY_UNTIL > now:
+                wheel.schedule(self, spare_since + _BUSY_UNTIL)
             else:
                 self._part("drain")
 
+    @property
+    def spare_since(self) -> float:
+        """Since when nobody would miss the connection, in seconds on the reactor's clock; never (inf) while in use."""
+        if self.phase == IDLE:
+            return self.deadline - self._promised
+        if self.phase == LINGER:
+            return self.deadline - self._service.rows[LINGER].seconds
+        return math.inf
+
+    def evict(self) -> None:
+        """IDLE, LINGER: makes room for another connection."""
+        try:
+            if self.phase == IDLE:
+                self._part("evicted")
+            else:
+                self._expire()
+        except Exception:
+            self._fail()
+
+    def turn_away(self, error: HTTPError) -> None:
+        """Answers a client that was just accepted, before it asks; one that speaks TLS could not read it yet."""
+        try:
+            if self.phase == HANDSHAKE:
+                self._service.stats.refused[error.status] += 1
+                self._close("refused")
+            else:
+                self._refuse(error)
+                self._run()
+        except Exception:
+            self._fail()
+
     def abort(self) -> None:
         """Ends the connection now, whatever it is doing."""
+        if self.phase == IDLE:
+            self.ending = "shutdown"
+        if self.phase in (IDLE, LINGER):
+            self._discard()
         if self.phase != CLOSED:
             self._abort("shutdown")
 
     def _fail(self) -> None:
         """A fault of the server itself ends this connection and no other."""
-        log.exception("a connection failed in phase %s", Phase(self.phase).name)
-        self._abort("failed")
+        try:
+            log.exception("a connection failed in phase %s", Phase(self.phase).name)
+        finally:
+            if self.phase != CLOSED:
+                self._abort("failed")
 
     # One turn.
 
@@ -287,6 +376,8 @@ class Connection(Timer):
         except OSError:  # the client reset the connection: it wants no answer either
             self._close("reset")
             return
+        if self.phase == BODY:
+            self._needed -= len(data)
         self.protocol.receive(data)
 
     def _run(self) -> None:
@@ -326,7 +417,11 @@ class Connection(Timer):
         """Enters the phase that the turn has led to, or has its deadline start anew."""
         if self.phase != CLOSED:
             phase = SEND if self._unsent else HANDLER if self._awaited is not None else self.protocol.phase
-            if phase != self.phase or self._service.rows[phase].renewed:
+            if phase != self.phase:
+                self._enter(phase)
+                return
+            waiting = self._service.rows[phase]
+            if waiting.events != self._interest or (waiting.share and self._needed <= 0):
                 self._enter(phase)
 
     def _enter(self, phase: Phase) -> None:
@@ -342,7 +437,14 @@ class Connection(Timer):
         if waiting.events != self._interest:
             reactor.watch(self._sock.fileno(), self, self._interest, waiting.events)
             self._interest = waiting.events
-        reactor.wheel.schedule(self, reactor.read_clock() + waiting.seconds)
+        if phase == IDLE:
+            seconds = self._promised
+        else:
+            seconds = waiting.seconds
+            self._needed = waiting.share
+            if phase == SEND:
+                self._queued = _queued_bytes(self._sock.fileno())
+        reactor.wheel.schedule(self, reactor.read_clock() + seconds)
 
     # Reading and answering.
 
@@ -425,7 +527,7 @@ class Connection(Timer):
         service = self._service
         protocol = self.protocol
         reactor = service.reactor
-        if self._parting or reactor.now - self._accepted >= service.age:
+        if self._parting or reactor.now >= self._aged:
             wanted = False
         try:
             body = response.body
@@ -440,6 +542,7 @@ class Connection(Timer):
             return
         service.stats.requests += 1
         self.phase = SEND  # whatever phase follows is entered anew, also the one that was there before the request
+        self._promised = service.idle
         self._response = response
         self._stream = stream
         self._size = 0
@@ -477,6 +580,8 @@ class Connection(Timer):
         except OSError:
             self._close("reset")
             return False
+        if self._interest == WRITE:
+            self._needed -= sent
         if sent == len(data):
             self._unsent = b""
             return True
@@ -535,6 +640,7 @@ class Connection(Timer):
             log.error("a file became shorter while it was sent")
             self._abort("failed")
             return False
+        self._needed -= sent
         span.offset += sent
         span.length -= sent
         if span.length:
@@ -553,6 +659,8 @@ class Connection(Timer):
             self.ending = reason
             self.protocol.part()
             self._settle()
+            if self.phase == LINGER and self._service.retired:
+                self.retire()
 
     def _half_close(self) -> bool:
         """Tells the client that nothing more will come; whether there is anything to wait for afterwards.
@@ -579,7 +687,7 @@ class Connection(Timer):
             data = b""
         if not data:
             self._close("answered")
-        elif self.ending in ("idle", "drain"):
+        elif self.ending in _UNASKED:
             self._service.stats.races_lost += 1
             self.ending += ", race lost"
 
@@ -601,22 +709,47 @@ class Connection(Timer):
         self._sock.close()
         self.phase = CLOSED
         self._unsent = b""
+        service.stats.closed[self.ending or reason] += 1
+        service.connections.discard(self)
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             awaited.cancel()
-        if self._response is not None:
+        for function in (self._end_answer, self.protocol.close, self._tell_owner):
+            try:
+                function()
+            except Exception:  # others' code: their log, their sink. The connection has ended all the same.
+                _complain("the end of a connection was not taken well")
+
+    def _end_answer(self) -> None:
+        """The answer that was being sent, if there is one, stays as it is."""
+        response, self._response = self._response, None
+        if response is not None:
             if self._stream is not None:
                 self._size = self._stream.size
                 self._stream = None
-                _close_body(self._response)
-            if service.access_log is not None:
-                service.access_log.log(self, self.protocol.request, self._response.status, self._size)
-            self._response = None
-        self.protocol.close()
-        service.stats.closed[self.ending or reason] += 1
-        service.connections.discard(self)
-        if service.on_close is not None:
-            service.on_close()
+                _close_body(response)
+            if self._service.access_log is not None:
+                self._service.access_log.log(self, self.protocol.request, response.status, self._size)
+
+    def _tell_owner(self) -> None:
+        if self._service.on_close is not None:
+            self._service.on_close(self)
+
+
+def _queued_bytes(fd: int) -> int:
+    """How much of what was sent the other side has not confirmed yet; 0 where the system does not tell."""
+    try:
+        return struct.unpack("i", ioctl(fd, TIOCOUTQ, b"\0\0\0\0"))[0]  # type: ignore[no-any-return]
+    except (OSError, NameError):
+        return 0
+
+
+def _complain(message: str) -> None:
+    """Logs the present exception. That must not fail as well where nothing but the end is left to be done."""
+    try:
+        log.exception(message)
+    except Exception:
+        pass
 
 
 def _send_slice(sock: PlainSocket | TLSSocket, fd: int, offset: int, count: int) -> int:
@@ -632,4 +765,4 @@ def _close_body(response: Response) -> None:
     try:
         response.close()
     except Exception:
-        log.exception("closing the body of an answer failed")
+        _complain("closing the body of an answer failed")
