@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .files import Files
+from .wsgi import WSGI
 
-__all__ = ["Files"]
+__all__ = ["WSGI", "Files"]

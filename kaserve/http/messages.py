@@ -175,6 +175,7 @@ class Request:
     raw_path: the path still percent-encoded ("*" for OPTIONS of the server). query: what follows "?", "" without one.
     authority: host and port the request is for, "" when it names none. scheme: "http" or "https".
     client, server: (host, port) of the two ends, or the path of a Unix socket.
+    mount: what `apps.Mount` has taken off the front of raw_path, "" for nothing.
     """
 
     __slots__ = (
@@ -185,6 +186,7 @@ class Request:
         "flags",
         "method",
         "minor",
+        "mount",
         "query",
         "raw_path",
         "scheme",
@@ -218,6 +220,7 @@ class Request:
         self.query = ""
         self.authority = host
         self.scheme = "http"
+        self.mount = ""
         self.client: Address = None
         self.server: Address = None
         self.trailers: list[FieldLine] = []
