@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
 from . import IMPLEMENTATION, __version__
-from .apps import Files
+from .apps import WSGI, Files
+from .apps.wsgi import Application
 from .config import Config, ConfigError, Option, options, read_environment
 from .net.connection import Handler
 from .server import Server
@@ -25,6 +26,8 @@ EXIT_OK = 0
 EXIT_USAGE = 2  # a bad option or value
 EXIT_RESOURCE = 3  # a port in use, a missing directory
 EXIT_APP = 4  # an application that cannot be imported
+
+_LAST_WORDS = 1.0  # seconds for what an application does behind its last answer
 
 _WHAT_IT_IS = {"pure": "pure Python", "compiled": "compiled"}[IMPLEMENTATION]
 
@@ -49,12 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="kaserve: %(levelname)s: %(message)s", level=logging.INFO)
     try:
         config = read_config(sys.argv[1:] if arguments is None else arguments, os.environ)
-        server = _start(_load(config), config)
+        handler = _load(config)
+        server = _start(handler, config)
     except _Refusal as refusal:
         print(f"kaserve: {refusal}", file=sys.stderr)
         return refusal.code
     server.call(lambda: _greet(server))  # once signals are taken: who reads it may send one
     server.run()
+    if isinstance(handler, WSGI):
+        handler.close(_LAST_WORDS)
     return EXIT_OK
 
 
@@ -126,26 +132,39 @@ def _value(name: str, given: Any) -> Any:
 
 def _load(config: Config) -> Handler:
     """What answers the requests. Raises _Refusal."""
-    if config.handler is None:
-        try:
-            return Files(config.directory)
-        except OSError as error:
-            raise _Refusal(EXIT_RESOURCE, f"cannot serve {config.directory!r}: {error.strerror}") from None
-    module_name, colon, function_name = config.handler.partition(":")
-    if not colon or not module_name or not function_name:
-        raise _Refusal(EXIT_USAGE, f"--handler: takes MODULE:FUNCTION, not {config.handler!r}")
-    sys.path.insert(0, os.getcwd())  # as `python -m` does for the program itself
-    handler: Any
+    if config.wsgi is not None:
+        app = cast(Application, _import("wsgi", "APP", config.wsgi))
+        return WSGI(app, config.threads, multiprocess=config.reuse_port)
+    if config.handler is not None:
+        # Whether it answers with a Response shows when it is called.
+        return cast(Handler, _import("handler", "FUNCTION", config.handler))
     try:
-        handler = importlib.import_module(module_name)
-        for part in function_name.split("."):
-            handler = getattr(handler, part)
+        return Files(config.directory)
+    except OSError as error:
+        raise _Refusal(EXIT_RESOURCE, f"cannot serve {config.directory!r}: {error.strerror}") from None
+
+
+def _import(option: str, what: str, target: str) -> object:
+    """What `target`, MODULE:NAME, is, or makes, if it ends in `()`; something that can be called. Raises _Refusal."""
+    module_name, colon, name = target.partition(":")
+    makes = option == "wsgi" and name.endswith("()")
+    name = name.removesuffix("()") if makes else name
+    if not colon or not module_name or not name:
+        raise _Refusal(EXIT_USAGE, f"--{option}: takes MODULE:{what}, not {target!r}")
+    sys.path.insert(0, os.getcwd())  # as `python -m` does for the program itself
+    found: Any
+    try:
+        found = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+        if makes:
+            found = found()
     except (Exception, SystemExit) as error:  # whatever the module does when it is imported, in one line
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise _Refusal(EXIT_APP, f"cannot import {config.handler!r}: {reason}") from None
-    if not callable(handler):
-        raise _Refusal(EXIT_APP, f"{config.handler!r} is not a function")
-    return cast(Handler, handler)  # whether it answers with a Response shows when it is called
+        raise _Refusal(EXIT_APP, f"cannot import {target!r}: {reason}") from None
+    if not callable(found):
+        raise _Refusal(EXIT_APP, f"{target!r} is not {'an application' if option == 'wsgi' else 'a function'}")
+    return found
 
 
 def _start(handler: Handler, config: Config) -> Server:
@@ -169,7 +188,11 @@ def banner(server: Server) -> str:
     """What the user wants to know first: where, what, which build, and how connections are kept."""
     config = server.config
     directory = os.fsencode(os.path.abspath(config.directory)).decode(errors="backslashreplace")
-    what = f"handler {config.handler}" if config.handler else f"directory {directory}"
+    what = f"directory {directory}"
+    if config.wsgi:
+        what = f"WSGI application {config.wsgi} ({config.threads or 'no'} threads)"
+    elif config.handler:
+        what = f"handler {config.handler}"
     lines = [f"kaserve {__version__} ({_WHAT_IT_IS}) serves {what}"]
     lines += [f"  at {server.url_of(address)}" for address in server.addresses]
     if config.keep_alive:

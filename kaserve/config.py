@@ -132,6 +132,10 @@ class Config:
         ".", "what to serve", str, "DIR", "the directory to serve", flags=("-d",))
     handler: str | None = _setting(
         None, "what to serve", str, "MODULE:FUNCTION", "a handler to run instead")
+    wsgi: str | None = _setting(
+        None, "what to serve", str, "MODULE:APP", "a WSGI application instead, or MODULE:FACTORY() to make one")
+    threads: int = _setting(
+        4, "what to serve", _count, "N", "requests the application works on at a time; 0 runs it on the reactor")
 
     tls_cert: str | None = _setting(
         None, "TLS", str, "FILE", "speak TLS with this certificate and its chain, in PEM")
@@ -180,6 +184,8 @@ class Config:
         object.__setattr__(self, "bind", bind)
         for field in dataclasses.fields(self):
             self._check(field.name, getattr(self, field.name))
+        if self.handler is not None and self.wsgi is not None:
+            raise ConfigError("handler and wsgi: only one of them can be served")
         if self.tls_cert is None and (self.tls_key is not None or self.tls_password_file is not None):
             raise ConfigError("tls_key and tls_password_file: need tls_cert")
         if self.limit_request_line < 16 or self.limit_request_field_size < 16:

@@ -20,6 +20,8 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "max_connections": (0, 500, "500"),
     "directory": (".", "/srv/site", "/srv/site"),
     "handler": (None, "app:hello", "app:hello"),
+    "wsgi": (None, "site:app", "site:app"),
+    "threads": (4, 0, "0"),
     "tls_cert": (None, "cert.pem", "cert.pem"),
     "tls_key": (None, "key.pem", "key.pem"),
     "tls_password_file": (None, "password", "password"),
@@ -174,6 +176,9 @@ class TestWhatCannotBe:
     @pytest.mark.parametrize("name", ["tls_key", "tls_password_file"])
     def test_a_key_without_a_certificate(self, name: str) -> None:
         self.refused("tls_key and tls_password_file: need tls_cert", **{name: "file"})
+
+    def test_two_things_to_serve(self) -> None:
+        self.refused("handler and wsgi", handler="app:hello", wsgi="site:app")
 
     @pytest.mark.parametrize("name", ["limit_request_line", "limit_request_field_size"])
     def test_limits_that_no_request_fits_into(self, name: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -61,13 +62,14 @@ class Workers:
             with self._lock:
                 self._unfinished -= 1
 
-    def close(self, timeout: float | None = 0.0) -> None:
+    def close(self, timeout: float = 0.0) -> None:
         """Takes no more work, and ends each thread when what was taken is done. Waits for that, up to `timeout`
-        seconds for each; None: as long as it takes."""
+        seconds in all."""
         with self._lock:
             self._closed = True
             threads, self._threads = self._threads, []
         for _ in threads:
             self._queue.put(None)
+        end = time.monotonic() + timeout
         for thread in threads:
-            thread.join(timeout)
+            thread.join(max(0.0, end - time.monotonic()))

@@ -17,7 +17,7 @@ from .workers import Workers
 from .wsgi_answer import Application, FileWrapper, Result, StartResponse, close
 from .wsgi_environ import EnvironMaker
 
-__all__ = ["WSGI"]
+__all__ = ["WSGI", "Application"]
 
 log = logging.getLogger("kaserve")
 
@@ -57,7 +57,7 @@ class WSGI:
             return _busy()
         return delivery.future
 
-    def close(self, timeout: float | None = 0.0) -> None:
+    def close(self, timeout: float = 0.0) -> None:
         """Ends the threads, each when the request it works on is answered; waits for that up to `timeout` seconds."""
         if self._workers is not None:
             self._workers.close(timeout)
