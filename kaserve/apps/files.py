@@ -221,7 +221,7 @@ def _redirect(request: Request, names: tuple[bytes, ...]) -> Response:
     It is made from names that are not empty and all encoded, so it starts with one slash and cannot be taken for
     another host (`//host`, `/\\host`), whatever was asked for.
     """
-    location = "/" + "".join(encode_name(name) + "/" for name in names)
+    location = f"{request.mount}/" + "".join(encode_name(name) + "/" for name in names)
     return Response.redirect(f"{location}?{request.query}" if request.query else location, 301)
 
 
