@@ -29,11 +29,11 @@ class Mount:
     >>> site(Request("GET", "/api/users", 1, [])).body
     b'/users'
 
-    Prefixes are whole segments, decoded: "/api" is the front of "/api" and of "/api/users", and not of "/apis". One
+    Prefixes are whole segments, decoded: "/api" is the front of "/api" and of "/api/users", not of "/apis". One
     that ends in a slash, such as "/static/", is that of a directory, as is that of `Files`: "/static" is redirected to
     it, so that what its pages refer to can be found. The handler sees the rest in `raw_path` and `path`, and what was
-    taken off in `mount` (a WSGI application in SCRIPT_NAME). Its `refuse` and `sink`, if it has them, are asked as those
-    of a handler alone.
+    taken off in `mount` (a WSGI application in SCRIPT_NAME). Its `refuse` and `sink`, if it has them, are asked as if
+    it were alone.
     """
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:

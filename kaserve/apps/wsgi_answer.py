@@ -10,7 +10,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from stat import S_ISREG
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -202,9 +202,14 @@ class FileWrapper:
         self._block_size = block_size
         self._close: Callable[[], object] | None = getattr(file, "close", None)
 
-    def __iter__(self) -> Iterator[bytes]:
-        while data := self.file.read(self._block_size):
-            yield data
+    def __iter__(self) -> FileWrapper:  # itself: some keep no more of it than its iterator, and close that
+        return self
+
+    def __next__(self) -> bytes:
+        data = self.file.read(self._block_size)
+        if not data:
+            raise StopIteration
+        return data
 
     def close(self) -> None:
         """Closes the file, if it can be closed; once."""
