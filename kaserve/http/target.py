@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from functools import lru_cache
 
 from .errors import HTTPError
 from .messages import HOST, HOSTS, Request
@@ -22,6 +21,10 @@ _IP_FUTURE = re.compile(r"[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+", re.A
 _ABSOLUTE = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<authority>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
 )
+
+# Hosts that were found good: most requests bring one that came before.
+_good_hosts: set[str] = set()
+_MOST_HOSTS = 256
 
 
 def resolve_target(request: Request) -> None:
@@ -54,8 +57,12 @@ def _check_host(request: Request) -> None:
         raise HTTPError(400, "the Host field is missing")
     if request.flags & HOSTS:
         raise HTTPError(400, "there is more than one Host field")
-    if not is_host(request.authority):
-        raise HTTPError(400, "the Host field is not a host")
+    if request.authority not in _good_hosts:
+        if not is_host(request.authority):
+            raise HTTPError(400, "the Host field is not a host")
+        if len(_good_hosts) >= _MOST_HOSTS:
+            _good_hosts.clear()
+        _good_hosts.add(request.authority)
 
 
 def _resolve_absolute(request: Request) -> None:
@@ -73,7 +80,6 @@ def _resolve_absolute(request: Request) -> None:
     request.raw_path = "*" if of_server else match["path"] or "/"
 
 
-@lru_cache(maxsize=256)
 def is_host(value: str) -> bool:
     """Whether `value` is `uri-host [":" port]`: no userinfo, path, white space, zone or port beyond 65535."""
     if len(value) > 1024:  # a DNS name has 253 characters at most
