@@ -83,6 +83,16 @@ def test_readme_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", capsys.readouterr().out)
 
 
+def test_wsgi_example() -> None:
+    (example,) = read_blocks(ROOT / "docs" / "wsgi.md", "python")
+    names: dict[str, Any] = {}
+    exec("\n".join(example.lines), names)
+    with names["server"] as server:
+        assert _get(server, "/") == (200, b"hello\n")
+        assert _get(server, "/static/README.md")[0] in (200, 404)  # whatever is here
+    names["site"].close()
+
+
 def _get(server: kaserve.Server, target: str) -> tuple[int, bytes]:
     assert isinstance(server.address, tuple)
     connection = http.client.HTTPConnection(*server.address, timeout=10)
