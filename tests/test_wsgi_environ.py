@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from kaserve.apps.wsgi_environ import Environ, EnvironMaker
+from kaserve.http.limits import Limits
 from kaserve.http.messages import Address, Request
-from kaserve.http.target import resolve_target
-from kaserve.http.wire import parse_head
+from kaserve.http.protocol import HTTPProtocol, KeepAlive
 
 CLIENT = ("192.0.2.1", 4711)
 SERVER = ("192.0.2.2", 8080)
@@ -20,8 +20,10 @@ def parse(
     line: str = "GET / HTTP/1.1", *fields: str, client: Address = CLIENT, server: Address = SERVER, scheme: str = "http"
 ) -> Request:
     host = [] if any(field.lower().startswith("host:") for field in fields) or "1.0" in line else ["Host: h"]
-    request = parse_head("".join(f"{each}\r\n" for each in (line, *host, *fields)).encode("latin-1"))
-    resolve_target(request)
+    protocol = HTTPProtocol(Limits(), KeepAlive(5.0, 0))
+    protocol.receive("".join(f"{each}\r\n" for each in (line, *host, *fields, "")).encode("latin-1"))
+    request = protocol.read_head()
+    assert request is not None
     request.client, request.server, request.scheme = client, server, scheme
     return request
 
