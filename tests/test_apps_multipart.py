@@ -168,7 +168,8 @@ def test_boundaries(value: str, boundary: bytes) -> None:
 @pytest.mark.parametrize(
     "value",
     ["", "text/plain", "multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=x",
-     "multipart/form-data; boundary=" + "x" * 71, "application/x-www-form-urlencoded", 'multipart/form-data; boundary=""'],
+     "multipart/form-data; boundary=" + "x" * 71,
+     "application/x-www-form-urlencoded", 'multipart/form-data; boundary=""'],
 )  # fmt: skip
 def test_no_boundaries(value: str) -> None:
     with pytest.raises(HTTPError, match="415"):
