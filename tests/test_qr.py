@@ -32,7 +32,7 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(*_: object) -> None:
         raise OSError
 
-    monkeypatch.setattr(qr.socket.socket, "connect", no_network)
+    monkeypatch.setattr("socket.socket.connect", no_network)
     assert qr.url_for_others("http", [("0.0.0.0", 8000)]) is None
 
 

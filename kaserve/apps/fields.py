@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import Future
 from fnmatch import translate
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..http.body import Sink, Spool
@@ -138,9 +137,8 @@ class Additions:
         self._with_content = () if NOSNIFF[0].lower() in names else (NOSNIFF,)
         self._rules = () if "cache-control" in names else tuple(cache_control)
         self._immutable = immutable and "cache-control" not in names
-        self.of_file = lru_cache(maxsize=1024)(self._of_file)
 
-    def _of_file(self, path: bytes) -> Addition:
+    def of_file(self, path: bytes) -> Addition:
         """What the file at `path` below the directory gets; a listing's path ends in a slash, or is empty."""
         unmodified = (*self.always, *self._cache_control(path.decode(errors="surrogateescape")))
         return Addition(self._with_content + unmodified, unmodified)

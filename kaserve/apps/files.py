@@ -98,7 +98,7 @@ class Files:
         self._form = form
         self._clock = clock
         self._contents = Contents()
-        self._described: dict[tuple[int, int, int, str, Addition], _Representation] = {}
+        self._described: dict[tuple[int, int, int, tuple[bytes, ...]], _Representation] = {}
 
     @property
     def directory(self) -> str:
@@ -152,21 +152,18 @@ class Files:
         fd, status, _ = opened
         response = None
         try:
-            addition = self._additions.of_file(b"/".join(names))
-            response = self._select(request, media_type(names[-1]), addition, fd, status)
+            response = self._select(request, names, fd, status)
         finally:
             if fd >= 0 and (response is None or not isinstance(response.body, FileSpan)):
                 os.close(fd)
         return response
 
-    def _select(
-        self, request: Request, content_type: str, addition: Addition, fd: int, status: os.stat_result
-    ) -> Response:
+    def _select(self, request: Request, names: tuple[bytes, ...], fd: int, status: os.stat_result) -> Response:
         """The answer from one version of the file: conditions first (RFC 9110 §13.2.1), then the content, if any."""
         conditional = conditions(request.fields)
         for _ in range(_MOST_READS):
             now = self._clock()
-            representation = self._describe(status, content_type, addition, now)
+            representation = self._describe(status, names, now)
             if conditional:
                 etag, modified, _, unmodified_fields = representation
                 if evaluate(request.method, conditional, etag, modified, now) == 304:
@@ -183,20 +180,21 @@ class Files:
                 return Response(200, content, representation.fields)
         raise BlockingIOError(errno.EAGAIN, "the file changes all the time")
 
-    def _describe(self, status: os.stat_result, content_type: str, addition: Addition, now: float) -> _Representation:
+    def _describe(self, status: os.stat_result, names: tuple[bytes, ...], now: float) -> _Representation:
         """What to say of a version of a file. Versions repeat, so they are remembered."""
         if status.st_mtime > now:
-            return _represent(
-                status, content_type, addition, now
-            )  # its date changes with the time, until that has come
-        key = (status.st_ino, status.st_mtime_ns, status.st_size, content_type, addition)
+            return self._represent(status, names, now)  # its date changes with the time, until that has come
+        key = (status.st_ino, status.st_mtime_ns, status.st_size, names)
         known = self._described.get(key)
         if known is None:
-            known = _represent(status, content_type, addition, now)
+            known = self._represent(status, names, now)
             if len(self._described) >= _MOST_DESCRIBED:  # starting anew costs less than any bookkeeping
                 self._described.clear()
             self._described[key] = known
         return known
+
+    def _represent(self, status: os.stat_result, names: tuple[bytes, ...], now: float) -> _Representation:
+        return _represent(status, media_type(names[-1]), self._additions.of_file(b"/".join(names)), now)
 
     # Directories.
 
