@@ -175,13 +175,14 @@ def _load(config: Config) -> Handler:
 
     A preflight comes without credentials, so it is answered in front of the door.
     """
+    users = _users(config)
     additions = Additions(
         map(parse_field, config.header),
         cors=config.cors,
         cache_control=map(parse_rule, config.cache_control),
         immutable=config.immutable,
+        private=bool(users),
     )
-    users = _users(config)
     handler: Any
     if config.handler is None:
         handler = _serve_directory(config, additions)
@@ -275,6 +276,10 @@ def banner(server: Server) -> str:
         )
     else:
         lines.append(f"  keep-alive: off ({config.protocol})")
+    if config.upload:
+        lines.append(f"  takes uploads{' and replaces files' if config.upload_overwrite else ''}")
+    if config.auth or config.auth_file:
+        lines.append(f"  asks for a password{'' if config.tls_cert else ', which travels readably: there is no TLS'}")
     if config.qr:
         lines.append(_qr_code(server))
     lines.append("  Ctrl-C stops it")

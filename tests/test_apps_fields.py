@@ -117,6 +117,11 @@ class TestRules:
         assert ("Cache-Control", "no-cache") in every.of_file(path).whole
         assert dict(Additions(immutable=False).of_file(path).whole) == dict([NOSNIFF])
 
+    def test_what_is_for_users_is_for_no_cache_between(self) -> None:
+        """RFC 9111 §3.5."""
+        fields = dict(Additions(private=True).of_file(b"app.3f9a1c2b.js").whole)
+        assert fields["Cache-Control"] == "private, max-age=31536000, immutable"
+
     def test_a_field_that_is_given_stands_alone(self) -> None:
         given = [
             ("cache-control", "private"),

@@ -280,6 +280,9 @@ class TestConditions:
             ("/old.txt", "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT", 412),
             ("/old.txt", "If-Unmodified-Since: Fri, 31 Dec 9999 23:59:59 GMT", 204),
             ("/old.txt", "If-Unmodified-Since: tomorrow", 204),
+            ("/old.txt", "If-Match: ETAG\r\nIf-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT", 204),
+            ("/old.txt", "If-Match: ETAG\r\nIf-None-Match: ETAG", 412),
+            ("/old.txt", 'If-Match: "x"\r\nIf-None-Match: "x"', 412),
         ],
     )
     def test_put(self, overwrite: Taker, target: str, line: str, status: int) -> None:

@@ -331,6 +331,10 @@ class TestServing:
             assert all(answer.value("x-mine") == "1" for answer in answers[1:])
             assert get.value("cache-control") == "no-cache"
             assert b"multipart/form-data" in listing.body
+            assert process.banner.splitlines()[-3:-1] == [
+                "  takes uploads",
+                "  asks for a password, which travels readably: there is no TLS",
+            ]
         assert (tmp_path / "new").read_bytes() == b"new"
 
     def test_a_handler_with_everything(self) -> None:

@@ -20,7 +20,7 @@ from ..http.messages import FLAGS, FieldLine, Request, Response
 
 __all__ = ["Adding", "Addition", "Additions", "Preflight", "is_fingerprinted", "parse_field", "parse_rule"]
 
-IMMUTABLE: FieldLine = ("Cache-Control", "public, max-age=31536000, immutable")  # RFC 8246
+_FOR_EVER = "max-age=31536000, immutable"  # RFC 8246
 NOSNIFF: FieldLine = ("X-Content-Type-Options", "nosniff")
 # What a script of another origin may see of an answer, beyond the few fields that it always may.
 CORS: tuple[FieldLine, ...] = (
@@ -120,6 +120,7 @@ class Additions:
 
     fields: lines for every answer, each as of `parse_field`. cache_control: rules as of `parse_rule`; the first that
     matches is the one. immutable: whether fingerprinted names may be kept for ever when no rule speaks of them.
+    private: whether answers are for certain users only, so that no cache between may keep them (RFC 9111 §3.5).
     always: what every answer gets that is not of a file.
     """
 
@@ -130,6 +131,7 @@ class Additions:
         cors: bool = False,
         cache_control: Iterable[Rule] = (),
         immutable: bool = True,
+        private: bool = False,
     ) -> None:
         given = tuple(fields)
         names = {name.lower() for name, _ in given}
@@ -137,6 +139,7 @@ class Additions:
         self._with_content = () if NOSNIFF[0].lower() in names else (NOSNIFF,)
         self._rules = () if "cache-control" in names else tuple(cache_control)
         self._immutable = immutable and "cache-control" not in names
+        self._kept_for_ever = ("Cache-Control", f"{'private' if private else 'public'}, {_FOR_EVER}")
 
     def of_file(self, path: bytes) -> Addition:
         """What the file at `path` below the directory gets; a listing's path ends in a slash, or is empty."""
@@ -148,7 +151,7 @@ class Additions:
         for rule in self._rules:
             if rule.pattern is None or rule.pattern.fullmatch(path if rule.whole_path else name):
                 return (("Cache-Control", rule.value),)
-        return (IMMUTABLE,) if self._immutable and is_fingerprinted(name) else ()
+        return (self._kept_for_ever,) if self._immutable and is_fingerprinted(name) else ()
 
 
 # Around handlers.

@@ -202,10 +202,11 @@ def _is_as_expected(request: Request, status: os.stat_result | None) -> bool:
     """What the conditions of a writer ask (RFC 9110 §13.1, in the order of §13.2.2); status: None for no file."""
     etag = "" if status is None else entity_tag(status)
     match = request.values("if-match")
-    if match:
-        return status is not None and (match == ["*"] or etag in entity_tags(", ".join(match)))
     unmodified_since = request.values("if-unmodified-since")
-    if len(unmodified_since) == 1 and status is not None:
+    if match:
+        if status is None or not (match == ["*"] or etag in entity_tags(", ".join(match))):
+            return False
+    elif len(unmodified_since) == 1 and status is not None:
         since = parse_date(unmodified_since[0], time.time())
         if since is not None and int(status.st_mtime) > since:
             return False
