@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kaserve.apps import Files, upload
+from kaserve.apps.auth import BasicAuth
 from kaserve.apps.upload import FORM, Uploads
 from kaserve.http.errors import HTTPError
 from kaserve.http.messages import Request, Response
 from tests.servertools import connect, request, serving, wait_for
+from tests.test_apps_auth import ANN, USERS, WRONG
 from tests.test_apps_files import parse
 from tests.test_apps_multipart import END, part
 
@@ -407,6 +410,26 @@ class TestOverConnections:
                 client.send(b"x" * 1000)
             wait_for(lambda: server.stats.accepted == 1 and server.open_connections == 0)
             assert names(site) == before
+
+    def test_behind_a_door(self, site: Path, take: Taker) -> None:
+        """The first request of a user already has a large body, which comes while the password is checked."""
+        content = os.urandom(3_000_000)
+        length = f"Content-Length: {len(content)}"
+        before = names(site)
+        door = BasicAuth(take.uploads, USERS)
+        with serving(door) as server:
+            for line in (WRONG, WRONG, "X: 1"):
+                with connect(server) as client:
+                    client.send(request("PUT", "/a", line, length))
+                    with suppress(ConnectionError):  # who is refused need not be listened to
+                        client.send(content)
+                    assert b" 401 " in client.rest()
+            assert names(site) == before
+            with connect(server) as client:
+                client.send(request("PUT", "/a", ANN, length) + content)
+                assert client.answer().status == 201
+                assert client.ask("/a", ANN).body == content
+        door._pool.shutdown()
 
     def test_nobody_is_told_to_go_on_in_vain(self, take: Taker) -> None:
         with serving(take.uploads) as server, connect(server) as client:
