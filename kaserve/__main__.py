@@ -6,6 +6,7 @@ Knows options, words for the user and exit codes; every setting itself is in `co
 from __future__ import annotations
 
 import argparse
+import getpass
 import importlib
 import logging
 import os
@@ -13,8 +14,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
-from . import IMPLEMENTATION, __version__
+from . import IMPLEMENTATION, __version__, qr
 from .apps import WSGI, Files
+from .apps.auth import BasicAuth, parse_user
+from .apps.fields import Adding, Additions, Preflight, parse_field, parse_rule
+from .apps.passwords import hash_password
+from .apps.upload import FORM, Uploads
 from .apps.wsgi import Application
 from .config import Config, ConfigError, Option, options, read_environment
 from .net.connection import Handler
@@ -47,32 +52,63 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"kaserve: {message}\n")
 
 
+class _HashPassword(argparse.Action):
+    """Asks for a password, or reads it from the first line of what is piped in."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        if sys.stdin.isatty():
+            password = getpass.getpass()
+            if getpass.getpass("Once more: ") != password:
+                parser.error("these are two passwords")
+        else:
+            password = sys.stdin.readline().rstrip("\r\n")
+        if not password:
+            parser.error("there is no password")
+        print(hash_password(password.encode(errors="surrogateescape")))
+        parser.exit()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     logging.basicConfig(format="kaserve: %(levelname)s: %(message)s", level=logging.INFO)
     try:
         config = read_config(sys.argv[1:] if arguments is None else arguments, os.environ)
-        handler = _load(config)
-        server = _start(handler, config)
+        _check_extras(config)
+        app = _application(config)
+        server = _start(_load(config, app), config)
     except _Refusal as refusal:
         print(f"kaserve: {refusal}", file=sys.stderr)
         return refusal.code
     server.call(lambda: _greet(server))  # once signals are taken: who reads it may send one
     server.run()
-    if isinstance(handler, WSGI):
-        handler.close(_LAST_WORDS)
+    if isinstance(app, WSGI):
+        app.close(_LAST_WORDS)
     return EXIT_OK
 
 
 def read_config(arguments: Sequence[str], environment: os._Environ[str] | dict[str, str]) -> Config:
     """The settings of the command line, then of the environment, then the defaults. Raises SystemExit and _Refusal."""
-    given = vars(_make_parser().parse_args(arguments))
+    given = vars(_make_parser().parse_args(_join_headers(arguments)))
     try:
         values = read_environment(environment)
         values |= {name: _value(name, text) for name, text in given.items() if text is not None}
         return Config(**values)
     except ConfigError as error:
         raise _Refusal(EXIT_USAGE, str(error)) from None
+
+
+def _join_headers(arguments: Sequence[str]) -> list[str]:
+    """`-H NAME VALUE`, as http.server has it, as `--header=NAME:VALUE`; no name has a colon, so the two never mix."""
+    joined: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ("-H", "--header"):
+            name = next(rest, None)
+            if name is not None:
+                value = None if ":" in name else next(rest, None)
+                argument = f"--header={name}" if value is None else f"--header={name}:{value}"
+        joined.append(argument)
+    return joined
 
 
 def _make_parser() -> _Parser:
@@ -85,6 +121,7 @@ def _make_parser() -> _Parser:
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--version", action="version", version=f"kaserve {__version__} ({_WHAT_IT_IS})")
+    parser.add_argument("--hash-password", action=_HashPassword, nargs=0, help="show the hash of a password and exit")
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, option in options().items():
         group = groups.get(option.group) or groups.setdefault(option.group, parser.add_argument_group(option.group))
@@ -130,18 +167,78 @@ def _value(name: str, given: Any) -> Any:
         raise ConfigError(f"{flag}: {error}, not {given if isinstance(given, str) else ', '.join(given)!r}") from None
 
 
-def _load(config: Config) -> Handler:
-    """What answers the requests. Raises _Refusal."""
+def _check_extras(config: Config) -> None:
+    """Raises _Refusal for what is asked for and needs something that is not installed."""
+    if config.qr:
+        try:
+            qr.find_library()
+        except ImportError:
+            raise _Refusal(EXIT_USAGE, "--qr: needs the package segno: pip install 'kaserve[qr]'") from None
+
+
+def _load(config: Config, app: Handler | None) -> Handler:
+    """What answers the requests, `app` or a directory, from the inside to the outside. Raises _Refusal.
+
+    A preflight comes without credentials, so it is answered in front of the door.
+    """
+    users = _users(config)
+    additions = Additions(
+        map(parse_field, config.header),
+        cors=config.cors,
+        cache_control=map(parse_rule, config.cache_control),
+        immutable=config.immutable,
+        private=bool(users),
+    )
+    handler: Any
+    if app is None:
+        handler = _serve_directory(config, additions)
+    else:
+        handler = Adding(app, additions.always) if additions.always else app
+    if users:
+        handler = BasicAuth(handler, users, fields=additions.always)
+    return Preflight(handler) if config.cors else cast(Handler, handler)
+
+
+def _serve_directory(config: Config, additions: Additions) -> Files | Uploads:
+    try:
+        files = Files(config.directory, additions=additions, form=FORM if config.upload else "")
+        if not config.upload:
+            return files
+        return Uploads(files, config.directory, overwrite=config.upload_overwrite, fields=additions.always)
+    except OSError as error:
+        raise _Refusal(EXIT_RESOURCE, f"cannot serve {config.directory!r}: {error.strerror}") from None
+
+
+def _users(config: Config) -> dict[str, str]:
+    """Hashes by name: of the file, and of the options, which win. Raises _Refusal."""
+    users: dict[str, str] = {}
+    if config.auth_file is not None:
+        try:
+            with open(config.auth_file, encoding="utf-8") as file:
+                lines = file.read().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or "it is not text in UTF-8"
+            raise _Refusal(EXIT_RESOURCE, f"cannot read {config.auth_file!r}: {reason}") from None
+        for number, line in enumerate(lines, 1):
+            if line.strip() and not line.startswith("#"):
+                try:
+                    users.update([parse_user(line.strip())])
+                except ValueError as error:
+                    raise _Refusal(EXIT_USAGE, f"--auth-file: line {number} of {config.auth_file}: {error}") from None
+        if not users:  # nobody at all could come in, or everybody
+            raise _Refusal(EXIT_USAGE, f"--auth-file: there is no user in {config.auth_file}")
+    return users | dict(map(parse_user, config.auth))
+
+
+def _application(config: Config) -> Handler | None:
+    """What answers instead of a directory, if anything does. Raises _Refusal."""
     if config.wsgi is not None:
         app = cast(Application, _import("wsgi", "APP", config.wsgi))
         return WSGI(app, config.threads, multiprocess=config.reuse_port)
     if config.handler is not None:
         # Whether it answers with a Response shows when it is called.
         return cast(Handler, _import("handler", "FUNCTION", config.handler))
-    try:
-        return Files(config.directory)
-    except OSError as error:
-        raise _Refusal(EXIT_RESOURCE, f"cannot serve {config.directory!r}: {error.strerror}") from None
+    return None
 
 
 def _import(option: str, what: str, target: str) -> object:
@@ -202,8 +299,22 @@ def banner(server: Server) -> str:
         )
     else:
         lines.append(f"  keep-alive: off ({config.protocol})")
+    if config.upload:
+        lines.append(f"  takes uploads{' and replaces files' if config.upload_overwrite else ''}")
+    if config.auth or config.auth_file:
+        lines.append(f"  asks for a password{'' if config.tls_cert else ', which travels readably: there is no TLS'}")
+    if config.qr:
+        lines.append(_qr_code(server))
     lines.append("  Ctrl-C stops it")
     return "\n".join(lines)
+
+
+def _qr_code(server: Server) -> str:
+    """What a phone has to see, or in one line why it cannot."""
+    url = qr.url_for_others("https" if server.config.tls_cert else "http", server.addresses)
+    if url is None:
+        return "  no QR code: no other machine can reach this address; --bind 0.0.0.0 listens to the network"
+    return f"{qr.draw(url, sys.stdout.encoding or 'ascii')}\n  {url}"
 
 
 if __name__ == "__main__":
