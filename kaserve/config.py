@@ -229,7 +229,7 @@ class Config:
             raise ConfigError("tls_key and tls_password_file: need tls_cert")
         if self.upload_overwrite and not self.upload:
             raise ConfigError("upload_overwrite: needs upload")
-        if self.upload and self.handler is not None:
+        if self.upload and (self.handler is not None or self.wsgi is not None):
             raise ConfigError("upload: is for a directory, not for a handler")
         if self.limit_request_line < 16 or self.limit_request_field_size < 16:
             raise ConfigError("limits of lines: no request fits into fewer than 16 bytes")
