@@ -26,6 +26,9 @@ MODULES = (
     "net/reactor",
     "net/stats",
     "net/connection",
+    "apps/wsgi",
+    "apps/wsgi_answer",
+    "apps/wsgi_environ",
 )
 
 

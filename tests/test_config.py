@@ -206,6 +206,7 @@ class TestWhatCannotBe:
     def test_uploads(self) -> None:
         self.refused("upload_overwrite: needs upload", upload_overwrite=True)
         self.refused("upload: is for a directory", upload=True, handler="a:b")
+        self.refused("upload: is for a directory", upload=True, wsgi="a:b")
 
     @pytest.mark.parametrize("name", ["tls_key", "tls_password_file"])
     def test_a_key_without_a_certificate(self, name: str) -> None:

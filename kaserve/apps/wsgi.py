@@ -48,7 +48,7 @@ class WSGI:
         workers = self._workers
         if workers is None:
             start = StartResponse()
-            result = self._app(self._environ(request), start)
+            result = self._app(self._environ.make(request), start)
             if type(result) is list and len(result) == 1 and start.written is None and type(result[0]) is bytes:
                 return start.whole(request, result[0])
             return _answer(request, start, result)
@@ -143,7 +143,7 @@ class _Delivery:
             return  # the client went while it waited
         result: Result = ()
         try:
-            result = self._app(self._environ(self._request), self._start)
+            result = self._app(self._environ.make(self._request), self._start)
             if self._send(result):
                 result = ()  # it is the server's to close
             if self._pipe is not None:

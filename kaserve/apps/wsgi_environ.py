@@ -71,7 +71,8 @@ class EnvironMaker:
         self._ends: tuple[Address, str, Environ] = (None, "", self._common)
         self._keys = dict(_KEYS)
 
-    def __call__(self, request: Request) -> Environ:
+    def make(self, request: Request) -> Environ:
+        """The environ of `request`, which is the application's to change."""
         server, scheme, common = self._ends
         if request.server != server or request.scheme != scheme:
             common = self._meet(request)
