@@ -35,6 +35,11 @@ cdef extern from "Python.h":
 
 cdef extern from "scan.h":
     const unsigned char *kas_find_head_end(const unsigned char *at, const unsigned char *end)
+    ctypedef struct kas_controls_state "struct kas_controls":
+        pass
+    kas_controls_state kas_controls(const unsigned char *at, const unsigned char *end)
+    const unsigned char *kas_next_control(kas_controls_state *controls)
+    bint kas_is_name(const unsigned char *token, const unsigned char *name, Py_ssize_t size)
     const unsigned char *kas_skip_name(const unsigned char *at, const unsigned char *end)
     const unsigned char *kas_skip_value(const unsigned char *at, const unsigned char *end)
     const unsigned char *kas_skip_target(const unsigned char *at, const unsigned char *end)
@@ -123,14 +128,9 @@ cdef inline unsigned int _place(Bytes name, Py_ssize_t size) noexcept:
 cdef inline int _find_name(Bytes name, Py_ssize_t size) noexcept:
     """The place of a name, in any case; -1 for one that is not known."""
     cdef unsigned int place = _place(name, size)
-    cdef Py_ssize_t index
     while _names[place].text != NULL:
-        if _names[place].size == size:
-            index = 0
-            while index < size and TCHAR[name[index]] == _names[place].text[index]:
-                index += 1
-            if index == size:
-                return place
+        if _names[place].size == size and kas_is_name(name, _names[place].text, size):
+            return place
         place = (place + 1) % PLACES
     return -1
 
@@ -212,9 +212,11 @@ cdef str _shared(Bytes begin, Bytes end):
     cdef str text
     if size > LONGEST:
         return _latin1(begin, end)
-    memcpy(&first, begin, min(size, 8))
-    if size > 8:
+    if size >= 8:
+        memcpy(&first, begin, 8)
         memcpy(&last, end - 8, 8)
+    elif size:
+        first = <uint64_t>begin[0] << 16 | <uint64_t>begin[size >> 1] << 8 | begin[size - 1]
     seat = ((first * 0x9E3779B97F4A7C15ULL ^ last) * 0xC2B2AE3D27D4EB4FULL + <uint64_t>size) >> 56
     text = <str>_seated[seat]
     if PyUnicode_GET_LENGTH(text) != size or memcmp(PyUnicode_1BYTE_DATA(text), begin, size):
@@ -251,16 +253,47 @@ cdef class Fields(FieldSource):
         cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._data) + self._start
         cdef Bytes end = <Bytes>PyBytes_AS_STRING(self._data) + self._end
         cdef Bytes colon, stop
+        cdef kas_controls_state controls = kas_controls(at, end)
         cdef list lines = []
         while at < end:
             colon = _skip_token(at, end)
-            stop = kas_skip_value(colon + 1, end)
+            stop = _line_end(&controls)
             lines.append((_name_of(at, colon), _value(colon, stop)))
             at = stop + 2
         return lines
 
     cpdef list values(self, str name):
-        return [value for key, value in self.lines() if key == name]
+        cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._data) + self._start
+        cdef Bytes end = <Bytes>PyBytes_AS_STRING(self._data) + self._end
+        cdef Bytes colon, stop
+        cdef kas_controls_state controls = kas_controls(at, end)
+        cdef list values = []
+        if name is None or not PyUnicode_IS_ASCII(name):
+            return values
+        cdef Bytes wanted = PyUnicode_1BYTE_DATA(name)
+        cdef Py_ssize_t size = PyUnicode_GET_LENGTH(name)
+        while at < end:
+            stop = _line_end(&controls)
+            if stop - at > size and at[size] == c':' and _is_name(at, wanted, size):
+                values.append(_value(at + size, stop))
+            at = stop + 2
+        return values
+
+
+cdef inline Bytes _line_end(kas_controls_state *controls) noexcept:
+    """The CRLF of the next line of a head that has been checked."""
+    cdef Bytes cr = kas_next_control(controls)
+    kas_next_control(controls)
+    return cr
+
+
+cdef inline bint _is_name(Bytes token, Bytes name, Py_ssize_t size) noexcept:
+    """Whether `token` is `name`, which is in lower case; both are of this size."""
+    cdef Py_ssize_t index
+    for index in range(size):
+        if TCHAR[token[index]] != name[index] or not name[index]:
+            return False
+    return True
 
 
 cdef inline str _value(Bytes colon, Bytes stop):
@@ -281,6 +314,7 @@ cpdef Request parse_head(bytes data, Py_ssize_t start, Py_ssize_t end):
     cdef Bytes begin = <Bytes>PyBytes_AS_STRING(data) + start
     cdef Bytes stop = <Bytes>PyBytes_AS_STRING(data) + end
     cdef Bytes method_end, target, target_end, version, at, colon, line_end, value
+    cdef kas_controls_state controls
     cdef str host = ""
     cdef int flags = 0, flag
     cdef Py_ssize_t count = 0
@@ -304,13 +338,15 @@ cpdef Request parse_head(bytes data, Py_ssize_t start, Py_ssize_t end):
 
     # *( field-name ":" OWS field-value OWS CRLF ) (RFC 9112 section 5)
     at = version + 10
+    controls = kas_controls(at, stop)
     while at < stop:
         colon = _skip_token(at, stop)
         if colon == at or colon == stop or colon[0] != c':':
             raise _malformed(at)
-        line_end = kas_skip_value(colon + 1, stop)
+        line_end = kas_next_control(&controls)
         if not _ends_line(line_end, stop):
             raise _malformed(at)
+        kas_next_control(&controls)  # its LF
         flag = _flag_of(at, colon)
         if flag:
             if flag == _HOST:
