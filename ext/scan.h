@@ -69,8 +69,8 @@ static inline const unsigned char *kas_skip_name(const unsigned char *at, const 
 
 /* Whether a token is `name`, which has only lower-case letters and "-", in any case; both are of this size.
  *
- * 0x20 is what makes letters lower-case. "-" has it already, and what it would make of other tchars is no letter and no
- * "-", so for tokens this is exact.
+ * 0x20 is what makes letters lower-case. "-" has it already, and what it would make of others that may stand in a value
+ * is no letter and no "-", so for those, and tokens are made of them, this is exact.
  */
 static inline int kas_is_name(const unsigned char *token, const unsigned char *name, ptrdiff_t size) {
     uint64_t ours, theirs;
