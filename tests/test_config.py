@@ -19,6 +19,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "backlog": (2048, 16, "16"),
     "max_connections": (0, 500, "500"),
     "directory": (".", "/srv/site", "/srv/site"),
+    "listing": (True, False, "no"),
     "handler": (None, "app:hello", "app:hello"),
     "tls_cert": (None, "cert.pem", "cert.pem"),
     "tls_key": (None, "key.pem", "key.pem"),

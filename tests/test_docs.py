@@ -140,7 +140,8 @@ def _anchors(document: Path) -> set[str]:
 
 @pytest.mark.parametrize("document", [README, KEEP_ALIVE], ids=lambda path: path.name)
 def test_options_exist(document: Path) -> None:
-    known = {"--" + name.replace("_", "-") for name in options()} | {"--help", "--version", "--no-access-log"}
+    known = {"--" + name.replace("_", "-") for name in options()} | {"--help", "--version"}
+    known |= {"--no-" + name.replace("_", "-") for name, option in options().items() if option.metavar is None}
     of_others = {"--raw"}  # curl
     assert set(re.findall(r"`(--[a-z-]+)", _prose(document))) - known - of_others == set()
 
