@@ -128,7 +128,7 @@ def _load(config: Config) -> Handler:
     """What answers the requests. Raises _Refusal."""
     if config.handler is None:
         try:
-            return Files(config.directory, listing=config.listing)
+            return Files(config.directory, listing=config.listing, zip=config.zip)
         except OSError as error:
             raise _Refusal(EXIT_RESOURCE, f"cannot serve {config.directory!r}: {error.strerror}") from None
     module_name, colon, function_name = config.handler.partition(":")

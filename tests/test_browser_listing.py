@@ -35,7 +35,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (site / "deep" / "one.txt").write_bytes(b"1")
     for bad in (b"<img src=x onerror=fail()>", b'"><script>fail()<script>', b"javascript:fail()", b"\xff%41#?\n"):
         (site / "bad" / os.fsdecode(bad)).mkdir(parents=True)
-    with closing(Files(site)) as files, serving(files, access_log=False) as server:
+    with closing(Files(site, zip=True)) as files, serving(files, access_log=False) as server:
         yield server.url
 
 

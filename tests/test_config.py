@@ -20,6 +20,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "max_connections": (0, 500, "500"),
     "directory": (".", "/srv/site", "/srv/site"),
     "listing": (True, False, "no"),
+    "zip": (False, True, "yes"),
     "handler": (None, "app:hello", "app:hello"),
     "tls_cert": (None, "cert.pem", "cert.pem"),
     "tls_key": (None, "key.pem", "key.pem"),

@@ -22,6 +22,7 @@ from ..http.body import Discard, Sink
 from ..http.dates import format_date
 from ..http.errors import HTTPError
 from ..http.messages import FieldLine, FileSpan, Request, Response, error_response
+from . import archive
 from . import listing as listings
 from .conditional import conditions, evaluate
 from .contents import Contents
@@ -35,7 +36,7 @@ log = logging.getLogger("kaserve")
 _SMALL = 16 * 1024  # up to here a file is read and leaves together with its head; a larger one is left to the kernel
 _MOST_READS = 4  # of one file that changes each time it is read
 _MOST_DESCRIBED = 1024
-_THREADS = 4  # for large directories
+_THREADS = 4  # for large directories and archives
 _INDEXES = (b"index.html", b"index.htm")
 
 _ALLOW: FieldLine = ("Allow", "GET, HEAD, OPTIONS")
@@ -80,7 +81,8 @@ class Files:
     A directory is answered with its index.html or index.htm, or else a listing. Symbolic links are followed as long as
     they stay inside. It keeps the directory open until close().
 
-    listing: show what is in a directory; otherwise one without an index is not found.
+    listing: show what is in a directory; otherwise one without an index is not found. zip: answer `?zip` with all that
+    is in a directory.
     clock: seconds since the epoch.
     """
 
@@ -89,11 +91,13 @@ class Files:
         directory: str | bytes | os.PathLike[str],
         *,
         listing: bool = True,
+        zip: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Raises FileNotFoundError, NotADirectoryError or another OSError when there is no such directory."""
         self._tree = Tree(directory)
         self._listing = listing
+        self._zip = zip
         self._executor = ThreadPoolExecutor(_THREADS, "kaserve-files")  # which it starts when they are needed
         self._clock = clock
         self._contents = Contents()
@@ -193,7 +197,9 @@ class Files:
     # Directories.
 
     def _answer_directory(self, request: Request, names: tuple[bytes, ...]) -> Response:
-        """The index of a directory, or its listing."""
+        """A directory as an archive, or its index, or its listing."""
+        if self._zip and archive.is_wanted(request):
+            return archive.answer(self._tree, names, self._executor)
         for index in _INDEXES:
             try:
                 opened = self._tree.open((*names, index), self._contents.has)
@@ -204,7 +210,7 @@ class Files:
             os.close(opened.fd)
         if not self._listing:
             raise FileNotFoundError(errno.ENOENT, "directories are not listed")
-        return listings.answer(request, self._tree, names, self._executor)
+        return listings.answer(request, self._tree, names, self._executor, offer_zip=self._zip)
 
 
 def _represent(status: os.stat_result, content_type: str, now: float) -> _Representation:
