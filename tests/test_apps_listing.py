@@ -22,10 +22,12 @@ from hypothesis import strategies as st
 from kaserve import Request, Response
 from kaserve.apps import Files
 from kaserve.apps.directories import Column, Entry, Kind, Order
+from kaserve.apps.fields import Additions
 from kaserve.apps.listing import answer, prefers_json
 from kaserve.apps.listing_page import CONTENT_SECURITY_POLICY, render
 from kaserve.apps.paths import Tree
 from kaserve.apps.sliced import Slices
+from kaserve.apps.upload import FORM
 from tests.servertools import connect, get, serving
 
 BY_NAME = Order()
@@ -426,7 +428,6 @@ def test_what_is_said_of_both_forms(site: Tree) -> None:
         assert response.headers["content-type"] == content_type
         assert response.headers["vary"] == "Accept"
         assert response.headers["cache-control"] == "no-cache"
-        assert response.headers["x-content-type-options"] == "nosniff"
         assert "etag" not in response.headers
         assert "last-modified" not in response.headers
     assert ask(site).headers["content-security-policy"] == CONTENT_SECURITY_POLICY
@@ -578,3 +579,20 @@ def test_without_listings_a_directory_is_not_there(tmp_path: Path, accept: str) 
     with closing(Files(tmp_path, listing=False)) as files, serving(files) as server, connect(server) as client:
         for path, status in (("/", 404), ("/d/", 404), ("/e/", 200), ("/d", 301)):
             assert client.ask(path, f"Accept: {accept}").status == status
+
+
+def test_what_is_added_to_a_site_wins(tmp_path: Path) -> None:
+    """A field that the user gives takes the place of the listing's own; the form for uploads is part of the page."""
+    added = Additions([("Cache-Control", "max-age=5"), ("X-Mine", "1"), ("Vary", "Cookie")])
+    with closing(Files(tmp_path, zip=True, additions=added, form=FORM)) as files:
+        for query in ("", "zip"):
+            request = Request("GET", "/", 1, [])
+            request.query = query
+            response = files(request)
+            assert response.headers.get_all("cache-control") == ["max-age=5"]
+            assert response.headers.get_all("x-mine") == ["1"]
+            assert response.headers.get_all("vary") == (["Cookie"] if query else ["Accept", "Cookie"])
+            assert response.headers.get_all("x-content-type-options") == ["nosniff"]
+            if not query:
+                assert FORM.encode() in content(response)
+            response.close()

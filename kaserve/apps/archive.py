@@ -62,7 +62,6 @@ def answer(tree: Tree, names: tuple[bytes, ...], executor: Executor, *, show_hid
         ("Content-Type", "application/zip"),
         ("Content-Disposition", _attachment((names[-1] if names else b"files") + b".zip")),
         ("Cache-Control", "no-cache"),
-        ("X-Content-Type-Options", "nosniff"),
     ]
     return Response(200, Slices(executor, work, begun), fields)
 

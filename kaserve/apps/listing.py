@@ -36,9 +36,8 @@ _PAGE: list[FieldLine] = [
     *_COMMON,
     ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
     ("Referrer-Policy", "same-origin"),
-    ("X-Content-Type-Options", "nosniff"),
 ]
-_JSON: list[FieldLine] = [("Content-Type", "application/json"), *_COMMON, ("X-Content-Type-Options", "nosniff")]
+_JSON: list[FieldLine] = [("Content-Type", "application/json"), *_COMMON]
 
 _BATCH = 256  # entries of one piece of JSON
 
@@ -51,10 +50,12 @@ def answer(
     *,
     show_hidden: bool = False,
     offer_zip: bool = False,
+    form: str = "",
 ) -> Response:
     """The listing of the directory at `names` in `tree`; the request's path has to end in a slash.
 
-    A large one is read on the threads of `executor` while it is sent. offer_zip: the page has a link to `?zip`.
+    A large one is read on the threads of `executor` while it is sent. offer_zip: the page has a link to `?zip`; form:
+    HTML for its end.
     Raises OSError as `Tree.open` does, and PermissionError if the directory may be searched, but not read.
     """
     order = _order(request)
@@ -67,7 +68,8 @@ def answer(
     entries = sort_runs(runs, order)
     if prefers_json(request):
         return Response(200, begin(executor, _closing(fd, _json(entries))), _JSON)
-    return Response(200, begin(executor, _closing(fd, render(names, entries, order, offer_zip=offer_zip))), _PAGE)
+    page = render(names, entries, order, offer_zip=offer_zip, form=form)
+    return Response(200, begin(executor, _closing(fd, page)), _PAGE)
 
 
 def follow_in(tree: Tree, names: tuple[bytes, ...]) -> Follow:

@@ -73,7 +73,7 @@ _TAIL = """\
 </table>
 <p id="none" class="note" {is_empty}>{note}</p>
 </main>
-<footer>
+{form}<footer>
 <p role="status" id="count">{count}</p>
 <p class="keys" id="keys" hidden><span><kbd>↑</kbd> <kbd>↓</kbd> move</span> <span><kbd>/</kbd> filter</span> \
 <span><kbd>⌫</kbd> up</span></p>
@@ -99,11 +99,12 @@ _BATCH = 256  # rows of one piece; making them takes about a millisecond
 
 
 def render(
-    names: tuple[bytes, ...], entries: Iterator[Entry | None], order: Order, *, offer_zip: bool = False
+    names: tuple[bytes, ...], entries: Iterator[Entry | None], order: Order, *, offer_zip: bool = False, form: str = ""
 ) -> Generator[bytes, None, None]:
     """The page, in UTF-8 and in pieces, of the directory at `names` below the root; its URL has to end in a slash.
 
     A None among the entries is a pause, and makes an empty piece. The links to other directories keep the order.
+    form: HTML for the end.
     """
     query = "" if order == Order() else f"?sort={order.column.value}&amp;order={_direction(order.descending)}"
     yield _head(names, order, query, _ZIP if offer_zip else "").encode()
@@ -122,7 +123,7 @@ def render(
         if len(rows) >= _BATCH:
             yield "".join(rows).encode()
             rows.clear()
-    rows.append(_tail(directories, others, total))
+    rows.append(_tail(directories, others, total, form))
     yield "".join(rows).encode()
 
 
@@ -162,7 +163,7 @@ def _direction(descending: bool) -> str:
     return "desc" if descending else "asc"
 
 
-def _tail(directories: int, others: int, total: int) -> str:
+def _tail(directories: int, others: int, total: int, form: str) -> str:
     """The sum of it; and what the script shows if the filter leaves nothing, or stands there if nothing was there."""
     counts = [_count(directories, "directory", "directories"), _count(others, "file", "files")]
     is_empty = not directories and not others
@@ -170,6 +171,7 @@ def _tail(directories: int, others: int, total: int) -> str:
         is_empty="" if is_empty else "hidden",
         note="There is nothing here." if is_empty else "No name matches the filter.",
         count=" · ".join([text for text in counts if text] + ([_human(total)] if total else [])),
+        form=form,
         script=_SCRIPT,
     )
 
