@@ -371,7 +371,7 @@ def site(tmp_path: Path) -> Iterator[Tree]:
     tree.close()
 
 
-def ask(tree: Tree, *accept: str, query: str = "", names: tuple[bytes, ...] = (), **how: bool) -> Response:
+def ask(tree: Tree, *accept: str, query: str = "", names: tuple[bytes, ...] = (), **how: Any) -> Response:
     request = Request("GET", "/", 1, [("accept", value) for value in accept])
     request.query = query
     return answer(request, tree, names, Later(), **how)
