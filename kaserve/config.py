@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .apps.forwarded import Trusted
 from .http.limits import Limits
 from .http.protocol import KeepAlive
 from .net.connection import Deadlines
@@ -99,6 +100,14 @@ def _bind(text: str) -> str:
     return text
 
 
+def _trusted(text: str) -> str:
+    try:
+        Trusted(text)
+    except ValueError:
+        raise ValueError("takes addresses and networks separated by commas, unix or *") from None
+    return text
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in words:
@@ -139,6 +148,11 @@ class Config:
         None, "TLS", str, "FILE", "the certificate's private key, if it is not in the same file")
     tls_password_file: str | None = _setting(
         None, "TLS", str, "FILE", "a file that holds the password of the key")
+
+    forwarded_allow_ips: str = _setting(
+        "", "proxies", _trusted, "ADDRESSES",
+        "believe X-Forwarded-For, -Proto, -Host and Forwarded from these: addresses and networks separated by commas, "
+        "unix, or *; nobody by default")
 
     protocol: str = _setting(
         "HTTP/1.1", "keep-alive", _one_of("HTTP/1.0", "HTTP/1.1"), "VERSION",

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 
 from .accesslog import AccessLog
+from .apps.forwarded import Forwarded, Trusted
 from .config import Config
 from .http.messages import Address
 from .net.connection import Connection, Handler, Service
@@ -80,6 +81,8 @@ class Server:
         self._thread: threading.Thread | None = None
         self._drain_timer: _DrainTimer | None = None
         self._interrupts = 0
+        if self.config.forwarded_allow_ips:
+            handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
         access_log = None
         if self.config.access_log:
             access_log = AccessLog(_write_stderr, combined=self.config.log_format == "combined", wall=wall)
