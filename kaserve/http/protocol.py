@@ -312,6 +312,14 @@ class HTTPProtocol:
             self.body_left -= len(piece)
         return piece
 
+    def enclose(self, size: int) -> tuple[bytes, bytes]:
+        """SEND: what goes on the wire in front of and behind a piece of `size` bytes sent past `encode_body`."""
+        if self.body_left == CHUNKED:
+            return b"%x\r\n" % size, b"\r\n"
+        if self.body_left >= 0:
+            self.body_left -= size
+        return b"", b""
+
     def end_body(self) -> bytes:
         """SEND: what goes on the wire behind the last piece. Raises ValueError when a counted body is too short."""
         if self.body_left == CHUNKED:
