@@ -153,6 +153,9 @@ class Config:
         "", "proxies", _trusted, "ADDRESSES",
         "believe X-Forwarded-For, -Proto, -Host and Forwarded from these: addresses and networks separated by commas, "
         "unix, or *; nobody by default")
+    proxy_protocol: bool = _setting(
+        False, "proxies", _switch, None,
+        "take connections that begin with a PROXY header (version 1 or 2), and no others")
 
     protocol: str = _setting(
         "HTTP/1.1", "keep-alive", _one_of("HTTP/1.0", "HTTP/1.1"), "VERSION",

@@ -24,6 +24,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "tls_key": (None, "key.pem", "key.pem"),
     "tls_password_file": (None, "password", "password"),
     "forwarded_allow_ips": ("", "127.0.0.1,10.0.0.0/8", "127.0.0.1,10.0.0.0/8"),
+    "proxy_protocol": (False, True, "yes"),
     "protocol": ("HTTP/1.1", "HTTP/1.0", "HTTP/1.0"),
     "keep_alive": (120.0, 2.5, "2.5"),
     "keep_alive_requests": (1000, 7, "7"),

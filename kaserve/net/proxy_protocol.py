@@ -44,8 +44,8 @@ class ProxyError(ValueError):
 
 
 class ProxyHeader(NamedTuple):
-    """size: bytes of the header. client, server: the two ends of the connection between client and proxy; None where the
-    header does not tell (a health check of the proxy itself, say), which leaves those of the socket."""
+    """size: bytes of the header. client, server: the two ends of the connection between client and proxy; None where
+    the header does not tell (a health check of the proxy itself, say), which leaves those of the socket."""
 
     size: int
     client: Address = None
@@ -130,7 +130,7 @@ class Greeting(Timer):
     """A connection whose PROXY header has not come yet. It stands in front of the phases of `net.connection`: `welcome`
     gets the socket, with nothing taken from it but the header, and the addresses of both ends."""
 
-    __slots__ = ("_closed", "_data", "_reactor", "_sock", "_welcome", "client", "server")
+    __slots__ = ("_data", "_ended", "_reactor", "_sock", "_welcome", "client", "server")
 
     def __init__(
         self,
@@ -141,16 +141,16 @@ class Greeting(Timer):
         *,
         timeout: float,
         welcome: Callable[[socket.socket, Address, Address], object],
-        closed: Callable[[Greeting], object],
+        ended: Callable[[Greeting], object],
     ) -> None:
-        """Takes over `sock`, which is connected and does not block. timeout: seconds for the header. closed: called when
-        the greeting is over, however it ended, before `welcome`."""
+        """Takes over `sock`, which is connected and does not block. timeout: seconds for the header. ended: called when
+        the greeting is over, whichever way."""
         super().__init__()
         self._reactor = reactor
         self._sock = sock
         self._data = b""  # of the header so far
         self._welcome = welcome
-        self._closed = closed
+        self._ended = ended
         self.client = client
         self.server = server
         reactor.watch(sock.fileno(), self, NOTHING, READ)
@@ -166,13 +166,13 @@ class Greeting(Timer):
             return
         if header is not None:
             self._leave()
-            sock, client, server = self._sock, header.client, header.server
+            client = self.client if header.client is None else header.client
+            server = self.server if header.server is None else header.server
             try:
-                self._welcome(
-                    sock, self.client if client is None else client, self.server if server is None else server
-                )
+                self._welcome(self._sock, client, server)
             except OSError:  # gone meanwhile
-                sock.close()
+                self._sock.close()
+            self._ended(self)
 
     def _receive(self) -> ProxyHeader | None:
         """Looks at what is there first: what comes after the header is for somebody else."""
@@ -191,8 +191,8 @@ class Greeting(Timer):
         """Ends it."""
         self._leave()
         self._sock.close()
+        self._ended(self)
 
     def _leave(self) -> None:
         self._reactor.watch(self._sock.fileno(), self, READ, NOTHING)
         self._reactor.wheel.cancel(self)
-        self._closed(self)
