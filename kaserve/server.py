@@ -77,8 +77,10 @@ class Server:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        log_lines: Callable[[bytes], object] | None = None,
     ) -> None:
-        """clock: monotonic seconds; wall: seconds since the epoch; both are injected by tests.
+        """clock: monotonic seconds; wall: seconds since the epoch; both are injected by tests. log_lines: takes lines of
+        the access log, at most once per turn; by default they go to stderr.
 
         Raises OSError when the certificate of the settings cannot be used.
         """
@@ -98,7 +100,7 @@ class Server:
             handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
         access_log = None
         if self.config.access_log:
-            access_log = AccessLog(_write_stderr, combined=self.config.log_format == "combined", wall=wall)
+            access_log = AccessLog(log_lines or _write_stderr, combined=self.config.log_format == "combined", wall=wall)
             self._reactor.after_turn.append(access_log.flush)
         self._access_log = access_log
         self._service = Service(
