@@ -195,15 +195,17 @@ class TestManaging:
     ("options", "reason"),
     [
         (("--cert-reqs", "2", "--ca-certs", "ca.pem"), "does not ask for client certificates"),
-        (("--proxy-protocol",), "takes the header from whoever can connect"),
+        (("--proxy-protocol", "auto"), "takes the header from whoever can connect"),
     ],
 )
 def test_what_would_be_ignored_is_refused(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:
     pytest.importorskip("gunicorn")
     gunicorn = Gunicorn(tmp_path, *options)
-    assert gunicorn.process.wait(PATIENCE) != 0
-    assert reason in gunicorn.log
-    gunicorn.end()
+    try:
+        assert gunicorn.process.wait(PATIENCE) != 0
+        assert reason in gunicorn.log
+    finally:
+        gunicorn.end()
 
 
 def test_the_proxy_protocol(start: Start) -> None:
