@@ -79,8 +79,8 @@ class Server:
         wall: Callable[[], float] = time.time,
         log_lines: Callable[[bytes], object] | None = None,
     ) -> None:
-        """clock: monotonic seconds; wall: seconds since the epoch; both are injected by tests. log_lines: takes lines of
-        the access log, at most once per turn; by default they go to stderr.
+        """clock: monotonic seconds; wall: seconds since the epoch; both are injected by tests. log_lines: takes lines
+        of the access log, at most once per turn; by default they go to stderr.
 
         Raises OSError when the certificate of the settings cannot be used.
         """
