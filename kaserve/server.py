@@ -26,6 +26,7 @@ from .config import Config
 from .http.messages import Address
 from .net.connection import Connection, Handler, Service
 from .net.listener import Listener, open_listener, split_host_port
+from .net.plain import adopt
 from .net.proxy_protocol import Greeting
 from .net.reactor import Reactor
 from .net.stats import Stats
@@ -298,7 +299,7 @@ class Server:
         self._connection_closed()
 
     def _connect(self, sock: socket.socket, client: Address, server: Address) -> None:
-        Connection(self._service, sock if self._tls is None else TLSSocket(sock, self._tls), client, server)
+        Connection(self._service, adopt(sock) if self._tls is None else TLSSocket(sock, self._tls), client, server)
 
     def _room(self) -> int:
         return self._most_connections - self.open_connections
