@@ -306,8 +306,7 @@ class Faults:
 
     def close_idle(self) -> int:
         """Closes, now, every connection that waits for no answer; how many."""
-        with self._lock:
-            idle = [relay for relay in self._relays if relay.is_idle]
+        idle = self._idle()
         for relay in idle:
             relay.stop()
         return len(idle)
@@ -316,6 +315,15 @@ class Faults:
     def open_connections(self) -> int:
         with self._lock:
             return len(self._relays)
+
+    @property
+    def idle_connections(self) -> int:
+        """How many wait for no answer."""
+        return len(self._idle())
+
+    def _idle(self) -> list[Relay]:
+        with self._lock:
+            return [relay for relay in self._relays if relay.is_idle]
 
     def __enter__(self) -> Faults:
         self._thread.start()

@@ -106,8 +106,8 @@ class TestFaults:
         assert client.ask().status == 200
         with connect(faults.address) as busy:
             busy.send(post(b"12345")[:-1])
-            wait_for(lambda: faults.open_connections == 2)
-            wait_for(lambda: faults.close_idle() == 1)
+            wait_for(lambda: (faults.open_connections, faults.idle_connections) == (2, 1))
+            assert faults.close_idle() == 1
             assert client.is_closed
             busy.send(b"5")
             assert busy.answer("POST").status == 200
