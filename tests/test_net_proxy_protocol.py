@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,7 +18,7 @@ from kaserve.http.messages import Address
 from kaserve.net.proxy_protocol import Greeting, ProxyError, ProxyHeader, read_proxy_header
 from kaserve.net.reactor import Reactor
 from tests.nettools import HERE, PEER, FakeClock, open_descriptors
-from tests.servertools import Driven, connect, get, serving
+from tests.servertools import PATIENCE, Client, Driven, connect, get, program, serving
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 CLIENT, SERVER = ("192.0.2.7", 4711), ("198.51.100.1", 443)
@@ -284,6 +287,23 @@ class TestServer:
             driven.pass_time(2.0)
             assert silent.is_closed
             assert driven.server.stopped
+
+    def test_tls_begins_behind_the_header(self, tmp_path: Path) -> None:
+        make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout key -out cert"
+        subprocess.run([program("openssl"), *make.split()], cwd=tmp_path, check=True, capture_output=True)
+        context = ssl.create_default_context(cafile=str(tmp_path / "cert"))
+        context.check_hostname = False
+        files = {"tls_cert": str(tmp_path / "cert"), "tls_key": str(tmp_path / "key")}
+        with serving(who, proxy_protocol=True, **files) as server:
+            assert isinstance(server.address, tuple)
+            for header in (V1, v2(0x11, TCP4 + TLVS)):
+                plain = socket.create_connection(server.address, timeout=PATIENCE)
+                plain.sendall(header)
+                with context.wrap_socket(plain) as sock:
+                    client = Client(sock)
+                    for _ in range(2):
+                        client.send(get())
+                        assert client.answer().body == b'[["192.0.2.7",4711],["198.51.100.1",443],"https"]'
 
     def test_closing_without_ceremony(self) -> None:
         before = open_descriptors()
