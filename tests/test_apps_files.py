@@ -112,7 +112,12 @@ def test_a_file_is_served_whole(site: Path, files: Files, size: int) -> None:
 def test_what_is_said_of_a_file(site: Path, files: Files) -> None:
     write(site / "page.html")
     answer = ask(files, "/page.html")
-    assert answer.names == {"Content-Type", "ETag", "Last-Modified"}  # length and date are the server's
+    assert answer.names == {
+        "Content-Type",
+        "ETag",
+        "Last-Modified",
+        "X-Content-Type-Options",
+    }  # length and date are the server's
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.headers["last-modified"] == "Sun, 06 Nov 1994 08:49:37 GMT"
 
@@ -134,7 +139,7 @@ def test_the_answer_may_be_changed_without_changing_the_next(site: Path, files: 
     write(site / "a.txt")
     response = files(parse("/a.txt"))
     response.headers.add("X-Mine", "1")
-    assert ask(files, "/a.txt").names == {"Content-Type", "ETag", "Last-Modified"}
+    assert ask(files, "/a.txt").names == {"Content-Type", "ETag", "Last-Modified", "X-Content-Type-Options"}
 
 
 def test_the_query_and_the_body_of_a_request_do_not_matter(site: Path, files: Files) -> None:
@@ -223,7 +228,7 @@ def test_a_year_that_http_cannot_write_is_left_out(site: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "fstat", fstat)
     answer = ask(files, "/a.txt", "GET", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT")
     assert answer.status == 200
-    assert answer.names == {"Content-Type", "ETag"}
+    assert answer.names == {"Content-Type", "ETag", "X-Content-Type-Options"}
     files.close()
 
 
