@@ -15,7 +15,6 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import tkinter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from examples import in_asyncio, in_tk
+from examples import in_asyncio
 from kaserve import Server
 from kaserve.__main__ import read_config
 from tests.servertools import PATIENCE, ROOT, config, connect, environment, get, hello, missing, program, wait_for
@@ -185,6 +184,9 @@ def test_in_trio() -> None:
 
 def test_in_tk_without_a_window() -> None:
     """Its loop, which is Tcl's, needs no display."""
+    tkinter = pytest.importorskip("tkinter", reason="this Python has no Tk")
+    from examples import in_tk
+
     tcl = tkinter.Tcl()
     interpreter: Any = tcl.tk
     server = Server(hello, config(keep_alive=0.25))
@@ -213,6 +215,7 @@ def test_in_tk_without_a_window() -> None:
 
 
 def test_in_tk() -> None:
+    tkinter = pytest.importorskip("tkinter", reason="this Python has no Tk")
     try:
         tkinter.Tk().destroy()
     except tkinter.TclError as error:

@@ -7,8 +7,9 @@ import http.client
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,20 @@ class TestServe:
         for directory in (tmp_path, str(tmp_path)):
             with serve(directory=directory) as server, connect(server) as client:
                 assert client.ask("/file").body == b"content"
+
+    @pytest.mark.parametrize("threads", [0, 2])
+    def test_a_wsgi_application(self, threads: int) -> None:
+        where: list[str] = []
+
+        def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+            where.append(threading.current_thread().name)
+            start_response("200 OK", [("Content-Length", "3")])
+            return [b"app"]
+
+        with serve(wsgi=app, threads=threads) as server, connect(server) as client:
+            assert client.ask().body == b"app"
+            assert (where[0] == f"kaserve {server.url}") == (threads == 0)
+        wait_for(lambda: threading.active_count() == 1)
 
     def test_settings(self) -> None:
         with serve(hello, keep_alive=7, bind="127.0.0.2") as server, connect(server) as client:
