@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaserve import HTTPError, Request, Response
+from kaserve import HTTPError, Request, Response, Server
 from kaserve.apps.forwarded import Forwarded, Trusted
 from kaserve.http.body import Discard, Sink, Spool
 from kaserve.http.messages import Address
-from tests.servertools import connect, serving
+from tests.servertools import config, connect, hello, serving, wait_for
 
 PROXY = ("127.0.0.1", 50000)
 
@@ -275,6 +275,14 @@ class TestHooks:
         with serving(picky) as server, connect(server) as one:
             assert one.ask("/", "X-Forwarded-For: 192.0.2.7").status == 200
             assert picky.seen == [one.sock.getsockname()]
+
+    def test_the_access_log_tells_of_the_client(self) -> None:
+        lines: list[bytes] = []
+        settings = config(forwarded_allow_ips="127.0.0.1", access_log=True)
+        with Server(hello, settings, log_lines=lines.append) as server, connect(server) as one:
+            assert one.ask("/", "X-Forwarded-For: 192.0.2.7", "Connection: close").status == 200
+            wait_for(lambda: lines)
+        assert lines[0].startswith(b"192.0.2.7 - - [")
 
     def test_a_handler_without_any(self) -> None:
         handler = Forwarded(lambda _: Response(), Trusted("*"))
