@@ -197,7 +197,13 @@ def _load(config: Config) -> Handler:
 
 def _serve_directory(config: Config, additions: Additions) -> Files | Uploads:
     try:
-        files = Files(config.directory, additions=additions, form=FORM if config.upload else "")
+        files = Files(
+            config.directory,
+            listing=config.listing,
+            zip=config.zip,
+            additions=additions,
+            form=FORM if config.upload else "",
+        )
         if not config.upload:
             return files
         return Uploads(files, config.directory, overwrite=config.upload_overwrite, fields=additions.always)

@@ -14,18 +14,19 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPMethod
-from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from typing import NamedTuple
 
 from ..http.body import Discard, Sink
 from ..http.dates import format_date
 from ..http.errors import HTTPError
 from ..http.messages import FieldLine, FileSpan, Request, Response, error_response
+from . import archive
+from . import listing as listings
 from .conditional import conditions, evaluate
 from .contents import Contents
 from .fields import Addition, Additions
-from .listing import Entry, Kind, render
 from .media_types import media_type
 from .paths import MalformedPath, Opened, Tree, decode_path, encode_name
 
@@ -36,8 +37,8 @@ log = logging.getLogger("kaserve")
 _SMALL = 16 * 1024  # up to here a file is read and leaves together with its head; a larger one is left to the kernel
 _MOST_READS = 4  # of one file that changes each time it is read
 _MOST_DESCRIBED = 1024
+_THREADS = 4  # for large directories and archives
 _INDEXES = (b"index.html", b"index.htm")
-_KINDS = {S_IFDIR: Kind.DIRECTORY, S_IFREG: Kind.FILE, S_IFLNK: Kind.LINK}
 
 _ALLOW: FieldLine = ("Allow", "GET, HEAD, OPTIONS")
 _ALLOWED = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -81,19 +82,26 @@ class Files:
     A directory is answered with its index.html or index.htm, or else a listing. Symbolic links are followed as long as
     they stay inside. It keeps the directory open until close().
 
-    additions: fields that every answer gets. form: HTML at the end of every listing. clock: seconds since the epoch.
+    listing: show what is in a directory; otherwise one without an index is not found. zip: answer `?zip` with all that
+    is in a directory. additions: fields that every answer gets. form: HTML at the end of every listing. clock: seconds
+    since the epoch.
     """
 
     def __init__(
         self,
         directory: str | bytes | os.PathLike[str],
         *,
+        listing: bool = True,
+        zip: bool = False,
         additions: Additions | None = None,
         form: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Raises FileNotFoundError, NotADirectoryError or another OSError when there is no such directory."""
         self._tree = Tree(directory)
+        self._listing = listing
+        self._zip = zip
+        self._executor = ThreadPoolExecutor(_THREADS, "kaserve-files")  # which it starts when they are needed
         self._additions = additions or Additions()
         self._form = form
         self._clock = clock
@@ -107,6 +115,7 @@ class Files:
 
     def close(self) -> None:
         """Lets go of the directory; no request can be answered any more."""
+        self._executor.shutdown()
         self._tree.close()
 
     def refuse(self, request: Request) -> None:
@@ -199,7 +208,9 @@ class Files:
     # Directories.
 
     def _answer_directory(self, request: Request, names: tuple[bytes, ...]) -> Response:
-        """The index of a directory, or its listing."""
+        """A directory as an archive, or its index, or its listing."""
+        if self._zip and archive.is_wanted(request):
+            return self._add(archive.answer(self._tree, names, self._executor), names)
         for index in _INDEXES:
             try:
                 opened = self._tree.open((*names, index), self._contents.has)
@@ -208,14 +219,18 @@ class Files:
             if not opened.is_directory:
                 return self._answer_file(request, (*names, index), opened)
             os.close(opened.fd)
-        directory = self._tree.open(names)
-        try:
-            entries = _read_entries(directory.fd)
-        finally:
-            os.close(directory.fd)
-        addition = self._additions.of_file(b"".join(name + b"/" for name in names))
-        fields = (("Content-Type", "text/html; charset=utf-8"), *addition.whole)
-        return Response(200, render(names, entries, self._form), fields)
+        if not self._listing:
+            raise FileNotFoundError(errno.ENOENT, "directories are not listed")
+        response = listings.answer(request, self._tree, names, self._executor, offer_zip=self._zip, form=self._form)
+        return self._add(response, names)
+
+    def _add(self, response: Response, names: tuple[bytes, ...]) -> Response:
+        """Adds to the answer for a directory what the site wants added, which wins; but Vary is true in any case."""
+        added = self._additions.of_file(b"".join(name + b"/" for name in names)).whole
+        replaced = {name.lower() for name, _ in added} - {"vary"}
+        response.fields = [line for line in response.fields if line[0].lower() not in replaced]
+        response.fields.extend(added)
+        return response
 
 
 def entity_tag(status: os.stat_result) -> str:
@@ -246,29 +261,6 @@ def _redirect(request: Request, names: tuple[bytes, ...]) -> Response:
     """
     location = "/" + "".join(encode_name(name) + "/" for name in names)
     return Response.redirect(f"{location}?{request.query}" if request.query else location, 301)
-
-
-def _read_entries(directory: int) -> list[Entry]:
-    """What is in an open directory. Raises PermissionError if it may be searched, but not read."""
-    fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        with os.scandir(fd) as found:
-            return [entry for entry in map(_entry, found) if entry is not None]
-    finally:
-        os.close(fd)
-
-
-def _entry(found: os.DirEntry[str]) -> Entry | None:
-    """One of them; None if it is gone by now. Links are not followed: what is behind them may be nobody's business."""
-    name = os.fsencode(found.name)
-    try:
-        status = found.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    except OSError:  # it may not even be looked at
-        return Entry(name, Kind.OTHER, None, None)
-    kind = _KINDS.get(S_IFMT(status.st_mode), Kind.OTHER)
-    return Entry(name, kind, status.st_size if kind is Kind.FILE else None, status.st_mtime)
 
 
 def _failure(request: Request, error: OSError) -> Response:
