@@ -49,13 +49,20 @@ class Example:
             env=environment(),
             text=True,
         )
+        try:
+            self.url = self._read_url()
+        except BaseException:
+            self.close()
+            raise
+        host, _, port = self.url.rpartition("//")[2].rstrip("/").partition(":")
+        self.address = host, int(port)
+
+    def _read_url(self) -> str:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         match = re.match(r"at (\S+) until", line)
         assert match is not None, line + self.stderr
-        self.url = match[1]
-        host, _, port = self.url.rpartition("//")[2].rstrip("/").partition(":")
-        self.address = host, int(port)
+        return match[1]
 
     @property
     def stderr(self) -> str:
