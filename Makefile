@@ -18,7 +18,7 @@ COMPILED = setup.py ext/*.pyx ext/*.h ext/kaserve/*/*.pxd kaserve/http/*.py kase
 # What the benchmarks write, beside the charts.
 RESULTS = benchmarks/results
 # What mypy reads; only those that exist, as mypy refuses a directory that is not there.
-CODE = $$(ls -d kaserve tests benchmarks 2>/dev/null)
+CODE = $$(ls -d kaserve tests benchmarks examples 2>/dev/null)
 
 # A shell function that makes the environment, unless there is a working one, and installs into it. pip writes to a log,
 # which is shown when it failed.

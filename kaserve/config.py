@@ -16,6 +16,7 @@ from typing import Any
 
 from .apps.auth import parse_user
 from .apps.fields import parse_field, parse_rule
+from .apps.forwarded import Trusted
 from .http.limits import Limits
 from .http.protocol import KeepAlive
 from .net.connection import Deadlines
@@ -103,6 +104,14 @@ def _bind(text: str) -> str:
     return text
 
 
+def _trusted(text: str) -> str:
+    try:
+        Trusted(text)
+    except ValueError:
+        raise ValueError("takes addresses and networks separated by commas, unix or *") from None
+    return text
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in words:
@@ -184,6 +193,14 @@ class Config:
         None, "TLS", str, "FILE", "the certificate's private key, if it is not in the same file")
     tls_password_file: str | None = _setting(
         None, "TLS", str, "FILE", "a file that holds the password of the key")
+
+    forwarded_allow_ips: str = _setting(
+        "", "proxies", _trusted, "ADDRESSES",
+        "believe X-Forwarded-For, -Proto, -Host and Forwarded from these: addresses and networks separated by commas, "
+        "unix, or *; nobody by default")
+    proxy_protocol: bool = _setting(
+        False, "proxies", _switch, None,
+        "take connections that begin with a PROXY header (version 1 or 2), and no others")
 
     protocol: str = _setting(
         "HTTP/1.1", "keep-alive", _one_of("HTTP/1.0", "HTTP/1.1"), "VERSION",

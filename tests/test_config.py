@@ -38,6 +38,8 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "tls_cert": (None, "cert.pem", "cert.pem"),
     "tls_key": (None, "key.pem", "key.pem"),
     "tls_password_file": (None, "password", "password"),
+    "forwarded_allow_ips": ("", "127.0.0.1,10.0.0.0/8", "127.0.0.1,10.0.0.0/8"),
+    "proxy_protocol": (False, True, "yes"),
     "protocol": ("HTTP/1.1", "HTTP/1.0", "HTTP/1.0"),
     "keep_alive": (120.0, 2.5, "2.5"),
     "keep_alive_requests": (1000, 7, "7"),
@@ -183,6 +185,10 @@ class TestWhatCannotBe:
     @pytest.mark.parametrize("protocol", ["", "HTTP/1.2", "HTTP/2", "http/1.1", "1.1", "HTTP/0.9"])
     def test_protocols(self, protocol: str) -> None:
         assert "takes HTTP/1.0 or HTTP/1.1" in self.refused("protocol: ", protocol=protocol)
+
+    @pytest.mark.parametrize("text", ["localhost", "127.0.0.1,", "10.0.0.1/8", "all"])
+    def test_trusted_proxies(self, text: str) -> None:
+        self.refused("forwarded_allow_ips: takes addresses and networks", forwarded_allow_ips=text)
 
     def test_log_formats(self) -> None:
         self.refused("log_format: takes common", log_format="apache")

@@ -119,7 +119,8 @@ class TestOptions:
             assert option.help in text
             default = TABLE[name][0]
             if not isinstance(default, (bool, tuple)) and default is not None:
-                assert f"{option.help} (default: {default:g})" in text if isinstance(default, float) else str(default)
+                shown = f"{default:g}" if isinstance(default, float) else str(default)
+                assert (f"{option.help} (default: {shown})" if shown else option.help) in text
         assert "KASERVE_KEEP_ALIVE" in text
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
