@@ -18,7 +18,9 @@ from urllib.parse import parse_qsl, unquote
 from .errors import PHRASES, HTTPError
 
 __all__ = [
+    "ACCEPT_ENCODING",
     "CLOSE",
+    "CONDITIONAL",
     "CONNECTION",
     "CONTENT_LENGTH",
     "DATE",
@@ -42,8 +44,9 @@ __all__ = [
 FieldLine = tuple[str, str]
 Address = tuple[str, int] | str | None
 
-# One bit for each field that decides something about framing or the connection, so that its absence, the common case,
-# costs one test. The parser and the encoder set them. Of Connection the options that matter have bits themselves.
+# One bit for each field that decides something about framing or the connection, or makes a common answer uncommon, so
+# that its absence costs one test. The parser and the encoder set them. Of Connection the options that matter have bits
+# themselves.
 HOST = 1
 HOSTS = 2  # more than one
 CONTENT_LENGTH = 4
@@ -54,6 +57,8 @@ KEEP_ALIVE = 64
 EXPECT = 128
 DATE = 256
 HOP_BY_HOP = 512
+CONDITIONAL = 1024  # or for a range
+ACCEPT_ENCODING = 2048
 
 # The fields behind the bits. Those of one hop (RFC 9110 §7.6.1) are the server's own in an answer.
 FLAGS: dict[str, int] = {
@@ -68,6 +73,13 @@ FLAGS: dict[str, int] = {
     "te": HOP_BY_HOP,
     "trailer": HOP_BY_HOP,
     "upgrade": HOP_BY_HOP,
+    "if-match": CONDITIONAL,
+    "if-none-match": CONDITIONAL,
+    "if-modified-since": CONDITIONAL,
+    "if-unmodified-since": CONDITIONAL,
+    "if-range": CONDITIONAL,
+    "range": CONDITIONAL,
+    "accept-encoding": ACCEPT_ENCODING,
 }
 
 
