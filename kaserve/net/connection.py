@@ -446,7 +446,6 @@ class Connection(Timer):
             _close_body(response)
         elif isinstance(body, bytes):
             self._size = len(body)
-            head += body
         self._unsent = bytes(self._unsent) + head if self._unsent else head
         if stream is not None:  # they leave together
             self._unsent += self._advance(stream)
