@@ -1,7 +1,7 @@
-"""Ranges of bytes (RFC 9110 §14): which parts of a representation are asked for, and how several are put into one body.
+"""Ranges of bytes (RFC 9110 §14): which parts of a representation are asked for, and how several make one body.
 
-Knows the Range field and the form of multipart/byteranges. Does not know where the bytes come from. Pure functions, over
-values. A range is obeyed or ignored, as §14.2 lets a server choose:
+Knows the Range field and the form of multipart/byteranges. Does not know where the bytes come from. Pure functions,
+over values. A range is obeyed or ignored, as §14.2 lets a server choose:
 
 - what is not a range of bytes, or malformed in any part, is ignored;
 - parts that overlap or touch are sent as one, so that no byte is sent twice;
