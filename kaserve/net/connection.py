@@ -26,6 +26,7 @@ from ..http.limits import Limits
 from ..http.messages import Address, FileSpan, Request, Response, error_response
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from ..http.protocol import CONTINUE, HTTPProtocol, KeepAlive
+from .plain import PlainSocket
 from .poller import NOTHING, READ, WRITE
 from .reactor import Reactor
 from .stats import Stats
@@ -184,11 +185,11 @@ class Connection(Timer):
         "server",
     )
 
-    def __init__(self, service: Service, sock: socket.socket | TLSSocket, client: Address, server: Address) -> None:
+    def __init__(self, service: Service, sock: PlainSocket | TLSSocket, client: Address, server: Address) -> None:
         """Takes over `sock`, which is connected and does not block, and waits for a request."""
         super().__init__()
         self._service = service
-        self._sock: socket.socket | TLSSocket = sock
+        self._sock: PlainSocket | TLSSocket = sock
         self.client = client
         self.server = server
         self.protocol = HTTPProtocol(service.limits, service.keep_alive)
@@ -618,9 +619,9 @@ class Connection(Timer):
             service.on_close()
 
 
-def _send_slice(sock: socket.socket | TLSSocket, fd: int, offset: int, count: int) -> int:
+def _send_slice(sock: PlainSocket | TLSSocket, fd: int, offset: int, count: int) -> int:
     """At most `count` bytes of the file from `offset` on, by the kernel where it can; how many, 0 at the file's end."""
-    if isinstance(sock, socket.socket) and hasattr(os, "sendfile"):
+    if not isinstance(sock, TLSSocket) and hasattr(os, "sendfile"):
         return os.sendfile(sock.fileno(), fd, offset, count)
     data = os.pread(fd, min(count, _READ_SIZE), offset)
     return sock.send(data) if data else 0
