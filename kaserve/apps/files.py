@@ -29,6 +29,8 @@ from ..http.messages import (
     ACCEPT_ENCODING,
     CONDITIONAL,
     EXPECT,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
     Body,
     FieldLine,
     FileSpan,
@@ -58,6 +60,7 @@ _KINDS = {S_IFDIR: Kind.DIRECTORY, S_IFREG: Kind.FILE, S_IFLNK: Kind.LINK}
 _ALLOW: FieldLine = ("Allow", "GET, HEAD, OPTIONS")
 _ALLOWED = frozenset(("GET", "HEAD", "OPTIONS"))
 _KNOWN = frozenset(method.value for method in HTTPMethod)
+_CONDITIONS = CONDITIONAL | IF_NONE_MATCH | IF_MODIFIED_SINCE
 _VARY: FieldLine = ("Vary", "Accept-Encoding")
 
 _REASONS = {
@@ -162,15 +165,21 @@ class Files:
         """The answer to `request`. Whatever is wrong with it, or with a file, is an ordinary answer, too."""
         resources = self._resources
         resource = resources.remembered.get(request.raw_path)
-        if (
-            resource is not None
-            and resource.turn == resources.turn
-            and request.method == "GET"
-            and not request.flags & (CONDITIONAL | ACCEPT_ENCODING)
-        ):
-            content = resource.identity.content
-            if content is not None:
-                return Response(200, content, resource.identity.fields)
+        if resource is None or request.method != "GET" or request.flags & CONDITIONAL:
+            return self._answer(request)
+        # What nearly all requests want: a file that was asked for before, or that it has not changed.
+        if resource.turn != resources.turn and not resources.is_current(resource):
+            return self._answer(request)
+        representation: Representation | None = resource.identity
+        flags = request.flags & (ACCEPT_ENCODING | IF_NONE_MATCH | IF_MODIFIED_SINCE)
+        if flags & ACCEPT_ENCODING:
+            representation = resource.selected.get(", ".join(request.values("accept-encoding")))
+        if representation is not None:
+            if flags & IF_NONE_MATCH:
+                if request.values("if-none-match") == [representation.etag]:
+                    return Response(304, b"", representation.unmodified_fields)
+            elif not flags & IF_MODIFIED_SINCE and representation.content is not None:
+                return Response(200, representation.content, representation.fields)
         return self._answer(request)
 
     def _answer(self, request: Request) -> Response:
@@ -205,13 +214,14 @@ class Files:
     # Files.
 
     def _answer_file(self, request: Request, resource: Resource) -> Response:
-        asked = request.values("range") if request.flags & CONDITIONAL and request.method == "GET" else []
+        is_conditional = request.flags & _CONDITIONS
+        asked = request.values("range") if is_conditional and request.method == "GET" else []
         accepted = ", ".join(request.values("accept-encoding")) if request.flags & ACCEPT_ENCODING else None
         representation = self._resources.select(resource, accepted, not asked)
         if representation is None:
             return self._error(406, (_VARY,))
         ranges = None
-        if request.flags & CONDITIONAL:
+        if is_conditional:
             now = self._clock()
             etag, modified = representation.etag, representation.modified
             conditional = conditions(request.fields)

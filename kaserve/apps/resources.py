@@ -67,7 +67,7 @@ class Resource:
 
     path: where it can be looked at. is_direct: it was found at the first place where it was looked for, so one look at
     `path` tells that it still is what the request means. plain: its representation without a coding; identity: the
-    same, as it is sent. turn: when it was last looked at.
+    same, as it is sent. turn: when it was last looked at; selected: what was selected since, by Accept-Encoding.
 
     siblings: the codings of files beside it. beside: the version of the directory in which they were looked for, None
     if that has to be done again; looked, looked_at: the turn and the time of that.
@@ -81,6 +81,7 @@ class Resource:
         "looked_at",
         "path",
         "plain",
+        "selected",
         "siblings",
         "turn",
     )
@@ -90,6 +91,7 @@ class Resource:
         self.is_direct = is_direct
         self.plain = self.identity = plain
         self.turn = -1
+        self.selected: dict[str, Representation] = {}
         self.siblings: tuple[str, ...] = ()
         self.beside: Version | None = None
         self.looked = -1
@@ -133,7 +135,7 @@ class Resources:
         """
         resource = self.remembered.get(raw_path)
         if resource is not None:
-            if self._is_current(resource):
+            if resource.turn == self.turn or self.is_current(resource):
                 return resource
             del self.remembered[raw_path]
         self.tree.renew()
@@ -145,6 +147,7 @@ class Resources:
             return names
         resource = found
         resource.turn = self.turn or -1
+        self._look_beside(resource)
         if resource.plain.is_settled(self._clock()) and len(raw_path) <= _LONGEST_REMEMBERED:
             if len(self.remembered) >= _MOST_REMEMBERED:  # starting anew costs less than any bookkeeping
                 self.remembered.clear()
@@ -154,22 +157,24 @@ class Resources:
     def forget(self, raw_path: str) -> None:
         self.remembered.pop(raw_path, None)
 
-    def _is_current(self, resource: Resource) -> bool:
-        """Whether it was looked at in this turn, or else whether its path still leads to the very same version.
+    def is_current(self, resource: Resource) -> bool:
+        """Looks whether the path of the resource still leads to the very same version.
 
         The look follows links as the system does, and so may see a file that must not be served. But then it is not
         the version that was found by walking.
         """
-        if resource.turn == self.turn:
-            return True
         if not resource.is_direct:
             return False
         try:
             if version_of(os.stat(resource.path)) != resource.plain.version:
                 return False
-        except (OSError, ValueError):
+        except OSError:
             return False
         resource.turn = self.turn or -1
+        if resource.selected:
+            resource.selected.clear()
+        if self._clock() - resource.looked_at >= _BRIEF:  # nothing but Vary may have changed
+            self._look_beside(resource)
         return True
 
     def _find_index(self, names: Names) -> Resource | None:
@@ -255,12 +260,17 @@ class Resources:
         on the fly does not have.
         """
         if accepted is None:
-            # Nothing but Vary depends on what lies beside.
-            if resource.looked != self.turn and self._clock() - resource.looked_at >= _BRIEF:
-                self._look_beside(resource)
             return resource.identity
+        if is_whole and accepted in resource.selected:
+            return resource.selected[accepted]
         if resource.looked != self.turn or self.turn == 0:
             self._look_beside(resource)
+        representation = self._select(resource, accepted, is_whole)
+        if is_whole and representation is not None and self.turn > 0:
+            resource.selected[accepted] = representation
+        return representation
+
+    def _select(self, resource: Resource, accepted: str, is_whole: bool) -> Representation | None:
         codings = resource.siblings
         if is_whole:
             codings += tuple(coding for coding in self._makeable(resource) if coding not in codings)

@@ -29,6 +29,8 @@ __all__ = [
     "HOP_BY_HOP",
     "HOST",
     "HOSTS",
+    "IF_MODIFIED_SINCE",
+    "IF_NONE_MATCH",
     "KEEP_ALIVE",
     "TRANSFER_ENCODING",
     "FieldLine",
@@ -57,8 +59,10 @@ KEEP_ALIVE = 64
 EXPECT = 128
 DATE = 256
 HOP_BY_HOP = 512
-CONDITIONAL = 1024  # or for a range
-ACCEPT_ENCODING = 2048
+CONDITIONAL = 1024  # or for a range; but for the two that a browser sends again and again
+IF_NONE_MATCH = 2048
+IF_MODIFIED_SINCE = 4096
+ACCEPT_ENCODING = 8192
 
 # The fields behind the bits. Those of one hop (RFC 9110 §7.6.1) are the server's own in an answer.
 FLAGS: dict[str, int] = {
@@ -74,8 +78,8 @@ FLAGS: dict[str, int] = {
     "trailer": HOP_BY_HOP,
     "upgrade": HOP_BY_HOP,
     "if-match": CONDITIONAL,
-    "if-none-match": CONDITIONAL,
-    "if-modified-since": CONDITIONAL,
+    "if-none-match": IF_NONE_MATCH,
+    "if-modified-since": IF_MODIFIED_SINCE,
     "if-unmodified-since": CONDITIONAL,
     "if-range": CONDITIONAL,
     "range": CONDITIONAL,
