@@ -128,7 +128,14 @@ def _load(config: Config) -> Handler:
     """What answers the requests. Raises _Refusal."""
     if config.handler is None:
         try:
-            return Files(config.directory)
+            return Files(
+                config.directory,
+                hidden=config.hidden,
+                symlinks=config.symlinks,
+                clean_urls=config.clean_urls,
+                spa=config.spa,
+                compress=config.compress,
+            )
         except OSError as error:
             raise _Refusal(EXIT_RESOURCE, f"cannot serve {config.directory!r}: {error.strerror}") from None
     module_name, colon, function_name = config.handler.partition(":")

@@ -132,6 +132,17 @@ class Config:
         ".", "what to serve", str, "DIR", "the directory to serve", flags=("-d",))
     handler: str | None = _setting(
         None, "what to serve", str, "MODULE:FUNCTION", "a handler to run instead")
+    hidden: bool = _setting(
+        False, "what to serve", _switch, None, "serve names that begin with a dot; .well-known is served anyway")
+    symlinks: str = _setting(
+        "inside", "what to serve", _one_of("inside", "all", "none"), "WHICH",
+        "the symbolic links to follow: inside (those that stay in the directory), all or none")
+    clean_urls: bool = _setting(
+        False, "what to serve", _switch, None, "answer /about with about.html")
+    spa: bool = _setting(
+        False, "what to serve", _switch, None, "answer with index.html for pages that are not there")
+    compress: bool = _setting(
+        False, "what to serve", _switch, None, "compress text on the fly")
 
     tls_cert: str | None = _setting(
         None, "TLS", str, "FILE", "speak TLS with this certificate and its chain, in PEM")

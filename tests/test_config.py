@@ -20,6 +20,11 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "max_connections": (0, 500, "500"),
     "directory": (".", "/srv/site", "/srv/site"),
     "handler": (None, "app:hello", "app:hello"),
+    "hidden": (False, True, "yes"),
+    "symlinks": ("inside", "none", "none"),
+    "clean_urls": (False, True, "yes"),
+    "spa": (False, True, "yes"),
+    "compress": (False, True, "yes"),
     "tls_cert": (None, "cert.pem", "cert.pem"),
     "tls_key": (None, "key.pem", "key.pem"),
     "tls_password_file": (None, "password", "password"),
@@ -157,6 +162,9 @@ class TestWhatCannotBe:
     @pytest.mark.parametrize("protocol", ["", "HTTP/1.2", "HTTP/2", "http/1.1", "1.1", "HTTP/0.9"])
     def test_protocols(self, protocol: str) -> None:
         assert "takes HTTP/1.0 or HTTP/1.1" in self.refused("protocol: ", protocol=protocol)
+
+    def test_links(self) -> None:
+        self.refused("symlinks: takes inside or all or none", symlinks="some")
 
     def test_log_formats(self) -> None:
         self.refused("log_format: takes common", log_format="apache")
