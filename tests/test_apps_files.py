@@ -8,7 +8,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,14 +22,9 @@ from kaserve.apps import Files
 from kaserve.http.dates import format_date
 from kaserve.http.errors import HTTPError
 from kaserve.http.framing import response_body
-from kaserve.http.messages import CONTENT_LENGTH, FileSpan, Request, Response
-from kaserve.http.target import resolve_target
-from kaserve.http.wire import encode_head, parse_head
-
-NOW = 784_111_777 + 86_400.0  # a day after
-MODIFIED = 784_111_777  # Sun, 06 Nov 1994 08:49:37 GMT
-SMALL = 16 * 1024
-NAMES = {"Content-Type", "ETag", "Last-Modified", "Accept-Ranges", "X-Content-Type-Options"}
+from kaserve.http.messages import CONTENT_LENGTH, Request
+from kaserve.http.wire import encode_head
+from tests.filetools import MODIFIED, NAMES, NOW, SMALL, Answer, ask, parse, write
 
 
 @pytest.fixture(autouse=True)
@@ -56,56 +50,6 @@ def files(site: Path) -> Iterator[Files]:
     files = Files(site, clock=lambda: NOW)
     yield files
     files.close()
-
-
-def write(path: Path, content: bytes | str = b"content", modified: float = MODIFIED) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.utime(path, (modified, modified))
-
-
-def parse(target: str, method: str = "GET", *lines: str) -> Request:
-    """The request, read as the server reads it."""
-    head = "\r\n".join((f"{method} {target} HTTP/1.1", "Host: example.com", *lines, "")).encode("latin-1")
-    request = parse_head(head, 0, len(head))
-    resolve_target(request)
-    return request
-
-
-def read_body(response: Response) -> bytes:
-    """As the server sends it: pieces in their order, spans from their files, and waiting for what comes later."""
-    body = response.body
-    content = b""
-    for piece in (body,) if isinstance(body, (bytes, FileSpan)) else body:
-        if isinstance(piece, Future):
-            piece = piece.result(timeout=20)
-        if isinstance(piece, FileSpan):
-            piece = os.pread(piece.fd, piece.length, piece.offset)
-        content += piece
-    return content
-
-
-class Answer:
-    """A response, its body read and let go."""
-
-    def __init__(self, response: Response, method: str = "GET") -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self.fields = response.fields
-        self.is_span = isinstance(response.body, FileSpan)
-        self.body = read_body(response) if method != "HEAD" else b""
-        response.close()
-        declared = response.headers.get("content-length")
-        assert declared is None or method == "HEAD" or int(declared) == len(self.body)
-        encode_head(response.status, response.fields)  # raises for what cannot be sent
-
-    @property
-    def names(self) -> set[str]:
-        return {name for name, _ in self.fields}
-
-
-def ask(files: Files, target: str, method: str = "GET", *lines: str) -> Answer:
-    return Answer(files(parse(target, method, *lines)), method)
 
 
 # Files
