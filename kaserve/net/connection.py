@@ -387,10 +387,7 @@ class Connection(Timer):
         awaited, self._awaited = self._awaited, None
         try:
             response = self._service.handler(request) if awaited is None else awaited.result()
-            if isinstance(response, Future):
-                self._await(response)
-                return
-            if not isinstance(response, Response):
+            if not isinstance(response, Response) and not isinstance(response, Future):
                 raise TypeError(f"a handler answers with a Response, not with {type(response).__name__}")
         except HTTPError as error:
             self._refuse(error)
@@ -398,7 +395,10 @@ class Connection(Timer):
             log.exception("the handler failed on %r", request)
             self._respond_failure()
         else:
-            self._respond(response, True)
+            if isinstance(response, Response):
+                self._respond(response, True)
+            else:
+                self._await(response)
 
     def _await(self, future: Future[Any]) -> None:
         """Goes on when `future` is done, which may be in any thread. Until then it is the handler's own affair."""
