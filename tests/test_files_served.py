@@ -214,7 +214,7 @@ def test_what_leaves_the_old_version_alone_does_no_harm(
 def test_a_file_that_is_replaced_in_a_loop(site: Path, client: Client) -> None:
     """Length, tag and content are of one version, whether they come from memory or from the disk."""
     path = site / "loop"
-    sizes = {b"a": 100, b"b": 20_000, b"c": 300_000}
+    sizes = {b"a": 100, b"b": 40_000, b"c": 300_000}
     stop = threading.Event()
 
     def replace_often() -> None:

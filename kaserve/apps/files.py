@@ -17,7 +17,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from http import HTTPMethod
@@ -51,7 +51,6 @@ __all__ = ["Files"]
 
 log = logging.getLogger("kaserve")
 
-_SHORT = 256 * 1024  # up to here a file is sent in one go, and not watched on its way
 _SMALL_BODY = 64 * 1024  # of a request that is refused: for the sake of the connection it is received all the same
 _MOST_TRIES = 4  # for a file that changes each time it is looked at
 _WORKERS = 4
@@ -250,29 +249,19 @@ class Files:
             coding = next(value for name, value in fields if name == "Content-Encoding")
             keep = partial(self._resources.complete, representation, coding)
             body = CompressedBody(self._resources.open(resource.plain).share(), coding, self._pool, keep)
-        elif size <= _SHORT:
-            body = self._span(representation, Range(0, size))
         else:
-            fields = (*fields, ("Content-Length", str(size)))
-            body = FileBody(self._resources.open(representation).share(), (Range(0, size),), self._pool)
+            return self._answer_pieces(200, representation, fields, (Range(0, size),), size)
         return Response(200, body, fields)
 
     def _answer_ranges(self, representation: Representation, ranges: list[Range]) -> Response:
         """206 (RFC 9110 §15.3.7): one range as it is, several as multipart/byteranges."""
         content, size, fields = representation.content, representation.size, representation.fields
-        body: Body
         if len(ranges) == 1:
-            (part,) = ranges
-            fields = (*fields, ("Content-Range", content_range(part, size)))
-            length = part.stop - part.start
+            start, stop = ranges[0]
+            fields = (*fields, ("Content-Range", content_range(ranges[0], size)))
             if content is not None:
-                body = content[part.start : part.stop]
-            elif length <= _SHORT:
-                body = self._span(representation, part)
-            else:
-                fields = (*fields, ("Content-Length", str(length)))
-                body = FileBody(self._resources.open(representation).share(), ranges, self._pool)
-            return Response(206, body, fields)
+                return Response(206, content[start:stop], fields)
+            return self._answer_pieces(206, representation, fields, ranges, stop - start)
         of_parts = [line for line in fields if line[0] in ("Content-Type", "Content-Encoding")]
         framed = frame_parts(ranges, size, of_parts, secrets.token_hex(16))
         fields = (("Content-Type", framed.content_type), *(line for line in fields if line not in of_parts))
@@ -282,12 +271,19 @@ class Files:
             )
             return Response(206, body + framed.end, fields)
         pieces = [piece for pair in zip(framed.heads, ranges, strict=True) for piece in pair]
-        body = FileBody(self._resources.open(representation).share(), (*pieces, framed.end), self._pool)
-        return Response(206, body, (*fields, ("Content-Length", str(framed.length))))
+        return self._answer_pieces(206, representation, fields, (*pieces, framed.end), framed.length)
 
-    def _span(self, representation: Representation, part: Range) -> FileSpan:
-        file = self._resources.open(representation).share()
-        return FileSpan(file.fd, part.start, part.stop - part.start, file)
+    def _answer_pieces(
+        self,
+        status: int,
+        representation: Representation,
+        fields: Iterable[FieldLine],
+        pieces: Sequence[bytes | Range],
+        length: int,
+    ) -> Response:
+        """An answer whose content, of `length` bytes, comes from a file that is not in memory."""
+        body = FileBody(self._resources.open(representation).share(), pieces, self._pool)
+        return Response(status, body, (*fields, ("Content-Length", str(length))))
 
     def _pool(self) -> Executor:
         """Other threads, for what waits for a disk or computes for long."""
@@ -339,8 +335,10 @@ class Files:
             pass
         try:
             page = self._resources.load((b"404.html",))
-            body = page.content if page.content is not None else self._span(page, Range(0, page.size))
-            return self._finish(Response(404, body, (("Content-Type", page.content_type),)))
+            fields = (("Content-Type", page.content_type),)
+            if page.content is not None:
+                return self._finish(Response(404, page.content, fields))
+            return self._finish(self._answer_pieces(404, page, fields, (Range(0, page.size),), page.size))
         except (OSError, IsDirectory, Changed):
             return None
 

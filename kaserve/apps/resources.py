@@ -23,8 +23,9 @@ from .representations import SETTLED, Cache, Kept, Names, Representation, Versio
 
 __all__ = ["Changed", "IsDirectory", "Policy", "Resource", "Resources"]
 
-_SMALL = 16 * 1024  # up to here a file is read and leaves together with its head; a larger one is left to the kernel
-_QUICK = 64 * 1024  # up to here it is compressed at once, which takes a millisecond or two
+# Up to here a file is read, and leaves together with its head; a larger one is left to the kernel. It takes a
+# millisecond or two to compress as much, so up to here that is done at once.
+_SMALL = 64 * 1024
 _MOST_READS = 4  # of one file that changes each time it is read
 _MOST_REMEMBERED = 4096
 _LONGEST_REMEMBERED = 256  # characters of a path
@@ -326,14 +327,8 @@ class Resources:
         made = describe(
             plain.names, plain.status, plain.content_type, now, coding=coding, is_made=True, further=further
         )
-        if plain.size <= _QUICK:
-            content = plain.content
-            if content is None:
-                file = self.open(plain)
-                content = os.pread(file.fd, _QUICK + 1, 0)
-                if version_of(os.fstat(file.fd)) != plain.version:
-                    raise Changed
-            self.complete(made, coding, compress(content, coding))
+        if plain.content is not None:
+            self.complete(made, coding, compress(plain.content, coding))
         return made
 
     def complete(self, made: Representation, coding: str, content: bytes) -> None:
