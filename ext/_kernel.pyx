@@ -2,14 +2,16 @@
 """The system calls of every request, without what Python's own way to them costs.
 
 `Socket` and `Epoll` do what `socket.socket` and `select.epoll` do, as far as `kaserve.net` uses them, with the same
-results and exceptions. Three things are left out. Bytes are received on the stack, not into memory for the longest
-answer that is then cut. A call that cannot block keeps the interpreter's lock: to let go of it for a microsecond would
+results and exceptions. Three things are left out. Memory to receive in is used again where little came, rather than
+made for the most and then cut. A call that cannot block keeps the interpreter's lock: to let go of it for a microsecond would
 let another thread take it, and keep it for milliseconds. And a readable descriptor makes one tuple, not a format.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, _PyBytes_Resize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EINTR, errno
 from posix.unistd cimport close
 
@@ -35,7 +37,10 @@ cdef extern from "<sys/epoll.h>" nogil:
 
 cdef enum:
     MOST_RECEIVED = 64 * 1024
+    WORTH_KEEPING = 8 * 1024  # more than this is handed on as it is, less is copied
     MOST_EVENTS = 1024
+
+cdef bytes _spare = None  # what is received in; whoever calls holds the interpreter's lock
 
 
 cdef class Socket:
@@ -50,11 +55,23 @@ cdef class Socket:
 
     def recv(self, Py_ssize_t size):
         """At most `size` bytes, and never more than 64 KiB; b"" when the peer sends nothing more."""
-        cdef char received[MOST_RECEIVED]
-        cdef ssize_t count = recv(self._fd, received, min(size, MOST_RECEIVED), 0)
+        global _spare
+        cdef PyObject *received
+        cdef ssize_t count
+        if _spare is None:
+            _spare = PyBytes_FromStringAndSize(NULL, MOST_RECEIVED)
+        count = recv(self._fd, PyBytes_AS_STRING(_spare), min(size, MOST_RECEIVED), 0)
         if count < 0:
             PyErr_SetFromErrno(OSError)
-        return PyBytes_FromStringAndSize(received, count)
+        if count < WORTH_KEEPING:
+            return PyBytes_FromStringAndSize(PyBytes_AS_STRING(_spare), count)
+        received = <PyObject *>_spare
+        Py_INCREF(_spare)
+        _spare = None  # so that nobody else has it, as resizing demands
+        _PyBytes_Resize(&received, count)
+        whole = <bytes>received
+        Py_DECREF(whole)  # `whole` has its own
+        return whole
 
     def send(self, data not None, int flags=0):
         """How much of `data`, bytes or a memoryview of them, was taken."""

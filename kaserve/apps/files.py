@@ -41,6 +41,7 @@ from ..http.messages import (
 from .bodies import FileBody
 from .compress import CompressedBody
 from .conditional import conditions, evaluate, range_applies
+from .fields import Additions
 from .listing import Entry, Kind, render
 from .paths import Links, MalformedPath, encode_name
 from .ranges import Range, content_range, frame_parts, parse_ranges
@@ -101,8 +102,8 @@ class Files:
 
     symlinks: which symbolic links are followed, "inside" (those that stay in the directory), "all" or "none". hidden:
     whether names that begin with a dot are served. clean_urls: whether /about is about.html. spa: whether index.html
-    answers for pages that are not there. compress: whether text is compressed on the fly. clock: seconds since the
-    epoch.
+    answers for pages that are not there. compress: whether text is compressed on the fly. additions: fields that every
+    answer gets. form: HTML at the end of every listing. clock: seconds since the epoch.
 
     Who calls `new_turn` now and then has files looked at once between two of these calls, not once for each request.
     """
@@ -116,11 +117,15 @@ class Files:
         clean_urls: bool = False,
         spa: bool = False,
         compress: bool = False,
+        additions: Additions | None = None,
+        form: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Raises FileNotFoundError, NotADirectoryError or another OSError when there is no such directory."""
-        policy = Policy(Links(symlinks), hidden, clean_urls, compress, self._further_fields)
+        self._additions = additions or Additions()
+        policy = Policy(Links(symlinks), hidden, clean_urls, compress, self._additions)
         self._resources = Resources(directory, policy, clock)
+        self._form = form
         self._hidden = hidden
         self._spa = spa
         self._clock = clock
@@ -134,6 +139,11 @@ class Files:
     def new_turn(self) -> None:
         """Time has passed, and files have to be looked at again."""
         self._resources.new_turn()
+
+    def look_again(self) -> None:
+        """What was looked at in this turn may have changed, by whoever calls this."""
+        if self._resources.turn:
+            self._resources.new_turn()
 
     def close(self) -> None:
         """Lets go of the directory; no request can be answered any more."""
@@ -152,7 +162,7 @@ class Files:
             length = request.content_length
             if request.flags & EXPECT or (length is not None and length > _SMALL_BODY):
                 status, fields = _refusal(request.method)
-                raise HTTPError(status, _REASONS[status], fields)
+                raise HTTPError(status, _REASONS[status], (*fields, *self._additions.always))
 
     def sink(self, request: Request) -> Sink:
         """Where the body of a request goes that `refuse` let pass: nothing here reads it."""
@@ -185,7 +195,7 @@ class Files:
         if request.method not in _ALLOWED:
             return self._error(*_refusal(request.method))
         if request.method == "OPTIONS":
-            return Response(204, b"", (_ALLOW,))
+            return Response(204, b"", (_ALLOW, *self._additions.always))
         try:
             for _ in range(_MOST_TRIES):
                 try:
@@ -302,7 +312,9 @@ class Files:
             os.close(directory.fd)
         if not self._hidden:
             entries = [entry for entry in entries if entry.name[:1] != b"."]
-        return self._finish(Response(200, render(names, entries), (("Content-Type", "text/html; charset=utf-8"),)))
+        addition = self._additions.of_file(b"".join(name + b"/" for name in names))
+        fields = (("Content-Type", "text/html; charset=utf-8"), *addition.whole)
+        return Response(200, render(names, entries, self._form), fields)
 
     def _redirect(self, request: Request, names: Names) -> Response:
         """To the directory's own URL, against which what it refers to can be resolved; the query goes along.
@@ -311,7 +323,8 @@ class Files:
         another host (`//host`, `/\\host`), whatever was asked for.
         """
         location = "/" + "".join(encode_name(name) + "/" for name in names)
-        return self._finish(Response.redirect(f"{location}?{request.query}" if request.query else location, 301))
+        location = f"{location}?{request.query}" if request.query else location
+        return Response(301, b"", (("Location", location), *self._additions.always))
 
     # What is not there, or not to be had.
 
@@ -335,27 +348,16 @@ class Files:
             pass
         try:
             page = self._resources.load((b"404.html",))
-            fields = (("Content-Type", page.content_type),)
+            fields = (("Content-Type", page.content_type), *self._additions.always)
             if page.content is not None:
-                return self._finish(Response(404, page.content, fields))
-            return self._finish(self._answer_pieces(404, page, fields, (Range(0, page.size),), page.size))
+                return Response(404, page.content, fields)
+            return self._answer_pieces(404, page, fields, (Range(0, page.size),), page.size)
         except (OSError, IsDirectory, Changed):
             return None
 
     def _error(self, status: int, fields: Iterable[FieldLine] = ()) -> Response:
         """A refusal that keeps the connection: the request was good, only that it asked for the wrong thing."""
-        return self._finish(error_response(HTTPError(status, _REASONS[status], tuple(fields))))
-
-    # Fields that have nothing to do with what is answered.
-
-    def _finish(self, response: Response) -> Response:
-        """Adds to an answer that is not made of a file what those have from `_further_fields`."""
-        response.headers.add("X-Content-Type-Options", "nosniff")
-        return response
-
-    def _further_fields(self, names: Names) -> Iterable[FieldLine]:
-        """What the file at `names` is sent with, beside its description: that the type is meant as it is said."""
-        return (("X-Content-Type-Options", "nosniff"),)
+        return error_response(HTTPError(status, _REASONS[status], (*fields, *self._additions.always)))
 
 
 def _refusal(method: str) -> tuple[int, tuple[FieldLine, ...]]:

@@ -66,7 +66,7 @@ a:hover {{ text-decoration: underline; }}
 <tbody>
 {rows}</tbody>
 </table>
-</body>
+{form}</body>
 </html>
 """
 _PARENT = '<tr class="parent"><td><a href="../">../</a></td><td></td><td></td></tr>\n'
@@ -75,13 +75,16 @@ _ROW = (
 )
 
 
-def render(names: tuple[bytes, ...], entries: Iterable[Entry]) -> bytes:
-    """The page, in UTF-8, of the directory at `names` below the root; it has to be at a URL that ends in a slash."""
+def render(names: tuple[bytes, ...], entries: Iterable[Entry], form: str = "") -> bytes:
+    """The page, in UTF-8, of the directory at `names` below the root; it has to be at a URL that ends in a slash.
+
+    form: HTML for its end.
+    """
     path = "/" + "".join(_shown(name) + "/" for name in names)
     rows = [_row(entry) for entry in sorted(entries, key=_order)]
     if names:
         rows.insert(0, _PARENT)
-    return _PAGE.format(title=f"Index of {path}", rows="".join(rows)).encode()
+    return _PAGE.format(title=f"Index of {path}", rows="".join(rows), form=form).encode()
 
 
 def _order(entry: Entry) -> tuple[bool, str, bytes]:

@@ -7,13 +7,13 @@ how files are found and opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 from ..http.dates import format_date
 from ..http.messages import FieldLine
 from .bodies import OpenFile
+from .fields import Addition
 
-__all__ = ["SETTLED", "Cache", "Kept", "Names", "Representation", "Version", "describe", "version_of"]
+__all__ = ["SETTLED", "Cache", "Kept", "Names", "Representation", "Version", "describe", "entity_tag", "version_of"]
 
 Names = tuple[bytes, ...]
 Version = tuple[int, int, int, int, int]
@@ -21,12 +21,6 @@ Version = tuple[int, int, int, int, int]
 # Two changes within one tick of the file system's clock leave the same times behind. Only what has been left alone for
 # longer than any such tick, in seconds, is known by its times.
 SETTLED = 2.0
-
-# The fields that a 304 has too (§15.4.5), beside those that tell a browser what it may do with an answer.
-_IN_NOT_MODIFIED = frozenset(
-    "cache-control content-location date etag expires vary access-control-allow-origin access-control-expose-headers"
-    " access-control-allow-credentials".split()
-)
 
 
 def version_of(status: os.stat_result) -> Version:
@@ -55,17 +49,15 @@ class Representation:
         "version",
     )
 
-    def __init__(
-        self, names: Names, status: os.stat_result, etag: str, modified: int | None, fields: Iterable[FieldLine]
-    ) -> None:
+    def __init__(self, names: Names, status: os.stat_result, etag: str, modified: int | None) -> None:
         self.names = names
         self.status = status
         self.version = version_of(status)
         self.etag = etag
         self.modified = modified
-        self.fields = tuple(fields)
-        self.unmodified_fields = tuple(line for line in self.fields if line[0].lower() in _IN_NOT_MODIFIED)
-        self.content_type = self.fields[0][1]
+        self.content_type = ""
+        self.fields: tuple[FieldLine, ...] = ()
+        self.unmodified_fields: tuple[FieldLine, ...] = ()
         self.size = -1
         self.content: bytes | None = None
 
@@ -75,15 +67,24 @@ class Representation:
 
     def varying(self) -> Representation:
         """The same, where others may get another coding (§12.5.5)."""
-        fields = list(self.fields)
-        place = next((place for place, (name, _) in enumerate(fields) if name.lower() == "vary"), -1)
-        if place < 0:
-            fields.append(("Vary", "Accept-Encoding"))
-        else:
-            fields[place] = ("Vary", f"{fields[place][1]}, Accept-Encoding")
-        twin = Representation(self.names, self.status, self.etag, self.modified, fields)
-        twin.size, twin.content = self.size, self.content
+        twin = Representation(self.names, self.status, self.etag, self.modified)
+        twin.content_type, twin.size, twin.content = self.content_type, self.size, self.content
+        twin.fields = _with_vary(self.fields)
+        twin.unmodified_fields = _with_vary(self.unmodified_fields)
         return twin
+
+
+def _with_vary(fields: tuple[FieldLine, ...]) -> tuple[FieldLine, ...]:
+    """Joined with the Vary that may be there already."""
+    others = [value for name, value in fields if name.lower() == "vary"]
+    kept = (line for line in fields if line[0].lower() != "vary")
+    return (*kept, ("Vary", ", ".join((*others, "Accept-Encoding"))))
+
+
+def entity_tag(status: os.stat_result, coding: str = "") -> str:
+    """A version of a file: its inode, its time to the nanosecond, and its size; and the coding it is in."""
+    version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    return f'"{version}-{coding}"' if coding else f'"{version}"'
 
 
 def describe(
@@ -91,33 +92,34 @@ def describe(
     status: os.stat_result,
     content_type: str,
     now: float,
+    addition: Addition,
     *,
     coding: str = "",
     is_made: bool = False,
-    further: Iterable[FieldLine] = (),
 ) -> Representation:
     """What is said of the version of the file at `names` that has `status`, in `coding` if it is in one.
 
-    Its tag is made of inode, time to the nanosecond, and size, which together stand for the content, and of the coding.
-    is_made: the content is made of the file, and not always in the same manner: the tag is weak, and there are no
-    ranges. further: fields that everything has.
+    addition: the fields that it has beside. is_made: the content is made of the file, and not always in the same
+    manner, so its tag is weak, and there are no ranges.
     """
-    mtime_ns = status.st_mtime_ns
-    etag = f'"{status.st_ino:x}-{mtime_ns:x}-{status.st_size:x}{"-" + coding if coding else ""}"'
+    etag = entity_tag(status, coding)
     if is_made:
         etag = "W/" + etag
-    fields = [("Content-Type", content_type), ("ETag", etag)]
+    fields = [("Content-Type", content_type), *addition.whole, ("ETag", etag)]
     if coding:
         fields.append(("Content-Encoding", coding))
     # HTTP dates are whole seconds; one in the future is not sent, but the present instead (§8.8.2.1).
-    modified: int | None = min(mtime_ns // 1_000_000_000, int(now))
+    modified: int | None = min(status.st_mtime_ns // 1_000_000_000, int(now))
     try:
         fields.append(("Last-Modified", format_date(modified or 0)))
     except (ValueError, OverflowError, OSError):  # a year that HTTP cannot write
         modified = None
     if not is_made:
         fields.append(("Accept-Ranges", "bytes"))
-    representation = Representation(names, status, etag, modified, (*fields, *further))
+    representation = Representation(names, status, etag, modified)
+    representation.content_type = content_type
+    representation.fields = tuple(fields)
+    representation.unmodified_fields = (("ETag", etag), *addition.unmodified)
     if not is_made:
         representation.size = status.st_size
     return representation.varying() if coding else representation

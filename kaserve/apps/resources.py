@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from stat import S_IFMT, S_IFREG
 from typing import NamedTuple
 
-from ..http.messages import FieldLine
 from .bodies import OpenFile
 from .codings import CODINGS, IDENTITY, choose
 from .compress import available, compress, is_compressible
+from .fields import Additions
 from .media_types import media_type
 from .paths import Links, Opened, Tree, decode_path, is_hidden
 from .representations import SETTLED, Cache, Kept, Names, Representation, Version, describe, version_of
@@ -52,15 +52,15 @@ class Policy(NamedTuple):
     """What is served how.
 
     links: the symbolic links that are followed. hidden: whether names that begin with a dot are served. clean_urls:
-    whether /about is about.html. compress: whether files are compressed on the fly. further: the fields that the file
-    at some names has beside those that describe it.
+    whether /about is about.html. compress: whether files are compressed on the fly. additions: fields that files have
+    beside those that describe them.
     """
 
     links: Links = Links.INSIDE
     hidden: bool = False
     clean_urls: bool = False
     compress: bool = False
-    further: Callable[[Names], Iterable[FieldLine]] = lambda names: ()
+    additions: Additions = Additions()
 
 
 class Resource:
@@ -223,8 +223,8 @@ class Resources:
             for _ in range(_MOST_READS):
                 now = self._clock()
                 status = file.status
-                further = self._policy.further(names)
-                representation = describe(names, status, content_type, now, coding=coding, further=further)
+                addition = self._policy.additions.of_file(b"/".join(names))
+                representation = describe(names, status, content_type, now, addition, coding=coding)
                 if status.st_size > _SMALL:
                     self._kept.put(names, file.share())
                     break
@@ -323,10 +323,8 @@ class Resources:
         if known is not None:
             return known
         now = self._clock()
-        further = self._policy.further(plain.names)
-        made = describe(
-            plain.names, plain.status, plain.content_type, now, coding=coding, is_made=True, further=further
-        )
+        addition = self._policy.additions.of_file(b"/".join(plain.names))
+        made = describe(plain.names, plain.status, plain.content_type, now, addition, coding=coding, is_made=True)
         if plain.content is not None:
             self.complete(made, coding, compress(plain.content, coding))
         return made
