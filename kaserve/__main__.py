@@ -204,6 +204,8 @@ def _serve_directory(config: Config, additions: Additions) -> Files | Uploads:
             clean_urls=config.clean_urls,
             spa=config.spa,
             compress=config.compress,
+            listing=config.listing,
+            zip=config.zip,
             additions=additions,
             form=FORM if config.upload else "",
         )

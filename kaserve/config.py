@@ -144,6 +144,10 @@ class Config:
 
     directory: str = _setting(
         ".", "what to serve", str, "DIR", "the directory to serve", flags=("-d",))
+    listing: bool = _setting(
+        True, "what to serve", _switch, None, "show what is in a directory without an index; otherwise 404")
+    zip: bool = _setting(
+        False, "what to serve", _switch, None, "offer directories as zip archives (?zip)")
     handler: str | None = _setting(
         None, "what to serve", str, "MODULE:FUNCTION", "a handler to run instead")
     hidden: bool = _setting(

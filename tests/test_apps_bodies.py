@@ -29,8 +29,12 @@ def opened(path: Path) -> OpenFile:
     return OpenFile(fd, os.fstat(fd))
 
 
-def no_pool() -> ThreadPoolExecutor:
-    raise AssertionError("nothing has to be waited for")
+class NoPool(Executor):
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
+        raise AssertionError("nothing has to be waited for")
+
+
+no_pool = NoPool()
 
 
 def consume(body: FileBody, act: Callable[[int], object] = lambda count: None) -> bytes:
@@ -72,14 +76,9 @@ def test_beyond_4_gib(tmp_path: Path) -> None:
         file.truncate(5 * 1024**3)
         file.seek(2**32 - 2)
         file.write(b"1234")
-    body = FileBody(
-        opened(path), [b"<", Range(2**32 - 2, 2**32 + 2), b"|", Range(5 * 1024**3 - 1, 5 * 1024**3), b">"], pool
-    )
-    assert consume(body) == b"<1234|\0>"
-
-
-def pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1)
+    pieces = [b"<", Range(2**32 - 2, 2**32 + 2), b"|", Range(5 * 1024**3 - 1, 5 * 1024**3), b">"]
+    with ThreadPoolExecutor(1) as threads:
+        assert consume(FileBody(opened(path), pieces, threads)) == b"<1234|\0>"
 
 
 def rewrite(path: Path) -> None:
@@ -129,14 +128,14 @@ def test_what_is_not_in_memory_is_read_by_another_thread_first(path: Path, monke
     monkeypatch.setattr(bodies, "_is_in_memory", lambda fd, offset: False)
     content = path.read_bytes()
     with ThreadPoolExecutor(1) as threads:
-        body = FileBody(opened(path), [Range(0, SIZE)], lambda: threads)
+        body = FileBody(opened(path), [Range(0, SIZE)], threads)
         kinds = []
         for item in body:
             kinds.append(type(item))
             assert not isinstance(item, Future) or item.result(timeout=20) == b""
         body.close()
         assert kinds == [Future, FileSpan] * (len(kinds) // 2)
-        assert consume(FileBody(opened(path), [Range(0, SIZE)], lambda: threads)) == content
+        assert consume(FileBody(opened(path), [Range(0, SIZE)], threads)) == content
 
 
 def test_what_was_read_is_in_memory(path: Path) -> None:
@@ -162,7 +161,7 @@ def test_a_client_that_leaves_does_not_take_the_file_from_the_thread_that_reads(
 
     waiting: list[Callable[[], None]] = []
     file = opened(path)
-    body = FileBody(file, [Range(0, SIZE)], Later)
+    body = FileBody(file, [Range(0, SIZE)], Later())
     next(iter(body))
     body.close()
     os.fstat(file.fd)

@@ -93,7 +93,7 @@ def test_slice_by_slice(tmp_path: Path, threads: ThreadPoolExecutor, coding: str
     path = tmp_path / "a.txt"
     path.write_bytes(TEXT)
     kept: list[bytes] = []
-    body = CompressedBody(opened(path), coding, lambda: threads, kept.append)
+    body = CompressedBody(opened(path), coding, threads, kept.append)
     pieces = [piece for future in body if isinstance(piece := future.result(timeout=20), bytes)]
     body.close()
     assert expand(coding, b"".join(pieces)) == TEXT
@@ -104,7 +104,7 @@ def test_what_is_too_large_is_not_kept(tmp_path: Path, threads: ThreadPoolExecut
     path = tmp_path / "a.txt"
     path.write_bytes(TEXT)
     kept: list[bytes] = []
-    body = CompressedBody(opened(path), "gzip", lambda: threads, kept.append, most=10)
+    body = CompressedBody(opened(path), "gzip", threads, kept.append, most=10)
     for future in body:
         future.result(timeout=20)
     body.close()
@@ -118,7 +118,7 @@ def test_a_file_that_changes_meanwhile_is_not_compressed_to_its_end(
     path.write_bytes(TEXT)
     os.utime(path, (1, 1))
     kept: list[bytes] = []
-    body = CompressedBody(opened(path), "gzip", lambda: threads, kept.append)
+    body = CompressedBody(opened(path), "gzip", threads, kept.append)
     pieces = iter(body)
     next(pieces).result(timeout=20)
     path.write_bytes(TEXT[::-1])

@@ -21,6 +21,8 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "backlog": (2048, 16, "16"),
     "max_connections": (0, 500, "500"),
     "directory": (".", "/srv/site", "/srv/site"),
+    "listing": (True, False, "no"),
+    "zip": (False, True, "yes"),
     "handler": (None, "app:hello", "app:hello"),
     "hidden": (False, True, "yes"),
     "symlinks": ("inside", "none", "none"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 
 from ..http.messages import FileSpan
@@ -68,7 +68,7 @@ class FileBody:
     waited for there, and not where everybody else is served.
     """
 
-    def __init__(self, file: OpenFile, pieces: Sequence[bytes | Range], pool: Callable[[], Executor]) -> None:
+    def __init__(self, file: OpenFile, pieces: Sequence[bytes | Range], pool: Executor) -> None:
         self._file = file
         self._pieces = pieces
         self._pool = pool
@@ -99,7 +99,7 @@ class FileBody:
     def _warm(self, start: int, stop: int) -> Future[bytes | FileSpan]:
         """Has a slice read into the page cache; a piece without content."""
         file = self._file.share()  # the client may be gone before the disk has answered
-        future: Future[bytes | FileSpan] = self._pool().submit(_read_ahead, file.fd, start, stop)
+        future: Future[bytes | FileSpan] = self._pool.submit(_read_ahead, file.fd, start, stop)
         future.add_done_callback(lambda _: file.close())
         return future
 

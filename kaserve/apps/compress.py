@@ -110,7 +110,7 @@ class CompressedBody:
         self,
         file: OpenFile,
         coding: str,
-        pool: Callable[[], Executor],
+        pool: Executor,
         keep: Callable[[bytes], object],
         most: int = 1024 * 1024,
     ) -> None:
@@ -140,7 +140,7 @@ class CompressedBody:
 
     def _submit(self, start: int, length: int, is_last: bool) -> Future[bytes | FileSpan]:
         file = self._file.share()  # the client may be gone before the work is done
-        future: Future[bytes | FileSpan] = self._pool().submit(self._compress, file, start, length, is_last)
+        future: Future[bytes | FileSpan] = self._pool.submit(self._compress, file, start, length, is_last)
         future.add_done_callback(lambda _: file.close())
         return future
 

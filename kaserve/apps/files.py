@@ -18,10 +18,9 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPMethod
-from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 
 from ..http.body import Discard, Sink
 from ..http.errors import HTTPError
@@ -38,11 +37,12 @@ from ..http.messages import (
     Response,
     error_response,
 )
+from . import archive
+from . import listing as listings
 from .bodies import FileBody
 from .compress import CompressedBody
 from .conditional import conditions, evaluate, range_applies
 from .fields import Additions
-from .listing import Entry, Kind, render
 from .paths import Links, MalformedPath, encode_name
 from .ranges import Range, content_range, frame_parts, parse_ranges
 from .representations import Names, Representation
@@ -54,8 +54,7 @@ log = logging.getLogger("kaserve")
 
 _SMALL_BODY = 64 * 1024  # of a request that is refused: for the sake of the connection it is received all the same
 _MOST_TRIES = 4  # for a file that changes each time it is looked at
-_WORKERS = 4
-_KINDS = {S_IFDIR: Kind.DIRECTORY, S_IFREG: Kind.FILE, S_IFLNK: Kind.LINK}
+_THREADS = 4  # for what waits for a disk or computes for long
 
 _ALLOW: FieldLine = ("Allow", "GET, HEAD, OPTIONS")
 _ALLOWED = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -102,8 +101,10 @@ class Files:
 
     symlinks: which symbolic links are followed, "inside" (those that stay in the directory), "all" or "none". hidden:
     whether names that begin with a dot are served. clean_urls: whether /about is about.html. spa: whether index.html
-    answers for pages that are not there. compress: whether text is compressed on the fly. additions: fields that every
-    answer gets. form: HTML at the end of every listing. clock: seconds since the epoch.
+    answers for pages that are not there. compress: whether text is compressed on the fly. listing: whether the content
+    of a directory is shown; otherwise one without an index is not found. zip: whether `?zip` gets all that is in a
+    directory. additions: fields that every answer gets. form: HTML at the end of every listing. clock: seconds since
+    the epoch.
 
     Who calls `new_turn` now and then has files looked at once between two of these calls, not once for each request.
     """
@@ -117,6 +118,8 @@ class Files:
         clean_urls: bool = False,
         spa: bool = False,
         compress: bool = False,
+        listing: bool = True,
+        zip: bool = False,
         additions: Additions | None = None,
         form: str = "",
         clock: Callable[[], float] = time.time,
@@ -125,11 +128,13 @@ class Files:
         self._additions = additions or Additions()
         policy = Policy(Links(symlinks), hidden, clean_urls, compress, self._additions)
         self._resources = Resources(directory, policy, clock)
+        self._listing = listing
+        self._zip = zip
         self._form = form
         self._hidden = hidden
         self._spa = spa
         self._clock = clock
-        self._workers: ThreadPoolExecutor | None = None
+        self._executor = ThreadPoolExecutor(_THREADS, "kaserve-files")  # which it starts when they are needed
 
     @property
     def directory(self) -> str:
@@ -147,8 +152,7 @@ class Files:
 
     def close(self) -> None:
         """Lets go of the directory; no request can be answered any more."""
-        if self._workers is not None:
-            self._workers.shutdown(cancel_futures=True)
+        self._executor.shutdown(cancel_futures=True)
         self._resources.close()
 
     # What the server asks before it receives the body of a request.
@@ -174,7 +178,7 @@ class Files:
         """The answer to `request`. Whatever is wrong with it, or with a file, is an ordinary answer, too."""
         resources = self._resources
         resource = resources.remembered.get(request.raw_path)
-        if resource is None or request.method != "GET" or request.flags & CONDITIONAL:
+        if resource is None or request.method != "GET" or request.flags & CONDITIONAL or (request.query and self._zip):
             return self._answer(request)
         # What nearly all requests want: a file that was asked for before, or that it has not changed.
         if resource.turn != resources.turn and not resources.is_current(resource):
@@ -212,13 +216,17 @@ class Files:
 
     def _answer_path(self, request: Request, raw_path: str) -> Response:
         """What is at `raw_path`. Raises OSError, MalformedPath, and Changed, after which another try is worth it."""
+        if self._zip and archive.is_wanted(request):
+            directory = self._resources.find_directory(raw_path)
+            if directory is not None:
+                return self._answer_archive(directory)
         try:
             found = self._resources.find(raw_path)
         except IsDirectory as error:
             return self._redirect(request, error.names)
         if isinstance(found, Resource):
             return self._answer_file(request, found)
-        return self._answer_directory(found)
+        return self._answer_directory(request, found)
 
     # Files.
 
@@ -258,7 +266,7 @@ class Files:
         elif size < 0:
             coding = next(value for name, value in fields if name == "Content-Encoding")
             keep = partial(self._resources.complete, representation, coding)
-            body = CompressedBody(self._resources.open(resource.plain).share(), coding, self._pool, keep)
+            body = CompressedBody(self._resources.open(resource.plain).share(), coding, self._executor, keep)
         else:
             return self._answer_pieces(200, representation, fields, (Range(0, size),), size)
         return Response(200, body, fields)
@@ -292,29 +300,36 @@ class Files:
         length: int,
     ) -> Response:
         """An answer whose content, of `length` bytes, comes from a file that is not in memory."""
-        body = FileBody(self._resources.open(representation).share(), pieces, self._pool)
+        body = FileBody(self._resources.open(representation).share(), pieces, self._executor)
         return Response(status, body, (*fields, ("Content-Length", str(length))))
-
-    def _pool(self) -> Executor:
-        """Other threads, for what waits for a disk or computes for long."""
-        if self._workers is None:
-            self._workers = ThreadPoolExecutor(_WORKERS, "kaserve files")
-        return self._workers
 
     # Directories.
 
-    def _answer_directory(self, names: Names) -> Response:
+    def _answer_directory(self, request: Request, names: Names) -> Response:
         """The listing of a directory."""
-        directory = self._resources.tree.open(names)
-        try:
-            entries = _read_entries(directory.fd)
-        finally:
-            os.close(directory.fd)
-        if not self._hidden:
-            entries = [entry for entry in entries if entry.name[:1] != b"."]
-        addition = self._additions.of_file(b"".join(name + b"/" for name in names))
-        fields = (("Content-Type", "text/html; charset=utf-8"), *addition.whole)
-        return Response(200, render(names, entries, self._form), fields)
+        if not self._listing:
+            raise FileNotFoundError(errno.ENOENT, "directories are not listed")
+        response = listings.answer(
+            request,
+            self._resources.tree,
+            names,
+            self._executor,
+            show_hidden=self._hidden,
+            offer_zip=self._zip,
+            form=self._form,
+        )
+        return self._add(response, names)
+
+    def _answer_archive(self, names: Names) -> Response:
+        return self._add(archive.answer(self._resources.tree, names, self._executor, show_hidden=self._hidden), names)
+
+    def _add(self, response: Response, names: Names) -> Response:
+        """Adds to the answer for a directory what the site wants added, which wins; but Vary is true in any case."""
+        added = self._additions.of_file(b"".join(name + b"/" for name in names)).whole
+        replaced = {name.lower() for name, _ in added} - {"vary"}
+        response.fields = [line for line in response.fields if line[0].lower() not in replaced]
+        response.fields.extend(added)
+        return response
 
     def _redirect(self, request: Request, names: Names) -> Response:
         """To the directory's own URL, against which what it refers to can be resolved; the query goes along.
@@ -373,26 +388,3 @@ def _is_navigation(request: Request) -> bool:
     if not any(accepted):
         return True
     return any(_HTML.fullmatch(each) is not None and _REFUSED.fullmatch(each) is None for each in accepted)
-
-
-def _read_entries(directory: int) -> list[Entry]:
-    """What is in an open directory. Raises PermissionError if it may be searched, but not read."""
-    fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        with os.scandir(fd) as found:
-            return [entry for entry in map(_entry, found) if entry is not None]
-    finally:
-        os.close(fd)
-
-
-def _entry(found: os.DirEntry[str]) -> Entry | None:
-    """One of them; None if it is gone by now. Links are not followed: what is behind them may be nobody's business."""
-    name = os.fsencode(found.name)
-    try:
-        status = found.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    except OSError:  # it may not even be looked at
-        return Entry(name, Kind.OTHER, None, None)
-    kind = _KINDS.get(S_IFMT(status.st_mode), Kind.OTHER)
-    return Entry(name, kind, status.st_size if kind is Kind.FILE else None, status.st_mtime)

@@ -129,7 +129,7 @@ class Tree:
 
     def __init__(self, directory: str | bytes | os.PathLike[str], links: Links = Links.INSIDE) -> None:
         """Raises FileNotFoundError, NotADirectoryError, or another OSError when there is no such directory."""
-        self._fd = -1
+        self._fd = self._retired = -1
         self._system = -1  # the root of all, once a link has led out
         self.given = os.path.abspath(os.fsencode(directory))  # which a link in it may lead elsewhere tomorrow
         self.links = links
@@ -138,16 +138,17 @@ class Tree:
     def _adopt(self, path: bytes, fd: int) -> None:
         self.path = path
         self._names = _names_in(path)
-        previous, self._fd = self._fd, fd
-        if previous >= 0:
-            os.close(previous)
+        # Another thread may just be walking from the directory that was there before, but not from one before that.
+        expired, self._retired, self._fd = self._retired, self._fd, fd
+        if expired >= 0:
+            os.close(expired)
 
     def close(self) -> None:
         """Lets go of the directory; nothing can be opened any more. May be called twice."""
-        for fd in (self._fd, self._system):
+        for fd in (self._fd, self._retired, self._system):
             if fd >= 0:
                 os.close(fd)
-        self._fd = self._system = -1
+        self._fd = self._retired = self._system = -1
 
     def __del__(self) -> None:
         self.close()

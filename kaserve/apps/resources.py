@@ -18,7 +18,7 @@ from .codings import CODINGS, IDENTITY, choose
 from .compress import available, compress, is_compressible
 from .fields import Additions
 from .media_types import media_type
-from .paths import Links, Opened, Tree, decode_path, is_hidden
+from .paths import Links, Opened, Tree, URLPath, decode_path, is_hidden
 from .representations import SETTLED, Cache, Kept, Names, Representation, Version, describe, version_of
 
 __all__ = ["Changed", "IsDirectory", "Policy", "Resource", "Resources"]
@@ -139,10 +139,7 @@ class Resources:
             if resource.turn == self.turn or self.is_current(resource):
                 return resource
             del self.remembered[raw_path]
-        self.tree.renew()
-        names, is_directory = decode_path(raw_path)
-        if not self._policy.hidden and is_hidden(names):
-            raise FileNotFoundError(errno.ENOENT, "a hidden name")
+        names, is_directory = self._names(raw_path)
         found = self._find_index(names) if is_directory else self._find_file(names)
         if found is None:
             return names
@@ -154,6 +151,22 @@ class Resources:
                 self.remembered.clear()
             self.remembered[raw_path] = resource
         return resource
+
+    def find_directory(self, raw_path: str) -> Names | None:
+        """The names of the directory whose URL `raw_path` is, if there is one; None for what has no slash at its end.
+
+        Raises OSError and MalformedPath.
+        """
+        names, is_directory = self._names(raw_path)
+        return names if is_directory else None
+
+    def _names(self, raw_path: str) -> URLPath:
+        """The names in a path, for a walk through what is there now."""
+        self.tree.renew()
+        path = decode_path(raw_path)
+        if not self._policy.hidden and is_hidden(path.names):
+            raise FileNotFoundError(errno.ENOENT, "a hidden name")
+        return path
 
     def forget(self, raw_path: str) -> None:
         self.remembered.pop(raw_path, None)
