@@ -137,7 +137,9 @@ def test_what_is_no_module_is_installed_too() -> None:
     """It has to be named; a source tree has it in any case, so nothing else would notice."""
     named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     found = {
-        path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc", ".pyi", ".so")
+        path
+        for path in PACKAGE.rglob("[!.]*")
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".pyi", ".so") and "_cache" not in str(path)
     }
     assert {ROOT.joinpath(*package.split("."), name) for package, names in named.items() for name in names} == found
 
