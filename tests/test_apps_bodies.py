@@ -76,7 +76,7 @@ def test_beyond_4_gib(tmp_path: Path) -> None:
         file.truncate(5 * 1024**3)
         file.seek(2**32 - 2)
         file.write(b"1234")
-    pieces = [b"<", Range(2**32 - 2, 2**32 + 2), b"|", Range(5 * 1024**3 - 1, 5 * 1024**3), b">"]
+    pieces: list[bytes | Range] = [b"<", Range(2**32 - 2, 2**32 + 2), b"|", Range(5 * 1024**3 - 1, 5 * 1024**3), b">"]
     with ThreadPoolExecutor(1) as threads:
         assert consume(FileBody(opened(path), pieces, threads)) == b"<1234|\0>"
 
