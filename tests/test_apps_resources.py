@@ -212,6 +212,25 @@ def test_large_files_are_opened_once_for_all(site: Path, make: Make, calls: Call
         response.close()
 
 
+@pytest.mark.parametrize("line", ["X: y", "Range: bytes=0-", "Accept-Encoding: gzip"])
+def test_a_large_file_that_is_another_one_when_it_is_opened(site: Path, make: Make, line: str) -> None:
+    """It was looked at in this turn, but not opened yet: the answer is made anew, of the new version."""
+    (site / "a.txt").write_bytes(LARGE)
+    files = make(compress=True)
+    for _ in range(2):
+        files.new_turn()
+        old = ask(files, "/a.txt", "HEAD", line)
+    for _ in range(2):
+        files.new_turn()  # and it is closed
+    ask(files, "/a.txt", "HEAD", line)
+    (site / "new").write_bytes(LARGE[::-1])
+    (site / "new").replace(site / "a.txt")
+    answer = ask(files, "/a.txt", "GET", line)
+    content = gzip.decompress(answer.body) if "content-encoding" in answer.headers else answer.body
+    assert content == LARGE[::-1]
+    assert answer.headers["etag"] != old.headers["etag"]
+
+
 def test_a_deleted_file_is_not_kept_open(site: Path, make: Make) -> None:
     before = len(os.listdir("/dev/fd"))
     (site / "a.bin").write_bytes(LARGE)

@@ -8,11 +8,16 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kaserve import Server
 from kaserve.apps import Files
+from kaserve.apps.auth import BasicAuth, parse_user
+from kaserve.apps.fields import Preflight
+from kaserve.apps.passwords import hash_password
+from kaserve.apps.upload import Uploads
 from tests.servertools import Client, config, connect, get, post, request
 
 SIZE = 40 * 1024 * 1024  # more than the buffers of two sockets hold
@@ -236,6 +241,37 @@ def test_a_file_that_is_replaced_in_a_loop(site: Path, client: Client) -> None:
     finally:
         stop.set()
         writer.join()
+
+
+PASSWORD = "user:" + hash_password(b"password")
+
+
+@pytest.mark.parametrize("wrap", ["none", "preflight", "door", "uploads"])
+def test_turns_are_counted(site: Path, wrap: str) -> None:
+    """Also through what stands in front of the files."""
+    files = Files(site)
+    handler: Any = files
+    if wrap == "preflight":
+        handler = Preflight(files)
+    elif wrap == "door":
+        handler = BasicAuth(files, dict([parse_user(PASSWORD)]))
+    elif wrap == "uploads":
+        handler = Uploads(files, site)
+    with Server(handler, config()) as server, connect(server) as client:
+        client.ask("/a.txt")
+        assert files._resources.turn > 0
+    getattr(handler, "close", files.close)()
+
+
+def test_what_was_uploaded_is_seen_in_the_same_turn(tmp_path: Path) -> None:
+    uploads = Uploads(Files(tmp_path), tmp_path, overwrite=True)
+    (tmp_path / "a.txt").write_bytes(b"old")
+    os.utime(tmp_path / "a.txt", (1, 1))
+    with Server(uploads, config()) as server, connect(server) as client:
+        put = request("PUT", "/a.txt", "Content-Length: 3") + b"new"
+        answers = client.exchange(get("/a.txt"), put, get("/a.txt"))
+        assert [answer.body for answer in (answers[0], answers[2])] == [b"old", b"new"]
+    uploads.close()
 
 
 def test_an_edit_shows_at_the_next_request(site: Path, client: Client) -> None:
