@@ -203,6 +203,11 @@ def _serve_directory(config: Config, additions: Additions) -> Files | Uploads:
     try:
         files = Files(
             config.directory,
+            symlinks=config.symlinks,
+            hidden=config.hidden,
+            clean_urls=config.clean_urls,
+            spa=config.spa,
+            compress=config.compress,
             listing=config.listing,
             zip=config.zip,
             additions=additions,

@@ -163,6 +163,17 @@ class Config:
         None, "what to serve", str, "MODULE:APP", "a WSGI application instead, or MODULE:FACTORY() to make one")
     threads: int = _setting(
         4, "what to serve", _count, "N", "requests the application works on at a time; 0 runs it on the reactor")
+    hidden: bool = _setting(
+        False, "what to serve", _switch, None, "serve names that begin with a dot; .well-known is served anyway")
+    symlinks: str = _setting(
+        "inside", "what to serve", _one_of("inside", "all", "none"), "WHICH",
+        "the symbolic links to follow: inside (those that stay in the directory), all or none")
+    clean_urls: bool = _setting(
+        False, "what to serve", _switch, None, "answer /about with about.html")
+    spa: bool = _setting(
+        False, "what to serve", _switch, None, "answer with index.html for pages that are not there")
+    compress: bool = _setting(
+        False, "what to serve", _switch, None, "compress text on the fly")
 
     header: Sequence[str] = _setting(
         (), "the site", _checked_by(parse_field), "NAME:VALUE", "a field for every answer",

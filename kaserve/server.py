@@ -104,6 +104,9 @@ class Server:
             access_log = AccessLog(log_lines or _write_stderr, combined=self.config.log_format == "combined", wall=wall)
             self._reactor.after_turn.append(access_log.flush)
         self._access_log = access_log
+        new_turn = getattr(handler, "new_turn", None)
+        if new_turn is not None:  # it keeps something for the time of a turn
+            self._reactor.after_turn.append(new_turn)
         self._service = Service(
             self._reactor,
             handler,

@@ -26,6 +26,11 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "handler": (None, "app:hello", "app:hello"),
     "wsgi": (None, "site:app", "site:app"),
     "threads": (4, 0, "0"),
+    "hidden": (False, True, "yes"),
+    "symlinks": ("inside", "none", "none"),
+    "clean_urls": (False, True, "yes"),
+    "spa": (False, True, "yes"),
+    "compress": (False, True, "yes"),
     "header": ((), ("X-Mine: a, b",), "X-Mine: a, b"),
     "cors": (False, True, "yes"),
     "cache_control": ((), ("*.html=public, max-age=60",), "*.html=public, max-age=60"),
@@ -189,6 +194,9 @@ class TestWhatCannotBe:
     @pytest.mark.parametrize("text", ["localhost", "127.0.0.1,", "10.0.0.1/8", "all"])
     def test_trusted_proxies(self, text: str) -> None:
         self.refused("forwarded_allow_ips: takes addresses and networks", forwarded_allow_ips=text)
+
+    def test_links(self) -> None:
+        self.refused("symlinks: takes inside or all or none", symlinks="some")
 
     def test_log_formats(self) -> None:
         self.refused("log_format: takes common", log_format="apache")
