@@ -17,6 +17,7 @@ from . import IMPLEMENTATION, __version__
 from .apps import Files
 from .config import Config, ConfigError, Option, options, read_environment
 from .net.connection import Handler
+from .probe.command import main as probe
 from .server import Server
 
 __all__ = ["main"]
@@ -46,9 +47,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["probe"]:
+        return probe(arguments[1:])
     logging.basicConfig(format="kaserve: %(levelname)s: %(message)s", level=logging.INFO)
     try:
-        config = read_config(sys.argv[1:] if arguments is None else arguments, os.environ)
+        config = read_config(arguments, os.environ)
         server = _start(_load(config), config)
     except _Refusal as refusal:
         print(f"kaserve: {refusal}", file=sys.stderr)
@@ -74,7 +78,8 @@ def _make_parser() -> _Parser:
         prog="python -m kaserve",
         usage="%(prog)s [PORT] [options]",
         description="Serves a directory, or a handler, over persistent HTTP connections.",
-        epilog="Every option is also an environment variable: --keep-alive is KASERVE_KEEP_ALIVE.",
+        epilog="Every option is also an environment variable: --keep-alive is KASERVE_KEEP_ALIVE. "
+        "`%(prog)s probe URL` reports how a server, any server, keeps its connections.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )

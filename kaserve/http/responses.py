@@ -1,7 +1,7 @@
 """The other direction: the answers of a server, as a client must read them.
 
-Knows the status line (RFC 9112 §4), where an answer ends as seen by the one who asked (§6.3) and whether another request
-may follow (§9.3). Its syntax is the server's own: field lines and chunks are read by the two implementations behind
+Knows the status line (RFC 9112 §4), where an answer ends for the one who asked (§6.3) and whether another request may
+follow (§9.3). Its syntax is the server's own: field lines and chunks are read by the two implementations behind
 `wire`, as strictly as those of a request. The server does not need this module; `kaserve.probe` does.
 """
 
@@ -57,8 +57,8 @@ class ResponseHead:
 def parse_response_head(head: bytes) -> ResponseHead:
     """Reads a complete head, from the first byte of the status line to the CRLF of the last field line inclusive.
 
-    Raises BadResponse for what is not a status line or a field line, and for a major version other than 1. A later minor
-    version counts as 1 (RFC 9110 §2.5).
+    Raises BadResponse for what is not a status line or a field line, and for a major version other than 1. A later
+    minor version counts as 1 (RFC 9110 §2.5).
     """
     line, _, rest = head.partition(b"\r\n")
     match = STATUS_LINE.fullmatch(line)
