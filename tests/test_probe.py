@@ -47,6 +47,7 @@ class Fake:
     pipelines: int = 99  # requests of one segment that it answers
     shuffles: bool = False
     body: str = "drain"  # or "misread", "close", "reset", "ignore"
+    heads_have_bodies: bool = False
     lingers: bool = True
     half_close: bool = True
     resets_idle: bool = False
@@ -115,7 +116,11 @@ class FakeWire:
             lines = [f"HTTP/1.1 {status} x", *fake.lines, "Content-Length: 5"]
             lines += [f"Connection: {said}"] if said else []
             lines += [f"Keep-Alive: {fake.announces}"] if fake.announces and not close else []
-            yield "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == b"HEAD" else b"hello")
+            yield (
+                "\r\n".join(lines).encode()
+                + b"\r\n\r\n"
+                + (b"" if method == b"HEAD" and not fake.heads_have_bodies else b"hello")
+            )
             if (close and (minor == b"1" or fake.closes_1_0)) or (has_body and fake.body == "close"):
                 self.over = END
 
@@ -261,6 +266,12 @@ def test_pipelines_out_of_order() -> None:
     found = experiments.pipelining(lab(shuffles=True))
     assert not found.in_order
     assert not found.good
+
+
+def test_heads_with_bodies() -> None:
+    found = experiments.pipelining(lab(heads_have_bodies=True))
+    assert (found.sent, found.good) == (0, False)
+    assert str(found) == "HEAD is answered with a body (RFC 9110 §9.3.2)"
 
 
 @pytest.mark.parametrize(

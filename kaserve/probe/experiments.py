@@ -162,7 +162,8 @@ def persistence(lab: Lab, version: str, *fields: str) -> Persistence:
 
 @dataclass(frozen=True)
 class Pipeline(Finding):
-    """Requests in one segment. answered: of `sent`. in_order: as far as they can be told apart."""
+    """Requests in one segment. answered: of `sent`, which is 0 where it made no sense to try. in_order: as far as they can
+    be told apart. why: it was not all of them."""
 
     sent: int
     answered: int
@@ -171,9 +172,11 @@ class Pipeline(Finding):
 
     @property
     def good(self) -> bool | None:
-        return self.answered == self.sent and self.in_order
+        return self.answered == self.sent > 0 and self.in_order
 
     def __str__(self) -> str:
+        if not self.sent:
+            return self.why
         if self.answered == self.sent:
             return f"all {self.sent} answered, {'in order' if self.in_order else 'NOT in order'}"
         return f"{self.answered} of {self.sent} answered, then {self.why}"
@@ -187,6 +190,8 @@ def pipelining(lab: Lab) -> Pipeline:
     for method, path in dict.fromkeys(requests):
         with lab.line() as line:
             alone[method, path] = line.ask(method, lab.target.request(method, path=path)).status
+            if method == "HEAD" and line.hears_more(lab.settle):
+                return Pipeline(0, 0, False, "HEAD is answered with a body (RFC 9110 §9.3.2)")
     statuses: list[int] = []
     why = ""
     with lab.line() as line:

@@ -13,7 +13,7 @@ from . import experiments
 from .experiments import Basics, Finding, Idle, Lab, Limit, Persistence
 from .line import NoAnswer
 
-__all__ = ["Report", "as_json", "as_table", "probe"]
+__all__ = ["Report", "as_json", "as_rows", "as_table", "probe", "remarks"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,11 @@ def _rows(report: Report) -> Iterator[tuple[str, Finding | None, str]]:
             yield _LABELS[name], finding, str(finding)
         if isinstance(finding, Idle) and finding.late_request:
             yield "a request that comes after that is", None, finding.late_request
+
+
+def as_rows(report: Report) -> list[tuple[str, str]]:
+    """Label and words of each row of the table."""
+    return [(label, _shown(words)) for label, _, words in _rows(report)]
 
 
 def as_table(report: Report, colour: bool = False) -> str:
