@@ -31,20 +31,21 @@ Read = Callable[[bytes], Any]
 
 
 def kaserve_syntax(build: Build) -> Read:
-    """parse_head alone; finding the end of the head is somebody else's work, and cutting there is part of it."""
-    parse_head = build.module("http.wire").parse_head
-    return lambda head: parse_head(head[:-2])
+    """As HTTPProtocol.read_head has it: where does the head end, and what is in it?"""
+    wire = build.module("http.wire")
+    find_head_end, parse_head = wire.find_head_end, wire.parse_head
+    return lambda data: parse_head(data, 0, find_head_end(data, 0) + 2)
 
 
 def kaserve_request(build: Build) -> Read:
     """The functions that HTTPProtocol.read_head and respond call, in their order."""
-    parse_head = build.module("http.wire").parse_head
+    read_syntax = kaserve_syntax(build)
     resolve_target = build.module("http.target").resolve_target
     framing = build.module("http.framing")
     request_body, persists = framing.request_body, framing.persists
 
     def read(head: bytes) -> Any:
-        request = parse_head(head[:-2])
+        request = read_syntax(head)
         resolve_target(request)
         return request, request_body(request), persists(request, 0, True)
 

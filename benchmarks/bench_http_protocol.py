@@ -90,7 +90,7 @@ class Kaserve:
         """Answer the request that is complete."""
         protocol = self.protocol
         response = self.handle(protocol.request)
-        answer: bytes = protocol.respond(response, DATE_LINE, True) + response.body
+        answer: bytes = protocol.respond(response, DATE_LINE, True)
         protocol.finish()
         return answer
 

@@ -86,7 +86,7 @@ def bench_field_lines(stopwatch: Stopwatch, response: str, build: Build) -> None
 def bench_head(stopwatch: Stopwatch, response: str, build: Build) -> None:
     stopwatch.row(f"response, {response}: {HEADS} heads", build.name)
     respond = kaserve_respond(build, RESPONSES[response])
-    assert respond(kaserve_connection(build)).endswith(b"\r\n\r\n")
+    assert respond(kaserve_connection(build)).endswith(b"\r\n\r\n" + BODY)
     stopwatch.time_fresh(lambda: kaserve_connection(build), respond, batch=HEADS)
 
 

@@ -10,7 +10,9 @@ most handlers look at few of a browser's fields, or at none.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.string cimport memchr, memcpy
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memchr, memcmp, memcpy
 
 from kaserve.http.messages cimport FieldSource, Request
 
@@ -19,7 +21,7 @@ from kaserve.http.messages import (
     CLOSE, CONNECTION, CONTENT_LENGTH, FLAGS, HOP_BY_HOP, HOST, HOSTS, KEEP_ALIVE, TRANSFER_ENCODING
 )
 
-__all__ = ["ChunkedDecoder", "encode_head", "parse_head"]
+__all__ = ["ChunkedDecoder", "encode_head", "find_head_end", "parse_head"]
 
 cdef extern from "Python.h":
     str PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
@@ -32,6 +34,8 @@ cdef extern from "Python.h":
     str PyUnicode_DecodeLatin1(const char *data, Py_ssize_t size, const char *errors)
 
 cdef extern from "scan.h":
+    const unsigned char *kas_find_head_end(const unsigned char *at, const unsigned char *end)
+    const unsigned char *kas_skip_name(const unsigned char *at, const unsigned char *end)
     const unsigned char *kas_skip_value(const unsigned char *at, const unsigned char *end)
     const unsigned char *kas_skip_target(const unsigned char *at, const unsigned char *end)
 
@@ -64,6 +68,7 @@ _fill_tables()
 
 
 cdef inline Bytes _skip_token(Bytes at, Bytes end) noexcept:
+    at = kas_skip_name(at, end)
     while at < end and TCHAR[at[0]]:
         at += 1
     return at
@@ -106,6 +111,10 @@ cdef list _name_objects = [None] * PLACES
 cdef list _name_bytes = []  # keeps alive what the texts point into
 
 
+# For each length the letters with which names begin that have a flag: few other names need to be looked for.
+cdef uint32_t _flagged[32]
+
+
 cdef inline unsigned int _place(Bytes name, Py_ssize_t size) noexcept:
     """Where to begin to look for a name of at least one byte; the same for every case of its letters."""
     return (<unsigned int>size * 41 + TCHAR[name[0]] * 7 + TCHAR[name[size >> 1]] * 3 + TCHAR[name[size - 1]]) % PLACES
@@ -135,6 +144,8 @@ cdef int _learn_name(str name) except -1:
     _names[place] = Name(text, len(raw), FLAGS.get(name, 0))
     _name_objects[place] = name
     _name_bytes.append(raw)
+    if name in FLAGS:
+        _flagged[len(raw)] |= <uint32_t>1 << (text[0] & 31)
     return 0
 
 
@@ -159,6 +170,16 @@ cdef int _HOST = HOST, _HOSTS = HOSTS, _CONNECTION = CONNECTION, _CLOSE = CLOSE,
 cdef int _OURS = CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | HOP_BY_HOP
 
 
+cdef inline int _flag_of(Bytes name, Bytes end) noexcept:
+    """The bit of a field name (see `messages.FLAGS`), in any case; 0 without one."""
+    cdef Py_ssize_t size = end - name
+    cdef int place
+    if size >= 32 or not _flagged[size] >> (name[0] & 31) & 1:
+        return 0
+    place = _find_name(name, size)
+    return _names[place].flag if place >= 0 else 0
+
+
 cdef str _name_of(Bytes name, Bytes end):
     """A field name as an object, in lower case."""
     cdef Py_ssize_t size = end - name, index
@@ -174,22 +195,61 @@ cdef str _name_of(Bytes name, Bytes end):
     return text
 
 
+# Methods, targets and hosts: what one request has the next one often has as well, and then it is the same object.
+
+cdef enum:
+    SEATS = 256
+    LONGEST = 256  # at most 64 KiB are kept alive
+
+cdef list _seated = [""] * SEATS
+
+
+cdef str _shared(Bytes begin, Bytes end):
+    """begin..end as an object, Latin-1; that of the last time, if nothing else has taken its seat."""
+    cdef Py_ssize_t size = end - begin
+    cdef uint64_t first = 0, last = 0
+    cdef unsigned int seat
+    cdef str text
+    if size > LONGEST:
+        return _latin1(begin, end)
+    memcpy(&first, begin, min(size, 8))
+    if size > 8:
+        memcpy(&last, end - 8, 8)
+    seat = ((first * 0x9E3779B97F4A7C15ULL ^ last) * 0xC2B2AE3D27D4EB4FULL + <uint64_t>size) >> 56
+    text = <str>_seated[seat]
+    if PyUnicode_GET_LENGTH(text) != size or memcmp(PyUnicode_1BYTE_DATA(text), begin, size):
+        text = _seated[seat] = _latin1(begin, end)
+    return text
+
+
 # Heads.
+
+cpdef Py_ssize_t find_head_end(bytes data, Py_ssize_t start) except -2:
+    """See `wire`."""
+    cdef Bytes begin, found
+    if data is None:
+        raise TypeError("not bytes")
+    if not 0 <= start <= PyBytes_GET_SIZE(data):
+        raise IndexError(start)
+    begin = <Bytes>PyBytes_AS_STRING(data)
+    found = kas_find_head_end(begin + start, begin + PyBytes_GET_SIZE(data))
+    return found - begin if found != NULL else -1
+
 
 @cython.final
 cdef class Fields(FieldSource):
     """The field lines of a head that has been checked, as `messages.FieldSource` has it."""
 
-    cdef bytes _head
-    cdef Py_ssize_t _start  # of the first line
+    cdef bytes _data
+    cdef Py_ssize_t _start, _end  # of the field lines
     cdef Py_ssize_t _count
 
     def __len__(self):
         return self._count
 
     cpdef list lines(self):
-        cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._head) + self._start
-        cdef Bytes end = <Bytes>PyBytes_AS_STRING(self._head) + PyBytes_GET_SIZE(self._head)
+        cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._data) + self._start
+        cdef Bytes end = <Bytes>PyBytes_AS_STRING(self._data) + self._end
         cdef Bytes colon, stop
         cdef list lines = []
         while at < end:
@@ -208,24 +268,32 @@ cdef inline str _value(Bytes colon, Bytes stop):
     return _latin1(value, _cut_space(value, stop))
 
 
-def parse_head(bytes head not None):
+cdef enum:
+    WASTE = 4096  # bytes behind a head that its fields may keep alive rather than copy what is theirs
+
+
+cpdef Request parse_head(bytes data, Py_ssize_t start, Py_ssize_t end):
     """See `wire`."""
-    cdef Bytes begin = <Bytes>PyBytes_AS_STRING(head)
-    cdef Bytes end = begin + PyBytes_GET_SIZE(head)
-    cdef Bytes method_end, target, target_end, version, at, colon, stop
+    if data is None:
+        raise TypeError("not bytes")
+    if not 0 <= start <= end <= PyBytes_GET_SIZE(data):
+        raise IndexError(start, end)
+    cdef Bytes begin = <Bytes>PyBytes_AS_STRING(data) + start
+    cdef Bytes stop = <Bytes>PyBytes_AS_STRING(data) + end
+    cdef Bytes method_end, target, target_end, version, at, colon, line_end, value
     cdef str host = ""
-    cdef int flags = 0, flag, place
+    cdef int flags = 0, flag
     cdef Py_ssize_t count = 0
 
     # method SP request-target SP "HTTP/" DIGIT "." DIGIT CRLF (RFC 9112 section 3)
-    method_end = _skip_token(begin, end)
-    if method_end == begin or method_end == end or method_end[0] != c' ':
+    method_end = _skip_token(begin, stop)
+    if method_end == begin or method_end == stop or method_end[0] != c' ':
         raise HTTPError(400, "the request line is malformed")
     target = method_end + 1
-    target_end = kas_skip_target(target, end)
+    target_end = kas_skip_target(target, stop)
     version = target_end + 1
     if (
-        target_end == target or end - target_end < 11 or target_end[0] != c' '
+        target_end == target or stop - target_end < 11 or target_end[0] != c' '
         or version[0] != c'H' or version[1] != c'T' or version[2] != c'T' or version[3] != c'P' or version[4] != c'/'
         or not c'0' <= version[5] <= c'9' or version[6] != c'.' or not c'0' <= version[7] <= c'9'
         or version[8] != c'\r' or version[9] != c'\n'
@@ -236,34 +304,38 @@ def parse_head(bytes head not None):
 
     # *( field-name ":" OWS field-value OWS CRLF ) (RFC 9112 section 5)
     at = version + 10
-    while at < end:
-        colon = _skip_token(at, end)
-        if colon == at or colon == end or colon[0] != c':':
+    while at < stop:
+        colon = _skip_token(at, stop)
+        if colon == at or colon == stop or colon[0] != c':':
             raise _malformed(at)
-        stop = kas_skip_value(colon + 1, end)
-        if not _ends_line(stop, end):
+        line_end = kas_skip_value(colon + 1, stop)
+        if not _ends_line(line_end, stop):
             raise _malformed(at)
-        place = _find_name(at, colon - at)
-        if place >= 0:
-            flag = _names[place].flag
+        flag = _flag_of(at, colon)
+        if flag:
             if flag == _HOST:
                 if flags & _HOST:
                     flag = _HOSTS
                 else:
-                    host = _value(colon, stop)
+                    value = _skip_space(colon + 1, line_end)
+                    host = _shared(value, _cut_space(value, line_end))
             elif flag == _CONNECTION:
-                flag |= _options(colon + 1, stop)
+                flag |= _options(colon + 1, line_end)
             flags |= flag
         count += 1
-        at = stop + 2
+        at = line_end + 2
 
     cdef Fields fields = Fields.__new__(Fields)
-    fields._head = head
-    fields._start = version + 10 - begin
+    fields._data = data
+    fields._start = version + 10 - begin + start
+    fields._end = end
+    if PyBytes_GET_SIZE(data) - (end - start) > WASTE:
+        fields._data = PyBytes_FromStringAndSize(<const char *>version + 10, stop - version - 10)
+        fields._start, fields._end = 0, stop - version - 10
     fields._count = count
     cdef Request request = Request.__new__(Request)
     request._fill(
-        _latin1(begin, method_end), _latin1(target, target_end), 0 if version[7] == c'0' else 1, fields, flags, host
+        _shared(begin, method_end), _shared(target, target_end), 0 if version[7] == c'0' else 1, fields, flags, host
     )
     return request
 
@@ -300,51 +372,69 @@ cdef _malformed(Bytes line):
     return HTTPError(400, "a field line is malformed")
 
 
-def encode_head(status, fields):
+cpdef tuple encode_head(status, fields):
     """See `wire`."""
-    cdef int flags = 0, flag, place
-    cdef Bytes raw_name, raw_value, begin, end
-    cdef Py_ssize_t name_size, value_size
-    cdef bytes line
-    cdef list lines = []
+    cdef list lines = fields if type(fields) is list else list(fields)
+    cdef int flags = 0, flag
+    cdef Py_ssize_t size = 0
+    cdef Bytes name, name_end, value, value_end
+    cdef bytes encoded
     cdef char *into
-    for field in fields:
-        if not isinstance(field, tuple) or len(<tuple>field) != 2:
+    for field in lines:
+        size += _most_of_line(field)
+    encoded = PyBytes_FromStringAndSize(NULL, size)
+    into = PyBytes_AS_STRING(encoded)
+    # Until this is done no line of Python is run that could change what has been looked at.
+    for field in lines:
+        if not _is_pair(field):
             raise TypeError(f"not a pair of str: {field!r}")
-        name, value = <tuple>field
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"not a pair of str: {field!r}")
-        if not PyUnicode_IS_ASCII(name) or PyUnicode_KIND(value) != PyUnicode_1BYTE_KIND:
+        name_object, value_object = <tuple>field
+        if not PyUnicode_IS_ASCII(name_object) or PyUnicode_KIND(value_object) != PyUnicode_1BYTE_KIND:
             raise ValueError(f"a field is not Latin-1: {field!r}")
-        raw_name = PyUnicode_1BYTE_DATA(name)
-        name_size = PyUnicode_GET_LENGTH(name)
-        raw_value = PyUnicode_1BYTE_DATA(value)
-        end = raw_value + PyUnicode_GET_LENGTH(value)
-        if name_size == 0 or _skip_token(raw_name, raw_name + name_size) != raw_name + name_size:
-            raise ValueError(f"not a field name: {name!r}")
-        if kas_skip_value(raw_value, end) != end:
+        name = PyUnicode_1BYTE_DATA(name_object)
+        name_end = name + PyUnicode_GET_LENGTH(name_object)
+        value = PyUnicode_1BYTE_DATA(value_object)
+        value_end = value + PyUnicode_GET_LENGTH(value_object)
+        if name == name_end or _skip_token(name, name_end) != name_end:
+            raise ValueError(f"not a field name: {name_object!r}")
+        if kas_skip_value(value, value_end) != value_end:
             raise ValueError(f"not a field value: {field!r}")
-        place = _find_name(raw_name, name_size)
-        flag = _names[place].flag if place >= 0 else 0
+        flag = _flag_of(name, name_end)
         if flag == _CONNECTION:
-            flag |= _options(raw_value, end)
+            flag |= _options(value, value_end)
         flags |= flag
         if flag & _OURS:
             continue
-        begin = _skip_space(raw_value, end)
-        value_size = _cut_space(begin, end) - begin
-        line = PyBytes_FromStringAndSize(NULL, name_size + value_size + 4)
-        into = PyBytes_AS_STRING(line)
-        memcpy(into, raw_name, name_size)
-        into += name_size
-        into[0] = c':'
-        into[1] = c' '
-        memcpy(into + 2, begin, value_size)
-        into += value_size + 2
-        into[0] = c'\r'
-        into[1] = c'\n'
-        lines.append(line)
-    return lines[0] if len(lines) == 1 else b"".join(lines), flags
+        value = _skip_space(value, value_end)
+        into = _write(into, name, name_end - name)
+        into = _write(into, b": ", 2)
+        into = _write(into, value, _cut_space(value, value_end) - value)
+        into = _write(into, b"\r\n", 2)
+    size = into - PyBytes_AS_STRING(encoded)
+    return encoded if size == PyBytes_GET_SIZE(encoded) else encoded[:size], flags
+
+
+cdef inline bint _is_pair(field) noexcept:
+    """Whether it is a tuple of two str."""
+    return (
+        isinstance(field, tuple) and PyTuple_GET_SIZE(field) == 2
+        and isinstance(<object>PyTuple_GET_ITEM(field, 0), str) and isinstance(<object>PyTuple_GET_ITEM(field, 1), str)
+    )
+
+
+cdef inline Py_ssize_t _most_of_line(field) noexcept:
+    """How many bytes the line of `field` has at most."""
+    if not _is_pair(field):
+        return 0
+    return (
+        PyUnicode_GET_LENGTH(<object>PyTuple_GET_ITEM(field, 0))
+        + PyUnicode_GET_LENGTH(<object>PyTuple_GET_ITEM(field, 1)) + 4
+    )
+
+
+cdef inline char *_write(char *into, const void *text, Py_ssize_t size) noexcept:
+    memcpy(into, text, size)
+    return into + size
 
 
 # Chunks.

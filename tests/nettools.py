@@ -11,10 +11,11 @@ import socket
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 from kaserve.http.limits import Limits
-from kaserve.http.messages import FileSpan, Request, Response
+from kaserve.http.messages import FileSpan, Piece, Request, Response
 from kaserve.http.protocol import KeepAlive
 from kaserve.net.connection import AccessLog, Connection, Deadlines, Handler, Service
 from kaserve.net.poller import NOTHING, new_poller
@@ -274,17 +275,17 @@ def open_descriptors() -> int:
 class Body:
     """An iterable body that notes what is done with it."""
 
-    def __init__(self, pieces: Iterable[bytes], fails_after: int = -1) -> None:
+    def __init__(self, pieces: Iterable[Piece | Future[Piece]], fails_after: int = -1) -> None:
         """fails_after: raise an exception in place of the piece with this index."""
         self.pulled = 0
         self.closed = 0
         self._pieces = iter(pieces)
         self._fails_after = fails_after
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Piece | Future[Piece]]:
         return self
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> Piece | Future[Piece]:
         assert not self.closed, "pulled after close()"
         if self.pulled == self._fails_after:
             raise RuntimeError("the handler's own fault")

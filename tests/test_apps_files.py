@@ -63,8 +63,8 @@ def write(path: Path, content: bytes | str = b"content", modified: float = MODIF
 
 def parse(target: str, method: str = "GET", *lines: str) -> Request:
     """The request, read as the server reads it."""
-    head = "\r\n".join((f"{method} {target} HTTP/1.1", "Host: example.com", *lines, ""))
-    request = parse_head(head.encode("latin-1"))
+    head = "\r\n".join((f"{method} {target} HTTP/1.1", "Host: example.com", *lines, "")).encode("latin-1")
+    request = parse_head(head, 0, len(head))
     resolve_target(request)
     return request
 

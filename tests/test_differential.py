@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_cases() -> None:
 def planted_head(build: Build) -> None:
     """Takes a no-break space for white space, as str.strip() does."""
     parse_head = build.parse_head
-    build.parse_head = lambda head: parse_head(head.replace(b"\xa0", b" "))
+    build.parse_head = lambda data, start, end: parse_head(data.replace(b"\xa0", b" "), start, end)
 
 
 def planted_size(build: Build) -> None:
@@ -107,7 +107,7 @@ def is_pair(line: object) -> bool:
 def planted_crash(build: Build) -> None:
     """Fails in a way that the contract does not know."""
     parse_head = build.parse_head
-    build.parse_head = lambda head: parse_head(head) if b"X:" not in head else 1 / 0
+    build.parse_head = lambda data, start, end: parse_head(data, start, end) if b"X:" not in data else 1 / 0
 
 
 PLANTS: list[Callable[[Build], None]] = [planted_head, planted_size, planted_held_line, planted_field, planted_crash]

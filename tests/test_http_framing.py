@@ -23,7 +23,8 @@ from kaserve.http.wire import parse_head
 
 
 def request(*lines: str, method: str = "GET", minor: int = 1) -> Request:
-    return parse_head("\r\n".join([f"{method} / HTTP/1.{minor}", "Host: h", *lines, ""]).encode("latin-1"))
+    head = "\r\n".join([f"{method} / HTTP/1.{minor}", "Host: h", *lines, ""]).encode("latin-1")
+    return parse_head(head, 0, len(head))
 
 
 GET, HEAD, OLD = request(), request(method="HEAD"), request(minor=0)

@@ -14,13 +14,35 @@ each_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS,
 
 
 def parse(implementation: Implementation, head: bytes) -> Any:
-    return implementation.module("wire").parse_head(head)
+    return implementation.module("wire").parse_head(head, 0, len(head))
 
 
 def refusal(implementation: Implementation, head: bytes) -> int:
     with pytest.raises(implementation.module("errors").HTTPError) as caught:
         parse(implementation, head)
     return int(caught.value.status)
+
+
+# find_head_end.
+
+
+@pytest.mark.parametrize(
+    ("data", "start", "end"),
+    [
+        (b"", 0, -1),
+        (b"\r\n\r", 0, -1),
+        (b"\r\n\r\n", 0, 0),
+        (b"\r\n\r\n", 1, -1),
+        (b"\r\n\r\n", 4, -1),
+        (b"a\r\n\r\n\r\n", 0, 1),
+        (b"a\r\n\r\n\r\n", 2, 3),
+        (b"a\r\nb\r\r\n\r\n", 0, 5),
+        (b"a" * 100 + b"\r\n\r\n" + b"b" * 100, 0, 100),
+        (b"a" * 100 + b"\r\n\r\n" + b"b" * 100, 101, -1),
+    ],
+)
+def test_the_end_of_a_head(implementation: Implementation, data: bytes, start: int, end: int) -> None:
+    assert implementation.module("wire").find_head_end(data, start) == end
 
 
 # parse_head. What it must take and refuse is the business of the corpus; here is what it must return.
@@ -32,6 +54,15 @@ def test_a_head(implementation: Implementation) -> None:
     assert request.fields == [("host", "h:80"), ("x-y", "a b")]
     assert request.authority == "h:80"
     assert request.trailers == []
+
+
+def test_what_stands_around_a_head_is_not_part_of_it(implementation: Implementation) -> None:
+    head = b"GET / HTTP/1.1\r\nA: 1\r\n"
+    for behind in (b"", b"\r\n", b"B: 2\r\n", b"x" * 100_000):
+        request = implementation.module("wire").parse_head(b"B: 0\r\n" + head + behind, 6, 6 + len(head))
+        assert (request.method, request.target, request.field_count) == ("GET", "/", 1)
+        assert request.values("b") == []
+        assert request.fields == [("a", "1")]
 
 
 def test_a_head_without_fields(implementation: Implementation) -> None:
@@ -396,6 +427,26 @@ def test_what_the_protocol_writes_itself_is_left_out(
 def test_date_is_told_and_stays(implementation: Implementation) -> None:
     messages = implementation.module("messages")
     assert encode(implementation, ("date", "now")) == (b"date: now\r\n", messages.DATE)
+
+
+def test_the_first_bad_field_is_told_of(implementation: Implementation) -> None:
+    encode_head = implementation.module("wire").encode_head
+    bad: list[tuple[object, type[Exception], str]] = [
+        (("A B", ""), ValueError, "not a field name"),
+        (("A", "\n"), ValueError, "not a field value"),
+        (("A", "\u0100"), ValueError, "not Latin-1"),
+        (5, TypeError, "5"),
+    ]
+    for first, error, told in bad:
+        for second, *_ in bad:
+            with pytest.raises(error, match=told):
+                encode_head(200, [("A", "1"), first, second])
+
+
+def test_any_iterable_of_fields_will_do(implementation: Implementation) -> None:
+    encode_head = implementation.module("wire").encode_head
+    for kind in (list, tuple, iter):
+        assert encode_head(200, kind([("A", "1"), ("Connection", "x"), ("B", "2")]))[0] == b"A: 1\r\nB: 2\r\n"
 
 
 BAD_NAMES = [

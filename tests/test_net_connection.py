@@ -11,7 +11,9 @@ import os
 import random
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,7 +38,7 @@ from kaserve.http.limits import Limits
 from kaserve.http.messages import FileSpan, Request, Response
 from kaserve.http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from kaserve.http.protocol import KeepAlive
-from kaserve.net.connection import PHASES, Connection, Deadlines
+from kaserve.net.connection import PHASES, Connection, Deadlines, Handler
 from kaserve.net.poller import NOTHING, READ, WRITE
 from tests.nettools import (
     EPOCH,
@@ -66,7 +68,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Make(Protocol):
     """Makes the one Net of a test, closed afterwards."""
 
-    def __call__(self, handler: Callable[[Request], Response] = hello, **settings: Any) -> Net: ...
+    def __call__(self, handler: Handler = hello, **settings: Any) -> Net: ...
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def make(caplog: pytest.LogCaptureFixture) -> Iterator[Make]:
     before = open_descriptors()
     nets: list[Net] = []
 
-    def make(handler: Callable[[Request], Response] = hello, **settings: Any) -> Net:
+    def make(handler: Handler = hello, **settings: Any) -> Net:
         net = Net(handler, **settings)
         nets.append(net)
         return net
@@ -106,6 +108,12 @@ def spied(connection: Connection) -> ServerSocket:
     sock = connection._sock
     assert isinstance(sock, ServerSocket)
     return sock
+
+
+def give(net: Net, client: Client, data: bytes) -> None:
+    """Sends `data`; whatever can be done about it now is done."""
+    client.send(data)
+    net.settle()
 
 
 # The table.
@@ -692,7 +700,8 @@ def test_an_idle_connection_holds_no_buffers(make: Make) -> None:
     assert connection.phase == IDLE
     assert connection._unsent == b""
     assert connection._response is None
-    assert connection._body is None
+    assert connection._stream is None
+    assert connection._awaited is None
     assert protocol._received == b""
     assert protocol.request is None
     assert protocol.sink is None
@@ -739,7 +748,8 @@ def test_a_turn_sends_a_bounded_part_of_a_file(make: Make) -> None:
     client, connection = net.connect(tcp=True, send_buffer=16 * 1024 * 1024)
     client.send(GET)
     net.step()
-    span = connection._body
+    assert connection._stream is not None
+    span = connection._stream.span
     assert isinstance(span, FileSpan)
     assert span.length >= 7 * 1024 * 1024
 
@@ -1159,6 +1169,208 @@ def test_a_piece_that_is_no_bytes_ends_with_a_reset(make: Make, caplog: pytest.L
         assert connection.phase == CLOSED
         assert spied(connection).aborted
         assert body.closed == 1
+
+
+# Answers, and pieces of answers, that come later.
+
+
+def test_an_answer_that_comes_later_keeps_the_connection_and_stops_nobody(make: Make) -> None:
+    later: Future[Response] = Future()
+    net = make(lambda request: later if request.path == "/later" else hello(request))
+    client, connection = net.connect()
+    other, _ = net.connect()
+    give(net, client, get("/later") + get("/next"))
+    assert client.read() == b""
+    assert connection.phase == HANDLER
+    assert net.interest(connection) == NOTHING
+    assert net.time_left(connection) == float("inf")
+    assert not net.busy  # nobody asks again and again
+    [answer] = net.ask(other, GET)
+    assert answer.body == b"hello"
+    later.set_result(Response.text("at last"))
+    net.settle()
+    assert [answer.body for answer in client.answers("GET", "GET")] == [b"at last", b"hello"]
+    assert connection.phase == IDLE
+
+
+def test_an_answer_may_come_from_another_thread(make: Make) -> None:
+    later: Future[Response] = Future()
+    net = make(lambda request: later)
+    client, connection = net.connect()
+    give(net, client, GET)
+    thread = threading.Thread(target=lambda: later.set_result(Response.text("from afar")))
+    thread.start()
+    thread.join()
+    assert net.busy  # the reactor has been woken
+    net.settle()
+    [answer] = client.answers("GET")
+    assert answer.body == b"from afar"
+    assert connection.phase == IDLE
+
+
+def test_an_answer_that_is_there_already_is_not_waited_for(make: Make) -> None:
+    later: Future[Response] = Future()
+    later.set_result(Response.text("at once"))
+    net = make(lambda request: later)
+    client, _ = net.connect()
+    client.send(GET)
+    net.step()
+    [answer] = client.answers("GET")
+    assert answer.body == b"at once"
+
+
+def test_an_answer_that_fails_later_is_a_500_that_keeps_the_connection(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    later: Future[Response] = Future()
+    net = make(lambda request: later)
+    client, connection = net.connect()
+    give(net, client, GET)
+    with faults(caplog, "the handler failed on <Request GET / "):
+        later.set_exception(RuntimeError("the handler's own fault"))
+        net.settle()
+    [answer] = client.answers("GET")
+    assert answer.status == 500
+    assert connection.phase == IDLE
+
+
+def test_an_http_error_that_comes_later_is_its_status_and_closes(make: Make) -> None:
+    later: Future[Response] = Future()
+    net = make(lambda request: later)
+    client, connection = net.connect()
+    give(net, client, GET)
+    later.set_exception(HTTPError(410, "gone"))
+    net.settle()
+    [answer] = client.answers("GET")
+    assert answer.status == 410
+    assert connection.phase == LINGER
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_cancelled(make: Make) -> None:
+    later: Future[Response] = Future()
+    net = make(lambda request: later)
+    client, connection = net.connect()
+    give(net, client, GET)
+    connection.abort()
+    assert later.cancelled()
+    net.settle()
+    assert connection.phase == CLOSED
+
+
+def test_an_answer_that_comes_too_late_is_closed(make: Make) -> None:
+    later: Future[Response] = Future()
+    later.set_running_or_notify_cancel()  # from here on it cannot be cancelled
+    net = make(lambda request: later)
+    client, connection = net.connect()
+    give(net, client, GET)
+    connection.abort()
+    body = Body([b"too late"])
+    later.set_result(Response(200, body))
+    net.settle()
+    assert (body.pulled, body.closed) == (0, 1)
+
+
+def test_a_piece_that_comes_later(make: Make) -> None:
+    """What is there already leaves at once; a later piece of nothing is no end."""
+    pieces: list[Future[bytes | FileSpan]] = [Future(), Future(), Future()]
+    body = Body([b"now, ", *pieces, b"and the end"])
+    net = make(lambda request: Response(200, body))
+    client, connection = net.connect()
+    give(net, client, GET)
+    assert client.read().endswith(b"\r\n\r\n5\r\nnow, \r\n")
+    assert connection.phase == HANDLER
+    pieces[0].set_result(b"later, ")
+    net.settle()
+    assert client.read() == b"7\r\nlater, \r\n"
+    pieces[1].set_result(b"")
+    net.settle()
+    assert client.read() == b""
+    pieces[2].set_result(b"last, ")
+    net.settle()
+    [answer] = client.answers("GET")
+    assert answer.body == b"now, later, last, and the end"
+    assert body.closed == 1
+    assert connection.phase == IDLE
+
+
+def test_a_later_piece_that_fails_ends_with_a_reset(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    piece: Future[bytes | FileSpan] = Future()
+    body = Body([b"now", piece])
+    net = make(lambda request: Response(200, body))
+    client, connection = net.connect(tcp=True)
+    give(net, client, GET)
+    with faults(caplog, "the handler failed while answering"):
+        piece.set_exception(RuntimeError("the handler's own fault"))
+        net.settle()
+    assert connection.phase == CLOSED
+    assert body.closed == 1
+    client.read()
+    assert client.was_reset
+
+
+def test_a_body_whose_piece_is_awaited_is_closed_when_the_server_aborts(make: Make) -> None:
+    piece: Future[bytes | FileSpan] = Future()
+    body = Body([piece])
+    net = make(lambda request: Response(200, body))
+    client, connection = net.connect()
+    give(net, client, GET)
+    connection.abort()
+    assert piece.cancelled()
+    assert body.closed == 1
+    net.settle()
+
+
+# Spans of files among the pieces.
+
+
+@pytest.mark.parametrize("length", [None, 3 * KERNEL * 10 + 9])
+def test_spans_among_pieces(make: Make, length: int | None) -> None:
+    """Counted and chunked, over short writes; they belong to the body, and are left open."""
+    content = random.Random(1).randbytes(3 * KERNEL * 10)
+    span = file_span(content)
+    middle = FileSpan(span.fd, KERNEL, KERNEL * 10)
+    pieces: list[bytes | FileSpan] = [b"one", FileSpan(span.fd, 0, KERNEL), middle, b"two", FileSpan(span.fd, 0, 0)]
+    pieces += [FileSpan(span.fd, 11 * KERNEL, 19 * KERNEL), b"six"]
+    fields = [] if length is None else [("Content-Length", str(length))]
+    net = make(lambda request: Response(200, Body(pieces), fields))
+    client, connection = net.connect(send_buffer=KERNEL)
+    give(net, client, GET)
+    while connection.phase != IDLE:
+        client.read()
+        net.settle()
+    [answer] = client.answers("GET")
+    assert answer.body == b"one" + content[: 11 * KERNEL] + b"two" + content[11 * KERNEL :] + b"six"
+    assert os.fstat(span.fd).st_size == len(content)
+    span.close()
+
+
+def test_a_span_among_pieces_is_cut_off_where_the_length_ends(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    span = file_span(b"0123456789")
+    fields = [("Content-Length", "8")]
+    net = make(lambda request: Response(200, Body([b"<<<", FileSpan(span.fd, 0, 10)]), fields))
+    client, connection = net.connect()
+    with faults(caplog, "is longer than its Content-Length"):
+        [answer] = net.ask(client, GET)
+    assert answer.body == b"<<<01234"
+    assert connection.phase == IDLE
+    span.close()
+
+
+def test_a_span_that_is_shared_is_its_owners_to_close(make: Make) -> None:
+    class Owner:
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    owner = Owner()
+    span = file_span(b"shared")
+    net = make(lambda request: Response(200, FileSpan(span.fd, 0, 6, owner)))
+    client, _ = net.connect()
+    answers = net.ask(client, GET, b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert [answer.body for answer in answers] == [b"shared", b""]
+    assert owner.closed == 2
+    span.close()
 
 
 def test_an_answer_may_wish_to_close(make: Make) -> None:
@@ -2016,7 +2228,8 @@ class AnyClients(RuleBasedStateMachine):
             if connection.phase == IDLE:
                 assert protocol._received in (b"", b"\r")
                 assert connection._response is None
-                assert connection._body is None
+                assert connection._stream is None
+        assert connection._awaited is None
 
     @invariant()
     def nothing_fails_but_the_handler(self) -> None:

@@ -153,12 +153,13 @@ def take_turn(implementation: Implementation, protocol: Any, handler: Callable[[
 
 def send(protocol: Any, response: Any, wanted: bool = True) -> tuple[bytes, bytes]:
     """Head and body of an answer as they go on the wire."""
-    head = protocol.respond(response, DATE, wanted)
-    content = b""
-    if protocol.sends_body:
-        pieces = [response.body] if isinstance(response.body, bytes) else response.body
-        content = b"".join(protocol.encode_body(piece) for piece in pieces if piece) + protocol.end_body()
-    return head, content
+    sent = protocol.respond(response, DATE, wanted)
+    head, end, content = sent.partition(b"\r\n\r\n")
+    if isinstance(response.body, bytes):
+        assert content == (response.body if protocol.sends_body else b"")
+    elif protocol.sends_body:
+        content += b"".join(protocol.encode_body(piece) for piece in response.body if piece) + protocol.end_body()
+    return head + end, content
 
 
 def held(protocol: Any) -> int:

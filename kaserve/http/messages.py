@@ -11,7 +11,8 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from concurrent.futures import Future
+from typing import BinaryIO, Protocol
 from urllib.parse import parse_qsl, unquote
 
 from .errors import PHRASES, HTTPError
@@ -32,6 +33,7 @@ __all__ = [
     "FieldSource",
     "FileSpan",
     "Headers",
+    "Piece",
     "Request",
     "Response",
     "error_response",
@@ -290,36 +292,51 @@ class Request:
         return f"<Request {self.method} {self.target} {self.http_version}>"
 
 
-class FileSpan:
-    """`length` bytes of an open file from `offset` on, as the body of a response; it owns the descriptor.
+class Owner(Protocol):
+    """What a descriptor belongs to that several answers share."""
 
-    The server sends it without reading it into memory. close() may be called twice.
+    def close(self) -> None:
+        """One of them needs it no longer."""
+
+
+class FileSpan:
+    """`length` bytes of an open file from `offset` on, as a body or a piece of one.
+
+    The server sends it without reading it into memory. As the body of a response it owns the descriptor, unless there
+    is an `owner`, whose close() is then called instead; once, however often close() is.
     """
 
-    __slots__ = ("fd", "length", "offset")
+    __slots__ = ("_owner", "fd", "length", "offset")
 
-    def __init__(self, fd: int, offset: int, length: int) -> None:
+    def __init__(self, fd: int, offset: int, length: int, owner: Owner | None = None) -> None:
         self.fd = fd
         self.offset = offset
         self.length = length
+        self._owner = owner
 
     def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            if self._owner is not None:
+                self._owner.close()
+            else:
+                os.close(fd)
 
     def __repr__(self) -> str:
         return f"<FileSpan fd {self.fd}, {self.length} bytes from {self.offset}>"
 
 
-Body = bytes | FileSpan | Iterable[bytes]
+Piece = bytes | FileSpan
+Body = bytes | FileSpan | Iterable[Piece | Future[Piece]]
 
 
 class Response:
     """What a handler answers.
 
-    status: 200 to 599. body: bytes; or a `FileSpan`; or an iterable of bytes, pulled only as fast as the client reads,
-    its close() called in every case. fields: pairs of str, such as `("Content-Type", "text/plain")`, or a mapping.
+    status: 200 to 599. body: bytes; or a `FileSpan`; or an iterable of both, pulled only as fast as the client reads,
+    its close() called in every case. Spans among its pieces remain its own; a piece that is not there yet may be a
+    `Future` of one, for which the connection waits while the others are served.
+    fields: pairs of str, such as `("Content-Type", "text/plain")`, or a mapping.
 
     The length is known for bytes and spans. An iterable is sent in chunks (delimited by closing to HTTP/1.0), unless
     `fields` has a Content-Length: then it must yield exactly that much. Date, Connection, Keep-Alive and

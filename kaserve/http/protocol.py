@@ -9,12 +9,12 @@ where a message ends and whether the connection goes on is decided in `framing`,
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from .body import Sink, Spool
 from .errors import PHRASES, HTTPError
 from .framing import (
     CHUNKED,
+    UNSAID,
+    UNTIL_CLOSE,
     check_expectation,
     has_body,
     kept_trailers,
@@ -27,7 +27,7 @@ from .limits import Limits
 from .messages import CLOSE, CONTENT_LENGTH, DATE, Request, Response
 from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
 from .target import resolve_target
-from .wire import ChunkedDecoder, encode_head, parse_head
+from .wire import ChunkedDecoder, encode_head, find_head_end, parse_head
 
 __all__ = ["CONTINUE", "HTTPProtocol", "KeepAlive", "Phase"]
 
@@ -35,7 +35,6 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 _CR = 13
-_HEAD_END = b"\r\n\r\n"
 _CLOSE_LINES = b"Connection: close\r\n\r\n"
 
 
@@ -48,7 +47,7 @@ class KeepAlive:
     `Connection: close`.
     """
 
-    __slots__ = ("announced", "enabled", "minor", "requests", "timeout")
+    __slots__ = ("_lines", "announced", "enabled", "minor", "requests", "timeout")
 
     def __init__(self, timeout: float, requests: int, minor: int = 1) -> None:
         self.timeout = timeout
@@ -56,6 +55,17 @@ class KeepAlive:
         self.requests = requests
         self.minor = minor
         self.enabled = timeout > 0
+        self._lines: dict[int, bytes] = {}
+
+    def lines(self, remaining: int) -> bytes:
+        """That another request is welcome, for how long, and how many more unless there is no limit (RFC 9112 §9.3);
+        then the empty line. Every connection counts down the same figures, so these lines are remembered."""
+        lines = self._lines.get(remaining)
+        if lines is None:
+            most = b", max=%d" % remaining if remaining > 0 else b""
+            lines = b"Connection: keep-alive\r\nKeep-Alive: timeout=%d%b\r\n\r\n" % (self.announced, most)
+            _remember(self._lines, remaining, lines)
+        return lines
 
 
 class HTTPProtocol:
@@ -129,7 +139,7 @@ class HTTPProtocol:
             if self.ended:
                 self.phase = CLOSED
             return None
-        end = data.find(_HEAD_END, self._scanned)
+        end = find_head_end(data, self._scanned)
         if end <= self._start or data[self._start] == _CR:
             if self._skip_empty_lines():
                 return self.read_head()
@@ -139,7 +149,7 @@ class HTTPProtocol:
         size = end - self._start
         if size > self._limits.unchecked:
             self._check_lines(data[self._start : end])
-        request = self.request = parse_head(data[self._start : end + 2])
+        request = self.request = parse_head(data, self._start, end + 2)
         self._consume(end + 4)
         if request.field_count > self._limits.fields:
             raise HTTPError(431, "there are too many fields")
@@ -186,7 +196,7 @@ class HTTPProtocol:
         else:
             if line_end >= self._scanned:
                 self._check_lines(data[start:line_end])
-                parse_head(data[start : line_end + 2])  # the request line alone: refused whatever will follow it
+                parse_head(data, start, line_end + 2)  # the request line alone: refused whatever will follow it
             if len(data) - data.rfind(b"\r\n") > self._limits.field_size + 3:  # 3: a line end, and another CR
                 raise HTTPError(431, "a field line is too long")
         if LONE_LINE_END.search(data, max(start, self._scanned - 1)) is not None:
@@ -270,7 +280,8 @@ class HTTPProtocol:
     # Answering: SEND.
 
     def respond(self, response: Response, date: bytes, wanted: bool) -> bytes:
-        """HEAD, BODY, HANDLER: the head of the answer (SEND). The body, when `sends_body`, goes through `encode_body`.
+        """HEAD, BODY, HANDLER: the head of the answer (SEND), and with it a body of bytes; any other one goes through
+        `encode_body`, when `sends_body`.
 
         date: the Date field line. wanted: nobody but this request speaks against another one on this connection.
         Raises ValueError, and changes nothing, when the response cannot be sent as it is.
@@ -280,7 +291,7 @@ class HTTPProtocol:
             request = Request("HEAD", "", 0, [], 0)  # unreadable, but that it wants no content is plain
         lines, flags = encode_head(response.status, response.fields)
         length = response_body(request, response, flags & CONTENT_LENGTH != 0)
-        status_line = _status_line(response.status, self._keep_alive.minor)
+        status_line = self._status_line(response.status)
         if flags & CLOSE:
             wanted = False
         remaining = self._keep_alive.requests - self.served - 1
@@ -290,18 +301,28 @@ class HTTPProtocol:
         self._persists = persists(request, length, wanted and self._keep_alive.enabled)
         self.served += 1
         self.phase = SEND
-        self._abandon_body()
+        if self.sink is not None:
+            self._abandon_body()
         self.sends_body = has_body(request, response.status)
         self.body_left = length
+        body = response.body
         return b"".join(
             (
                 status_line,
                 b"" if flags & DATE else date,
                 lines,
                 _length_line(length),
-                _persistence_lines(self._keep_alive.announced, max(remaining, 0)) if self._persists else _CLOSE_LINES,
+                self._keep_alive.lines(max(remaining, 0)) if self._persists else _CLOSE_LINES,
+                body if self.sends_body and isinstance(body, bytes) else b"",
             )
         )
+
+    def _status_line(self, status: int) -> bytes:
+        """RFC 9112 §4. Raises ValueError for a status that is not for a final answer."""
+        line = _status_lines[self._keep_alive.minor].get(status)
+        if line is None:
+            raise ValueError(f"not the status of an answer: {status!r}")
+        return line
 
     def encode_body(self, piece: bytes) -> bytes:
         """SEND: the next piece, never empty, as it goes on the wire; what exceeds a counted body is cut off."""
@@ -311,6 +332,14 @@ class HTTPProtocol:
             piece = piece[: self.body_left]
             self.body_left -= len(piece)
         return piece
+
+    def enclose(self, size: int) -> tuple[bytes, bytes]:
+        """SEND: what stands on the wire around a piece of `size` bytes that is sent past `encode_body`."""
+        if self.body_left == CHUNKED:
+            return b"%x\r\n" % size, b"\r\n"
+        if self.body_left >= 0:
+            self.body_left -= size
+        return b"", b""
 
     def end_body(self) -> bytes:
         """SEND: what goes on the wire behind the last piece. Raises ValueError when a counted body is too short."""
@@ -352,25 +381,28 @@ class HTTPProtocol:
             sink.abandon()
 
 
-@lru_cache(maxsize=256)
-def _status_line(status: int, minor: int) -> bytes:
-    """RFC 9112 §4. Raises ValueError for a status that is not for a final answer."""
-    if not 200 <= status <= 599:
-        raise ValueError(f"not the status of an answer: {status!r}")
-    return b"HTTP/1.%d %d %b\r\n" % (minor, status, PHRASES.get(status, "").encode("ascii"))
+# What is written into heads again and again, ready-made.
+_status_lines: list[dict[int, bytes]] = [
+    {
+        status: b"HTTP/1.%d %d %b\r\n" % (minor, status, PHRASES.get(status, "").encode("ascii"))
+        for status in range(200, 600)
+    }
+    for minor in (0, 1)
+]
+_length_lines: dict[int, bytes] = {CHUNKED: b"Transfer-Encoding: chunked\r\n", UNTIL_CLOSE: b"", UNSAID: b""}
+_MOST_REMEMBERED = 4096
 
 
-@lru_cache(maxsize=1024)
 def _length_line(length: int) -> bytes:
     """How the end of the body is found: the framing field for a length of `framing.response_body`."""
-    if length >= 0:
-        return b"Content-Length: %d\r\n" % length
-    return b"Transfer-Encoding: chunked\r\n" if length == CHUNKED else b""
+    line = _length_lines.get(length)
+    if line is None:
+        line = b"Content-Length: %d\r\n" % length
+        _remember(_length_lines, length, line)
+    return line
 
 
-# Every connection counts down the same figures, so these lines come again and again.
-@lru_cache(maxsize=4096)
-def _persistence_lines(timeout: int, remaining: int) -> bytes:
-    """That another request is welcome, for how long, and how many more (RFC 9112 §9.3), then the empty line."""
-    most = b", max=%d" % remaining if remaining > 0 else b""
-    return b"Connection: keep-alive\r\nKeep-Alive: timeout=%d%b\r\n\r\n" % (timeout, most)
+def _remember(lines: dict[int, bytes], number: int, line: bytes) -> None:
+    """Once there are very many they are not coming again."""
+    if len(lines) < _MOST_REMEMBERED:
+        lines[number] = line

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from functools import lru_cache
 
 from .errors import HTTPError
 from .messages import HOST, HOSTS, Request
@@ -54,8 +53,12 @@ def _check_host(request: Request) -> None:
         raise HTTPError(400, "the Host field is missing")
     if request.flags & HOSTS:
         raise HTTPError(400, "there is more than one Host field")
-    if not is_host(request.authority):
-        raise HTTPError(400, "the Host field is not a host")
+    host = request.authority
+    if host not in _hosts:
+        if not is_host(host):
+            raise HTTPError(400, "the Host field is not a host")
+        if len(_hosts) < _MOST_HOSTS:
+            _hosts.add(host)
 
 
 def _resolve_absolute(request: Request) -> None:
@@ -73,7 +76,11 @@ def _resolve_absolute(request: Request) -> None:
     request.raw_path = "*" if of_server else match["path"] or "/"
 
 
-@lru_cache(maxsize=256)
+# A server has few names, and most clients use the same one.
+_hosts: set[str] = set()
+_MOST_HOSTS = 256
+
+
 def is_host(value: str) -> bool:
     """Whether `value` is `uri-host [":" port]`: no userinfo, path, white space, zone or port beyond 65535."""
     if len(value) > 1024:  # a DNS name has 253 characters at most

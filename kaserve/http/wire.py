@@ -1,15 +1,19 @@
 """The contract of the syntax, and the choice between its two implementations.
 
-Only three things exist twice, in Python (`wire_pure`) and in Cython (`ext/_fast.pyx`), and this page says what both
+Only four things exist twice, in Python (`wire_pure`) and in Cython (`ext/_fast.pyx`), and this page says what both
 must do. They do syntax and nothing else, are strict, and have no options; what decides has one source elsewhere.
 
-`parse_head(head: bytes) -> Request`
-    `head` is a complete head, from the first byte of the request line to the CRLF of the last field line inclusive;
-    the empty line that ends it is left out. Raises HTTPError 400 for what is not a request line or a field line
-    (RFC 9112 §3, §5) and 505 for a major version other than 1; a later minor version counts as 1 (RFC 9110 §2.5).
-    The request's `target` is not looked into. Field names come in lower case, values without the white space around
-    them, both as str (Latin-1). `flags` has the bits of `messages.FLAGS`, HOSTS for more than one Host, and CLOSE and
-    KEEP_ALIVE for the options of Connection, in any case and anywhere in its lists.
+`find_head_end(data: bytes, start: int) -> int`
+    Where the first CRLF CRLF begins in `data[start:]`, as an index of `data`; -1 without one.
+
+`parse_head(data: bytes, start: int, end: int) -> Request`
+    `data[start:end]` is a complete head, from the first byte of the request line to the CRLF of the last field line
+    inclusive; the empty line that ends it is left out, and nothing outside of it is looked at. Raises HTTPError 400 for
+    what is not a request line or a field line (RFC 9112 §3, §5) and 505 for a major version other than 1; a later minor
+    version counts as 1 (RFC 9110 §2.5). The request's `target` is not looked into. Field names come in lower case,
+    values without the white space around them, both as str (Latin-1). `flags` has the bits of `messages.FLAGS`, HOSTS
+    for more than one Host, and CLOSE and KEEP_ALIVE for the options of Connection, in any case and anywhere in its
+    lists.
 
 `ChunkedDecoder(limits: Limits)`
     One chunked body (RFC 9112 §7.1). `feed(data: bytes, start: int) -> int` reads from `data[start:]`, hands the
@@ -27,13 +31,13 @@ must do. They do syntax and nothing else, are strict, and have no options; what 
 
 from __future__ import annotations
 
-__all__ = ["IMPLEMENTATION", "ChunkedDecoder", "encode_head", "parse_head"]
+__all__ = ["IMPLEMENTATION", "ChunkedDecoder", "encode_head", "find_head_end", "parse_head"]
 
 try:
-    from ._fast import ChunkedDecoder, encode_head, parse_head
+    from ._fast import ChunkedDecoder, encode_head, find_head_end, parse_head
 
     IMPLEMENTATION = "compiled"
 except ImportError:
-    from .wire_pure import ChunkedDecoder, encode_head, parse_head
+    from .wire_pure import ChunkedDecoder, encode_head, find_head_end, parse_head
 
     IMPLEMENTATION = "pure"

@@ -34,7 +34,7 @@ from .messages import (
     Request,
 )
 
-__all__ = ["ChunkedDecoder", "encode_head", "parse_head"]
+__all__ = ["ChunkedDecoder", "encode_head", "find_head_end", "parse_head"]
 
 # Bounds of the memories: enough for the fields of many different clients, at most about a megabyte.
 _MOST_LINES = 1024
@@ -47,9 +47,14 @@ _received: dict[bytes, tuple[FieldLine, int]] = {}
 _sent: dict[FieldLine, tuple[bytes, int]] = {}
 
 
-def parse_head(head: bytes) -> Request:
+def find_head_end(data: bytes, start: int) -> int:
     """See `wire`."""
-    lines = head.split(b"\r\n")
+    return data.find(b"\r\n\r\n", start)
+
+
+def parse_head(data: bytes, start: int, end: int) -> Request:
+    """See `wire`."""
+    lines = data[start:end].split(b"\r\n")
     match = REQUEST_LINE.fullmatch(lines[0])
     if match is None:
         raise HTTPError(400, "the request line is malformed")

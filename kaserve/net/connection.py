@@ -14,8 +14,10 @@ import math
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from ..http.body import Sink
 from ..http.errors import HTTPError
@@ -27,6 +29,7 @@ from ..http.protocol import CONTINUE, HTTPProtocol, KeepAlive
 from .poller import NOTHING, READ, WRITE
 from .reactor import Reactor
 from .stats import Stats
+from .stream import Stream
 from .timerwheel import Timer
 from .tls import TLSSocket
 
@@ -34,7 +37,8 @@ __all__ = ["PHASES", "Connection", "Deadlines", "Handler", "Row", "Service"]
 
 log = logging.getLogger("kaserve")
 
-Handler = Callable[[Request], Response]
+# What answers a request: now, or through a Future later, for which nobody else has to wait.
+Handler = Callable[[Request], Response | Future[Response]]
 
 
 class Row(NamedTuple):
@@ -164,13 +168,14 @@ class Connection(Timer):
 
     __slots__ = (
         "_accepted",
-        "_body",
+        "_awaited",
         "_interest",
         "_parting",
         "_response",
         "_service",
         "_size",
         "_sock",
+        "_stream",
         "_unsent",
         "client",
         "ending",
@@ -194,7 +199,8 @@ class Connection(Timer):
         self._parting = False  # the next answer is the last one
         self._unsent: bytes | memoryview = b""  # encoded, and not taken by the kernel yet
         self._response: Response | None = None  # the one being sent
-        self._body: FileSpan | Iterator[bytes] | None = None  # what of its body is not even encoded yet
+        self._stream: Stream | None = None  # what of its body is not even encoded yet
+        self._awaited: Future[Any] | None = None  # an answer, or a piece of one, that the handler gives later
         self._size = 0  # bytes of its content so far
         self._enter(HANDSHAKE if isinstance(sock, TLSSocket) else IDLE)  # which the system may refuse
         service.connections.add(self)
@@ -292,11 +298,11 @@ class Connection(Timer):
         while True:
             phase = protocol.phase
             if phase == SEND:
-                if self._body is not None and not self._send_body(self._body):
+                if self._stream is not None and not self._send_stream(self._stream):
                     break
                 self._finish()
             elif phase == HANDLER:
-                if requests_left == 0 or len(self._unsent) >= _MOST_UNSENT:
+                if requests_left == 0 or len(self._unsent) >= _MOST_UNSENT or self._awaits():
                     break  # the turn is used up; meanwhile nothing more is read
                 self._answer()
                 requests_left -= 1
@@ -305,13 +311,20 @@ class Connection(Timer):
         if self._unsent:
             self._flush()
         self._settle()
-        if self.phase == HANDLER:
+        if self.phase == HANDLER and self._awaited is None:
             self._service.reactor.again(self)
+
+    def _resume(self, future: Future[Any]) -> None:
+        """What the handler promised is there; perhaps too late."""
+        if self._awaited is future:
+            self.ready(NOTHING)
+        elif not future.cancelled() and future.exception() is None and isinstance(future.result(), Response):
+            _close_body(future.result())
 
     def _settle(self) -> None:
         """Enters the phase that the turn has led to, or has its deadline start anew."""
         if self.phase != CLOSED:
-            phase = SEND if self._unsent else self.protocol.phase
+            phase = SEND if self._unsent else HANDLER if self._awaited is not None else self.protocol.phase
             if phase != self.phase or self._service.rows[phase].renewed:
                 self._enter(phase)
 
@@ -367,11 +380,15 @@ class Connection(Timer):
             self._unsent = bytes(self._unsent) + CONTINUE
 
     def _answer(self) -> None:
-        """Has the handler answer the request that is complete."""
+        """Has the handler answer the request that is complete, or takes the answer that was waited for."""
         request = self.protocol.request
         assert request is not None
+        awaited, self._awaited = self._awaited, None
         try:
-            response = self._service.handler(request)
+            response = self._service.handler(request) if awaited is None else awaited.result()
+            if isinstance(response, Future):
+                self._await(response)
+                return
             if not isinstance(response, Response):
                 raise TypeError(f"a handler answers with a Response, not with {type(response).__name__}")
         except HTTPError as error:
@@ -381,6 +398,15 @@ class Connection(Timer):
             self._respond_failure()
         else:
             self._respond(response, True)
+
+    def _await(self, future: Future[Any]) -> None:
+        """Goes on when `future` is done, which may be in any thread. Until then it is the handler's own affair."""
+        self._awaited = future
+        call, resume = self._service.reactor.call, self._resume
+        future.add_done_callback(lambda done: call(partial(resume, done)))
+
+    def _awaits(self) -> bool:
+        return self._awaited is not None and not self._awaited.done()
 
     def _refuse(self, error: HTTPError) -> None:
         """Answers a request that cannot be read, or is not wanted; then the connection closes."""
@@ -402,11 +428,9 @@ class Connection(Timer):
             wanted = False
         try:
             body = response.body
-            pieces: Iterator[bytes] | None = None
-            first = b""
-            if not isinstance(body, (bytes, FileSpan)) and has_body(protocol.request, response.status):
-                pieces = iter(body)
-                first = _next_piece(pieces)  # before the head, so that a handler that fails at once is a clean 500
+            stream = None
+            if not isinstance(body, bytes) and has_body(protocol.request, response.status):
+                stream = Stream(response, protocol)  # before the head, so that a handler that fails at once is a 500
             head = protocol.respond(response, reactor.date_line, wanted)
         except Exception:
             log.exception("the answer to %r cannot be sent", protocol.request)
@@ -416,26 +440,23 @@ class Connection(Timer):
         service.stats.requests += 1
         self.phase = SEND  # whatever phase follows is entered anew, also the one that was there before the request
         self._response = response
+        self._stream = stream
         self._size = 0
         if not protocol.sends_body:
             _close_body(response)
         elif isinstance(body, bytes):
             self._size = len(body)
-            head += body
-        elif isinstance(body, FileSpan):
-            self._body = body
-        else:
-            self._body = pieces
-            if first:
-                head += self._encode(first)
         self._unsent = bytes(self._unsent) + head if self._unsent else head
+        if stream is not None:  # they leave together
+            self._unsent += self._advance(stream)
 
     def _finish(self) -> None:
         """The answer is encoded to its end."""
         response = self._response
         assert response is not None
-        if self._body is not None:
-            self._body = None
+        if self._stream is not None:
+            self._size = self._stream.size
+            self._stream = None
             _close_body(response)
         self._response = None
         service = self._service
@@ -461,14 +482,43 @@ class Connection(Timer):
         self._unsent = memoryview(data)[sent:]
         return False
 
-    def _send_body(self, body: FileSpan | Iterator[bytes]) -> bool:
-        """Sends on in a body that is not in memory; True when that was the rest of it, or all there ever will be."""
-        if self._unsent and not self._flush(_MSG_MORE if isinstance(body, FileSpan) and body.length else 0):
-            return False
-        return self._send_span(body) if isinstance(body, FileSpan) else self._send_pieces(body)
+    def _send_stream(self, stream: Stream) -> bool:
+        """Sends on in a body that is not in memory; True when that was the rest of it.
 
-    def _send_span(self, span: FileSpan) -> bool:
-        """A slice of a file, from the page cache to the socket."""
+        A few pieces, each only when the kernel has taken the one before, so that none waits for the next.
+        """
+        for _ in range(_MOST_PIECES_PER_TURN):
+            if self._unsent and not self._flush(_MSG_MORE if stream.span is not None else 0):
+                return False
+            if stream.span is not None and not self._send_span(stream, stream.span):
+                return False
+            if stream.is_over():
+                return True
+            if self._awaits():
+                return False
+            self._unsent = self._advance(stream)
+            if stream.is_over():
+                return True
+            if not self._unsent and stream.span is None:  # it is awaited, or never comes
+                return False
+        return False
+
+    def _advance(self, stream: Stream) -> bytes:
+        """The next piece, encoded; nothing when it has to be waited for, or when there can be none any more."""
+        self._awaited = None
+        try:
+            data = stream.advance()
+        except Exception:
+            log.exception("the handler failed while answering %r", self.protocol.request)
+            self._service.stats.failed += 1
+            self._abort("failed")
+            return b""
+        if stream.awaited is not None:
+            self._await(stream.awaited)
+        return data
+
+    def _send_span(self, stream: Stream, span: FileSpan) -> bool:
+        """A slice of a file, from the page cache to the socket; True when that was the rest of it."""
         try:
             sent = _send_slice(self._sock, span.fd, span.offset, min(span.length, _MOST_PER_TURN))
         except (BlockingIOError, InterruptedError):
@@ -480,40 +530,16 @@ class Connection(Timer):
             log.exception("a file could not be sent")
             self._abort("failed")
             return False
-        if sent == 0 < span.length:  # what is missing cannot be made up, and the length is announced
+        if sent == 0:  # what is missing cannot be made up, and the length is announced
             log.error("a file became shorter while it was sent")
             self._abort("failed")
             return False
         span.offset += sent
         span.length -= sent
-        self._size += sent
-        return span.length == 0
-
-    def _send_pieces(self, pieces: Iterator[bytes]) -> bool:
-        """A few pieces, each only when the kernel has taken the one before, so that none waits for the next."""
-        for _ in range(_MOST_PIECES_PER_TURN):
-            if self._unsent and not self._flush():
-                return False
-            try:
-                piece = _next_piece(pieces)
-                left = self.protocol.body_left
-                self._unsent = self._encode(piece) if piece else self.protocol.end_body()
-            except Exception:
-                log.exception("the handler failed while answering %r", self.protocol.request)
-                self._service.stats.failed += 1
-                self._abort("failed")
-                return False
-            if not piece or 0 <= left < len(piece):
-                return True
-        return False
-
-    def _encode(self, piece: bytes) -> bytes:
-        left = self.protocol.body_left
-        if 0 <= left < len(piece):
-            log.error("the answer to %r is longer than its Content-Length; the rest is cut off", self.protocol.request)
-        encoded = self.protocol.encode_body(piece)
-        self._size += len(piece)
-        return encoded
+        if span.length:
+            return False
+        stream.span = None
+        return True
 
     # Ending.
 
@@ -574,9 +600,13 @@ class Connection(Timer):
         self._sock.close()
         self.phase = CLOSED
         self._unsent = b""
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.cancel()
         if self._response is not None:
-            if self._body is not None:
-                self._body = None
+            if self._stream is not None:
+                self._size = self._stream.size
+                self._stream = None
                 _close_body(self._response)
             if service.access_log is not None:
                 service.access_log.log(self, self.protocol.request, self._response.status, self._size)
@@ -586,16 +616,6 @@ class Connection(Timer):
         service.connections.discard(self)
         if service.on_close is not None:
             service.on_close()
-
-
-def _next_piece(pieces: Iterator[bytes]) -> bytes:
-    """The next piece that is not empty, since an empty chunk would end the body; b"" after the last one."""
-    for piece in pieces:
-        if not isinstance(piece, bytes):
-            raise TypeError(f"a body is made of bytes, not of {type(piece).__name__}")
-        if piece:
-            return piece
-    return b""
 
 
 def _send_slice(sock: socket.socket | TLSSocket, fd: int, offset: int, count: int) -> int:

@@ -25,7 +25,8 @@ class Build:
         wire = implementation.module("wire")
         self.implementation = implementation
         self.name = implementation.name
-        self.parse_head: Callable[[bytes], Any] = wire.parse_head
+        self.find_head_end: Callable[[bytes, int], int] = wire.find_head_end
+        self.parse_head: Callable[[bytes, int, int], Any] = wire.parse_head
         self.encode_head: Callable[[int, Sequence[Any]], tuple[bytes, int]] = wire.encode_head
         self.ChunkedDecoder: Callable[[Any], Any] = wire.ChunkedDecoder
         self.HTTPError: type[Any] = implementation.module("errors").HTTPError
@@ -51,13 +52,23 @@ class Case(Protocol):
 
 @dataclass(slots=True)
 class Head:
-    """A complete head, as the contract of `wire` has it: it ends with CRLF."""
+    """A complete head, as the contract of `wire` has it: it ends with CRLF. Other bytes stand around it."""
 
     wire: bytes
 
     def seen_by(self, build: Build) -> object:
+        start = len(self.wire) % 20
+        end = start + len(self.wire)
+        data = b"GET / HTTP/1.1\r\nA: "[:start] + self.wire + b"\r\nTransfer-Encoding: too far\r\n\r\n"
+        return (
+            build.find_head_end(self.wire, 0),
+            build.find_head_end(data, start),
+            self._parsed(build, data, start, end),
+        )
+
+    def _parsed(self, build: Build, data: bytes, start: int, end: int) -> object:
         try:
-            request = build.parse_head(self.wire)
+            request = build.parse_head(data, start, end)
         except build.HTTPError as error:
             return _refusal(error)
         asked = request.values("host"), request.values("connection"), request.values("x"), request.field_count

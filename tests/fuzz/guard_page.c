@@ -80,18 +80,62 @@ static void check_run(const char *name, scan skip, in_class is_in, unsigned char
     }
 }
 
-static void check_all(const char *name, scan skip, in_class is_in, unsigned char *page, size_t size) {
+/* good: two bytes of the class */
+static void check_all(
+    const char *name, scan skip, in_class is_in, const char *good, unsigned char *page, size_t size
+) {
     for (size_t length = 0; length <= LONGEST; length++) {
         unsigned char *last = page + size - length;
-        check_run(name, skip, is_in, last, page + size, 'a'); /* against the guard behind */
-        check_run(name, skip, is_in, page, page + length, '~'); /* and the one in front */
+        check_run(name, skip, is_in, last, page + size, good[0]); /* against the guard behind */
+        check_run(name, skip, is_in, page, page + length, good[1]); /* and the one in front */
         /* At the other alignments there are good bytes behind the end, which must not be counted. */
         for (size_t shift = 1; shift < ALIGNMENTS; shift++) {
-            memset(last - shift, 'a', length + shift);
-            check_run(name, skip, is_in, last - shift, last - shift + length, 'a');
+            memset(last - shift, good[0], length + shift);
+            check_run(name, skip, is_in, last - shift, last - shift + length, good[0]);
         }
     }
     printf("%s: well\n", name);
+}
+
+/* The reference: one place after the other. */
+static const unsigned char *find_plainly(const unsigned char *at, const unsigned char *end) {
+    for (; end - at >= 4; at++) {
+        if (memcmp(at, "\r\n\r\n", 4) == 0)
+            return at;
+    }
+    return NULL;
+}
+
+static void check_head_end(const unsigned char *at, const unsigned char *end) {
+    scans++;
+    if (kas_find_head_end(at, end) != find_plainly(at, end)) {
+        printf("kas_find_head_end errs on %td bytes\n", end - at);
+        exit(1);
+    }
+}
+
+/* The end of a head, and what resembles it, at all places of every length; two of them, side by side and apart. */
+static void check_head_ends(unsigned char *page, size_t size) {
+    static const char *const ends[] = {"\r\n\r\n", "\r\n\r", "\n\r\n", "\r\r\n\r\n", "\r\n\rx", "\rx\r\n", "\r\r\r\r\r\r\r\r"};
+    for (size_t length = 0; length <= LONGEST; length++) {
+        for (size_t which = 0; which < sizeof ends / sizeof *ends; which++) {
+            size_t is_long = strlen(ends[which]);
+            for (size_t first = 0; first + is_long <= length; first++) {
+                for (size_t second = first; second + is_long <= length; second++) {
+                    for (int front = 0; front < 2; front++) {
+                        unsigned char *at = front ? page : page + size - length;
+                        memset(at, 'a', length);
+                        memcpy(at + first, ends[which], is_long);
+                        memcpy(at + second, ends[which], is_long);
+                        check_head_end(at, at + length);
+                        memcpy(at + length - is_long, ends[which], is_long);
+                        check_head_end(at, at + length - 1); /* the end is not all there */
+                    }
+                }
+            }
+        }
+    }
+    puts("kas_find_head_end: well");
 }
 
 int main(void) {
@@ -101,8 +145,10 @@ int main(void) {
         puts("the guards do not hold");
         return 2;
     }
-    check_all("kas_skip_value", kas_skip_value, kas_is_value_byte, page, size);
-    check_all("kas_skip_target", kas_skip_target, kas_is_target_byte, page, size);
+    check_all("kas_skip_name", kas_skip_name, kas_is_name_byte, "a-", page, size);
+    check_all("kas_skip_value", kas_skip_value, kas_is_value_byte, "a~", page, size);
+    check_all("kas_skip_target", kas_skip_target, kas_is_target_byte, "a~", page, size);
+    check_head_ends(page, size);
 #if defined(__SSE2__)
     printf("%lu scans, sixteen bytes at once\n", scans);
 #else

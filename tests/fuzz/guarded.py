@@ -79,7 +79,8 @@ class Guarded(Build):
         self.name = f"{build.name}, guarded"
         guard = Guard()
         self._guards = itertools.cycle([Guard() for _ in range(32)])  # the parts of a list of fields stand side by side
-        self.parse_head = lambda head: build.parse_head(guard.place(head))
+        self.find_head_end = lambda data, start: build.find_head_end(guard.place(data), start)
+        self.parse_head = lambda data, start, end: build.parse_head(guard.place(data[:end]), start, end)
         self.encode_head = lambda status, lines: build.encode_head(status, [self._place_field(line) for line in lines])
         self.ChunkedDecoder = lambda limits: GuardedDecoder(build.ChunkedDecoder(limits), guard)
 

@@ -21,6 +21,7 @@ cdef class Request:
 cdef class FileSpan:
     cdef public int fd
     cdef public long long offset, length
+    cdef public object _owner
 
 cdef class Response:
     cdef public object body, status

@@ -2,6 +2,7 @@
 
 cimport cython
 
+from kaserve.http._fast cimport encode_head, find_head_end, parse_head
 from kaserve.http.framing cimport check_expectation, has_body, persists, request_body, response_body
 from kaserve.http.limits cimport Limits
 from kaserve.http.messages cimport Request, Response
@@ -10,11 +11,22 @@ from kaserve.http.target cimport resolve_target
 cdef int BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND
 cdef int CLOSE, CONTENT_LENGTH, DATE
 cdef int _CR
+cdef int CHUNKED
+cdef bytes _CLOSE_LINES
+cdef list _status_lines
+cdef dict _length_lines
+cdef int _MOST_REMEMBERED
+
+cdef bytes _length_line(length)
+cdef _remember(dict lines, number, bytes line)
 
 cdef class KeepAlive:
     cdef public double timeout
     cdef public int announced, minor, requests
     cdef public bint enabled
+    cdef public dict _lines
+
+    cpdef bytes lines(self, int remaining)
 
 cdef class HTTPProtocol:
     cdef public object _decoder
@@ -38,7 +50,8 @@ cdef class HTTPProtocol:
     cdef _await_head(self)
     cdef _check_lines(self, bytes head)
     cpdef bint read_body(self) except -1
-    @cython.locals(request=Request, flags=int, remaining=int)
+    @cython.locals(request=Request, flags=int, remaining=int, last=bint)
     cpdef bytes respond(self, Response response, bytes date, bint wanted)
     cpdef finish(self)
+    cdef bytes _status_line(self, status)
     cdef _abandon_body(self)

@@ -31,7 +31,7 @@ cdef class Service:
 
 cdef class Connection(Timer):
     cdef public Service _service
-    cdef public object _body, _sock, _unsent
+    cdef public object _awaited, _sock, _stream, _unsent
     cdef public Response _response
     cdef public double _accepted
     cdef public int _interest
@@ -54,15 +54,16 @@ cdef class Connection(Timer):
     cdef _enter(self, int phase)
     cdef bint _read(self) except -1
     cdef _answer(self)
+    cdef _await(self, future)
+    cdef bint _awaits(self) except -1
     cdef _refuse(self, error)
     cdef _respond(self, Response response, bint wanted)
     cdef _finish(self)
     @cython.locals(sent=Py_ssize_t)
     cdef bint _flush(self, int flags=*) except -1
-    cdef bint _send_body(self, body) except -1
-    cdef bint _send_span(self, FileSpan span) except -1
-    cdef bint _send_pieces(self, pieces) except -1
-    cdef bytes _encode(self, bytes piece)
+    cdef bint _send_stream(self, stream) except -1
+    cdef bytes _advance(self, stream)
+    cdef bint _send_span(self, stream, FileSpan span) except -1
     cdef _part(self, str reason)
     cdef bint _half_close(self) except -1
     cdef _discard(self)
