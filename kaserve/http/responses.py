@@ -68,10 +68,10 @@ def parse_response_head(head: bytes) -> ResponseHead:
     if major != b"1":
         raise BadResponse("the version is not HTTP/1")
     try:
-        fields = parse_head(_ANY_REQUEST_LINE + rest)
+        request = parse_head(_ANY_REQUEST_LINE + rest, 0, len(_ANY_REQUEST_LINE) + len(rest))
     except HTTPError as error:
         raise BadResponse(error.reason) from None
-    return ResponseHead(int(status), reason.decode("latin-1"), 0 if minor == b"0" else 1, fields.fields, fields.flags)
+    return ResponseHead(int(status), reason.decode("latin-1"), 0 if minor == b"0" else 1, request.fields, request.flags)
 
 
 def answer_length(method: str, head: ResponseHead) -> int:

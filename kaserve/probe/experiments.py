@@ -162,8 +162,8 @@ def persistence(lab: Lab, version: str, *fields: str) -> Persistence:
 
 @dataclass(frozen=True)
 class Pipeline(Finding):
-    """Requests in one segment. answered: of `sent`, which is 0 where it made no sense to try. in_order: as far as they can
-    be told apart. why: it was not all of them."""
+    """Requests in one segment. answered: of `sent`, which is 0 where it made no sense to try. in_order: as far as they
+    can be told apart. why: it was not all of them."""
 
     sent: int
     answered: int
