@@ -150,6 +150,9 @@ def remarks(report: Report) -> list[str]:
     unread = findings.get("unread_body")
     if isinstance(unread, experiments.Body) and unread.then == "takes the body for requests":
         said.append("A body that nobody reads is taken for requests: whoever sends the body smuggles requests in.")
+    pipeline = findings.get("pipelining")
+    if isinstance(pipeline, experiments.Pipeline) and pipeline.heads_have_bodies:
+        said.append("HEAD is answered with a body (against RFC 9110 §9.3.2), which is read as the next answer.")
     plain = findings.get("persists_1_0")
     if isinstance(plain, Persistence) and not plain.ended:
         said.append(
