@@ -36,14 +36,18 @@ def advise(snapshot: Snapshot) -> list[Advice]:
 def proxy_waits_longer(snapshot: Snapshot) -> Iterator[Advice]:
     """The server must be the one that waits longer: a proxy that does sends requests into closed connections."""
     ours = snapshot.settings.keep_alive
+    hosts: dict[float, list[str]] = {}
     for peer in _with_keep_alive(snapshot):
         theirs = max(peer.closes_after or 0.0, peer.announced or 0.0)
         if theirs and ours < theirs + _MARGIN:
-            yield Advice(
-                f"proxy waits longer: {peer.host}",
-                f"the proxy at {peer.host} closes idle connections after {_seconds(theirs)}, yours after "
-                f"{_seconds(ours)}: raise --keep-alive above {_number(max(ours, theirs))}",
-            )
+            hosts.setdefault(theirs, []).append(peer.host)
+    for theirs, names in hosts.items():
+        who = f"the proxy at {names[0]} closes" if len(names) == 1 else f"the proxies at {_listed(names)} close"
+        yield Advice(
+            f"proxy waits longer: {_seconds(theirs)}",
+            f"{who} idle connections after {_seconds(theirs)}, yours after {_seconds(ours)}: raise --keep-alive above "
+            f"{_number(max(ours, theirs))}",
+        )
 
 
 def races_lost(snapshot: Snapshot) -> Iterator[Advice]:

@@ -23,6 +23,7 @@ _FEWEST_CLOSINGS = 3  # that make a habit
 _HABIT = 0.75  # of the closings of a peer that has one
 _SPREAD = 0.05  # of the time itself; and at least
 _LEAST_SPREAD = 0.5  # seconds
+_NEARLY = 0.005  # of a time, which its way through the network may have changed
 _SHORTEST_HABIT = 1.0  # below that it is no time-out but a client that was done
 
 
@@ -105,7 +106,10 @@ def _habit(closed_idle: Iterable[float]) -> float | None:
     middle = statistics.median(times)
     spread = max(_LEAST_SPREAD, _SPREAD * middle)
     near = sum(abs(time - middle) <= spread for time in times)
-    return middle if middle >= _SHORTEST_HABIT and near >= _HABIT * len(times) else None
+    if middle < _SHORTEST_HABIT or near < _HABIT * len(times):
+        return None
+    whole = round(middle)  # as time-outs are set
+    return float(whole) if abs(middle - whole) <= _NEARLY * middle else middle
 
 
 @dataclass(frozen=True)

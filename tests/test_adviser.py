@@ -57,6 +57,12 @@ CASES: dict[str, tuple[Snapshot, str, list[Snapshot]]] = {
         "the proxy at 10.0.0.5 closes idle connections after 75 s, yours after 30 s: raise --keep-alive above 75",
         [],
     ),
+    "proxies that do the same": (
+        Snapshot(settings=THIRTY, peers=tuple(replace(PROXY, host=f"10.0.0.{number}") for number in range(5, 10))),
+        "the proxies at 10.0.0.5, 10.0.0.6, 10.0.0.7 and 2 more close idle connections after 60 s, yours after 30 s: "
+        "raise --keep-alive above 60",
+        [],
+    ),
     "races lost": (
         Snapshot(settings=THIRTY, races_lost=1, peers=(PeerFigures("10.0.0.7", races_lost=1),)),
         "1 request (from 10.0.0.7) came when the connection had just been closed as idle: raise --keep-alive above the "

@@ -117,6 +117,8 @@ def test_what_exceeds_all_bounds_has_none_in_json() -> None:
         ([5.0, 5.4, 4.6], 5.0),
         ([5.0, 5.6, 4.4], None),
         ([300.0, 310.0, 290.0], 300.0),
+        ([60.1, 60.08, 60.2], 60.0),  # as it was set
+        ([2.5, 2.5, 2.5], 2.5),
     ],
 )
 def test_habits(closings: list[float], habit: float | None) -> None:
