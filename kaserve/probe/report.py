@@ -55,7 +55,7 @@ _EXPERIMENTS: dict[str, Callable[[Lab], Finding | None]] = {
 _LABELS = {
     "persists_1_1": "HTTP/1.1 persists",
     "persists_1_0_keep_alive": "HTTP/1.0 with keep-alive persists",
-    "persists_1_0": "HTTP/1.0 without persists",
+    "persists_1_0": "HTTP/1.0 alone persists",
     "pipelining": "pipelined requests",
     "unread_body": "POST with a body of 128 KiB",
     "chunked_request": "chunked POST with a trailer",
