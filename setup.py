@@ -44,7 +44,10 @@ def why_pure() -> str | None:
 def extensions() -> list[Extension]:
     # Relative paths, as setuptools demands: the build runs in the directory of this file.
     hot = [Extension(f"kaserve.{name.replace('/', '.')}", [f"kaserve/{name}.py"]) for name in MODULES]
-    return [*hot, Extension("kaserve.http._fast", ["ext/_fast.pyx"], include_dirs=["ext"], depends=["ext/scan.h"])]
+    syntax = Extension("kaserve.http._fast", ["ext/_fast.pyx"], include_dirs=["ext"], depends=["ext/scan.h"])
+    # Elsewhere the standard library's sockets and selectors serve as well.
+    kernel = [Extension("kaserve.net._kernel", ["ext/_kernel.pyx"])] if sys.platform == "linux" else []
+    return [*hot, syntax, *kernel]
 
 
 class BuildExtensions(build_ext):

@@ -444,6 +444,13 @@ cdef enum Line:
     CHUNK_END  # nothing: the CRLF behind the content of a chunk
     TRAILER  # a trailer field, or nothing: the end of the body
 
+cdef struct Span:
+    Bytes begin
+    Py_ssize_t size
+
+cdef enum:
+    SPANS = 128  # pieces of content that are copied together
+
 
 @cython.final
 cdef class ChunkedDecoder:
@@ -471,6 +478,8 @@ cdef class ChunkedDecoder:
         """See `wire`."""
         cdef Py_ssize_t shift = 0  # how far indices of `data` are from the caller's, once held bytes stand in front
         cdef Bytes begin, at, end, line_end
+        cdef Span spans[SPANS]
+        cdef int count = 0
         if not 0 <= start <= PyBytes_GET_SIZE(data):
             raise IndexError(start)
         if self._held:
@@ -483,10 +492,15 @@ cdef class ChunkedDecoder:
         at = begin + start
         while not self.done:
             if self.missing:
-                at = self._read_content(at, end)
+                if count == SPANS:
+                    self._hand_on(data, spans, count)
+                    count = 0
+                spans[count] = self._read_content(at, end)
+                at += spans[count].size
+                count += spans[count].size > 0
                 if self.missing:
                     break
-            line_end = _find_line_end(at, end)
+            line_end = at if _ends_line(at, end) else _find_line_end(at, end)
             if line_end == NULL:
                 self._hold(at, end)
                 at = end
@@ -500,17 +514,36 @@ cdef class ChunkedDecoder:
             else:
                 self._read_trailer(at, line_end)
             at = line_end + 2
+        self._hand_on(data, spans, count)
         return at - begin + shift
 
-    cdef Bytes _read_content(self, Bytes at, Bytes end) except NULL:
-        """As much of the chunk as has come; what is behind it."""
+    cdef inline Span _read_content(self, Bytes at, Bytes end) noexcept:
+        """As much of the chunk as has come."""
         cdef Py_ssize_t size = end - at
         if <unsigned long long>size > self.missing:
             size = <Py_ssize_t>self.missing
-        if size:
-            self.content.append(PyBytes_FromStringAndSize(<const char *>at, size))
-            self.missing -= <unsigned long long>size
-        return at + size
+        self.missing -= <unsigned long long>size
+        return Span(at, size)
+
+    cdef int _hand_on(self, bytes data, Span *spans, int count) except -1:
+        """What is in the spans of `data` becomes one piece; `data` itself where that is all of it."""
+        cdef Py_ssize_t size = 0
+        cdef bytes piece
+        cdef char *into
+        cdef int index
+        for index in range(count):
+            size += spans[index].size
+        if size == 0:
+            return 0
+        if size == PyBytes_GET_SIZE(data):
+            self.content.append(data)
+            return 0
+        piece = PyBytes_FromStringAndSize(NULL, size)
+        into = PyBytes_AS_STRING(piece)
+        for index in range(count):
+            into = _write(into, spans[index].begin, spans[index].size)
+        self.content.append(piece)
+        return 0
 
     cdef int _read_size(self, Bytes at, Bytes end) except -1:
         """chunk-size [ chunk-ext ], which starts a chunk or, being 0, the trailers."""

@@ -24,6 +24,7 @@ from .config import Config
 from .http.messages import Address
 from .net.connection import Connection, Handler, Service
 from .net.listener import Listener, open_listener, split_host_port
+from .net.plain import adopt
 from .net.reactor import Reactor
 from .net.stats import Stats
 from .net.timerwheel import Timer
@@ -225,7 +226,7 @@ class Server:
     # In the reactor's thread.
 
     def _accept(self, sock: socket.socket, client: Address, server: Address) -> None:
-        Connection(self._service, sock if self._tls is None else TLSSocket(sock, self._tls), client, server)
+        Connection(self._service, adopt(sock) if self._tls is None else TLSSocket(sock, self._tls), client, server)
 
     def _room(self) -> int:
         return self._most_connections - len(self._service.connections)

@@ -180,6 +180,7 @@ class Request:
     __slots__ = (
         "_body",
         "_fields",
+        "_trailers",
         "authority",
         "client",
         "flags",
@@ -190,7 +191,6 @@ class Request:
         "scheme",
         "server",
         "target",
-        "trailers",
     )
 
     def __init__(
@@ -220,7 +220,7 @@ class Request:
         self.scheme = "http"
         self.client: Address = None
         self.server: Address = None
-        self.trailers: list[FieldLine] = []
+        self._trailers: list[FieldLine] | None = None
         self._body: BinaryIO | None = None
 
     @property
@@ -242,6 +242,17 @@ class Request:
         if not isinstance(self._fields, list):
             return self._fields.values(name)
         return [value for key, value in self._fields if key == name]
+
+    @property
+    def trailers(self) -> list[FieldLine]:
+        """The field lines behind a chunked body, as in `fields`."""
+        if self._trailers is None:
+            self._trailers = []
+        return self._trailers
+
+    @trailers.setter
+    def trailers(self, trailers: list[FieldLine]) -> None:
+        self._trailers = trailers
 
     @property
     def headers(self) -> Headers:

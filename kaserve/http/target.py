@@ -22,6 +22,10 @@ _ABSOLUTE = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<authority>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
 )
 
+# Hosts that were found good: most requests bring one that came before.
+_good_hosts: set[str] = set()
+_MOST_HOSTS = 256
+
 
 def resolve_target(request: Request) -> None:
     """Fills in `raw_path` and `query` from the target, and checks `authority`, which came from the Host field.
@@ -53,12 +57,12 @@ def _check_host(request: Request) -> None:
         raise HTTPError(400, "the Host field is missing")
     if request.flags & HOSTS:
         raise HTTPError(400, "there is more than one Host field")
-    host = request.authority
-    if host not in _hosts:
-        if not is_host(host):
+    if request.authority not in _good_hosts:
+        if not is_host(request.authority):
             raise HTTPError(400, "the Host field is not a host")
-        if len(_hosts) < _MOST_HOSTS:
-            _hosts.add(host)
+        if len(_good_hosts) >= _MOST_HOSTS:
+            _good_hosts.clear()
+        _good_hosts.add(request.authority)
 
 
 def _resolve_absolute(request: Request) -> None:
@@ -74,11 +78,6 @@ def _resolve_absolute(request: Request) -> None:
     # An empty path is "/", but for OPTIONS without a query, where it stands for the server (RFC 9112 §3.2.4).
     of_server = request.method == "OPTIONS" and match["path"] is None and match["query"] is None
     request.raw_path = "*" if of_server else match["path"] or "/"
-
-
-# A server has few names, and most clients use the same one.
-_hosts: set[str] = set()
-_MOST_HOSTS = 256
 
 
 def is_host(value: str) -> bool:

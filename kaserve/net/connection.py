@@ -26,6 +26,7 @@ from ..http.limits import Limits
 from ..http.messages import Address, FileSpan, Request, Response, error_response
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from ..http.protocol import CONTINUE, HTTPProtocol, KeepAlive
+from .plain import PlainSocket
 from .poller import NOTHING, READ, WRITE
 from .reactor import Reactor
 from .stats import Stats
@@ -184,11 +185,11 @@ class Connection(Timer):
         "server",
     )
 
-    def __init__(self, service: Service, sock: socket.socket | TLSSocket, client: Address, server: Address) -> None:
+    def __init__(self, service: Service, sock: PlainSocket | TLSSocket, client: Address, server: Address) -> None:
         """Takes over `sock`, which is connected and does not block, and waits for a request."""
         super().__init__()
         self._service = service
-        self._sock: socket.socket | TLSSocket = sock
+        self._sock: PlainSocket | TLSSocket = sock
         self.client = client
         self.server = server
         self.protocol = HTTPProtocol(service.limits, service.keep_alive)
@@ -386,10 +387,7 @@ class Connection(Timer):
         awaited, self._awaited = self._awaited, None
         try:
             response = self._service.handler(request) if awaited is None else awaited.result()
-            if isinstance(response, Future):
-                self._await(response)
-                return
-            if not isinstance(response, Response):
+            if not isinstance(response, Response) and not isinstance(response, Future):
                 raise TypeError(f"a handler answers with a Response, not with {type(response).__name__}")
         except HTTPError as error:
             self._refuse(error)
@@ -397,7 +395,10 @@ class Connection(Timer):
             log.exception("the handler failed on %r", request)
             self._respond_failure()
         else:
-            self._respond(response, True)
+            if isinstance(response, Response):
+                self._respond(response, True)
+            else:
+                self._await(response)
 
     def _await(self, future: Future[Any]) -> None:
         """Goes on when `future` is done, which may be in any thread. Until then it is the handler's own affair."""
@@ -618,9 +619,9 @@ class Connection(Timer):
             service.on_close()
 
 
-def _send_slice(sock: socket.socket | TLSSocket, fd: int, offset: int, count: int) -> int:
+def _send_slice(sock: PlainSocket | TLSSocket, fd: int, offset: int, count: int) -> int:
     """At most `count` bytes of the file from `offset` on, by the kernel where it can; how many, 0 at the file's end."""
-    if isinstance(sock, socket.socket) and hasattr(os, "sendfile"):
+    if not isinstance(sock, TLSSocket) and hasattr(os, "sendfile"):
         return os.sendfile(sock.fileno(), fd, offset, count)
     data = os.pread(fd, min(count, _READ_SIZE), offset)
     return sock.send(data) if data else 0

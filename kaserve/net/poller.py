@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import select
 import selectors
+from collections.abc import Callable
 from typing import Protocol
+
+Epoll: Callable[[], Poller] | None
+try:
+    from ._kernel import Epoll
+except ImportError:
+    Epoll = getattr(select, "epoll", None)
 
 __all__ = ["NOTHING", "READ", "WRITE", "Poller", "new_poller"]
 
@@ -76,4 +83,4 @@ def _from_selector(events: int) -> int:
 
 def new_poller() -> Poller:
     """The best one for this system."""
-    return select.epoll() if hasattr(select, "epoll") else SelectorPoller()
+    return Epoll() if Epoll is not None else SelectorPoller()

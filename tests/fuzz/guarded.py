@@ -65,6 +65,8 @@ class GuardedDecoder:
 
     def feed(self, data: bytes, start: int) -> int:
         stop: int = self._decoder.feed(self._guard.place(data), start)
+        content = self._decoder.content
+        content[:] = [bytes(memoryview(piece)) for piece in content]  # the image itself may be among the pieces
         return stop
 
     def __getattr__(self, name: str) -> Any:

@@ -11,7 +11,7 @@ cdef class Request:
     cdef public str method, target, raw_path, query, authority, scheme
     cdef public int minor, flags
     cdef public object client, server
-    cdef public list trailers
+    cdef public list _trailers
     cdef public object _body, _fields
 
     cdef _fill(self, str method, str target, int minor, fields, int flags, str host)

@@ -1,13 +1,11 @@
 # The types of kaserve/http/target.py.
 
-cimport cython
-
 from kaserve.http.messages cimport Request
 
 cdef int HOST, HOSTS
-cdef set _hosts
+cdef set _good_hosts
 
 cpdef resolve_target(Request request)
-@cython.locals(host=str)
 cdef _check_host(Request request)
+cpdef bint is_host(str value) except -1
 cdef _resolve_absolute(Request request)

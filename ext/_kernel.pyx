@@ -1,0 +1,169 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The system calls of every request, without what Python's own way to them costs.
+
+`Socket` and `Epoll` do what `socket.socket` and `select.epoll` do, as far as `kaserve.net` uses them, with the same
+results and exceptions. Three things are left out. Memory to receive in is used again where little came, rather than
+made for the most and then cut. A call that cannot block keeps the interpreter's lock: to let go of it for a microsecond would
+let another thread take it, and keep it for milliseconds. And a readable descriptor makes one tuple, not a format.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, _PyBytes_Resize
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport EINTR, errno
+from posix.unistd cimport close
+
+__all__ = ["Epoll", "Socket"]
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t recv(int fd, void *into, size_t size, int flags)
+    ssize_t send(int fd, const void *data, size_t size, int flags)
+    int shutdown(int fd, int how)
+    int setsockopt(int fd, int level, int option, const void *value, unsigned int size)
+    int MSG_NOSIGNAL
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        int fd
+    struct epoll_event:
+        unsigned int events
+        epoll_data_t data
+    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD
+    int epoll_create1(int flags)
+    int epoll_ctl(int epfd, int operation, int fd, epoll_event *event)
+    int epoll_wait(int epfd, epoll_event *events, int most, int milliseconds)
+
+cdef enum:
+    MOST_RECEIVED = 64 * 1024
+    WORTH_KEEPING = 8 * 1024  # more than this is handed on as it is, less is copied
+    MOST_EVENTS = 1024
+
+cdef bytes _spare = None  # what is received in; whoever calls holds the interpreter's lock
+
+
+cdef class Socket:
+    """A connected socket that does not block."""
+
+    cdef int _fd
+
+    def __init__(self, sock not None):
+        """Takes over the descriptor of `sock`."""
+        self._fd = -1
+        self._fd = sock.detach()
+
+    def recv(self, Py_ssize_t size):
+        """At most `size` bytes, and never more than 64 KiB; b"" when the peer sends nothing more."""
+        global _spare
+        cdef PyObject *received
+        cdef ssize_t count
+        if _spare is None:
+            _spare = PyBytes_FromStringAndSize(NULL, MOST_RECEIVED)
+        count = recv(self._fd, PyBytes_AS_STRING(_spare), min(size, MOST_RECEIVED), 0)
+        if count < 0:
+            PyErr_SetFromErrno(OSError)
+        if count < WORTH_KEEPING:
+            return PyBytes_FromStringAndSize(PyBytes_AS_STRING(_spare), count)
+        received = <PyObject *>_spare
+        Py_INCREF(_spare)
+        _spare = None  # so that nobody else has it, as resizing demands
+        _PyBytes_Resize(&received, count)
+        whole = <bytes>received
+        Py_DECREF(whole)  # `whole` has its own
+        return whole
+
+    def send(self, data not None, int flags=0):
+        """How much of `data`, bytes or a memoryview of them, was taken."""
+        cdef Py_buffer view
+        cdef ssize_t count
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        count = send(self._fd, view.buf, view.len, flags | MSG_NOSIGNAL)
+        PyBuffer_Release(&view)
+        if count < 0:
+            PyErr_SetFromErrno(OSError)
+        return count
+
+    def shutdown(self, int how):
+        if shutdown(self._fd, how) < 0:
+            PyErr_SetFromErrno(OSError)
+
+    def setsockopt(self, int level, int option, bytes value not None):
+        if setsockopt(self._fd, level, option, <const char *>value, len(value)) < 0:
+            PyErr_SetFromErrno(OSError)
+
+    def fileno(self):
+        return self._fd
+
+    def close(self):
+        cdef int fd = self._fd
+        self._fd = -1
+        if fd >= 0:
+            close(fd)
+
+    def __dealloc__(self):
+        self.close()
+
+
+cdef class Epoll:
+    """Which descriptors are ready; a Poller of `kaserve.net.poller`, whose events are those of epoll."""
+
+    cdef int _fd
+    cdef epoll_event _events[MOST_EVENTS]
+
+    def __cinit__(self):
+        self._fd = -1
+
+    def __init__(self):
+        self.close()
+        self._fd = epoll_create1(EPOLL_CLOEXEC)
+        if self._fd < 0:
+            PyErr_SetFromErrno(OSError)
+
+    cdef int _control(self, int operation, int fd, unsigned int events) except -1:
+        cdef epoll_event event
+        event.events = events
+        event.data.fd = fd
+        if epoll_ctl(self._fd, operation, fd, &event) < 0:
+            PyErr_SetFromErrno(OSError)
+        return 0
+
+    def register(self, int fd, unsigned int events):
+        self._control(EPOLL_CTL_ADD, fd, events)
+
+    def modify(self, int fd, unsigned int events):
+        self._control(EPOLL_CTL_MOD, fd, events)
+
+    def unregister(self, int fd):
+        self._control(EPOLL_CTL_DEL, fd, 0)
+
+    def poll(self, timeout):
+        """Pairs of descriptor and events; none also when a signal came in between, whose handler has then run."""
+        cdef int milliseconds = -1, count, index
+        cdef double seconds
+        cdef list ready = []
+        if timeout is not None:
+            seconds = max(<double>timeout, 0.0) * 1000.0
+            milliseconds = <int>seconds if seconds < 86400000.0 else 86400000
+            milliseconds += milliseconds < seconds  # rounded up, since a turn too early would be one in vain
+        with nogil:
+            count = epoll_wait(self._fd, self._events, MOST_EVENTS, milliseconds)
+        if count < 0:
+            if errno != EINTR:
+                PyErr_SetFromErrno(OSError)
+            PyErr_CheckSignals()
+        for index in range(count):
+            ready.append((self._events[index].data.fd, self._events[index].events))
+        return ready
+
+    def fileno(self):
+        return self._fd
+
+    def close(self):
+        cdef int fd = self._fd
+        self._fd = -1
+        if fd >= 0:
+            close(fd)
+
+    def __dealloc__(self):
+        self.close()
