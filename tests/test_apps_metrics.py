@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from kaserve.families import families
 from kaserve.http.messages import FieldLine
 from kaserve.net.stats import NO_GAP, Stats
 from kaserve.stats import Settings, Snapshot, take_snapshot
+from tests.servertools import ROOT
 
 FEW = [
     gauge("a_celsius", 'Warm "or" not, \\ here\nor there.', 20.5),
@@ -110,6 +112,12 @@ def test_the_figures_survive(openmetrics: bool) -> None:
 
 def test_no_addresses_are_shown() -> None:
     assert "192.0.2.1" not in encode(families(busy()))
+
+
+def test_the_documentation_names_them_all() -> None:
+    page = (ROOT / "docs" / "statistics.md").read_text()
+    named = re.findall(r"`(kaserve_\w+)`", page.partition("## Metrics")[2])
+    assert {family.name + ("_total" if family.kind == "counter" else "") for family in families(busy())} == set(named)
 
 
 # The handler.
