@@ -151,13 +151,14 @@ class Snapshot:
 
     @property
     def handshakes_saved(self) -> int:
-        """Requests that found a connection open."""
-        return max(0, self.requests - self.used)
+        """Requests that found their connection open."""
+        return self.gaps.count
 
     @property
     def reuse_ratio(self) -> float:
         """The share of the requests that needed no new connection, 0 to 1."""
-        return self.handshakes_saved / self.requests if self.requests else 0.0
+        requests = self.used + self.handshakes_saved
+        return self.handshakes_saved / requests if requests else 0.0
 
     @property
     def ended(self) -> int:

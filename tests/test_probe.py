@@ -186,22 +186,6 @@ def test_no_date() -> None:
     assert experiments.first_answer(lab()).good
 
 
-@pytest.mark.parametrize(
-    ("announces", "timeout", "most"),
-    [
-        ("timeout=7", 7, None),
-        ("max=3,timeout=7", 7, 3),
-        ("timeout=7;max=3", 7, 3),
-        ('Timeout="15"', 15, None),
-        ("xtimeout=5, timeout=-1", None, None),
-        ("", None, None),
-    ],
-)
-def test_announcements(announces: str, timeout: int | None, most: int | None) -> None:
-    found = experiments.first_answer(lab(announces=announces))
-    assert (found.timeout, found.max) == (timeout, most)
-
-
 def test_a_server_that_keeps_nothing() -> None:
     tried = lab(keeps_1_1=False)
     assert str(experiments.persistence(tried, "1.1")) == "no (says 'close')"

@@ -6,11 +6,11 @@ the words need it; how a line works is `line`'s affair. No experiment takes for 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..http.dates import format_date, parse_date
+from ..http.keepalive import read_max, read_timeout
 from ..http.messages import KEEP_ALIVE, TRANSFER_ENCODING
 from ..http.responses import Answer
 from .line import Line, NoAnswer, Target, Wire
@@ -41,8 +41,6 @@ __all__ = [
 _CROSSING = 0.1  # seconds that a request may be on its way when the server closes
 _MISSING = "/kaserve-probe-finds-nothing-here"
 _BODY_SIZE = 128 * 1024  # more than any server reads by the way
-_SECONDS = re.compile(r"\s*timeout\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE | re.ASCII)
-_REQUESTS = re.compile(r"\s*max\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,8 @@ def first_answer(lab: Lab) -> Basics:
         f"HTTP/1.{answer.head.minor}",
         answer.headers.get("server") or "",
         "missing" if date is None else "there" if _is_date(date) else "malformed",
-        _figure(_SECONDS, announced),
-        _figure(_REQUESTS, announced),
+        read_timeout(announced),
+        read_max(announced),
     )
 
 
@@ -121,12 +119,6 @@ def _is_date(text: str) -> bool:
     """Of the three forms only IMF-fixdate may be sent (RFC 9110 §5.6.7)."""
     seconds = parse_date(text, 0.0)
     return seconds is not None and format_date(seconds) == text
-
-
-def _figure(pattern: re.Pattern[str], announced: str) -> int | None:
-    """A parameter of Keep-Alive, which no RFC defines any more: read generously."""
-    matches = [match for part in re.split("[,;]", announced) if (match := pattern.match(part))]
-    return int(matches[0][1]) if matches else None
 
 
 @dataclass(frozen=True)
@@ -389,7 +381,7 @@ class Idle(Finding):
 def idle(lab: Lab) -> Idle:
     with lab.line() as line:
         answer = line.ask("GET", lab.get())
-        announced = _figure(_SECONDS, answer.headers.combined("keep-alive") or "")
+        announced = read_timeout(answer.headers.combined("keep-alive") or "")
         if not answer.persists:
             return Idle(0.0, 0.0, announced, "closed")
         seconds = line.wait_for_end(lab.most_wait)
