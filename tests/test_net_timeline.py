@@ -20,10 +20,13 @@ def follow(timeline: Timeline, number: int = 1, now: float = 0.0) -> Track:
 
 
 def test_nothing_is_recorded_while_nobody_looks() -> None:
+    assert not Timeline().recording
     assert Timeline().follow(1, "h", 0.0, 0.0) is None
     timeline = watched()
+    assert timeline.recording
     assert timeline.follow(1, "h", 0.0, 5.0) is not None
     assert timeline.follow(2, "h", 0.0, 5.1) is None
+    assert not timeline.recording
 
 
 def test_a_track() -> None:
@@ -70,10 +73,13 @@ def test_what_has_ended_makes_room_when_it_is_out_of_sight() -> None:
     timeline = watched()
     for number in range(24):
         follow(timeline, number).end(1.0, "client")
+    assert timeline.recording
     assert timeline.follow(99, "h", 0.0, 1.0) is None
+    assert not timeline.recording
     for second in range(4, 31, 4):
         assert len(timeline.look(float(second))) == 24
     assert timeline.look(31.5) == []
+    assert timeline.recording
     follow(timeline, 99, 31.5)
 
 

@@ -62,13 +62,15 @@ class Track:
 
 
 class Timeline:
-    """The tracks that are followed."""
+    """The tracks that are followed. recording: `follow` may be worth calling; it is the one thing to look at for each
+    request."""
 
-    __slots__ = ("_tracks", "_until")
+    __slots__ = ("_tracks", "_until", "recording")
 
     def __init__(self) -> None:
         self._tracks: list[Track] = []
         self._until = -_LOOK
+        self.recording = False
 
     def follow(self, number: int, client: str, opened: float, now: float) -> Track | None:
         """A track for a connection that is about to serve its next request; None when nobody looks, or there are
@@ -77,6 +79,7 @@ class Timeline:
         number: of the connection. opened: when it was.
         """
         if now > self._until or len(self._tracks) >= _MOST_TRACKS:
+            self.recording = False
             return None
         track = Track(number, client, opened)
         self._tracks.append(track)
@@ -90,6 +93,7 @@ class Timeline:
         self._until = now + _LOOK
         start = now - _WINDOW
         self._tracks = [track for track in self._tracks if track.ended is None or track.ended > start]
+        self.recording = len(self._tracks) < _MOST_TRACKS
         return [_shown(track, now) for track in self._tracks]
 
 
