@@ -22,6 +22,7 @@ from types import FrameType, TracebackType
 from .accesslog import AccessLog
 from .config import Config
 from .http.messages import Address
+from .insight import Insight
 from .net.connection import Connection, Handler, Service
 from .net.listener import Listener, open_listener, split_host_port
 from .net.plain import adopt
@@ -86,9 +87,10 @@ class Server:
             access_log = AccessLog(_write_stderr, combined=self.config.log_format == "combined", wall=wall)
             self._reactor.after_turn.append(access_log.flush)
         self._access_log = access_log
+        self._insight = Insight(self.config)
         self._service = Service(
             self._reactor,
-            handler,
+            self._insight.in_front_of(handler),
             limits=self.config.limits,
             keep_alive=self.config.new_keep_alive(),
             deadlines=self.config.deadlines,
@@ -98,6 +100,7 @@ class Server:
         self._service.on_close = self._connection_closed
         possible = _most_connections()
         self._most_connections = min(self.config.max_connections or possible, possible)
+        self._insight.attach(self._service, self._most_connections)
 
     # What it is and does.
 
@@ -232,6 +235,7 @@ class Server:
         return self._most_connections - len(self._service.connections)
 
     def _connection_closed(self) -> None:
+        self._insight.connection_closed()
         if self._state is State.DRAINING:
             if not self._service.connections:
                 self._reactor.stop()
@@ -247,6 +251,7 @@ class Server:
             self._service.keep_alive.enabled = False
             for listener in self._listeners:
                 listener.close()
+            self._insight.end()
             self._service.retire()
             self._drain_timer = _DrainTimer(self._abort)
         if not self._service.connections:

@@ -30,8 +30,8 @@ from .plain import PlainSocket
 from .poller import NOTHING, READ, WRITE
 from .reactor import Reactor
 from .stats import NO_GAP, Stats
-from .timeline import Timeline, Track
 from .stream import Stream
+from .timeline import Timeline, Track
 from .timerwheel import Timer
 from .tls import TLSSocket
 
