@@ -70,7 +70,7 @@ class TestOptions:
         variables = {"KASERVE_" + name.upper(): text, **needed}
         assert getattr(read_config([], variables), name) == value
         if default is None:
-            default = "another"
+            default = "/another"  # which is a path as well
             options = [flag(name), default]
         elif isinstance(default, bool):
             options = [flag(name)] if default else ["--no-" + flag(name)[2:]]
