@@ -39,13 +39,14 @@ def kaserve_syntax(build: Build) -> Read:
 
 def kaserve_request(build: Build) -> Read:
     """The functions that HTTPProtocol.read_head and respond call, in their order."""
-    read_syntax = kaserve_syntax(build)
+    wire = build.module("http.wire")
+    find_head_end, parse_head = wire.find_head_end, wire.parse_head
     resolve_target = build.module("http.target").resolve_target
     framing = build.module("http.framing")
     request_body, persists = framing.request_body, framing.persists
 
-    def read(head: bytes) -> Any:
-        request = read_syntax(head)
+    def read(data: bytes) -> Any:
+        request = parse_head(data, 0, find_head_end(data, 0) + 2)
         resolve_target(request)
         return request, request_body(request), persists(request, 0, True)
 

@@ -352,14 +352,14 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | variables
 
 
-def run(*options: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`python -m kaserve` that ends by itself."""
+def run(*options: str, input: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """`python -m kaserve` that ends by itself. input: what it reads."""
     return subprocess.run(
         [sys.executable, "-m", "kaserve", *options],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        stdin=subprocess.DEVNULL,
+        input=input,
         env=environment(**variables),
     )
 

@@ -19,6 +19,7 @@ from tests.transcripts import ROOT, Block, Replay, Session, decode, encode, norm
 
 README = ROOT / "README.md"
 KEEP_ALIVE = ROOT / "docs" / "keep-alive.md"
+SITE = ROOT / "docs" / "site.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -138,9 +139,14 @@ def _anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", [README, KEEP_ALIVE], ids=lambda path: path.name)
+@pytest.mark.parametrize("document", [README, KEEP_ALIVE, SITE], ids=lambda path: path.name)
 def test_options_exist(document: Path) -> None:
-    known = {"--" + name.replace("_", "-") for name in options()} | {"--help", "--version", "--no-access-log"}
+    known = {"--" + name.replace("_", "-") for name in options()} | {
+        "--help",
+        "--version",
+        "--hash-password",
+    }
+    known |= {"--no-" + name.replace("_", "-") for name, option in options().items() if option.metavar is None}
     of_others = {"--raw"}  # curl
     assert set(re.findall(r"`(--[a-z-]+)", _prose(document))) - known - of_others == set()
 

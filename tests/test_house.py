@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +131,17 @@ def test_dates_know_the_calendar_and_never_read_the_clock() -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time"
     }
     assert calls <= {"gmtime"}
+
+
+def test_what_is_no_module_is_installed_too() -> None:
+    """It has to be named; a source tree has it in any case, so nothing else would notice."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    found = {
+        path
+        for path in PACKAGE.rglob("[!.]*")
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".pyi", ".so") and "_cache" not in str(path)
+    }
+    assert {ROOT.joinpath(*package.split("."), name) for package, names in named.items() for name in names} == found
 
 
 def test_the_public_names_are_there() -> None:

@@ -14,29 +14,31 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPMethod
-from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from typing import NamedTuple
 
 from ..http.body import Discard, Sink
 from ..http.dates import format_date
 from ..http.errors import HTTPError
 from ..http.messages import FieldLine, FileSpan, Request, Response, error_response
+from . import archive
+from . import listing as listings
 from .conditional import conditions, evaluate
 from .contents import Contents
-from .listing import Entry, Kind, render
+from .fields import Addition, Additions
 from .media_types import media_type
 from .paths import MalformedPath, Opened, Tree, decode_path, encode_name
 
-__all__ = ["Files"]
+__all__ = ["Files", "entity_tag"]
 
 log = logging.getLogger("kaserve")
 
 _SMALL = 16 * 1024  # up to here a file is read and leaves together with its head; a larger one is left to the kernel
 _MOST_READS = 4  # of one file that changes each time it is read
 _MOST_DESCRIBED = 1024
+_THREADS = 4  # for large directories and archives
 _INDEXES = (b"index.html", b"index.htm")
-_KINDS = {S_IFDIR: Kind.DIRECTORY, S_IFREG: Kind.FILE, S_IFLNK: Kind.LINK}
 
 _ALLOW: FieldLine = ("Allow", "GET, HEAD, OPTIONS")
 _ALLOWED = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -80,15 +82,31 @@ class Files:
     A directory is answered with its index.html or index.htm, or else a listing. Symbolic links are followed as long as
     they stay inside. It keeps the directory open until close().
 
-    clock: seconds since the epoch.
+    listing: show what is in a directory; otherwise one without an index is not found. zip: answer `?zip` with all that
+    is in a directory. additions: fields that every answer gets. form: HTML at the end of every listing. clock: seconds
+    since the epoch.
     """
 
-    def __init__(self, directory: str | bytes | os.PathLike[str], *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        directory: str | bytes | os.PathLike[str],
+        *,
+        listing: bool = True,
+        zip: bool = False,
+        additions: Additions | None = None,
+        form: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """Raises FileNotFoundError, NotADirectoryError or another OSError when there is no such directory."""
         self._tree = Tree(directory)
+        self._listing = listing
+        self._zip = zip
+        self._executor = ThreadPoolExecutor(_THREADS, "kaserve-files")  # which it starts when they are needed
+        self._additions = additions or Additions()
+        self._form = form
         self._clock = clock
         self._contents = Contents()
-        self._described: dict[tuple[int, int, int, str], _Representation] = {}
+        self._described: dict[tuple[int, int, int, tuple[bytes, ...]], _Representation] = {}
 
     @property
     def directory(self) -> str:
@@ -97,6 +115,7 @@ class Files:
 
     def close(self) -> None:
         """Lets go of the directory; no request can be answered any more."""
+        self._executor.shutdown()
         self._tree.close()
 
     def refuse(self, request: Request) -> None:
@@ -106,8 +125,8 @@ class Files:
         """
         if request.method not in _ALLOWED:
             if request.method in _KNOWN:
-                raise HTTPError(405, "files are only read here", (_ALLOW,))
-            raise HTTPError(501, "the method is not known")
+                raise HTTPError(405, "files are only read here", (_ALLOW, *self._additions.always))
+            raise HTTPError(501, "the method is not known", self._additions.always)
 
     def sink(self, request: Request) -> Sink:
         """Where the body of a request goes that `refuse` let pass: nothing here reads it."""
@@ -117,7 +136,7 @@ class Files:
         """The answer to `request`. Raises HTTPError as `refuse` does; everything else is an ordinary Response."""
         self.refuse(request)
         if request.method == "OPTIONS":
-            return Response(204, b"", (_ALLOW,))
+            return Response(204, b"", (_ALLOW, *self._additions.always))
         try:
             path = decode_path(request.raw_path)
             if path.is_directory:
@@ -125,32 +144,35 @@ class Files:
             opened = self._tree.open(path.names, self._contents.has)
             if opened.is_directory:
                 os.close(opened.fd)
-                return _redirect(request, path.names)
-            return self._answer_file(request, path.names[-1], opened)
+                response = _redirect(request, path.names)
+            else:
+                return self._answer_file(request, path.names, opened)
         except MalformedPath:
-            return _error(400)
+            response = _error(400)
         except OSError as error:
-            return _failure(request, error)
+            response = _failure(request, error)
+        response.fields += self._additions.always
+        return response
 
     # Files.
 
-    def _answer_file(self, request: Request, name: bytes, opened: Opened) -> Response:
+    def _answer_file(self, request: Request, names: tuple[bytes, ...], opened: Opened) -> Response:
         """The file itself, or that it has not been modified. Owns `opened`, unless its descriptor is the body."""
         fd, status, _ = opened
         response = None
         try:
-            response = self._select(request, media_type(name), fd, status)
+            response = self._select(request, names, fd, status)
         finally:
             if fd >= 0 and (response is None or not isinstance(response.body, FileSpan)):
                 os.close(fd)
         return response
 
-    def _select(self, request: Request, content_type: str, fd: int, status: os.stat_result) -> Response:
+    def _select(self, request: Request, names: tuple[bytes, ...], fd: int, status: os.stat_result) -> Response:
         """The answer from one version of the file: conditions first (RFC 9110 §13.2.1), then the content, if any."""
         conditional = conditions(request.fields)
         for _ in range(_MOST_READS):
             now = self._clock()
-            representation = self._describe(status, content_type, now)
+            representation = self._describe(status, names, now)
             if conditional:
                 etag, modified, _, unmodified_fields = representation
                 if evaluate(request.method, conditional, etag, modified, now) == 304:
@@ -167,45 +189,61 @@ class Files:
                 return Response(200, content, representation.fields)
         raise BlockingIOError(errno.EAGAIN, "the file changes all the time")
 
-    def _describe(self, status: os.stat_result, content_type: str, now: float) -> _Representation:
+    def _describe(self, status: os.stat_result, names: tuple[bytes, ...], now: float) -> _Representation:
         """What to say of a version of a file. Versions repeat, so they are remembered."""
         if status.st_mtime > now:
-            return _represent(status, content_type, now)  # its date changes with the time, until that has come
-        key = (status.st_ino, status.st_mtime_ns, status.st_size, content_type)
+            return self._represent(status, names, now)  # its date changes with the time, until that has come
+        key = (status.st_ino, status.st_mtime_ns, status.st_size, names)
         known = self._described.get(key)
         if known is None:
-            known = _represent(status, content_type, now)
+            known = self._represent(status, names, now)
             if len(self._described) >= _MOST_DESCRIBED:  # starting anew costs less than any bookkeeping
                 self._described.clear()
             self._described[key] = known
         return known
 
+    def _represent(self, status: os.stat_result, names: tuple[bytes, ...], now: float) -> _Representation:
+        return _represent(status, media_type(names[-1]), self._additions.of_file(b"/".join(names)), now)
+
     # Directories.
 
     def _answer_directory(self, request: Request, names: tuple[bytes, ...]) -> Response:
-        """The index of a directory, or its listing."""
+        """A directory as an archive, or its index, or its listing."""
+        if self._zip and archive.is_wanted(request):
+            return self._add(archive.answer(self._tree, names, self._executor), names)
         for index in _INDEXES:
             try:
                 opened = self._tree.open((*names, index), self._contents.has)
             except FileNotFoundError:
                 continue
             if not opened.is_directory:
-                return self._answer_file(request, index, opened)
+                return self._answer_file(request, (*names, index), opened)
             os.close(opened.fd)
-        directory = self._tree.open(names)
-        try:
-            entries = _read_entries(directory.fd)
-        finally:
-            os.close(directory.fd)
-        return Response(200, render(names, entries), (("Content-Type", "text/html; charset=utf-8"),))
+        if not self._listing:
+            raise FileNotFoundError(errno.ENOENT, "directories are not listed")
+        response = listings.answer(request, self._tree, names, self._executor, offer_zip=self._zip, form=self._form)
+        return self._add(response, names)
+
+    def _add(self, response: Response, names: tuple[bytes, ...]) -> Response:
+        """Adds to the answer for a directory what the site wants added, which wins; but Vary is true in any case."""
+        added = self._additions.of_file(b"".join(name + b"/" for name in names)).whole
+        replaced = {name.lower() for name, _ in added} - {"vary"}
+        response.fields = [line for line in response.fields if line[0].lower() not in replaced]
+        response.fields.extend(added)
+        return response
 
 
-def _represent(status: os.stat_result, content_type: str, now: float) -> _Representation:
-    """Describes a version of a file: by inode, time to the nanosecond, and size, which together make its tag."""
+def entity_tag(status: os.stat_result) -> str:
+    """A version of a file: its inode, its time to the nanosecond, and its size."""
+    return f'"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"'
+
+
+def _represent(status: os.stat_result, content_type: str, addition: Addition, now: float) -> _Representation:
+    """Describes a version of a file."""
     mtime_ns = status.st_mtime_ns
-    etag = f'"{status.st_ino:x}-{mtime_ns:x}-{status.st_size:x}"'
-    unmodified_fields = [("ETag", etag)]
-    fields = [("Content-Type", content_type), *unmodified_fields]
+    etag = entity_tag(status)
+    unmodified_fields = [("ETag", etag), *addition.unmodified]
+    fields = [("Content-Type", content_type), *addition.whole, ("ETag", etag)]
     # HTTP dates are whole seconds; one in the future is not sent, but the present instead (RFC 9110 §8.8.2.1).
     modified = min(mtime_ns // 1_000_000_000, int(now))
     try:
@@ -223,29 +261,6 @@ def _redirect(request: Request, names: tuple[bytes, ...]) -> Response:
     """
     location = "/" + "".join(encode_name(name) + "/" for name in names)
     return Response.redirect(f"{location}?{request.query}" if request.query else location, 301)
-
-
-def _read_entries(directory: int) -> list[Entry]:
-    """What is in an open directory. Raises PermissionError if it may be searched, but not read."""
-    fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        with os.scandir(fd) as found:
-            return [entry for entry in map(_entry, found) if entry is not None]
-    finally:
-        os.close(fd)
-
-
-def _entry(found: os.DirEntry[str]) -> Entry | None:
-    """One of them; None if it is gone by now. Links are not followed: what is behind them may be nobody's business."""
-    name = os.fsencode(found.name)
-    try:
-        status = found.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    except OSError:  # it may not even be looked at
-        return Entry(name, Kind.OTHER, None, None)
-    kind = _KINDS.get(S_IFMT(status.st_mode), Kind.OTHER)
-    return Entry(name, kind, status.st_size if kind is Kind.FILE else None, status.st_mtime)
 
 
 def _failure(request: Request, error: OSError) -> Response:
