@@ -81,7 +81,7 @@ def test_age_is_a_reason_of_its_own() -> None:
 def test_a_timeline_is_there_for_who_looks() -> None:
     with Driven(status="/-/status") as driven:
         figures(driven)
-        client = driven.connect()
+        client, _silent = driven.connect(), driven.connect()
         client.exchange(get())
         driven.pass_time(2.0)
         client.exchange(get("/", "X: y"))

@@ -186,6 +186,7 @@ class Connection(Timer):
         "_unsent",
         "client",
         "ending",
+        "number",
         "phase",
         "protocol",
         "server",
@@ -214,6 +215,7 @@ class Connection(Timer):
         self._enter(HANDSHAKE if isinstance(sock, TLSSocket) else IDLE)  # which the system may refuse
         service.connections.add(self)
         service.stats.accepted += 1
+        self.number = service.stats.accepted
 
     # Called by the reactor, the wheel and the server.
 
@@ -389,7 +391,7 @@ class Connection(Timer):
     def _new_track(self) -> Track | None:
         host = self.client[0] if isinstance(self.client, tuple) else "unix"
         service = self._service
-        return service.timeline.follow(service.stats.accepted, host, self._accepted, service.reactor.now)
+        return service.timeline.follow(self.number, host, self._accepted, service.reactor.now)
 
     def _welcome_body(self, request: Request) -> None:
         """The handler may refuse the body now (HTTPError), or take it in its own way; a client that waits for a word is

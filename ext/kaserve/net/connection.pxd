@@ -36,7 +36,7 @@ cdef class Connection(Timer):
     cdef public double _accepted, _began, _rested
     cdef public int _interest
     cdef public bint _parting
-    cdef public long long _size
+    cdef public long long _size, number
     cdef public HTTPProtocol protocol
     cdef public object client, server
     cdef public str ending
