@@ -24,6 +24,7 @@ MODULES = (
     "http/protocol",
     "net/timerwheel",
     "net/reactor",
+    "net/histogram",
     "net/stats",
     "net/connection",
     "apps/wsgi",

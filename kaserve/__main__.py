@@ -23,6 +23,7 @@ from .apps.upload import FORM, Uploads
 from .apps.wsgi import Application
 from .config import Config, ConfigError, Option, options, read_environment
 from .net.connection import Handler
+from .probe.command import main as probe
 from .server import Server
 
 __all__ = ["main"]
@@ -70,9 +71,12 @@ class _HashPassword(argparse.Action):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["probe"]:
+        return probe(arguments[1:])
     logging.basicConfig(format="kaserve: %(levelname)s: %(message)s", level=logging.INFO)
     try:
-        config = read_config(sys.argv[1:] if arguments is None else arguments, os.environ)
+        config = read_config(arguments, os.environ)
         _check_extras(config)
         app = _application(config)
         server = _start(_load(config, app), config)
@@ -116,7 +120,8 @@ def _make_parser() -> _Parser:
         prog="python -m kaserve",
         usage="%(prog)s [PORT] [options]",
         description="Serves a directory, or a handler, over persistent HTTP connections.",
-        epilog="Every option is also an environment variable: --keep-alive is KASERVE_KEEP_ALIVE.",
+        epilog="Every option is also an environment variable: --keep-alive is KASERVE_KEEP_ALIVE. "
+        "`%(prog)s probe URL` reports how a server, any server, keeps its connections.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )

@@ -90,6 +90,12 @@ def _switch(text: str) -> bool:
     raise ValueError("takes yes or no")
 
 
+def _path(text: str) -> str:
+    if re.fullmatch(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", text) is None:
+        raise ValueError("takes a path, such as /status")
+    return text
+
+
 def _bind(text: str) -> str:
     scheme, _, rest = text.partition(":")
     try:
@@ -246,6 +252,13 @@ class Config:
         True, "logs", _switch, None, "write a line for every answer to stderr")
     log_format: str = _setting(
         "common", "logs", _one_of("common", "combined"), "FORMAT", "of the access log: common or combined")
+
+    status: str | None = _setting(
+        None, "insight", _path, "PATH", "show what the connections do on this path, live")
+    status_public: bool = _setting(
+        False, "insight", _switch, None, "show it to others than this machine; it has addresses of clients")
+    metrics: str | None = _setting(
+        None, "insight", _path, "PATH", "show the figures on this path, for Prometheus")
     # fmt: on
 
     def __post_init__(self) -> None:

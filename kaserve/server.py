@@ -24,6 +24,7 @@ from .accesslog import AccessLog
 from .apps.forwarded import Forwarded, Trusted
 from .config import Config
 from .http.messages import Address
+from .insight import Insight
 from .net.connection import Connection, Handler, Service
 from .net.listener import Listener, open_listener, split_host_port
 from .net.plain import adopt
@@ -107,9 +108,10 @@ class Server:
         new_turn = getattr(handler, "new_turn", None)
         if new_turn is not None:  # it keeps something for the time of a turn
             self._reactor.after_turn.append(new_turn)
+        self._insight = Insight(self.config)
         self._service = Service(
             self._reactor,
-            handler,
+            self._insight.in_front_of(handler),
             limits=self.config.limits,
             keep_alive=self.config.new_keep_alive(),
             deadlines=self.config.deadlines,
@@ -119,6 +121,7 @@ class Server:
         self._service.on_close = self._connection_closed
         possible = _most_connections()
         self._most_connections = min(self.config.max_connections or possible, possible)
+        self._insight.attach(self._service, self._most_connections)
 
     # What it is and does.
 
@@ -308,6 +311,7 @@ class Server:
         return self._most_connections - self.open_connections
 
     def _connection_closed(self) -> None:
+        self._insight.connection_closed()
         if self._state is State.DRAINING:
             if not self.open_connections:
                 self._stop()
@@ -325,6 +329,7 @@ class Server:
             self._service.keep_alive.enabled = False
             for listener in self._listeners:
                 listener.close()
+            self._insight.end()
             self._service.retire()
             for greeting in self._greetings:
                 self._reactor.wheel.schedule(greeting, min(greeting.deadline, self._reactor.now + _GREETING))

@@ -59,6 +59,9 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "limit_request_body": (1 << 30, 10 << 20, "10M"),
     "access_log": (True, False, "no"),
     "log_format": ("common", "combined", "combined"),
+    "status": (None, "/-/status", "/-/status"),
+    "status_public": (False, True, "yes"),
+    "metrics": (None, "/metrics", "/metrics"),
 }
 
 # What must be set as well.

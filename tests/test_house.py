@@ -24,7 +24,7 @@ PACKAGE = ROOT / "kaserve"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # What each floor may import of the package; the top may import everything.
-FLOORS = {"http": {"http"}, "net": {"net", "http"}, "apps": {"apps", "http"}}
+FLOORS = {"http": {"http"}, "net": {"net", "http"}, "apps": {"apps", "http"}, "probe": {"probe", "http"}}
 
 # HTTP has no sockets and no clock, but dates have a calendar.
 NEVER_IN_HTTP = {"socket", "selectors", "ssl", "select", "asyncio", "threading", "time", "datetime", "signal"}

@@ -98,7 +98,7 @@ class TestOptions:
         if default == ():  # where no default could win, a variable of another kind has to lose
             variables["KASERVE_" + name.upper()] = {"header": "X: 1", "cache_control": "no-store"}.get(name, OTHER_USER)
         if default is None:
-            default = "another"
+            default = "/another"  # which is a path as well
             options = [flag(name), default]
         elif isinstance(default, bool):
             options = [flag(name)] if default else ["--no-" + flag(name)[2:]]
