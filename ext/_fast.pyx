@@ -35,6 +35,11 @@ cdef extern from "Python.h":
 
 cdef extern from "scan.h":
     const unsigned char *kas_find_head_end(const unsigned char *at, const unsigned char *end)
+    ctypedef struct kas_controls_state "struct kas_controls":
+        pass
+    kas_controls_state kas_controls(const unsigned char *at, const unsigned char *end)
+    const unsigned char *kas_next_control(kas_controls_state *controls)
+    bint kas_is_name(const unsigned char *token, const unsigned char *name, Py_ssize_t size)
     const unsigned char *kas_skip_name(const unsigned char *at, const unsigned char *end)
     const unsigned char *kas_skip_value(const unsigned char *at, const unsigned char *end)
     const unsigned char *kas_skip_target(const unsigned char *at, const unsigned char *end)
@@ -123,14 +128,9 @@ cdef inline unsigned int _place(Bytes name, Py_ssize_t size) noexcept:
 cdef inline int _find_name(Bytes name, Py_ssize_t size) noexcept:
     """The place of a name, in any case; -1 for one that is not known."""
     cdef unsigned int place = _place(name, size)
-    cdef Py_ssize_t index
     while _names[place].text != NULL:
-        if _names[place].size == size:
-            index = 0
-            while index < size and TCHAR[name[index]] == _names[place].text[index]:
-                index += 1
-            if index == size:
-                return place
+        if _names[place].size == size and kas_is_name(name, _names[place].text, size):
+            return place
         place = (place + 1) % PLACES
     return -1
 
@@ -195,31 +195,69 @@ cdef str _name_of(Bytes name, Bytes end):
     return text
 
 
-# Methods, targets and hosts: what one request has the next one often has as well, and then it is the same object.
+# What one request has the next one often has as well, and then it is the same object: methods, targets, hosts, and whole
+# field lines. Each has a seat that follows from its bytes, and keeps it until another one needs the same.
 
 cdef enum:
     SEATS = 256
-    LONGEST = 256  # at most 64 KiB are kept alive
+    LONGEST = 512  # bytes, so that at most 128 KiB of each kind are kept alive
 
-cdef list _seated = [""] * SEATS
+cdef list _texts = [""] * SEATS
+cdef list _lines = [b""] * SEATS  # as received
+cdef list _fields = [None] * SEATS  # what the lines say
+
+
+cdef inline int _seat_of(Bytes begin, Bytes end) noexcept:
+    cdef Py_ssize_t size = end - begin
+    cdef uint64_t first = 0, last = 0
+    if size >= 8:
+        memcpy(&first, begin, 8)
+        memcpy(&last, end - 8, 8)
+    elif size:
+        first = <uint64_t>begin[0] << 16 | <uint64_t>begin[size >> 1] << 8 | begin[size - 1]
+    return <int>((((first * 0x9E3779B97F4A7C15ULL) ^ last) + <uint64_t>size) * 0xC2B2AE3D27D4EB4FULL >> 56)
 
 
 cdef str _shared(Bytes begin, Bytes end):
-    """begin..end as an object, Latin-1; that of the last time, if nothing else has taken its seat."""
+    """begin..end as an object, Latin-1."""
     cdef Py_ssize_t size = end - begin
-    cdef uint64_t first = 0, last = 0
-    cdef unsigned int seat
     cdef str text
+    cdef int seat
     if size > LONGEST:
         return _latin1(begin, end)
-    memcpy(&first, begin, min(size, 8))
-    if size > 8:
-        memcpy(&last, end - 8, 8)
-    seat = ((first * 0x9E3779B97F4A7C15ULL ^ last) * 0xC2B2AE3D27D4EB4FULL + <uint64_t>size) >> 56
-    text = <str>_seated[seat]
+    seat = _seat_of(begin, end)
+    text = <str>_texts[seat]
     if PyUnicode_GET_LENGTH(text) != size or memcmp(PyUnicode_1BYTE_DATA(text), begin, size):
-        text = _seated[seat] = _latin1(begin, end)
+        text = _texts[seat] = _latin1(begin, end)
     return text
+
+
+cdef tuple _shared_field(Bytes line, Bytes end):
+    """The pair of name and value in a field line that has been checked."""
+    cdef Py_ssize_t size = end - line
+    cdef bytes known
+    cdef tuple field
+    cdef int seat
+    if size > LONGEST:
+        return _field(line, end)
+    seat = _seat_of(line, end)
+    known = <bytes>_lines[seat]
+    if PyBytes_GET_SIZE(known) == size and memcmp(PyBytes_AS_STRING(known), line, size) == 0:
+        return <tuple>_fields[seat]
+    field = _field(line, end)
+    _lines[seat] = PyBytes_FromStringAndSize(<const char *>line, size)
+    _fields[seat] = field
+    return field
+
+
+cdef tuple _field(Bytes line, Bytes end):
+    cdef Bytes colon = _skip_token(line, end)
+    return (_name_of(line, colon), _value(colon, end))
+
+
+cdef inline str _value(Bytes colon, Bytes end):
+    cdef Bytes value = _skip_space(colon + 1, end)
+    return _latin1(value, _cut_space(value, end))
 
 
 # Heads.
@@ -250,22 +288,47 @@ cdef class Fields(FieldSource):
     cpdef list lines(self):
         cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._data) + self._start
         cdef Bytes end = <Bytes>PyBytes_AS_STRING(self._data) + self._end
-        cdef Bytes colon, stop
+        cdef Bytes stop
+        cdef kas_controls_state controls = kas_controls(at, end)
         cdef list lines = []
         while at < end:
-            colon = _skip_token(at, end)
-            stop = kas_skip_value(colon + 1, end)
-            lines.append((_name_of(at, colon), _value(colon, stop)))
+            stop = _line_end(&controls)
+            lines.append(_shared_field(at, stop))
             at = stop + 2
         return lines
 
     cpdef list values(self, str name):
-        return [value for key, value in self.lines() if key == name]
+        cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._data) + self._start
+        cdef Bytes end = <Bytes>PyBytes_AS_STRING(self._data) + self._end
+        cdef Bytes stop
+        cdef kas_controls_state controls = kas_controls(at, end)
+        cdef list values = []
+        if name is None or not PyUnicode_IS_ASCII(name):
+            return values
+        cdef Bytes wanted = PyUnicode_1BYTE_DATA(name)
+        cdef Py_ssize_t size = PyUnicode_GET_LENGTH(name)
+        while at < end:
+            stop = _line_end(&controls)
+            if stop - at > size and at[size] == c':' and _is_name(at, wanted, size):
+                values.append(_value(at + size, stop))
+            at = stop + 2
+        return values
 
 
-cdef inline str _value(Bytes colon, Bytes stop):
-    cdef Bytes value = _skip_space(colon + 1, stop)
-    return _latin1(value, _cut_space(value, stop))
+cdef inline Bytes _line_end(kas_controls_state *controls) noexcept:
+    """The CRLF of the next line of a head that has been checked."""
+    cdef Bytes cr = kas_next_control(controls)
+    kas_next_control(controls)
+    return cr
+
+
+cdef inline bint _is_name(Bytes token, Bytes name, Py_ssize_t size) noexcept:
+    """Whether `token` is `name`, which is in lower case; both are of this size."""
+    cdef Py_ssize_t index
+    for index in range(size):
+        if TCHAR[token[index]] != name[index] or not name[index]:
+            return False
+    return True
 
 
 cdef enum:
@@ -281,6 +344,7 @@ cpdef Request parse_head(bytes data, Py_ssize_t start, Py_ssize_t end):
     cdef Bytes begin = <Bytes>PyBytes_AS_STRING(data) + start
     cdef Bytes stop = <Bytes>PyBytes_AS_STRING(data) + end
     cdef Bytes method_end, target, target_end, version, at, colon, line_end, value
+    cdef kas_controls_state controls
     cdef str host = ""
     cdef int flags = 0, flag
     cdef Py_ssize_t count = 0
@@ -304,13 +368,15 @@ cpdef Request parse_head(bytes data, Py_ssize_t start, Py_ssize_t end):
 
     # *( field-name ":" OWS field-value OWS CRLF ) (RFC 9112 section 5)
     at = version + 10
+    controls = kas_controls(at, stop)
     while at < stop:
         colon = _skip_token(at, stop)
         if colon == at or colon == stop or colon[0] != c':':
             raise _malformed(at)
-        line_end = kas_skip_value(colon + 1, stop)
+        line_end = kas_next_control(&controls)
         if not _ends_line(line_end, stop):
             raise _malformed(at)
+        kas_next_control(&controls)  # its LF
         flag = _flag_of(at, colon)
         if flag:
             if flag == _HOST:
@@ -341,29 +407,23 @@ cpdef Request parse_head(bytes data, Py_ssize_t start, Py_ssize_t end):
 
 
 cdef int _options(Bytes at, Bytes end) noexcept:
-    """The bits of the options in a Connection field (RFC 9110 section 7.6.1)."""
+    """The bits of the options in the value of a Connection field, a good one (RFC 9110 section 7.6.1)."""
     cdef int flags = 0
+    cdef Py_ssize_t size
     cdef Bytes stop
     while True:
         at = _skip_space(at, end)
         stop = <Bytes>memchr(at, c',', end - at) if at < end else NULL
         if stop == NULL:
             stop = end
-        if _is(at, _cut_space(at, stop), b"close"):
+        size = _cut_space(at, stop) - at
+        if size == 5 and kas_is_name(at, <Bytes>b"close", size):
             flags |= _CLOSE
-        elif _is(at, _cut_space(at, stop), b"keep-alive"):
+        elif size == 10 and kas_is_name(at, <Bytes>b"keep-alive", size):
             flags |= _KEEP_ALIVE
         if stop == end:
             return flags
         at = stop + 1
-
-
-cdef bint _is(Bytes at, Bytes end, const char *text) noexcept:
-    """Whether at..end is the token `text`, in any case."""
-    while at < end and text[0] and TCHAR[at[0]] == <unsigned char>text[0]:
-        at += 1
-        text += 1
-    return at == end and not text[0]
 
 
 cdef _malformed(Bytes line):
@@ -582,7 +642,7 @@ cdef class ChunkedDecoder:
         colon = _skip_token(at, end)
         if colon == at or colon == end or colon[0] != c':' or kas_skip_value(colon + 1, end) != end:
             raise _malformed(at)
-        self.trailers.append((_name_of(at, colon), _value(colon, end)))
+        self.trailers.append(_field(at, end))
         return 0
 
     cdef int _hold(self, Bytes at, Bytes end) except -1:

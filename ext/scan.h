@@ -1,16 +1,30 @@
-/* Runs of bytes that may stand in a part of a head, and its end, as fast as the machine can look at them.
+/* What stands where in a head, as fast as the machine can look at it.
  *
- * kas_skip_* returns the first byte from `at` on, up to `end`, that is not of its class. None reads at or beyond `end`:
- * sixteen bytes are only looked at together while sixteen are left.
+ * kas_skip_* returns the first byte from `at` on, up to `end`, that is not of its class. Nothing reads at or beyond
+ * `end`: sixteen bytes are only looked at together while sixteen are left.
  */
 #ifndef KASERVE_SCAN_H
 #define KASERVE_SCAN_H
 
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
+
+/* The number of the lowest bit that is set; there is one. */
+static inline int kas_lowest(uint64_t bits) {
+#if defined(__GNUC__)
+    return __builtin_ctzll(bits);
+#else
+    int lowest = 0;
+    for (; !(bits & 1); bits >>= 1)
+        lowest++;
+    return lowest;
+#endif
+}
 
 /* RFC 9110 section 5.5: visible characters, obs-text, space and tab. */
 static inline int kas_is_value_byte(unsigned char byte) {
@@ -53,17 +67,85 @@ static inline const unsigned char *kas_skip_name(const unsigned char *at, const 
     return at;
 }
 
+/* Whether a token is `name`, which has only lower-case letters and "-", in any case; both are of this size.
+ *
+ * 0x20 is what makes letters lower-case. "-" has it already, and what it would make of others that may stand in a value
+ * is no letter and no "-", so for those, and tokens are made of them, this is exact.
+ */
+static inline int kas_is_name(const unsigned char *token, const unsigned char *name, ptrdiff_t size) {
+    uint64_t ours, theirs;
+    for (; size >= 8; token += 8, name += 8, size -= 8) {
+        memcpy(&ours, token, 8);
+        memcpy(&theirs, name, 8);
+        if ((ours | 0x2020202020202020u) != theirs)
+            return 0;
+    }
+    for (; size > 0; token++, name++, size--) {
+        if ((*token | 0x20) != *name)
+            return 0;
+    }
+    return 1;
+}
+
+#if defined(__SSE2__)
+/* A bit for each of sixteen bytes that may not stand in a value. */
+static inline unsigned kas_controls_of(const unsigned char *at) {
+    __m128i bytes = _mm_loadu_si128((const __m128i *)at);
+    __m128i control = kas_between(bytes, 0, 0x1f);
+    control = _mm_andnot_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\t')), control);
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(control, _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x7f))));
+}
+#endif
+
+/* The bytes of a text that may not stand in a value, one after the other: its line ends, if all is well.
+ *
+ * The text is looked at in blocks that begin where the one before ended, whatever is found in them, so that the machine
+ * can look at the next block while the last one's lines are still being read.
+ */
+struct kas_controls {
+    const unsigned char *block, *next, *end;
+    uint64_t found; /* a bit for each byte from `block` on that has not been handed out */
+};
+
+static inline struct kas_controls kas_controls(const unsigned char *at, const unsigned char *end) {
+    struct kas_controls controls = {at, at, end, 0};
+    return controls;
+}
+
+/* The next one; the end of the text when there is none. */
+static inline const unsigned char *kas_next_control(struct kas_controls *controls) {
+    const unsigned char *at;
+    while (!controls->found) {
+        controls->block = at = controls->next;
+        if (at == controls->end)
+            return at;
+#if defined(__SSE2__)
+        if (controls->end - at >= 64) {
+            controls->found = (uint64_t)kas_controls_of(at) | (uint64_t)kas_controls_of(at + 16) << 16 |
+                              (uint64_t)kas_controls_of(at + 32) << 32 | (uint64_t)kas_controls_of(at + 48) << 48;
+            controls->next = at + 64;
+            continue;
+        }
+        if (controls->end - at >= 16) {
+            controls->found = kas_controls_of(at);
+            controls->next = at + 16;
+            continue;
+        }
+#endif
+        for (; controls->next < controls->end && controls->next - at < 64; controls->next++)
+            controls->found |= (uint64_t)!kas_is_value_byte(*controls->next) << (controls->next - at);
+    }
+    at = controls->block + kas_lowest(controls->found);
+    controls->found &= controls->found - 1;
+    return at;
+}
+
 static inline const unsigned char *kas_skip_value(const unsigned char *at, const unsigned char *end) {
 #if defined(__SSE2__)
-    const __m128i below_space = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), delete = _mm_set1_epi8(0x7f);
     while (end - at >= 16) {
-        __m128i bytes = _mm_loadu_si128((const __m128i *)at);
-        /* unsigned bytes <= 0x1f: those which the minimum with 0x1f leaves as they are */
-        __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, below_space), bytes);
-        control = _mm_andnot_si128(_mm_cmpeq_epi8(bytes, tab), control);
-        int found = _mm_movemask_epi8(_mm_or_si128(control, _mm_cmpeq_epi8(bytes, delete)));
+        unsigned found = kas_controls_of(at);
         if (found)
-            return at + __builtin_ctz((unsigned)found);
+            return at + __builtin_ctz(found);
         at += 16;
     }
 #endif
@@ -95,20 +177,34 @@ static inline int kas_is_head_end(const unsigned char *at) {
     return at[0] == '\r' && at[1] == '\n' && at[2] == '\r' && at[3] == '\n';
 }
 
+#if defined(__SSE2__)
+/* A bit for each of sixteen bytes that is a CR. */
+static inline uint64_t kas_crs_of(const unsigned char *at) {
+    __m128i bytes = _mm_loadu_si128((const __m128i *)at);
+    return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\r')));
+}
+#endif
+
 /* The first CRLF CRLF within at..end; NULL without one. */
 static inline const unsigned char *kas_find_head_end(const unsigned char *at, const unsigned char *end) {
 #if defined(__SSE2__)
-    const __m128i cr = _mm_set1_epi8('\r');
-    while (end - at >= 19) { /* sixteen places where it may begin, and the three bytes behind the last of them */
-        __m128i first = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)at), cr);
-        __m128i third = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(at + 2)), cr);
-        unsigned found = (unsigned)_mm_movemask_epi8(_mm_and_si128(first, third));
-        for (; found; found &= found - 1) {
-            if (kas_is_head_end(at + __builtin_ctz(found)))
-                return at + __builtin_ctz(found);
+    /* Where a CR has another one two bytes in front, which may be in the block before. */
+    const unsigned char *begin = at;
+    uint64_t crs, second, before = 0;
+    while (end - at > 16) { /* so the LF behind the last byte of a block is there */
+        int size = end - at > 64 ? 64 : 16;
+        crs = kas_crs_of(at);
+        if (size == 64)
+            crs |= kas_crs_of(at + 16) << 16 | kas_crs_of(at + 32) << 32 | kas_crs_of(at + 48) << 48;
+        for (second = crs & (crs << 2 | before); second; second &= second - 1) {
+            if (kas_is_head_end(at + kas_lowest(second) - 2))
+                return at + kas_lowest(second) - 2;
         }
-        at += 16;
+        before = crs >> (size - 2);
+        at += size;
     }
+    if (at != begin)
+        at -= 3;
 #endif
     for (; end - at >= 4; at++) {
         if (kas_is_head_end(at))

@@ -6,6 +6,7 @@ Knows options, words for the user and exit codes; every setting itself is in `co
 from __future__ import annotations
 
 import argparse
+import getpass
 import importlib
 import logging
 import os
@@ -13,10 +14,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
-from . import IMPLEMENTATION, __version__
-from .apps import Files
+from . import IMPLEMENTATION, __version__, qr
+from .apps import WSGI, Files
+from .apps.auth import BasicAuth, parse_user
+from .apps.fields import Adding, Additions, Preflight, parse_field, parse_rule
+from .apps.passwords import hash_password
+from .apps.upload import FORM, Uploads
+from .apps.wsgi import Application
 from .config import Config, ConfigError, Option, options, read_environment
 from .net.connection import Handler
+from .probe.command import main as probe
 from .server import Server
 
 __all__ = ["main"]
@@ -25,6 +32,8 @@ EXIT_OK = 0
 EXIT_USAGE = 2  # a bad option or value
 EXIT_RESOURCE = 3  # a port in use, a missing directory
 EXIT_APP = 4  # an application that cannot be imported
+
+_LAST_WORDS = 1.0  # seconds for what an application does behind its last answer
 
 _WHAT_IT_IS = {"pure": "pure Python", "compiled": "compiled"}[IMPLEMENTATION]
 
@@ -44,23 +53,46 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"kaserve: {message}\n")
 
 
+class _HashPassword(argparse.Action):
+    """Asks for a password, or reads it from the first line of what is piped in."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        if sys.stdin.isatty():
+            password = getpass.getpass()
+            if getpass.getpass("Once more: ") != password:
+                parser.error("these are two passwords")
+        else:
+            password = sys.stdin.readline().rstrip("\r\n")
+        if not password:
+            parser.error("there is no password")
+        print(hash_password(password.encode(errors="surrogateescape")))
+        parser.exit()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["probe"]:
+        return probe(arguments[1:])
     logging.basicConfig(format="kaserve: %(levelname)s: %(message)s", level=logging.INFO)
     try:
-        config = read_config(sys.argv[1:] if arguments is None else arguments, os.environ)
-        server = _start(_load(config), config)
+        config = read_config(arguments, os.environ)
+        _check_extras(config)
+        app = _application(config)
+        server = _start(_load(config, app), config)
     except _Refusal as refusal:
         print(f"kaserve: {refusal}", file=sys.stderr)
         return refusal.code
     server.call(lambda: _greet(server))  # once signals are taken: who reads it may send one
     server.run()
+    if isinstance(app, WSGI):
+        app.close(_LAST_WORDS)
     return EXIT_OK
 
 
 def read_config(arguments: Sequence[str], environment: os._Environ[str] | dict[str, str]) -> Config:
     """The settings of the command line, then of the environment, then the defaults. Raises SystemExit and _Refusal."""
-    given = vars(_make_parser().parse_args(arguments))
+    given = vars(_make_parser().parse_args(_join_headers(arguments)))
     try:
         values = read_environment(environment)
         values |= {name: _value(name, text) for name, text in given.items() if text is not None}
@@ -69,16 +101,32 @@ def read_config(arguments: Sequence[str], environment: os._Environ[str] | dict[s
         raise _Refusal(EXIT_USAGE, str(error)) from None
 
 
+def _join_headers(arguments: Sequence[str]) -> list[str]:
+    """`-H NAME VALUE`, as http.server has it, as `--header=NAME:VALUE`; no name has a colon, so the two never mix."""
+    joined: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ("-H", "--header"):
+            name = next(rest, None)
+            if name is not None:
+                value = None if ":" in name else next(rest, None)
+                argument = f"--header={name}" if value is None else f"--header={name}:{value}"
+        joined.append(argument)
+    return joined
+
+
 def _make_parser() -> _Parser:
     parser = _Parser(
         prog="python -m kaserve",
         usage="%(prog)s [PORT] [options]",
         description="Serves a directory, or a handler, over persistent HTTP connections.",
-        epilog="Every option is also an environment variable: --keep-alive is KASERVE_KEEP_ALIVE.",
+        epilog="Every option is also an environment variable: --keep-alive is KASERVE_KEEP_ALIVE. "
+        "`%(prog)s probe URL` reports how a server, any server, keeps its connections.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--version", action="version", version=f"kaserve {__version__} ({_WHAT_IT_IS})")
+    parser.add_argument("--hash-password", action=_HashPassword, nargs=0, help="show the hash of a password and exit")
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, option in options().items():
         group = groups.get(option.group) or groups.setdefault(option.group, parser.add_argument_group(option.group))
@@ -124,28 +172,112 @@ def _value(name: str, given: Any) -> Any:
         raise ConfigError(f"{flag}: {error}, not {given if isinstance(given, str) else ', '.join(given)!r}") from None
 
 
-def _load(config: Config) -> Handler:
-    """What answers the requests. Raises _Refusal."""
-    if config.handler is None:
+def _check_extras(config: Config) -> None:
+    """Raises _Refusal for what is asked for and needs something that is not installed."""
+    if config.qr:
         try:
-            return Files(config.directory)
-        except OSError as error:
-            raise _Refusal(EXIT_RESOURCE, f"cannot serve {config.directory!r}: {error.strerror}") from None
-    module_name, colon, function_name = config.handler.partition(":")
-    if not colon or not module_name or not function_name:
-        raise _Refusal(EXIT_USAGE, f"--handler: takes MODULE:FUNCTION, not {config.handler!r}")
-    sys.path.insert(0, os.getcwd())  # as `python -m` does for the program itself
+            qr.find_library()
+        except ImportError:
+            raise _Refusal(EXIT_USAGE, "--qr: needs the package segno: pip install 'kaserve[qr]'") from None
+
+
+def _load(config: Config, app: Handler | None) -> Handler:
+    """What answers the requests, `app` or a directory, from the inside to the outside. Raises _Refusal.
+
+    A preflight comes without credentials, so it is answered in front of the door.
+    """
+    users = _users(config)
+    additions = Additions(
+        map(parse_field, config.header),
+        cors=config.cors,
+        cache_control=map(parse_rule, config.cache_control),
+        immutable=config.immutable,
+        private=bool(users),
+    )
     handler: Any
+    if app is None:
+        handler = _serve_directory(config, additions)
+    else:
+        handler = Adding(app, additions.always) if additions.always else app
+    if users:
+        handler = BasicAuth(handler, users, fields=additions.always)
+    return Preflight(handler) if config.cors else cast(Handler, handler)
+
+
+def _serve_directory(config: Config, additions: Additions) -> Files | Uploads:
     try:
-        handler = importlib.import_module(module_name)
-        for part in function_name.split("."):
-            handler = getattr(handler, part)
+        files = Files(
+            config.directory,
+            symlinks=config.symlinks,
+            hidden=config.hidden,
+            clean_urls=config.clean_urls,
+            spa=config.spa,
+            compress=config.compress,
+            listing=config.listing,
+            zip=config.zip,
+            additions=additions,
+            form=FORM if config.upload else "",
+        )
+        if not config.upload:
+            return files
+        return Uploads(files, config.directory, overwrite=config.upload_overwrite, fields=additions.always)
+    except OSError as error:
+        raise _Refusal(EXIT_RESOURCE, f"cannot serve {config.directory!r}: {error.strerror}") from None
+
+
+def _users(config: Config) -> dict[str, str]:
+    """Hashes by name: of the file, and of the options, which win. Raises _Refusal."""
+    users: dict[str, str] = {}
+    if config.auth_file is not None:
+        try:
+            with open(config.auth_file, encoding="utf-8") as file:
+                lines = file.read().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or "it is not text in UTF-8"
+            raise _Refusal(EXIT_RESOURCE, f"cannot read {config.auth_file!r}: {reason}") from None
+        for number, line in enumerate(lines, 1):
+            if line.strip() and not line.startswith("#"):
+                try:
+                    users.update([parse_user(line.strip())])
+                except ValueError as error:
+                    raise _Refusal(EXIT_USAGE, f"--auth-file: line {number} of {config.auth_file}: {error}") from None
+        if not users:  # nobody at all could come in, or everybody
+            raise _Refusal(EXIT_USAGE, f"--auth-file: there is no user in {config.auth_file}")
+    return users | dict(map(parse_user, config.auth))
+
+
+def _application(config: Config) -> Handler | None:
+    """What answers instead of a directory, if anything does. Raises _Refusal."""
+    if config.wsgi is not None:
+        app = cast(Application, _import("wsgi", "APP", config.wsgi))
+        return WSGI(app, config.threads, multiprocess=config.reuse_port)
+    if config.handler is not None:
+        # Whether it answers with a Response shows when it is called.
+        return cast(Handler, _import("handler", "FUNCTION", config.handler))
+    return None
+
+
+def _import(option: str, what: str, target: str) -> object:
+    """What `target`, MODULE:NAME, is, or makes, if it ends in `()`; something that can be called. Raises _Refusal."""
+    module_name, colon, name = target.partition(":")
+    makes = option == "wsgi" and name.endswith("()")
+    name = name.removesuffix("()") if makes else name
+    if not colon or not module_name or not name:
+        raise _Refusal(EXIT_USAGE, f"--{option}: takes MODULE:{what}, not {target!r}")
+    sys.path.insert(0, os.getcwd())  # as `python -m` does for the program itself
+    found: Any
+    try:
+        found = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+        if makes:
+            found = found()
     except (Exception, SystemExit) as error:  # whatever the module does when it is imported, in one line
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise _Refusal(EXIT_APP, f"cannot import {config.handler!r}: {reason}") from None
-    if not callable(handler):
-        raise _Refusal(EXIT_APP, f"{config.handler!r} is not a function")
-    return cast(Handler, handler)  # whether it answers with a Response shows when it is called
+        raise _Refusal(EXIT_APP, f"cannot import {target!r}: {reason}") from None
+    if not callable(found):
+        raise _Refusal(EXIT_APP, f"{target!r} is not {'an application' if option == 'wsgi' else 'a function'}")
+    return found
 
 
 def _start(handler: Handler, config: Config) -> Server:
@@ -169,7 +301,11 @@ def banner(server: Server) -> str:
     """What the user wants to know first: where, what, which build, and how connections are kept."""
     config = server.config
     directory = os.fsencode(os.path.abspath(config.directory)).decode(errors="backslashreplace")
-    what = f"handler {config.handler}" if config.handler else f"directory {directory}"
+    what = f"directory {directory}"
+    if config.wsgi:
+        what = f"WSGI application {config.wsgi} ({config.threads or 'no'} threads)"
+    elif config.handler:
+        what = f"handler {config.handler}"
     lines = [f"kaserve {__version__} ({_WHAT_IT_IS}) serves {what}"]
     lines += [f"  at {server.url_of(address)}" for address in server.addresses]
     if config.keep_alive:
@@ -179,8 +315,22 @@ def banner(server: Server) -> str:
         )
     else:
         lines.append(f"  keep-alive: off ({config.protocol})")
+    if config.upload:
+        lines.append(f"  takes uploads{' and replaces files' if config.upload_overwrite else ''}")
+    if config.auth or config.auth_file:
+        lines.append(f"  asks for a password{'' if config.tls_cert else ', which travels readably: there is no TLS'}")
+    if config.qr:
+        lines.append(_qr_code(server))
     lines.append("  Ctrl-C stops it")
     return "\n".join(lines)
+
+
+def _qr_code(server: Server) -> str:
+    """What a phone has to see, or in one line why it cannot."""
+    url = qr.url_for_others("https" if server.config.tls_cert else "http", server.addresses)
+    if url is None:
+        return "  no QR code: no other machine can reach this address; --bind 0.0.0.0 listens to the network"
+    return f"{qr.draw(url, sys.stdout.encoding or 'ascii')}\n  {url}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .apps.auth import parse_user
+from .apps.fields import parse_field, parse_rule
+from .apps.forwarded import Trusted
 from .http.limits import Limits
 from .http.protocol import KeepAlive
 from .net.connection import Deadlines
@@ -30,7 +33,8 @@ class ConfigError(ValueError):
 class Option:
     """How a setting is given: `read` makes its value of one text, and raises ValueError with what it takes instead.
 
-    flags: short names beside the long one. metavar: None for a switch. repeatable: every use adds one value.
+    flags: short names beside the long one. metavar: None for a switch. repeatable: every use adds one value, and in a
+    variable `separator` stands between them.
     """
 
     group: str
@@ -39,6 +43,7 @@ class Option:
     metavar: str | None
     flags: tuple[str, ...] = ()
     repeatable: bool = False
+    separator: str = ","
 
 
 def _setting(default: Any, group: str, read: Callable[[str], Any], metavar: str | None, text: str, **more: Any) -> Any:
@@ -85,6 +90,12 @@ def _switch(text: str) -> bool:
     raise ValueError("takes yes or no")
 
 
+def _path(text: str) -> str:
+    if re.fullmatch(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", text) is None:
+        raise ValueError("takes a path, such as /status")
+    return text
+
+
 def _bind(text: str) -> str:
     scheme, _, rest = text.partition(":")
     try:
@@ -99,10 +110,28 @@ def _bind(text: str) -> str:
     return text
 
 
+def _trusted(text: str) -> str:
+    try:
+        Trusted(text)
+    except ValueError:
+        raise ValueError("takes addresses and networks separated by commas, unix or *") from None
+    return text
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in words:
             raise ValueError("takes " + " or ".join(words))
+        return text
+
+    return read
+
+
+def _checked_by(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """For texts that stay texts: whoever uses them calls `parse` again."""
+
+    def read(text: str) -> str:
+        parse(text)
         return text
 
     return read
@@ -132,8 +161,50 @@ class Config:
 
     directory: str = _setting(
         ".", "what to serve", str, "DIR", "the directory to serve", flags=("-d",))
+    listing: bool = _setting(
+        True, "what to serve", _switch, None, "show what is in a directory without an index; otherwise 404")
+    zip: bool = _setting(
+        False, "what to serve", _switch, None, "offer directories as zip archives (?zip)")
     handler: str | None = _setting(
         None, "what to serve", str, "MODULE:FUNCTION", "a handler to run instead")
+    wsgi: str | None = _setting(
+        None, "what to serve", str, "MODULE:APP", "a WSGI application instead, or MODULE:FACTORY() to make one")
+    threads: int = _setting(
+        4, "what to serve", _count, "N", "requests the application works on at a time; 0 runs it on the reactor")
+    hidden: bool = _setting(
+        False, "what to serve", _switch, None, "serve names that begin with a dot; .well-known is served anyway")
+    symlinks: str = _setting(
+        "inside", "what to serve", _one_of("inside", "all", "none"), "WHICH",
+        "the symbolic links to follow: inside (those that stay in the directory), all or none")
+    clean_urls: bool = _setting(
+        False, "what to serve", _switch, None, "answer /about with about.html")
+    spa: bool = _setting(
+        False, "what to serve", _switch, None, "answer with index.html for pages that are not there")
+    compress: bool = _setting(
+        False, "what to serve", _switch, None, "compress text on the fly")
+
+    header: Sequence[str] = _setting(
+        (), "the site", _checked_by(parse_field), "NAME:VALUE", "a field for every answer",
+        flags=("-H",), repeatable=True, separator="\n")
+    cors: bool = _setting(
+        False, "the site", _switch, None, "let the pages of other sites read this one")
+    cache_control: Sequence[str] = _setting(
+        (), "the site", _checked_by(parse_rule), "RULE",
+        "[PATTERN=]DIRECTIVES, as in '*.html=no-cache'; the first rule that matches is the one",
+        repeatable=True, separator="\n")
+    immutable: bool = _setting(
+        True, "the site", _switch, None, "let clients keep files with a fingerprint in their names for ever")
+    upload: bool = _setting(
+        False, "the site", _switch, None, "take files, by PUT and by a form on the listings")
+    upload_overwrite: bool = _setting(
+        False, "the site", _switch, None, "let uploads replace files")
+    auth: Sequence[str] = _setting(
+        (), "the site", _checked_by(parse_user), "USER:HASH",
+        "a user who may come in, with the hash of the password", repeatable=True, separator="\n")
+    auth_file: str | None = _setting(
+        None, "the site", str, "FILE", "a file with such users, one a line")
+    qr: bool = _setting(
+        False, "the site", _switch, None, "show a QR code of the address, for phones")
 
     tls_cert: str | None = _setting(
         None, "TLS", str, "FILE", "speak TLS with this certificate and its chain, in PEM")
@@ -141,6 +212,14 @@ class Config:
         None, "TLS", str, "FILE", "the certificate's private key, if it is not in the same file")
     tls_password_file: str | None = _setting(
         None, "TLS", str, "FILE", "a file that holds the password of the key")
+
+    forwarded_allow_ips: str = _setting(
+        "", "proxies", _trusted, "ADDRESSES",
+        "believe X-Forwarded-For, -Proto, -Host and Forwarded from these: addresses and networks separated by commas, "
+        "unix, or *; nobody by default")
+    proxy_protocol: bool = _setting(
+        False, "proxies", _switch, None,
+        "take connections that begin with a PROXY header (version 1 or 2), and no others")
 
     protocol: str = _setting(
         "HTTP/1.1", "keep-alive", _one_of("HTTP/1.0", "HTTP/1.1"), "VERSION",
@@ -181,15 +260,30 @@ class Config:
         True, "logs", _switch, None, "write a line for every answer to stderr")
     log_format: str = _setting(
         "common", "logs", _one_of("common", "combined"), "FORMAT", "of the access log: common or combined")
+
+    status: str | None = _setting(
+        None, "insight", _path, "PATH", "show what the connections do on this path, live")
+    status_public: bool = _setting(
+        False, "insight", _switch, None, "show it to others than this machine; it has addresses of clients")
+    metrics: str | None = _setting(
+        None, "insight", _path, "PATH", "show the figures on this path, for Prometheus")
     # fmt: on
 
     def __post_init__(self) -> None:
-        bind = (self.bind,) if isinstance(self.bind, str) else tuple(self.bind)  # one address needs no tuple
-        object.__setattr__(self, "bind", bind)
+        for name, option in options().items():
+            if option.repeatable:
+                value = getattr(self, name)  # one needs no tuple
+                object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         for field in dataclasses.fields(self):
             self._check(field.name, getattr(self, field.name))
+        if self.handler is not None and self.wsgi is not None:
+            raise ConfigError("handler and wsgi: only one of them can be served")
         if self.tls_cert is None and (self.tls_key is not None or self.tls_password_file is not None):
             raise ConfigError("tls_key and tls_password_file: need tls_cert")
+        if self.upload_overwrite and not self.upload:
+            raise ConfigError("upload_overwrite: needs upload")
+        if self.upload and (self.handler is not None or self.wsgi is not None):
+            raise ConfigError("upload: is for a directory, not for a handler")
         if self.limit_request_line < 16 or self.limit_request_field_size < 16:
             raise ConfigError("limits of lines: no request fits into fewer than 16 bytes")
 
@@ -247,7 +341,8 @@ def _read(option: Option, name: str, text: str) -> Any:
 
 
 def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The settings in variables `KASERVE_<OPTION>`; several addresses of `KASERVE_BIND` are separated by commas.
+    """The settings in variables `KASERVE_<OPTION>`. Several addresses in `KASERVE_BIND` are separated by commas, which
+    other repeatable settings may hold: theirs stand on lines of their own.
 
     Raises ConfigError.
     """
@@ -258,9 +353,10 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if text is None:
             continue
         if option.repeatable:
-            parts = [part.strip() for part in text.split(",")]
+            parts = [part.strip() for part in text.strip("\n").split(option.separator)]
             if not all(parts):  # an empty address would be every address of the machine
-                raise ConfigError(f"{variable}: takes values separated by commas, not {text!r}")
+                separator = {",": "separated by commas", "\n": "on lines of their own"}[option.separator]
+                raise ConfigError(f"{variable}: takes values {separator}, not {text!r}")
             values[name] = tuple(_read(option, variable, part) for part in parts)
         else:
             values[name] = _read(option, variable, text)

@@ -47,6 +47,11 @@ def echo(request: Request) -> Response:
     return Response(200, request.body.read())
 
 
+def pid(request: Request) -> Response:
+    """Which process it is that answers."""
+    return Response.text(str(os.getpid()))
+
+
 def get(target: str = "/", *fields: str, version: str = "1.1") -> bytes:
     return request("GET", target, *fields, version=version)
 
@@ -352,14 +357,14 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | variables
 
 
-def run(*options: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`python -m kaserve` that ends by itself."""
+def run(*options: str, input: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """`python -m kaserve` that ends by itself. input: what it reads."""
     return subprocess.run(
         [sys.executable, "-m", "kaserve", *options],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        stdin=subprocess.DEVNULL,
+        input=input,
         env=environment(**variables),
     )
 

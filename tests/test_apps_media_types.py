@@ -53,6 +53,11 @@ from kaserve.apps.media_types import media_type
         ("film.webm", "video/webm"),
         ("live.m3u8", "application/vnd.apple.mpegurl"),
         ("live.ts", "video/mp2t"),
+        ("song.opus", "audio/ogg"),
+        ("main.rs", "text/plain; charset=utf-8"),
+        ("App.tsx", "text/plain; charset=utf-8"),
+        ("part.stl", "model/stl"),
+        ("track.gpx", "application/gpx+xml"),
         ("a.zip", "application/zip"),
         # Compressed files are served as they are.
         ("a.tar.gz", "application/gzip"),

@@ -11,6 +11,8 @@ import pytest
 from kaserve import Config, ConfigError
 from kaserve.config import Option, options, read_environment
 
+USER = "ann:$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E"
+
 # What a user is promised: the default, another value, and the text that means it.
 TABLE: dict[str, tuple[Any, Any, str]] = {
     "port": (8000, 0, "0"),
@@ -20,10 +22,30 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "max_connections": (0, 500, "500"),
     "max_connections_per_address": (0, 20, "20"),
     "directory": (".", "/srv/site", "/srv/site"),
+    "listing": (True, False, "no"),
+    "zip": (False, True, "yes"),
     "handler": (None, "app:hello", "app:hello"),
+    "wsgi": (None, "site:app", "site:app"),
+    "threads": (4, 0, "0"),
+    "hidden": (False, True, "yes"),
+    "symlinks": ("inside", "none", "none"),
+    "clean_urls": (False, True, "yes"),
+    "spa": (False, True, "yes"),
+    "compress": (False, True, "yes"),
+    "header": ((), ("X-Mine: a, b",), "X-Mine: a, b"),
+    "cors": (False, True, "yes"),
+    "cache_control": ((), ("*.html=public, max-age=60",), "*.html=public, max-age=60"),
+    "immutable": (True, False, "no"),
+    "upload": (False, True, "yes"),
+    "upload_overwrite": (False, True, "yes"),
+    "auth": ((), (USER,), USER),
+    "auth_file": (None, "users", "users"),
+    "qr": (False, True, "yes"),
     "tls_cert": (None, "cert.pem", "cert.pem"),
     "tls_key": (None, "key.pem", "key.pem"),
     "tls_password_file": (None, "password", "password"),
+    "forwarded_allow_ips": ("", "127.0.0.1,10.0.0.0/8", "127.0.0.1,10.0.0.0/8"),
+    "proxy_protocol": (False, True, "yes"),
     "protocol": ("HTTP/1.1", "HTTP/1.0", "HTTP/1.0"),
     "keep_alive": (120.0, 2.5, "2.5"),
     "keep_alive_requests": (1000, 7, "7"),
@@ -40,10 +62,17 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "limit_request_body": (1 << 30, 10 << 20, "10M"),
     "access_log": (True, False, "no"),
     "log_format": ("common", "combined", "combined"),
+    "status": (None, "/-/status", "/-/status"),
+    "status_public": (False, True, "yes"),
+    "metrics": (None, "/metrics", "/metrics"),
 }
 
 # What must be set as well.
-NEEDED: dict[str, Any] = {"tls_key": {"tls_cert": "cert.pem"}, "tls_password_file": {"tls_cert": "cert.pem"}}
+NEEDED: dict[str, Any] = {
+    "tls_key": {"tls_cert": "cert.pem"},
+    "tls_password_file": {"tls_cert": "cert.pem"},
+    "upload_overwrite": {"upload": True},
+}
 
 NOT_NUMBERS = ["", " ", "x", "-1", "+1", "1_0", "0x10", "1e3", "1,5", " 1", "1\n", "nan", "inf", "1" * 20]
 NOT_NUMBERS += ["\u0665", "\xb2"]  # digits to Python, but to nobody else
@@ -79,6 +108,13 @@ def test_every_setting_is_explained(name: str) -> None:
 def test_several_addresses_in_one_variable() -> None:
     values = read_environment({"KASERVE_BIND": "127.0.0.1, [::1]:80,unix:/run/site"})
     assert values == {"bind": ("127.0.0.1", "[::1]:80", "unix:/run/site")}
+
+
+def test_values_with_commas_are_on_lines_of_their_own() -> None:
+    values = read_environment({"KASERVE_HEADER": "X-One: a, b\nX-Two: 1\n", "KASERVE_AUTH": USER})
+    assert values == {"header": ("X-One: a, b", "X-Two: 1"), "auth": (USER,)}
+    with pytest.raises(ConfigError, match="takes values on lines of their own"):
+        read_environment({"KASERVE_HEADER": "X-One: 1\n\nX-Two: 2"})
 
 
 @pytest.mark.parametrize("text", ["1", "true", "Yes", "ON"])
@@ -161,6 +197,13 @@ class TestWhatCannotBe:
     def test_protocols(self, protocol: str) -> None:
         assert "takes HTTP/1.0 or HTTP/1.1" in self.refused("protocol: ", protocol=protocol)
 
+    @pytest.mark.parametrize("text", ["localhost", "127.0.0.1,", "10.0.0.1/8", "all"])
+    def test_trusted_proxies(self, text: str) -> None:
+        self.refused("forwarded_allow_ips: takes addresses and networks", forwarded_allow_ips=text)
+
+    def test_links(self) -> None:
+        self.refused("symlinks: takes inside or all or none", symlinks="some")
+
     def test_log_formats(self) -> None:
         self.refused("log_format: takes common", log_format="apache")
 
@@ -174,9 +217,25 @@ class TestWhatCannotBe:
         with pytest.raises(ConfigError, match="takes bytes"):
             read_environment({"KASERVE_LIMIT_REQUEST_BODY": text})
 
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [("header", "X"), ("header", "Connection: close"), ("cache_control", "*.html="), ("auth", "ann:secret")],
+    )
+    def test_what_the_site_adds(self, name: str, text: str) -> None:
+        self.refused(f"{name}: ", **{name: text})
+        self.refused(f"{name}: ", **{name: [text]})
+
+    def test_uploads(self) -> None:
+        self.refused("upload_overwrite: needs upload", upload_overwrite=True)
+        self.refused("upload: is for a directory", upload=True, handler="a:b")
+        self.refused("upload: is for a directory", upload=True, wsgi="a:b")
+
     @pytest.mark.parametrize("name", ["tls_key", "tls_password_file"])
     def test_a_key_without_a_certificate(self, name: str) -> None:
         self.refused("tls_key and tls_password_file: need tls_cert", **{name: "file"})
+
+    def test_two_things_to_serve(self) -> None:
+        self.refused("handler and wsgi", handler="app:hello", wsgi="site:app")
 
     @pytest.mark.parametrize("name", ["limit_request_line", "limit_request_field_size"])
     def test_limits_that_no_request_fits_into(self, name: str) -> None:

@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 
 import kaserve
+import kaserve.testing
 from kaserve.config import options
 from tests.transcripts import ROOT, Block, Replay, Session, decode, encode, normalise, read_blocks
 
 README = ROOT / "README.md"
 KEEP_ALIVE = ROOT / "docs" / "keep-alive.md"
+EMBEDDING = ROOT / "docs" / "embedding.md"
+SITE = ROOT / "docs" / "site.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -83,6 +86,30 @@ def test_readme_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", capsys.readouterr().out)
 
 
+def test_wsgi_example() -> None:
+    (example,) = read_blocks(ROOT / "docs" / "wsgi.md", "python")
+    names: dict[str, Any] = {}
+    exec("\n".join(example.lines), names)
+    with names["server"] as server:
+        assert _get(server, "/") == (200, b"hello\n")
+        assert _get(server, "/static/README.md")[0] in (200, 404)  # whatever is here
+    names["site"].close()
+
+
+def test_the_examples_of_embedding(capfd: pytest.CaptureFixture[str]) -> None:
+    """One after the other, as somebody would type them in; what they define is used then."""
+    names: dict[str, Any] = {}
+    for block in read_blocks(EMBEDDING, "python"):
+        exec("\n".join(block.lines), names)
+    with (
+        kaserve.testing.serve(names["hello"]) as server,
+        kaserve.testing.Faults(server) as faults,
+    ):
+        names["test_client"](lambda handler: server, lambda server: faults)
+    assert names["server"].stopped
+    assert capfd.readouterr() == ("", "")
+
+
 def _get(server: kaserve.Server, target: str) -> tuple[int, bytes]:
     assert isinstance(server.address, tuple)
     connection = http.client.HTTPConnection(*server.address, timeout=10)
@@ -138,9 +165,14 @@ def _anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", [README, KEEP_ALIVE], ids=lambda path: path.name)
+@pytest.mark.parametrize("document", [README, KEEP_ALIVE, SITE], ids=lambda path: path.name)
 def test_options_exist(document: Path) -> None:
-    known = {"--" + name.replace("_", "-") for name in options()} | {"--help", "--version", "--no-access-log"}
+    known = {"--" + name.replace("_", "-") for name in options()} | {
+        "--help",
+        "--version",
+        "--hash-password",
+    }
+    known |= {"--no-" + name.replace("_", "-") for name, option in options().items() if option.metavar is None}
     of_others = {"--raw"}  # curl
     assert set(re.findall(r"`(--[a-z-]+)", _prose(document))) - known - of_others == set()
 

@@ -86,6 +86,16 @@ def test_heads_share_nothing(implementation: Implementation) -> None:
     assert parse(implementation, head).fields == [("host", "h"), ("x", "1")]
 
 
+@pytest.mark.parametrize(
+    "name", ["", "a", "x_y", "A", "a:", "a:\0", "b: a", "\xe9", "\u0100", "a" * 100, "!#$%&'*+-.^_`|~"]
+)
+def test_values_are_those_of_exactly_that_name(implementation: Implementation, name: str) -> None:
+    fields = [("a", ": a"), ("x_y", "1"), ("b", "a: 2"), ("X-Y", ""), ("!#$%&'*+-.^_`|~", "\xe9"), ("a" * 100, "3")]
+    head = b"GET / HTTP/1.1\r\n" + b"".join(f"{key}:{value}\r\n".encode("latin-1") for key, value in fields)
+    expected = [value.strip() for key, value in fields if key.lower() == name]
+    assert parse(implementation, head).values(name) == expected
+
+
 def test_values_before_and_after_the_fields_were_asked_for(implementation: Implementation) -> None:
     request = parse(implementation, b"GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\na: 3\r\nA:\r\n")
     assert request.values("a") == ["1", "3", ""]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,24 @@ import kaserve
 from kaserve import Config
 from kaserve.__main__ import main, read_config
 from kaserve.config import options
-from tests.servertools import Process, connect, environment, run, serving
-from tests.test_config import NAMES, NEEDED, TABLE
+from tests.servertools import ROOT, Process, connect, environment, request, run, serving
+from tests.test_config import NAMES, NEEDED, TABLE, USER
+
+OTHER_USER = USER.replace("ann:", "bob:")
+
+APPLICATION = """
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/fault":
+        print("said on wsgi.errors", file=environ["wsgi.errors"])
+        raise LookupError("the fault")
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+    return [b"hello"]
+
+class Factory:
+    @staticmethod
+    def make():
+        return app
+"""
 
 BUILD = {"pure": "pure Python", "compiled": "compiled"}[kaserve.IMPLEMENTATION]
 
@@ -63,18 +81,30 @@ class TestOptions:
         config = read_config(["-b", "127.0.0.1", "--bind", "unix:/run/site", "-b", "[::1]:80"], {})
         assert config.bind == ("127.0.0.1", "unix:/run/site", "[::1]:80")
 
+    @pytest.mark.parametrize(
+        "arguments",
+        ["-H X-Mine a", "-H X-Mine:a", "--header X-Mine a", "--header X-Mine:a", "--header=X-Mine:a"],
+    )
+    def test_fields_as_http_server_has_them_too(self, arguments: str) -> None:
+        config = read_config([*arguments.split(), "8080", "-H", "X-More", "-1 : b"], {})
+        assert (config.header, config.port) == (("X-Mine:a", "X-More:-1 : b"), 8080)
+
     @pytest.mark.parametrize("name", NAMES)
     def test_an_option_beats_the_variable_which_beats_the_default(self, name: str) -> None:
         default, value, text = TABLE[name]
         needed = {"KASERVE_" + other.upper(): TABLE[other][2] for other in NEEDED.get(name, {})}
         variables = {"KASERVE_" + name.upper(): text, **needed}
         assert getattr(read_config([], variables), name) == value
+        if default == ():  # where no default could win, a variable of another kind has to lose
+            variables["KASERVE_" + name.upper()] = {"header": "X: 1", "cache_control": "no-store"}.get(name, OTHER_USER)
         if default is None:
-            default = "another"
+            default = "/another"  # which is a path as well
             options = [flag(name), default]
         elif isinstance(default, bool):
             options = [flag(name)] if default else ["--no-" + flag(name)[2:]]
         else:
+            if default == ():
+                default = (text,)
             text = default[0] if isinstance(default, tuple) else str(default)
             options = [text] if name == "port" else [flag(name), text]
         assert getattr(read_config(options, variables), name) == default
@@ -89,7 +119,8 @@ class TestOptions:
             assert option.help in text
             default = TABLE[name][0]
             if not isinstance(default, (bool, tuple)) and default is not None:
-                assert f"{option.help} (default: {default:g})" in text if isinstance(default, float) else str(default)
+                shown = f"{default:g}" if isinstance(default, float) else str(default)
+                assert (f"{option.help} (default: {shown})" if shown else option.help) in text
         assert "KASERVE_KEEP_ALIVE" in text
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,10 +155,23 @@ class TestRefusals:
             ("--limit-request-line 5", "limits of lines: no request fits into fewer than 16 bytes"),
             ("-p HTTP/2", "--protocol: takes HTTP/1.0 or HTTP/1.1, not 'HTTP/2'"),
             ("--log-format apache", "--log-format: takes common or combined, not 'apache'"),
+            ("-H X", "--header: takes NAME:VALUE, as in 'X-Robots-Tag: noindex', not 'X'"),
+            ("-H", "argument -H/--header: expected one argument"),
+            (
+                "-H Connection close",
+                "--header: cannot set Connection, which every answer says for itself, not 'Connection:close'",
+            ),
+            ("--upload-overwrite", "upload_overwrite: needs upload"),
+            ("--upload --handler a:b", "upload: is for a directory, not for a handler"),
             ("-b fd:x", "--bind: takes HOST, HOST:PORT, unix:PATH or fd:N, not 'fd:x'"),
             ("-b h:99999", "--bind: takes HOST, HOST:PORT, unix:PATH or fd:N, not 'h:99999'"),
             ("--handler app", "--handler: takes MODULE:FUNCTION, not 'app'"),
             ("--handler :function", "--handler: takes MODULE:FUNCTION, not ':function'"),
+            ("--wsgi app", "--wsgi: takes MODULE:APP, not 'app'"),
+            ("--wsgi app:", "--wsgi: takes MODULE:APP, not 'app:'"),
+            ("--wsgi app:()", "--wsgi: takes MODULE:APP, not 'app:()'"),
+            ("--wsgi app:f --handler app:g", "handler and wsgi: only one of them can be served"),
+            ("--threads many", "--threads: takes a whole number, not 'many'"),
         ],
     )
     def test_bad_values(self, arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,6 +201,32 @@ class TestRefusals:
 
     def test_a_directory_that_is_a_file(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert refused(capsys, "-d", __file__) == (3, f"cannot serve {__file__!r}: Not a directory")
+
+    @pytest.mark.parametrize(
+        ("content", "code", "message"),
+        [
+            (None, 3, "cannot read {}: No such file or directory"),
+            (b"\xff", 3, "cannot read {}: it is not text in UTF-8"),
+            (b"# nobody\n\n", 2, "--auth-file: there is no user in"),
+            (b"# one\nann:secret\n", 2, "--auth-file: line 2 of "),
+        ],
+    )
+    def test_files_of_users(
+        self, content: bytes | None, code: int, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "users"
+        if content is not None:
+            path.write_bytes(content)
+        found, line = refused(capsys, "-d", str(tmp_path), "--auth-file", str(path))
+        assert (found, line.startswith(message.format(repr(str(path))))) == (code, True), line
+
+    def test_a_password_that_is_none(self) -> None:
+        process = run("--hash-password", input="\n")
+        assert (process.returncode, process.stderr) == (2, "kaserve: there is no password\n")
+
+    def test_no_library_for_codes(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "segno", None)
+        assert refused(capsys, "--qr") == (2, "--qr: needs the package segno: pip install 'kaserve[qr]'")
 
     @pytest.mark.parametrize(
         ("source", "handler", "reason"),
@@ -197,6 +267,34 @@ class TestRefusals:
         )
 
     @pytest.mark.parametrize(
+        ("source", "target", "message"),
+        [
+            ("", "NAME:app", "cannot import 'NAME:app': AttributeError: module 'NAME' has no attribute 'app'"),
+            ("", "NAME:app()", "cannot import 'NAME:app()': AttributeError: module 'NAME' has no attribute 'app'"),
+            ("app = 5", "NAME:app", "'NAME:app' is not an application"),
+            ("def app(): return 5", "NAME:app()", "'NAME:app()' is not an application"),
+            ("def app(): 1 // 0", "NAME:app()", "cannot import 'NAME:app()': ZeroDivisionError: integer division"),
+            ("app = 5", "NAME:app()", "cannot import 'NAME:app()': TypeError: 'int' object is not callable"),
+        ],
+    )
+    def test_an_application_that_cannot_be_had(
+        self,
+        source: str,
+        target: str,
+        message: str,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        request: pytest.FixtureRequest,
+    ) -> None:
+        name = f"wsgi{abs(hash(request.node.name))}"
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        code, line = refused(capsys, "--wsgi", target.replace("NAME", name))
+        assert code == 4
+        assert line.startswith(message.replace("NAME", name))
+
+    @pytest.mark.parametrize(
         ("options", "code"), [(["x"], 2), (["-d", "/no/such/directory"], 3), (["--handler", "no_such_module:f"], 4)]
     )
     def test_the_exit_code_of_the_process(self, options: list[str], code: int) -> None:
@@ -208,6 +306,23 @@ class TestRefusals:
 
 
 class TestServing:
+    @pytest.mark.parametrize(("options", "what"), [(["--threads", "0"], "no threads"), ([], "4 threads")])
+    @pytest.mark.parametrize("target", ["site_app:app", "site_app:Factory.make()"])
+    def test_an_application(self, tmp_path: Path, target: str, options: list[str], what: str) -> None:
+        (tmp_path / "site_app.py").write_text(APPLICATION)
+        path = os.pathsep.join((str(tmp_path), str(ROOT)))
+        with Process("0", "--wsgi", target, *options, PYTHONPATH=path) as process, process.connect() as client:
+            assert process.banner.splitlines()[0].endswith(f" serves WSGI application {target} ({what})")
+            assert client.ask().body == b"hello"
+            answer = client.ask("/fault")
+            assert (answer.status, answer.persists) == (500, True)
+            assert client.ask().body == b"hello"
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+            assert "the handler failed on <Request GET /fault HTTP/1.1>" in process.stderr
+            assert "LookupError: the fault" in process.stderr
+            assert "said on wsgi.errors" in process.stderr
+
     def test_a_directory(self, tmp_path: Path) -> None:
         (tmp_path / "index.html").write_text("<p>hello</p>")
         with Process("0", "-d", str(tmp_path), "--keep-alive", "5", "--keep-alive-requests", "0") as process:
@@ -254,6 +369,54 @@ class TestServing:
             assert "  keep-alive: 7 s idle" in process.banner
             with process.connect() as client:
                 assert client.ask(method="OPTIONS").value("keep-alive") == "timeout=7, max=999"
+
+    def test_a_site_with_everything(self, tmp_path: Path) -> None:
+        """From the inside to the outside: files, uploads, users, other origins."""
+        (tmp_path / "app.3f9a1c2b.js").write_text("1")
+        hashed = run("--hash-password", input="secret\n")
+        assert (hashed.returncode, hashed.stderr) == (0, "")
+        users = tmp_path / "users"
+        users.write_text(f"# who may come in\n\nann:{hashed.stdout}")
+        ann = "Authorization: Basic YW5uOnNlY3JldA=="
+        with (
+            Process(
+                *("0", "-d", str(tmp_path), "--upload", "--cors", "-H", "X-Mine", "1", "--auth-file", str(users)),
+                *("--cache-control", "*.js=no-cache"),
+            ) as process,
+            process.connect() as client,
+        ):
+            preflight = client.ask("/", "Access-Control-Request-Method: GET", method="OPTIONS")
+            stranger = client.ask("/")
+            client.send(request("PUT", "/new", ann, "Content-Length: 3") + b"new")
+            put = client.answer()
+            get = client.ask("/app.3f9a1c2b.js", ann)
+            listing = client.ask("/", ann)
+            missing = client.ask("/none", ann)
+            answers = [preflight, stranger, put, get, listing, missing]
+            assert [answer.status for answer in answers] == [204, 401, 201, 200, 200, 404]
+            assert all(answer.value("access-control-allow-origin") == "*" for answer in answers)
+            assert all(answer.value("x-mine") == "1" for answer in answers[1:])
+            assert get.value("cache-control") == "no-cache"
+            assert b"multipart/form-data" in listing.body
+            assert process.banner.splitlines()[-3:-1] == [
+                "  takes uploads",
+                "  asks for a password, which travels readably: there is no TLS",
+            ]
+        assert (tmp_path / "new").read_bytes() == b"new"
+
+    def test_a_handler_with_everything(self) -> None:
+        with (
+            Process("0", "--handler", "tests.servertools:hello", "--cors", "-H", "X-Mine:1", "--auth", USER) as process,
+            process.connect() as client,
+        ):
+            stranger = client.ask()
+            answer = client.ask("/", "Authorization: Basic YW5uOnBhc3N3b3Jk")
+            for each, status in ((stranger, 401), (answer, 200)):
+                assert (each.status, each.value("x-mine"), each.value("access-control-allow-origin")) == (
+                    status,
+                    "1",
+                    "*",
+                )
 
     def test_the_access_log_is_on_stderr(self) -> None:
         with Process("0", "--handler", "tests.servertools:hello") as process:

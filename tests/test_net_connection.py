@@ -1905,6 +1905,7 @@ def test_what_is_announced_in_front_of_a_slow_answer_is_kept_behind_it(make: Mak
     give(net, client, get("/large"))
     net.service.announce(10)
     while connection.phase == SEND:
+        net.clock.advance(10)
         take(net, client, 65536)
     assert b"Keep-Alive: timeout=120," in client.received
     assert connection.phase == IDLE

@@ -365,10 +365,10 @@ def test_an_exception_of_anybody_stops_neither_the_turn_nor_the_next(
 
     handler = Refusing()
     logging.getLogger("kaserve").addHandler(handler)
-    for function in (fail, note):
+    for seconds, function in ((1.0, fail), (1.5, note)):
         reactor.again(Plain(function))
         reactor.call(function)
-        reactor.wheel.schedule(Noted([], function), clock.now + 1)
+        reactor.wheel.schedule(Noted([], function), clock.now + seconds)
         reactor.after_turn.append(function)
     clock.advance(2)
     reactor.step()

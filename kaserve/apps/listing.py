@@ -1,144 +1,164 @@
-"""How a directory looks as a page.
+"""The listing of a directory: as a page, or as JSON for whoever prefers it.
 
-Knows HTML, and how to show names and times that were never meant to be shown. Does not know requests, nor where the
-entries come from. Names are bytes, as file systems have them: a link leads back to exactly these bytes, and what is
-shown is the best that can be made of them.
+Knows requests, and which form of a listing they ask for. Does not know how the page looks (`listing_page`), nor what
+is in a directory and in which order (`directories`).
+
+The JSON is an array with an object for each entry, sorted as the page would be:
+
+    {"name": "a b.txt", "url": "a%20b.txt", "type": "file", "size": 12, "mtime": "2026-11-21T12:00:00Z"}
+
+`type` is "directory", "file", "link" (one that leads nowhere, or where nobody may follow) or "other" (never served);
+`size` is there for files only, `mtime` unless it is unknown, and `"link": true` if there is a symbolic link in between.
+JSON has no bytes: in a `name` that is not UTF-8, U+FFFD stands for what is not; its `url` is exact in any case.
 """
 
 from __future__ import annotations
 
-import enum
-import html
+import json
+import os
 import re
-import time
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor
+from typing import Any
 
-from .paths import encode_name
+from ..http.messages import FieldLine, Request, Response
+from .directories import Column, Entry, Follow, Kind, Order, open_to_read, read_runs, sort_runs
+from .listing_page import CONTENT_SECURITY_POLICY, iso_time, render
+from .paths import Tree, encode_name
+from .sliced import begin
 
-__all__ = ["Entry", "Kind", "render"]
+__all__ = ["answer", "follow_in", "prefers_json"]
 
+# An entry changes without any change to the date of its directory, so there is nothing to know a version by.
+_COMMON: list[FieldLine] = [("Vary", "Accept"), ("Cache-Control", "no-cache")]
+_PAGE: list[FieldLine] = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    *_COMMON,
+    ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+    ("Referrer-Policy", "same-origin"),
+]
+_JSON: list[FieldLine] = [("Content-Type", "application/json"), *_COMMON]
 
-class Kind(enum.Enum):
-    """What an entry is; its value is a word for it, which the page uses as a class."""
-
-    DIRECTORY = "directory"
-    FILE = "file"
-    LINK = "link"  # to whatever
-    OTHER = "other"  # a FIFO, a socket, a device: never served
-
-
-class Entry(NamedTuple):
-    """A name in a directory. size: bytes; modified: seconds since the epoch; each None if it is unknown."""
-
-    name: bytes
-    kind: Kind
-    size: int | None
-    modified: float | None
+_BATCH = 256  # entries of one piece of JSON
 
 
-# A mark behind the name, as `ls -F` has it.
-_MARKS = {Kind.DIRECTORY: "/", Kind.FILE: "", Kind.LINK: "@", Kind.OTHER: ""}
+def answer(
+    request: Request,
+    tree: Tree,
+    names: tuple[bytes, ...],
+    executor: Executor,
+    *,
+    show_hidden: bool = False,
+    offer_zip: bool = False,
+    form: str = "",
+) -> Response:
+    """The listing of the directory at `names` in `tree`; the request's path has to end in a slash.
 
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.25rem; overflow-wrap: anywhere; }}
-table {{ width: 100%; border-collapse: collapse; }}
-th, td {{ padding: .2rem .5rem; text-align: left; vertical-align: top; border-bottom: 1px solid #8884; }}
-th + th, td + td {{ text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }}
-a {{ text-decoration: none; white-space: pre-wrap; overflow-wrap: anywhere; }}
-a:hover {{ text-decoration: underline; }}
-.directory a {{ font-weight: 600; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<table>
-<thead><tr><th scope="col">Name</th><th scope="col">Size</th><th scope="col">Modified (UTC)</th></tr></thead>
-<tbody>
-{rows}</tbody>
-</table>
-</body>
-</html>
-"""
-_PARENT = '<tr class="parent"><td><a href="../">../</a></td><td></td><td></td></tr>\n'
-_ROW = (
-    '<tr class="{kind}"><td><a href="{href}"><bdi>{name}</bdi>{mark}</a></td><td>{size}</td><td>{modified}</td></tr>\n'
-)
-
-
-def render(names: tuple[bytes, ...], entries: Iterable[Entry]) -> bytes:
-    """The page, in UTF-8, of the directory at `names` below the root; it has to be at a URL that ends in a slash."""
-    path = "/" + "".join(_shown(name) + "/" for name in names)
-    rows = [_row(entry) for entry in sorted(entries, key=_order)]
-    if names:
-        rows.insert(0, _PARENT)
-    return _PAGE.format(title=f"Index of {path}", rows="".join(rows)).encode()
-
-
-def _order(entry: Entry) -> tuple[bool, str, bytes]:
-    """Directories first, then as a reader would look for it; the bytes decide between names that read the same."""
-    return entry.kind is not Kind.DIRECTORY, entry.name.decode(errors="replace").casefold(), entry.name
-
-
-def _row(entry: Entry) -> str:
-    slash = "/" if entry.kind is Kind.DIRECTORY else ""  # saves a redirect
-    return _ROW.format(
-        kind=entry.kind.value,
-        href=encode_name(entry.name) + slash,
-        name=_shown(entry.name),
-        mark=_MARKS[entry.kind],
-        size="" if entry.size is None else _size(entry.size),
-        modified="" if entry.modified is None else _time(entry.modified),
-    )
-
-
-# Characters that must not stand in HTML, not even escaped: controls and noncharacters.
-_PLANES = range(0, 0x110000, 0x10000)
-_NONCHARACTERS = "\ufdd0-\ufdef" + "".join(chr(plane + 0xFFFE) + chr(plane + 0xFFFF) for plane in _PLANES)
-_UNSHOWABLE = re.compile(f"[\x00-\x1f\x7f-\x9f{_NONCHARACTERS}]")
-
-
-def _shown(name: bytes) -> str:
-    """`name` for the eye, as text of HTML: what is not UTF-8 or not to be seen is replaced by a symbol."""
-    return html.escape(_UNSHOWABLE.sub(_symbol, name.decode(errors="replace")))
-
-
-def _symbol(character: re.Match[str]) -> str:
-    """The picture Unicode has of an ASCII control, such as a newline; the replacement character for anything else."""
-    code = ord(character[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else "\ufffd"
-
-
-def _size(size: int) -> str:
-    """`size` as people read it, with the exact number for machines."""
-    if size < 1024:
-        text = f"{size} B"
-    else:
-        power = min((size.bit_length() - 1) // 10, 6)
-        text = f"{size / 1024**power:.1f} {'KMGTPE'[power - 1]}iB"
-    return f'<data value="{size}">{text}</data>'
-
-
-def _time(seconds: float) -> str:
-    """A moment in UTC, to the minute; nothing for one that no calendar has."""
+    A large one is read on the threads of `executor` while it is sent. offer_zip: the page has a link to `?zip`; form:
+    HTML for its end.
+    Raises OSError as `Tree.open` does, and PermissionError if the directory may be searched, but not read.
+    """
+    order = _order(request)
+    directory = tree.open(names)
     try:
-        moment = time.gmtime(seconds)
-    except (OverflowError, ValueError, OSError):
-        return ""
-    if not 1 <= moment.tm_year <= 9999:
-        return ""
-    year, month, day, hour, minute = moment[:5]
-    date = f"{year:04}-{month:02}-{day:02}"
-    clock = f"{hour:02}:{minute:02}"
-    return f'<time datetime="{date}T{clock}Z">{date} {clock}</time>'
+        fd = open_to_read(directory.fd)
+    finally:
+        os.close(directory.fd)
+    runs = read_runs(fd, follow_in(tree, names), show_hidden=show_hidden)
+    entries = sort_runs(runs, order)
+    if prefers_json(request):
+        return Response(200, begin(executor, _closing(fd, _json(entries))), _JSON)
+    page = render(names, entries, order, offer_zip=offer_zip, form=form)
+    return Response(200, begin(executor, _closing(fd, page)), _PAGE)
+
+
+def follow_in(tree: Tree, names: tuple[bytes, ...]) -> Follow:
+    """How to find out what a link in the directory at `names` leads to: as if it were asked for."""
+
+    def follow(name: bytes) -> os.stat_result:
+        opened = tree.open((*names, name), lambda status: True)
+        if opened.fd >= 0:
+            os.close(opened.fd)
+        return opened.status
+
+    return follow
+
+
+def prefers_json(request: Request) -> bool:
+    """Whether JSON is more welcome than HTML (RFC 9110 §12.5.1); whoever is content with both is shown the page."""
+    accept = ",".join(request.values("accept"))
+    return _quality(accept, "application", "json") > _quality(accept, "text", "html")
+
+
+_MEDIA_RANGE = re.compile(r"[ \t]*([^\s/;]+)/([^\s/;]+)[ \t]*(;.*)?", re.DOTALL)
+_WEIGHT = re.compile(r";[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)[ \t]*(?=;|$)", re.IGNORECASE)
+
+
+def _quality(accept: str, maintype: str, subtype: str) -> float:
+    """The weight of a media type: that of the range which matches it most closely; 0 without any.
+
+    What is no media range is skipped; parameters do not make a difference.
+    """
+    best, quality = 0, 0.0
+    for member in accept.lower().split(","):
+        media_range = _MEDIA_RANGE.fullmatch(member)
+        if media_range is None:
+            continue
+        precision = {(maintype, subtype): 3, (maintype, "*"): 2, ("*", "*"): 1}.get((media_range[1], media_range[2]), 0)
+        if precision > best:
+            weight = _WEIGHT.search(media_range[3] or "")
+            best, quality = precision, float(weight[1]) if weight else 1.0
+    return quality
+
+
+def _order(request: Request) -> Order:
+    """The order that the query asks for (`?sort=size&order=desc`); what is not understood counts as not there."""
+    if not request.query:
+        return Order()
+    arguments = dict(request.arguments)
+    column = _COLUMNS.get(arguments.get("sort", ""), Column.NAME)
+    return Order(column, arguments.get("order") == "desc")
+
+
+_COLUMNS = {column.value: column for column in Column}
+
+
+def _closing(fd: int, pieces: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+    """`pieces`, and the descriptor closed behind them, also if they are not all taken."""
+    try:
+        yield from pieces
+    finally:
+        os.close(fd)
+
+
+def _json(entries: Iterator[Entry | None]) -> Generator[bytes, None, None]:
+    """The array, in pieces."""
+    texts: list[str] = []
+    before = "["
+    for entry in entries:
+        if entry is None:
+            yield b""
+            continue
+        texts.append(json.dumps(_json_object(entry), ensure_ascii=False, separators=(",", ":")))
+        if len(texts) == _BATCH:
+            yield (before + "\n" + ",\n".join(texts)).encode()
+            texts.clear()
+            before = ","
+    rest = before + "\n" + ",\n".join(texts) if texts else before.rstrip(",")
+    yield (rest + "\n]\n").encode()
+
+
+def _json_object(entry: Entry) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": entry.name.decode(errors="replace"),
+        "url": encode_name(entry.name) + ("/" if entry.kind is Kind.DIRECTORY else ""),
+        "type": entry.kind.value,
+    }
+    if entry.size is not None:
+        described["size"] = entry.size
+    moment = "" if entry.modified is None else iso_time(entry.modified)
+    if moment:
+        described["mtime"] = moment
+    if entry.is_link:
+        described["link"] = True
+    return described

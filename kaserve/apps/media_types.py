@@ -22,20 +22,33 @@ _ADDITIONS = """
     text/javascript               js mjs cjs
     text/calendar                 ics
     text/csv                      csv
-    text/markdown                 md markdown
-    text/plain                    txt text log ini conf cfg c h diff patch
+    text/markdown                 md markdown mdx
+    text/plain                    txt text log ini conf cfg env editorconfig lock diff patch nfo adoc org
+    text/plain                    c h cc cpp hpp cs go java kt lua php pl proto rb rs scss sass less swift tsx jsx mts
     text/tab-separated-values     tsv
     text/vcard                    vcf
     text/vtt                      vtt
     text/x-rst                    rst
 
-    application/json              json map
+    application/json              json map jsonc har topojson
     application/json5             json5
     application/geo+json          geojson
     application/ld+json           jsonld
     application/x-ndjson          ndjson jsonl
     application/manifest+json     webmanifest
     application/wasm              wasm
+    application/cbor              cbor
+    application/gpx+xml           gpx
+    application/vnd.google-earth.kml+xml kml
+    application/vnd.google-earth.kmz     kmz
+    application/ttml+xml          ttml
+    application/x-ipynb+json      ipynb
+    application/vnd.apache.parquet parquet
+    application/vnd.sqlite3       sqlite sqlite3 db
+    application/pem-certificate-chain pem
+    application/pkix-cert         cer crt
+    application/x-bittorrent      torrent
+    application/xslt+xml          xslt
     application/yaml              yaml yml
     application/toml              toml
     application/sql               sql
@@ -59,6 +72,8 @@ _ADDITIONS = """
     application/java-archive      jar
     application/vnd.android.package-archive apk
     application/vnd.debian.binary-package   deb
+    application/x-rpm             rpm
+    application/x-xpinstall       xpi
 
     application/vnd.openxmlformats-officedocument.wordprocessingml.document   docx
     application/vnd.openxmlformats-officedocument.presentationml.presentation pptx
@@ -82,10 +97,15 @@ _ADDITIONS = """
     image/jpeg                    jpg jpeg
     image/jxl                     jxl
     image/svg+xml                 svg
-    image/vnd.microsoft.icon      ico
+    image/vnd.adobe.photoshop     psd
+    image/vnd.djvu                djvu
+    image/vnd.microsoft.icon      ico cur
+    image/ktx2                    ktx2
     image/webp                    webp
 
     audio/aac                     aac
+    audio/midi                    mid midi
+    audio/matroska                mka
     audio/flac                    flac
     audio/mp4                     m4a
     audio/mpeg                    mp3
@@ -94,12 +114,17 @@ _ADDITIONS = """
     audio/webm                    weba
     video/matroska                mkv
     video/mp2t                    ts
+    video/iso.segment             m4s
     video/mp4                     mp4 m4v
     video/ogg                     ogv
     video/webm                    webm
 
+    model/3mf                     3mf
     model/gltf-binary             glb
     model/gltf+json               gltf
+    model/obj                     obj
+    model/stl                     stl
+    model/vnd.usdz+zip            usdz
 """
 
 

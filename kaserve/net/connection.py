@@ -30,8 +30,9 @@ from ..http.protocol import CONTINUE, HTTPProtocol, KeepAlive
 from .plain import PlainSocket
 from .poller import NOTHING, READ, WRITE
 from .reactor import Reactor
-from .stats import Stats
+from .stats import NO_GAP, Stats
 from .stream import Stream
+from .timeline import Timeline, Track
 from .timerwheel import Timer
 from .tls import TLSSocket
 
@@ -133,6 +134,7 @@ class Service:
         "scheme",
         "sink",
         "stats",
+        "timeline",
     )
 
     def __init__(
@@ -162,6 +164,7 @@ class Service:
         self.access_log = access_log
         self.scheme = scheme
         self.stats = Stats()
+        self.timeline = Timeline()
         self.connections: set[Connection] = set()
         # Called after a connection has left `connections`.
         self.on_close: Callable[[Connection], object] | None = None
@@ -200,21 +203,26 @@ class Connection(Timer):
     """One client. The reactor calls `ready`, the wheel `expired`; both end in `_settle`, which enters a phase."""
 
     __slots__ = (
+        "_accepted",
         "_aged",
         "_awaited",
+        "_began",
         "_interest",
         "_needed",
         "_parting",
         "_promised",
         "_queued",
         "_response",
+        "_rested",
         "_service",
         "_size",
         "_sock",
         "_stream",
+        "_track",
         "_unsent",
         "client",
         "ending",
+        "number",
         "phase",
         "protocol",
         "server",
@@ -230,7 +238,10 @@ class Connection(Timer):
         self.protocol = HTTPProtocol(service.limits, service.keep_alive)
         self.phase = CLOSED  # the one entered last; none yet
         self.ending = ""  # why the connection ends, once that is known
-        self._aged = service.reactor.now + service.age * (1.0 - _AGE_JITTER * service.random())
+        self._accepted = service.reactor.now
+        self._aged = self._accepted + service.age * (1.0 - _AGE_JITTER * service.random())
+        self._began = self._rested = self._accepted  # when the request came, and when the last answer was finished
+        self._track: Track | None = None
         self._promised = service.idle  # for how long it may be idle
         self._needed = 0  # bytes that must still move before the deadline starts anew
         self._queued = 0  # bytes of an answer that the kernel had not got rid of when the deadline started
@@ -244,6 +255,7 @@ class Connection(Timer):
         self._enter(HANDSHAKE if isinstance(sock, TLSSocket) else IDLE)  # which the system may refuse
         service.connections.add(self)
         service.stats.accepted += 1
+        self.number = service.stats.accepted
 
     # Called by the reactor, the wheel and the server.
 
@@ -273,6 +285,7 @@ class Connection(Timer):
             self._part("drain" if self._service.retired else "idle")
         elif phase in (HEAD, BODY):
             self._refuse(HTTPError(408, "the request did not arrive in time"))
+            self.ending = "header timeout" if phase == HEAD else "body timeout"
             self._run()
         elif phase == SEND:
             self._stall()
@@ -310,7 +323,7 @@ class Connection(Timer):
     def spare_since(self) -> float:
         """Since when nobody would miss the connection, in seconds on the reactor's clock; never (inf) while in use."""
         if self.phase == IDLE:
-            return self.deadline - self._promised
+            return self._rested
         if self.phase == LINGER:
             return self.deadline - self._service.rows[LINGER].seconds
         return math.inf
@@ -366,6 +379,7 @@ class Connection(Timer):
         except OSError:
             self._close("handshake")
         else:
+            self._rested = self._service.reactor.now
             self._enter(IDLE)
 
     def _receive(self) -> None:
@@ -376,6 +390,9 @@ class Connection(Timer):
         except OSError:  # the client reset the connection: it wants no answer either
             self._close("reset")
             return
+        if self.phase == IDLE:
+            self._began = self._service.reactor.now
+        self._service.stats.received += len(data)
         if self.phase == BODY:
             self._needed -= len(data)
         self.protocol.receive(data)
@@ -435,16 +452,17 @@ class Connection(Timer):
         reactor = self._service.reactor
         waiting = self._service.rows[phase]
         if waiting.events != self._interest:
+            if self._interest == WRITE:  # the last answer has left only now
+                self._rested = reactor.read_clock()
             reactor.watch(self._sock.fileno(), self, self._interest, waiting.events)
             self._interest = waiting.events
         if phase == IDLE:
-            seconds = self._promised
-        else:
-            seconds = waiting.seconds
-            self._needed = waiting.share
-            if phase == SEND:
-                self._queued = _queued_bytes(self._sock.fileno())
-        reactor.wheel.schedule(self, reactor.read_clock() + seconds)
+            reactor.wheel.schedule(self, self._rested + self._promised)
+            return
+        self._needed = waiting.share
+        if phase == SEND:
+            self._queued = _queued_bytes(self._sock.fileno())
+        reactor.wheel.schedule(self, reactor.read_clock() + waiting.seconds)
 
     # Reading and answering.
 
@@ -457,6 +475,9 @@ class Connection(Timer):
                 request = protocol.read_head()
                 if request is None:
                     return protocol.phase == CLOSED
+                service.stats.request_came(self._began - self._rested if protocol.served else NO_GAP)
+                if self._track is None and service.timeline.recording:
+                    self._track = self._new_track()
                 request.client = self.client
                 request.scheme = service.scheme
                 request.server = self.server
@@ -470,6 +491,11 @@ class Connection(Timer):
             log.exception("the body of %r could not be taken", protocol.request)
             self._respond_failure()
         return True
+
+    def _new_track(self) -> Track | None:
+        host = self.client[0] if isinstance(self.client, tuple) else "unix"
+        service = self._service
+        return service.timeline.follow(self.number, host, self._accepted, service.reactor.now)
 
     def _welcome_body(self, request: Request) -> None:
         """The handler may refuse the body now (HTTPError), or take it in its own way; a client that waits for a word is
@@ -527,8 +553,11 @@ class Connection(Timer):
         service = self._service
         protocol = self.protocol
         reactor = service.reactor
-        if self._parting or reactor.now >= self._aged:
+        if self._parting:
             wanted = False
+        elif reactor.now >= self._aged:
+            wanted = False
+            self.ending = self.ending or "age"
         try:
             body = response.body
             stream = None
@@ -540,7 +569,9 @@ class Connection(Timer):
             _close_body(response)
             self._respond_failure()
             return
-        service.stats.requests += 1
+        service.stats.answer_begun(response.status)
+        if not self.ending and protocol.served == service.keep_alive.requests:
+            self.ending = "request limit"
         self.phase = SEND  # whatever phase follows is entered anew, also the one that was there before the request
         self._promised = service.idle
         self._response = response
@@ -564,6 +595,11 @@ class Connection(Timer):
             _close_body(response)
         self._response = None
         service = self._service
+        now = service.reactor.read_clock()
+        service.stats.latency.add(now - self._began)
+        if self._track is not None:
+            self._track.add(self._began, now, response.status)
+        self._began = self._rested = now
         if service.access_log is not None:
             service.access_log.log(self, self.protocol.request, response.status, self._size)
         self.protocol.finish()
@@ -580,6 +616,7 @@ class Connection(Timer):
         except OSError:
             self._close("reset")
             return False
+        self._service.stats.sent += sent
         if self._interest == WRITE:
             self._needed -= sent
         if sent == len(data):
@@ -640,6 +677,7 @@ class Connection(Timer):
             log.error("a file became shorter while it was sent")
             self._abort("failed")
             return False
+        self._service.stats.sent += sent
         self._needed -= sent
         span.offset += sent
         span.length -= sent
@@ -707,9 +745,16 @@ class Connection(Timer):
             self._interest = NOTHING
         service.reactor.wheel.cancel(self)
         self._sock.close()
+        phase = self.phase
         self.phase = CLOSED
         self._unsent = b""
-        service.stats.closed[self.ending or reason] += 1
+        by_client = reason == "client" or (reason == "reset" and phase == IDLE)
+        reason = self.ending or reason
+        host = self.client[0] if isinstance(self.client, tuple) else "unix"
+        idle = service.reactor.now - self._rested
+        service.stats.connection_ended(reason, host, self.protocol.served, idle, by_client=by_client)
+        if self._track is not None:
+            self._track.end(service.reactor.now, reason)
         service.connections.discard(self)
         awaited, self._awaited = self._awaited, None
         if awaited is not None:

@@ -11,6 +11,7 @@ import math
 import os
 import socket
 from collections import Counter
+from collections.abc import Sized
 
 from ..http.errors import HTTPError
 from ..http.messages import Address
@@ -35,8 +36,10 @@ class Room:
     idle for longest; one that has been told to leave, and only lingers, goes before that.
     """
 
-    def __init__(self, service: Service, most: int, most_per_address: int = 0) -> None:
+    def __init__(self, service: Service, most: int, most_per_address: int = 0, others: Sized = ()) -> None:
+        """others: what takes room as well, and cannot be asked to leave."""
         self._service = service
+        self._others = others
         self._most = most
         self._most_per_address = most_per_address
         self._idle = service.keep_alive.timeout
@@ -47,7 +50,11 @@ class Room:
         self._crowd: Counter[bytes] = Counter()
 
     def left(self) -> int:
-        return self._most - len(self._service.connections)
+        """How many connections may still be taken."""
+        return self._most - self._taken()
+
+    def _taken(self) -> int:
+        return len(self._service.connections) + len(self._others)
 
     def enter(self, connection: Connection) -> None:
         """`connection` was accepted."""
@@ -117,7 +124,7 @@ class Room:
 
     def _adapt(self) -> None:
         """Announces what can be kept."""
-        step = len(self._service.connections) * _STEPS // self._most
+        step = self._taken() * _STEPS // self._most
         if step != self._step:
             self._step = step
             if self._idle > 0 and not self._service.retired:

@@ -3,9 +3,9 @@
  *     cc -O2 -I ext -o guard_page tests/fuzz/guard_page.c && ./guard_page
  *
  * On both sides of the page are pages that cannot be touched, so one byte too far is SIGSEGV, at once and for sure.
- * Every length from 0 to 64 is tried, at every alignment, with each of the 256 bytes at each place; what is returned must
- * be what looking at one byte after the other returns; which bytes a class has is for other tests. Built a second time, with
- * -U__SSE2__, it tries the plain loops.
+ * Every length from 0 to 64 is tried, at every alignment, with each of the 256 bytes at each place, and more lengths of
+ * what works in blocks; what is returned must be what looking at one byte after the other returns; which bytes a class
+ * has is for other tests. Built a second time, with -U__SSE2__, it tries the plain loops.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,6 +97,78 @@ static void check_all(
     printf("%s: well\n", name);
 }
 
+/* A name and tokens of every length, against the guard; the token differs in one place at most. */
+static void check_names(unsigned char *page, size_t size, unsigned char *other_page) {
+    static const char tchars[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    static const char in_names[] = "-az";
+    for (size_t length = 0; length <= LONGEST; length++) {
+        unsigned char *token = page + size - length, *name = other_page + size - length;
+        memset(token, 'K', length);
+        memset(name, 'k', length);
+        if (!kas_is_name(token, name, (ptrdiff_t)length)) {
+            printf("kas_is_name does not know a name of %zu bytes\n", length);
+            exit(1);
+        }
+        for (size_t place = 0; place < length; place++) {
+            for (const char *wanted = in_names; *wanted; wanted++) {
+                name[place] = (unsigned char)*wanted;
+                for (const char *found = tchars; *found; found++) {
+                    int same = *found == *wanted || (*wanted != '-' && *found == *wanted - 0x20);
+                    token[place] = (unsigned char)*found;
+                    scans++;
+                    if (kas_is_name(token, name, (ptrdiff_t)length) != same) {
+                        printf("kas_is_name takes '%c' for '%c', or does not\n", *found, *wanted);
+                        exit(1);
+                    }
+                }
+            }
+            token[place] = 'K';
+            name[place] = 'k';
+        }
+    }
+    puts("kas_is_name: well");
+}
+
+static void check_controls_of(const unsigned char *at, const unsigned char *end) {
+    struct kas_controls controls = kas_controls(at, end);
+    const unsigned char *found;
+    scans++;
+    for (const unsigned char *place = at; place < end; place++) {
+        if (!kas_is_value_byte(*place) && (found = kas_next_control(&controls)) != place) {
+            printf("kas_next_control stops at %td of %td bytes, not at %td\n", found - at, end - at, place - at);
+            exit(1);
+        }
+    }
+    if (kas_next_control(&controls) != end || kas_next_control(&controls) != end) {
+        printf("kas_next_control finds no end of %td bytes\n", end - at);
+        exit(1);
+    }
+}
+
+/* All bytes at all places, alone and beside line ends, in texts of more than two blocks. */
+static void check_controls(unsigned char *page, size_t size) {
+    static const char *const around[] = {"aaaa", "\r\n\r\n", "a\r\na"};
+    for (size_t length = 0; length <= 3 * LONGEST; length++) {
+        for (size_t which = 0; which < sizeof around / sizeof *around; which++) {
+            for (int front = 0; front < 2; front++) {
+                unsigned char *at = front ? page : page + size - length;
+                for (size_t place = 0; place < length; place++)
+                    at[place] = (unsigned char)around[which][place % 4];
+                check_controls_of(at, at + length);
+                for (size_t place = 0; place < length; place++) {
+                    unsigned char before = at[place];
+                    for (int byte = 0; byte < 256; byte += byte == 0x20 || byte == 0x80 ? 0x5e : 1) {
+                        at[place] = (unsigned char)byte;
+                        check_controls_of(at, at + length);
+                    }
+                    at[place] = before;
+                }
+            }
+        }
+    }
+    puts("kas_next_control: well");
+}
+
 /* The reference: one place after the other. */
 static const unsigned char *find_plainly(const unsigned char *at, const unsigned char *end) {
     for (; end - at >= 4; at++) {
@@ -114,22 +186,23 @@ static void check_head_end(const unsigned char *at, const unsigned char *end) {
     }
 }
 
-/* The end of a head, and what resembles it, at all places of every length; two of them, side by side and apart. */
+/* The end of a head, and what resembles it, at all places of texts of more than two blocks; two of them, side by side. */
 static void check_head_ends(unsigned char *page, size_t size) {
-    static const char *const ends[] = {"\r\n\r\n", "\r\n\r", "\n\r\n", "\r\r\n\r\n", "\r\n\rx", "\rx\r\n", "\r\r\r\r\r\r\r\r"};
-    for (size_t length = 0; length <= LONGEST; length++) {
+    static const char *const ends[] = {
+        "\r\n\r\n", "\r\n\r", "\n\r\n", "\r\r\n\r\n", "\r\n\rx", "\rx\r\n", "\r\r\r\r\r\r\r\r",
+    };
+    for (size_t length = 1; length <= 3 * LONGEST; length++) {
         for (size_t which = 0; which < sizeof ends / sizeof *ends; which++) {
-            size_t is_long = strlen(ends[which]);
-            for (size_t first = 0; first + is_long <= length; first++) {
-                for (size_t second = first; second + is_long <= length; second++) {
+            size_t all = strlen(ends[which]);
+            for (size_t first = 0; first + all <= length; first++) {
+                for (size_t second = first; second + all <= length && second < first + 8; second++) {
                     for (int front = 0; front < 2; front++) {
                         unsigned char *at = front ? page : page + size - length;
                         memset(at, 'a', length);
-                        memcpy(at + first, ends[which], is_long);
-                        memcpy(at + second, ends[which], is_long);
+                        memcpy(at + first, ends[which], all);
+                        memcpy(at + second, ends[which], all);
                         check_head_end(at, at + length);
-                        memcpy(at + length - is_long, ends[which], is_long);
-                        check_head_end(at, at + length - 1); /* the end is not all there */
+                        check_head_end(at, at + length - 1); /* what is behind the end is not looked at */
                     }
                 }
             }
@@ -140,7 +213,7 @@ static void check_head_ends(unsigned char *page, size_t size) {
 
 int main(void) {
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    unsigned char *page = guarded_page(size);
+    unsigned char *page = guarded_page(size), *other_page = guarded_page(size);
     if (!is_out_of_bounds(page - 1) || !is_out_of_bounds(page + size) || is_out_of_bounds(page)) {
         puts("the guards do not hold");
         return 2;
@@ -148,6 +221,8 @@ int main(void) {
     check_all("kas_skip_name", kas_skip_name, kas_is_name_byte, "a-", page, size);
     check_all("kas_skip_value", kas_skip_value, kas_is_value_byte, "a~", page, size);
     check_all("kas_skip_target", kas_skip_target, kas_is_target_byte, "a~", page, size);
+    check_names(page, size, other_page);
+    check_controls(page, size);
     check_head_ends(page, size);
 #if defined(__SSE2__)
     printf("%lu scans, sixteen bytes at once\n", scans);

@@ -1,0 +1,255 @@
+"""How a directory looks as a page.
+
+Knows HTML, and how to show names and times that were never meant to be shown. Does not know requests, nor where the
+entries come from. Names are bytes: a link leads back to exactly these bytes, and what is shown is the best that can be
+made of them.
+
+The page is one document: its style (`listing.css`) and its script (`listing.js`) stand in it, and a policy says by
+their hashes that nothing else is to be applied or run, whatever a name looks like. Without the script everything works
+but the filter and the keys.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+from .directories import Column, Entry, Kind, Order
+from .media_types import media_type
+from .paths import encode_name
+
+__all__ = ["CONTENT_SECURITY_POLICY", "iso_time", "render"]
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    """As a Content-Security-Policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+_STYLE = _read("listing.css")
+_SCRIPT = _read("listing.js")
+
+# Icons are data in the style.
+CONTENT_SECURITY_POLICY = (
+    f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; img-src data:; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+)
+
+_HEAD = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Index of {title}</title>
+<link rel="icon" href="data:,">
+<style>{style}</style>
+</head>
+<body>
+<header>
+<nav aria-label="Path"><h1>{path}</h1></nav>
+<div class="tools">
+<label id="filter" hidden><span class="unseen">Filter by name</span><input type="search" placeholder="Filter" \
+autocomplete="off" spellcheck="false" aria-keyshortcuts="/"><kbd aria-hidden="true">/</kbd></label>
+{tools}</div>
+</header>
+<main>
+<table>
+<thead><tr>{columns}</tr></thead>
+<tbody>
+"""
+_TAIL = """\
+</tbody>
+</table>
+<p id="none" class="note" {is_empty}>{note}</p>
+</main>
+{form}<footer>
+<p role="status" id="count">{count}</p>
+<p class="keys" id="keys" hidden><span><kbd>↑</kbd> <kbd>↓</kbd> move</span> <span><kbd>/</kbd> filter</span> \
+<span><kbd>⌫</kbd> up</span></p>
+</footer>
+<script>{script}</script>
+</body>
+</html>
+"""
+_ZIP = '<a class="button" href="?zip" rel="nofollow" download>Download as zip</a>\n'
+_COLUMN = '<th scope="col"{state}><a href="?sort={column}&amp;order={order}" rel="nofollow">{title}</a></th>'
+_TITLES = {Column.NAME: "Name", Column.SIZE: "Size", Column.DATE: "Modified <small>UTC</small>"}
+_PARENT = (
+    '<tr class="parent"><td><a href="../{query}" aria-label="Parent directory">../</a></td><td></td><td></td></tr>\n'
+)
+_ROW = (
+    '<tr class="{kind}"><td><a href="{href}"><bdi>{name}</bdi>{slash}</a>{mark}</td><td>{size}</td>'
+    "<td>{modified}</td></tr>\n"
+)
+_LINK_MARK = ' <span class="mark">link</span>'
+_OTHER_MARK = ' <span class="mark">special</span>'
+
+_BATCH = 256  # rows of one piece; making them takes about a millisecond
+
+
+def render(
+    names: tuple[bytes, ...], entries: Iterator[Entry | None], order: Order, *, offer_zip: bool = False, form: str = ""
+) -> Generator[bytes, None, None]:
+    """The page, in UTF-8 and in pieces, of the directory at `names` below the root; its URL has to end in a slash.
+
+    A None among the entries is a pause, and makes an empty piece. The links to other directories keep the order.
+    form: HTML for the end.
+    """
+    query = "" if order == Order() else f"?sort={order.column.value}&amp;order={_direction(order.descending)}"
+    yield _head(names, order, query, _ZIP if offer_zip else "").encode()
+    rows = [_PARENT.format(query=query)] if names else []
+    directories = others = total = 0
+    for entry in entries:
+        if entry is None:
+            yield b""
+            continue
+        rows.append(_row(entry, query))
+        if entry.kind is Kind.DIRECTORY:
+            directories += 1
+        else:
+            others += 1
+            total += entry.size or 0
+        if len(rows) >= _BATCH:
+            yield "".join(rows).encode()
+            rows.clear()
+    rows.append(_tail(directories, others, total, form))
+    yield "".join(rows).encode()
+
+
+def _head(names: tuple[bytes, ...], order: Order, query: str, tools: str) -> str:
+    shown = [_shown(name) for name in names]
+    return _HEAD.format(
+        title="/" + "".join(name + "/" for name in shown),
+        path=_path(shown, query),
+        style=_STYLE,
+        tools=tools,
+        columns="".join(_column(column, order) for column in Column),
+    )
+
+
+def _path(shown: list[str], query: str) -> str:
+    """The path as a line of links, from the root to the directory above; the last name is where one is."""
+    if not shown:
+        return '<b class="root" aria-current="page" aria-label="Top directory">/</b>'
+    crumbs = [f'<a class="root" href="{"../" * len(shown)}{query}" aria-label="Top directory">/</a>']
+    for depth, name in enumerate(shown[:-1], 1):
+        crumbs.append(f'<a href="{"../" * (len(shown) - depth)}{query}"><bdi>{name}</bdi></a><i>/</i>')
+    crumbs.append(f'<b aria-current="page"><bdi>{shown[-1]}</bdi></b><i>/</i>')
+    return "<wbr>".join(crumbs)
+
+
+def _column(column: Column, order: Order) -> str:
+    """The title of a column, and a link that sorts by it, or the other way round if it is sorted by it already."""
+    state = ""
+    descending = column is not Column.NAME  # what people look for first: the largest, the latest
+    if column is order.column:
+        state = f' aria-sort="{"descending" if order.descending else "ascending"}"'
+        descending = not order.descending
+    return _COLUMN.format(state=state, column=column.value, order=_direction(descending), title=_TITLES[column])
+
+
+def _direction(descending: bool) -> str:
+    return "desc" if descending else "asc"
+
+
+def _tail(directories: int, others: int, total: int, form: str) -> str:
+    """The sum of it; and what the script shows if the filter leaves nothing, or stands there if nothing was there."""
+    counts = [_count(directories, "directory", "directories"), _count(others, "file", "files")]
+    is_empty = not directories and not others
+    return _TAIL.format(
+        is_empty="" if is_empty else "hidden",
+        note="There is nothing here." if is_empty else "No name matches the filter.",
+        count=" · ".join([text for text in counts if text] + ([_human(total)] if total else [])),
+        form=form,
+        script=_SCRIPT,
+    )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}" if number else ""
+
+
+def _row(entry: Entry, query: str) -> str:
+    kind = entry.kind
+    mark = ""
+    if entry.is_link:
+        mark = _LINK_MARK
+    elif kind is Kind.OTHER:
+        mark = _OTHER_MARK
+    is_directory = kind is Kind.DIRECTORY
+    return _ROW.format(
+        kind=kind.value if kind is not Kind.FILE else _class(entry.name),
+        href=encode_name(entry.name) + ("/" + query if is_directory else ""),  # the slash saves a redirect
+        name=_shown(entry.name),
+        slash="/" if is_directory else "",
+        mark=mark,
+        size="" if entry.size is None else f'<data value="{entry.size}">{_human(entry.size)}</data>',
+        modified="" if entry.modified is None else _time(entry.modified),
+    )
+
+
+_TEXTS = frozenset(f"application/{subtype}" for subtype in "json ld+json manifest+json pdf xml yaml".split())
+_ARCHIVES = frozenset(b"zip gz tgz bz2 xz zst br 7z rar tar jar whl deb rpm iso dmg".split())
+
+
+def _class(name: bytes) -> str:
+    """The classes of the row of a file: what kind of content its name promises, for the icon."""
+    if name.rpartition(b".")[2].lower() in _ARCHIVES:
+        return "file archive"
+    content_type = media_type(name)
+    maintype = "text" if content_type in _TEXTS else content_type.partition("/")[0]
+    return f"file {maintype}" if maintype in ("audio", "image", "text", "video") else "file"
+
+
+# Characters that must not stand in HTML, not even escaped: controls and noncharacters.
+_PLANES = range(0, 0x110000, 0x10000)
+_NONCHARACTERS = "\ufdd0-\ufdef" + "".join(chr(plane + 0xFFFE) + chr(plane + 0xFFFF) for plane in _PLANES)
+_UNSHOWABLE = re.compile(f"[\x00-\x1f\x7f-\x9f{_NONCHARACTERS}]")
+
+
+def _shown(name: bytes) -> str:
+    """`name` for the eye, as text of HTML: what is not UTF-8 or not to be seen is replaced by a symbol."""
+    return html.escape(_UNSHOWABLE.sub(_symbol, name.decode(errors="replace")))
+
+
+def _symbol(character: re.Match[str]) -> str:
+    """The picture Unicode has of an ASCII control, such as a newline; the replacement character for anything else."""
+    code = ord(character[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else "\ufffd"
+
+
+def _human(size: int) -> str:
+    """`size` as people read it."""
+    if size < 1024:
+        return f"{size} B"
+    power = min((size.bit_length() - 1) // 10, 6)
+    return f"{size / 1024**power:.1f} {'KMGTPE'[power - 1]}iB"
+
+
+def _time(seconds: float) -> str:
+    """A moment in UTC, to the minute."""
+    moment = iso_time(seconds)
+    return f'<time datetime="{moment}">{moment[:10]} <span>{moment[11:16]}</span></time>' if moment else ""
+
+
+def iso_time(seconds: float) -> str:
+    """A moment in UTC, as `2026-11-21T12:00:00Z`; nothing for one that no calendar has."""
+    try:
+        moment = time.gmtime(seconds)
+    except (OverflowError, ValueError, OSError):
+        return ""
+    year, month, day, hour, minute, second = moment[:6]
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z" if 1 <= year <= 9999 else ""
