@@ -10,11 +10,9 @@ import errno
 import logging
 import os
 import random
-import select
 import signal
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +34,7 @@ from .net.room import Room
 from .net.stats import Stats
 from .net.timerwheel import Timer, TimerWheel
 from .net.tls import TLSSocket, make_context
+from .stderr import write_stderr
 
 __all__ = ["Server"]
 
@@ -109,7 +108,7 @@ class Server:
             handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
         access_log = None
         if self.config.access_log:
-            access_log = AccessLog(log_lines or _write_stderr, combined=self.config.log_format == "combined", wall=wall)
+            access_log = AccessLog(log_lines or write_stderr, combined=self.config.log_format == "combined", wall=wall)
             self._reactor.after_turn.append(access_log.flush)
         self._access_log = access_log
         new_turn = getattr(handler, "new_turn", None)
@@ -539,20 +538,3 @@ def _most_connections() -> int:
     if soft == resource.RLIM_INFINITY:
         return 1 << 20
     return max(soft - _RESERVED_DESCRIPTORS, soft // 2, 1)
-
-
-def _write_stderr(data: bytes) -> None:
-    """Writes lines as far as they can be written without waiting; the rest is lost, rather than requests.
-
-    Whoever closed stderr, filled its disk or does not read its pipe does not stop the server.
-    """
-    if sys.__stderr__ is None:  # closed before we began: descriptor 2 is something else by now
-        return
-    try:
-        fd = sys.__stderr__.fileno()
-        for start in range(0, len(data), select.PIPE_BUF):  # a pipe that is writable takes this much at once
-            if not select.select([], [fd], [], 0)[1]:
-                return
-            os.write(fd, data[start : start + select.PIPE_BUF])
-    except (OSError, ValueError):  # ValueError: closed since
-        pass
