@@ -9,7 +9,6 @@ import enum
 import errno
 import logging
 import os
-import random
 import signal
 import socket
 import ssl
@@ -17,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from random import random
 from types import FrameType, TracebackType
 
 from . import systemd
@@ -82,11 +82,12 @@ class Server:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        random: Callable[[], float] = random.random,
+        chance: Callable[[], float] = random,
         log_lines: Callable[[bytes], object] | None = None,
     ) -> None:
-        """clock: monotonic seconds; wall: seconds since the epoch; random: numbers from 0 up to 1; all are injected by
-        tests. log_lines: takes lines of the access log, at most once per turn; by default they go to stderr.
+        """clock: monotonic seconds; wall: seconds since the epoch; chance: numbers from 0 up to 1, by lot; all are
+        injected by tests. log_lines: takes lines of the access log, at most once per turn; by default they go to
+        stderr.
 
         Raises OSError when the certificate of the settings cannot be used.
         """
@@ -123,7 +124,7 @@ class Server:
             deadlines=self.config.deadlines,
             access_log=access_log,
             scheme="http" if self._tls is None else "https",
-            random=random,
+            chance=chance,
         )
         self._service.on_close = self._connection_closed
         possible = _most_connections()

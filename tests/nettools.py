@@ -102,7 +102,7 @@ class Net:
         limits: Limits | None = None,
         keep_alive: KeepAlive | None = None,
         access_log: AccessLog | None = None,
-        random: Callable[[], float] = lambda: 0.0,
+        chance: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.clock = FakeClock()
         self.wall = FakeClock(EPOCH)
@@ -115,7 +115,7 @@ class Net:
             keep_alive=keep_alive,
             deadlines=deadlines,
             access_log=access_log,
-            random=random,
+            chance=chance,
         )
         self.stats = self.service.stats
         self._clients: list[Client] = []

@@ -1872,7 +1872,7 @@ def test_age_is_spent_on_an_answer(make: Make) -> None:
 @pytest.mark.parametrize(("lot", "age"), [(0.0, 300.0), (0.5, 285.0), (0.999, 270.1)])
 def test_the_age_is_spread_so_that_not_all_end_together(make: Make, lot: float, age: float) -> None:
     """Those of a restart, say; nobody gets older than the setting."""
-    net = make(deadlines=Deadlines(age=300), random=lambda: lot)
+    net = make(deadlines=Deadlines(age=300), chance=lambda: lot)
     client, _ = net.connect()
     for _ in range(3):
         net.sleep((age - 0.3) / 3)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import logging
 import math
 import os
-import random
 import socket
 import struct
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from random import random
 from typing import Any, NamedTuple, Protocol
 
 from ..http.body import Sink
@@ -120,13 +120,13 @@ class Service:
     __slots__ = (
         "access_log",
         "age",
+        "chance",
         "connections",
         "handler",
         "idle",
         "keep_alive",
         "limits",
         "on_close",
-        "random",
         "reactor",
         "refuse",
         "retired",
@@ -147,11 +147,11 @@ class Service:
         deadlines: Deadlines | None = None,
         access_log: AccessLog | None = None,
         scheme: str = "http",
-        random: Callable[[], float] = random.random,
+        chance: Callable[[], float] = random,
     ) -> None:
         """handler: may have methods that are called before a body is received: `refuse(request)`, which may raise
         HTTPError, and `sink(request)`, which returns the sink that takes the body (see `http.body`).
-        random: numbers from 0 up to 1."""
+        chance: a number from 0 up to 1, by lot."""
         deadlines = deadlines or Deadlines()
         self.reactor = reactor
         self.handler = handler
@@ -160,7 +160,7 @@ class Service:
         self.limits = limits or Limits()
         self.keep_alive = keep_alive or KeepAlive(deadlines.keep_alive, 1000)
         self.age = deadlines.age
-        self.random = random
+        self.chance = chance
         self.access_log = access_log
         self.scheme = scheme
         self.stats = Stats()
@@ -239,7 +239,7 @@ class Connection(Timer):
         self.phase = CLOSED  # the one entered last; none yet
         self.ending = ""  # why the connection ends, once that is known
         self._accepted = service.reactor.now
-        self._aged = self._accepted + service.age * (1.0 - _AGE_JITTER * service.random())
+        self._aged = self._accepted + service.age * (1.0 - _AGE_JITTER * service.chance())
         self._began = self._rested = self._accepted  # when the request came, and when the last answer was finished
         self._track: Track | None = None
         self._promised = service.idle  # for how long it may be idle

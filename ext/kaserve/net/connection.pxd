@@ -23,7 +23,7 @@ cdef class Service:
     cdef public KeepAlive keep_alive
     cdef public Limits limits
     cdef public Stats stats
-    cdef public object access_log, handler, on_close, random, refuse, sink, timeline
+    cdef public object access_log, chance, handler, on_close, refuse, sink, timeline
     cdef public set connections
     cdef public list rows
     cdef public str scheme
