@@ -14,6 +14,7 @@ import math
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -39,8 +40,11 @@ from .tls import TLSSocket
 try:
     from fcntl import ioctl
     from termios import TIOCOUTQ
-except ImportError:  # Windows, whose sockets do not tell how much of an answer is still in the kernel
-    pass
+
+    # What has not been sent yet (linux/sockios.h: SIOCOUTQNSD, of TCP alone), or what has not been confirmed.
+    _QUEUES: tuple[int, ...] = (0x894B, TIOCOUTQ) if sys.platform == "linux" else (TIOCOUTQ,)
+except ImportError:  # Windows, whose sockets do not tell
+    _QUEUES = ()
 
 __all__ = ["PHASES", "Connection", "Deadlines", "Handler", "Row", "Service"]
 
@@ -81,13 +85,16 @@ _MOST_PIECES_PER_TURN = 16
 _MSG_MORE: int = getattr(socket, "MSG_MORE", 0)  # the head waits for the first bytes of its file: one segment, not two
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, and forget what was not sent
 
+# How often, within its deadline, it is asked whether an answer moves that the kernel takes nothing more of.
+_LOOKS = 8
+
 # A client that was told it may wait for T seconds gets one more, so that its last request never meets our close.
 _GRACE = 1.0
 # A connection that was busy less than this ago may have a request on its way to us, or our last answer to its client:
 # neither a server that drains nor one that needs the room closes it.
 _BUSY_UNTIL = 1.0
 # While draining: how long a client may take to notice that its idle connection was closed. No answer is at stake.
-_BRIEF_LINGER = 0.5
+_BRIEF_LINGER = 0.25
 # Which part of its age a connection may be spared, by lot, so that those that began together do not end together.
 _AGE_JITTER = 0.1
 # Ends that a client may not have seen coming: a request that arrives afterwards is lost.
@@ -208,6 +215,7 @@ class Connection(Timer):
         "_awaited",
         "_began",
         "_interest",
+        "_moved_at",
         "_needed",
         "_parting",
         "_promised",
@@ -244,7 +252,8 @@ class Connection(Timer):
         self._track: Track | None = None
         self._promised = service.idle  # for how long it may be idle
         self._needed = 0  # bytes that must still move before the deadline starts anew
-        self._queued = 0  # bytes of an answer that the kernel had not got rid of when the deadline started
+        self._queued = 0  # bytes of an answer that were in the kernel's buffers when the deadline started,
+        self._moved_at = 0.0  # and when that was
         self._interest = NOTHING
         self._parting = False  # the next answer is the last one
         self._unsent: bytes | memoryview = b""  # encoded, and not taken by the kernel yet
@@ -298,9 +307,13 @@ class Connection(Timer):
 
     def _stall(self) -> None:
         """SEND: the kernel took nothing more for a while. But it has large buffers, out of which a client may have had
-        its share all the same."""
+        its share all the same; so it is asked several times within the deadline, to know when that was."""
+        reactor = self._service.reactor
+        stop = self._moved_at + self._service.rows[SEND].seconds
         if self._needed <= self._queued - _queued_bytes(self._sock.fileno()):
             self._enter(SEND)
+        elif reactor.now < stop:
+            reactor.wheel.schedule(self, min(reactor.now + self._service.rows[SEND].seconds / _LOOKS, stop))
         else:
             self._abort("send timeout")
 
@@ -459,10 +472,14 @@ class Connection(Timer):
         if phase == IDLE:
             reactor.wheel.schedule(self, self._rested + self._promised)
             return
+        now = reactor.read_clock()
         self._needed = waiting.share
         if phase == SEND:
+            self._moved_at = now
             self._queued = _queued_bytes(self._sock.fileno())
-        reactor.wheel.schedule(self, reactor.read_clock() + waiting.seconds)
+            reactor.wheel.schedule(self, now + waiting.seconds / _LOOKS)
+        else:
+            reactor.wheel.schedule(self, now + waiting.seconds)
 
     # Reading and answering.
 
@@ -782,11 +799,13 @@ class Connection(Timer):
 
 
 def _queued_bytes(fd: int) -> int:
-    """How much of what was sent the other side has not confirmed yet; 0 where the system does not tell."""
-    try:
-        return struct.unpack("i", ioctl(fd, TIOCOUTQ, b"\0\0\0\0"))[0]  # type: ignore[no-any-return]
-    except (OSError, NameError):
-        return 0
+    """How much of what the kernel took for `fd` still waits in its buffers; 0 where the system does not tell."""
+    for request in _QUEUES:
+        try:
+            return int.from_bytes(ioctl(fd, request, b"\0\0\0\0"), sys.byteorder)
+        except OSError:
+            pass
+    return 0
 
 
 def _complain(message: str) -> None:

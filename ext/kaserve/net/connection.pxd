@@ -34,7 +34,7 @@ cdef class Connection(Timer):
     cdef public Service _service
     cdef public object _awaited, _sock, _stream, _track, _unsent
     cdef public Response _response
-    cdef public double _accepted, _aged, _began, _promised, _rested
+    cdef public double _accepted, _aged, _began, _moved_at, _promised, _rested
     cdef public int _interest
     cdef public bint _parting
     cdef public long long _needed, _queued, _size, number
@@ -52,7 +52,7 @@ cdef class Connection(Timer):
     cdef _run(self)
     @cython.locals(phase=int, waiting=Waiting)
     cdef _settle(self)
-    @cython.locals(reactor=Reactor, waiting=Waiting)
+    @cython.locals(reactor=Reactor, waiting=Waiting, now=double)
     cdef _enter(self, int phase)
     cdef bint _read(self) except -1
     cdef _answer(self)
