@@ -23,7 +23,7 @@ AROUND: dict[str, Callable[[Any], Any]] = {
     "Aside": lambda handler: Aside(handler, {}),
     "Adding": lambda handler: Adding(handler, ()),
     "Preflight": Preflight,
-    "Forwarded": lambda handler: Forwarded(handler, Trusted(["127.0.0.1"])),
+    "Forwarded": lambda handler: Forwarded(handler, Trusted("127.0.0.1")),
     "Mount": lambda handler: Mount({"/": handler}),
 }
 
@@ -84,7 +84,7 @@ def test_turns_are_told_only_to_whom_they_matter() -> None:
 
 def test_a_door_passes_on_turns_and_its_end() -> None:
     inner = Inner()
-    door = BasicAuth(inner, {"anna": hash_password("secret")})
+    door = BasicAuth(inner, {"anna": hash_password(b"secret")})
     door.new_turn()
     door.close()
     assert (inner.turns, inner.closed) == (1, 1)
