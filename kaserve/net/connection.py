@@ -94,7 +94,7 @@ _GRACE = 1.0
 # neither a server that drains nor one that needs the room closes it.
 _BUSY_UNTIL = 1.0
 # While draining: how long a client may take to notice that its idle connection was closed. No answer is at stake.
-_BRIEF_LINGER = 0.25
+_BRIEF_LINGER = 0.1
 # Which part of its age a connection may be spared, by lot, so that those that began together do not end together.
 _AGE_JITTER = 0.1
 # Ends that a client may not have seen coming: a request that arrives afterwards is lost.
