@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import socket
-import ssl
 import sys
 import threading
 import time
@@ -28,7 +27,7 @@ from .net.plain import adopt
 from .net.reactor import Reactor
 from .net.stats import Stats
 from .net.timerwheel import Timer
-from .net.tls import TLSSocket, make_context
+from .net.tls import TLS
 
 __all__ = ["Server"]
 
@@ -71,10 +70,10 @@ class Server:
     ) -> None:
         """clock: monotonic seconds; wall: seconds since the epoch; both are injected by tests.
 
-        Raises OSError when the certificate of the settings cannot be used.
+        Raises OSError when a certificate of the settings cannot be used.
         """
         self.config = config or Config()
-        self._tls = _tls_context(self.config)
+        self._tls = _new_tls(self.config)
         self._state = State.NEW
         self._reactor = Reactor(clock, wall)
         self._listeners: list[Listener] = []
@@ -210,6 +209,12 @@ class Server:
         if self._state is not State.CLOSED:
             self._reactor.call(lambda: self._drain(self.config.graceful_timeout if timeout is None else timeout))
 
+    def reload(self) -> None:
+        """Has new connections use the certificates that are in the files by now, and leaves the open ones alone. When
+        they cannot be used, the old ones stay, and the log says why. From any thread or signal handler."""
+        if self._state is not State.CLOSED:
+            self._reactor.call(self._reload)
+
     def close(self) -> None:
         """Gives everything back, at once. The server must not be running any more."""
         if self._state is State.CLOSED:
@@ -226,7 +231,17 @@ class Server:
     # In the reactor's thread.
 
     def _accept(self, sock: socket.socket, client: Address, server: Address) -> None:
-        Connection(self._service, adopt(sock) if self._tls is None else TLSSocket(sock, self._tls), client, server)
+        Connection(self._service, adopt(sock) if self._tls is None else self._tls.wrap(sock), client, server)
+
+    def _reload(self) -> None:
+        if self._tls is None:
+            return
+        try:
+            self._tls.reload()
+        except OSError as error:
+            log.error("the certificates stay as they are: %s", error.strerror or error)
+        else:
+            log.info("the certificates were read again")
 
     def _room(self) -> int:
         return self._most_connections - len(self._service.connections)
@@ -270,7 +285,7 @@ class Server:
         handlers = {
             "SIGTERM": lambda *_: self.shutdown(),
             "SIGINT": self._interrupted,
-            "SIGHUP": lambda *_: None,  # nothing to reopen yet, and no reason to die
+            "SIGHUP": lambda *_: self.reload(),
         }
         return {
             signal.Signals[name]: signal.signal(signal.Signals[name], handler)
@@ -300,18 +315,13 @@ class _DrainTimer(Timer):
         self._function()
 
 
-def _tls_context(config: Config) -> ssl.SSLContext | None:
+def _new_tls(config: Config) -> TLS | None:
     """Raises OSError whose text names what could not be read."""
-    if config.tls_cert is None:
+    if not config.tls_cert:
         return None
-    try:
-        password = None
-        if config.tls_password_file is not None:
-            with open(config.tls_password_file, encoding="utf-8") as file:
-                password = file.read().removesuffix("\n")
-        return make_context(config.tls_cert, config.tls_key, password)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot use the certificate {config.tls_cert}: {error.strerror or error}") from None
+    keys = config.tls_key or (None,) * len(config.tls_cert)
+    certificates = list(zip(config.tls_cert, keys, strict=True))
+    return TLS(certificates, password_file=config.tls_password_file, ca=config.tls_ca)
 
 
 def _open(bind: str, config: Config) -> socket.socket:
