@@ -180,7 +180,8 @@ class Config:
         "asks for, or else the first", repeatable=True, separator="\n")
     tls_key: Sequence[str] = _setting(
         (), "TLS", str, "FILE",
-        "the private key of each certificate, in the same order, if they are not in the same files", repeatable=True, separator="\n")
+        "the private key of each certificate, in the same order, if they are not in the same files",
+        repeatable=True, separator="\n")
     tls_password_file: str | None = _setting(
         None, "TLS", str, "FILE", "a file that holds the password of the keys")
     tls_ca: str | None = _setting(
