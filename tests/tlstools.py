@@ -26,8 +26,10 @@ def make_certificate(
     directory: Path, label: str, *hosts: str, issuer: Certificate | None = None, password: str = ""
 ) -> Certificate:
     """A certificate for `hosts`, for no name at all if there are none, that `issuer` has signed; or else its own key,
-    and then it may itself sign others. It has all that RFC 5280 asks for, as Python 3.13 does. password: what its key is
-    encrypted with."""
+    and then it may itself sign others. It has all that RFC 5280 asks for, as Python 3.13 does.
+
+    password: what its key is encrypted with.
+    """
     cert, key = directory / f"{label}.pem", directory / f"{label}.key"
     settings = directory / "settings"
     settings.write_text("[req]\ndistinguished_name=names\n[names]\n")
