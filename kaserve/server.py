@@ -257,7 +257,7 @@ class Server:
         """Has new connections use the certificates that are in the files by now, and leaves the open ones alone. When
         they cannot be used, the old ones stay, and the log says why. From any thread or signal handler."""
         if self._state is not State.CLOSED:
-            self._reactor.call(self._reload)
+            self._reactor.call(self._reload_certificates)
 
     def close(self) -> None:
         """Gives everything back, at once. The server must not be running any more."""
@@ -312,7 +312,7 @@ class Server:
     def _connect(self, sock: socket.socket, client: Address, server: Address) -> None:
         Connection(self._service, adopt(sock) if self._tls is None else self._tls.wrap(sock), client, server)
 
-    def _reload(self) -> None:
+    def _reload_certificates(self) -> None:
         if self._tls is None:
             return
         try:
@@ -404,7 +404,7 @@ class Server:
         """SIGHUP, for which a service manager waits for a word."""
         if not self._is_foreign:
             systemd.reloading()
-        self._reload()
+        self._reload_certificates()
         if not self._is_foreign:
             systemd.ready()
 
