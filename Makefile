@@ -136,6 +136,7 @@ tools:
 		has wrk || echo wrk; \
 		has ab || echo apache2-utils; \
 		has curl || echo curl; \
+		has openssl || echo openssl; \
 	}; \
 	$(GET_MISSING)
 
