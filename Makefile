@@ -89,7 +89,7 @@ bench-servers: peers $(VENV)/.installed-peers $(VENV)/.compiled ## measure all s
 fuzz: $(VENV)/.installed-dev $(VENV)/.compiled ## compare the builds on random input; options: make fuzz ARGS="--seconds 720"
 	@KASERVE_PURE= $(BIN)/python -m tests.fuzz.differential $(ARGS)
 
-storm: $(VENV)/.installed-dev $(VENV)/.compiled ## 100,000 hostile visits to a real server; options: make storm ARGS="--connections 5000"
+storm: $(VENV)/.installed-dev $(VENV)/.compiled ## 100,000 hostile visits to a real server; options: make storm ARGS="--seed 7"
 	@KASERVE_PURE= $(BIN)/python -m tests.fuzz.storm $(ARGS)
 
 asan: $(VENV)/.installed-dev ## the compiled part under AddressSanitizer (Linux and gcc)

@@ -2,9 +2,9 @@
 
     python -m tests.fuzz.storm --connections 100000 --seed 7
 
-Many visitors at a time send what `visits` makes up; now and then somebody comes who means well, and must be served.
-At the end the server must be as it was: every connection gone, its memory and descriptors as after the first twentieth of
-the visits, no traceback on stderr, and an exit with 0 when it is told to stop. Exit status 1 when it is not. Linux only.
+Many visitors at a time send what `visits` makes up; now and then somebody comes who means well, and must be served. At
+the end the server must be as it was: every connection gone, memory and descriptors as after the first twentieth of the
+visits, no traceback on stderr, and an exit with 0 when it is told to stop. Exit status 1 when it is not. Linux only.
 """
 
 from __future__ import annotations
