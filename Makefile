@@ -14,11 +14,11 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
 # What a change of makes a new installation necessary.
 DESCRIPTION = pyproject.toml setup.py kaserve/_version.py
 # What a change of makes the compiled part stale, which would be imported in place of the new source.
-COMPILED = setup.py ext/*.pyx ext/*.h ext/kaserve/*/*.pxd kaserve/http/*.py kaserve/net/*.py
+COMPILED = setup.py ext/*.pyx ext/*.h ext/kaserve/*/*.pxd kaserve/http/*.py kaserve/net/*.py kaserve/apps/wsgi*.py
 # What the benchmarks write, beside the charts.
 RESULTS = benchmarks/results
 # What mypy reads; only those that exist, as mypy refuses a directory that is not there.
-CODE = $$(ls -d kaserve tests benchmarks 2>/dev/null)
+CODE = $$(ls -d kaserve tests benchmarks examples 2>/dev/null)
 
 # A shell function that makes the environment, unless there is a working one, and installs into it. pip writes to a log,
 # which is shown when it failed.

@@ -24,8 +24,12 @@ MODULES = (
     "http/protocol",
     "net/timerwheel",
     "net/reactor",
+    "net/histogram",
     "net/stats",
     "net/connection",
+    "apps/wsgi",
+    "apps/wsgi_answer",
+    "apps/wsgi_environ",
 )
 
 

@@ -7,12 +7,13 @@ There are two questions for each head:
 
 httptools is one parser that reads one head after the other, with the callbacks of its users: method, target, a list of
 fields with names in lower case, and whether to keep the connection. kaserve makes such a list when somebody asks for
-it; "+ fields" asks. "in HTTPProtocol" is how a connection of kaserve reads: that finds the end of the head, which the
-others do too, checks limits and Expect, and leaves persistence to the answer. h11 is a connection that has read nothing
-before; making it does not count.
+it; "+ fields" asks. All find the end of the head. "in HTTPProtocol" is how a connection of kaserve reads: that checks
+limits and Expect, and leaves persistence to the answer. h11 is a connection that has read nothing before; making it
+does not count.
 
-What is read again and again may be remembered by whoever likes to; kaserve-pure does so with field lines. "new cookies"
-are 4,096 heads in turn, each with a cookie of its own.
+What is read again and again may be remembered by whoever likes to; both builds of kaserve do so with field lines that
+somebody asks for, the compiled one also with methods, targets and hosts. "new cookies" are 4,096 heads in turn, each
+with a cookie of its own.
 """
 
 from collections.abc import Callable

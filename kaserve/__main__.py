@@ -15,13 +15,15 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
 from . import IMPLEMENTATION, __version__, qr
-from .apps import Files
+from .apps import WSGI, Files
 from .apps.auth import BasicAuth, parse_user
 from .apps.fields import Adding, Additions, Preflight, parse_field, parse_rule
 from .apps.passwords import hash_password
 from .apps.upload import FORM, Uploads
+from .apps.wsgi import Application
 from .config import Config, ConfigError, Option, options, read_environment
 from .net.connection import Handler
+from .probe.command import main as probe
 from .server import Server
 
 __all__ = ["main"]
@@ -30,6 +32,8 @@ EXIT_OK = 0
 EXIT_USAGE = 2  # a bad option or value
 EXIT_RESOURCE = 3  # a port in use, a missing directory
 EXIT_APP = 4  # an application that cannot be imported
+
+_LAST_WORDS = 1.0  # seconds for what an application does behind its last answer
 
 _WHAT_IT_IS = {"pure": "pure Python", "compiled": "compiled"}[IMPLEMENTATION]
 
@@ -67,16 +71,22 @@ class _HashPassword(argparse.Action):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["probe"]:
+        return probe(arguments[1:])
     logging.basicConfig(format="kaserve: %(levelname)s: %(message)s", level=logging.INFO)
     try:
-        config = read_config(sys.argv[1:] if arguments is None else arguments, os.environ)
+        config = read_config(arguments, os.environ)
         _check_extras(config)
-        server = _start(_load(config), config)
+        app = _application(config)
+        server = _start(_load(config, app), config)
     except _Refusal as refusal:
         print(f"kaserve: {refusal}", file=sys.stderr)
         return refusal.code
     server.call(lambda: _greet(server))  # once signals are taken: who reads it may send one
     server.run()
+    if isinstance(app, WSGI):
+        app.close(_LAST_WORDS)
     return EXIT_OK
 
 
@@ -110,7 +120,8 @@ def _make_parser() -> _Parser:
         prog="python -m kaserve",
         usage="%(prog)s [PORT] [options]",
         description="Serves a directory, or a handler, over persistent HTTP connections.",
-        epilog="Every option is also an environment variable: --keep-alive is KASERVE_KEEP_ALIVE.",
+        epilog="Every option is also an environment variable: --keep-alive is KASERVE_KEEP_ALIVE. "
+        "`%(prog)s probe URL` reports how a server, any server, keeps its connections.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -170,8 +181,8 @@ def _check_extras(config: Config) -> None:
             raise _Refusal(EXIT_USAGE, "--qr: needs the package segno: pip install 'kaserve[qr]'") from None
 
 
-def _load(config: Config) -> Handler:
-    """What answers the requests, from the inside to the outside. Raises _Refusal.
+def _load(config: Config, app: Handler | None) -> Handler:
+    """What answers the requests, `app` or a directory, from the inside to the outside. Raises _Refusal.
 
     A preflight comes without credentials, so it is answered in front of the door.
     """
@@ -184,12 +195,10 @@ def _load(config: Config) -> Handler:
         private=bool(users),
     )
     handler: Any
-    if config.handler is None:
+    if app is None:
         handler = _serve_directory(config, additions)
     else:
-        handler = _import_handler(config.handler)
-        if additions.always:
-            handler = Adding(handler, additions.always)
+        handler = Adding(app, additions.always) if additions.always else app
     if users:
         handler = BasicAuth(handler, users, fields=additions.always)
     return Preflight(handler) if config.cors else cast(Handler, handler)
@@ -199,6 +208,11 @@ def _serve_directory(config: Config, additions: Additions) -> Files | Uploads:
     try:
         files = Files(
             config.directory,
+            symlinks=config.symlinks,
+            hidden=config.hidden,
+            clean_urls=config.clean_urls,
+            spa=config.spa,
+            compress=config.compress,
             listing=config.listing,
             zip=config.zip,
             additions=additions,
@@ -232,23 +246,38 @@ def _users(config: Config) -> dict[str, str]:
     return users | dict(map(parse_user, config.auth))
 
 
-def _import_handler(handler_name: str) -> Handler:
-    """The function named MODULE:FUNCTION. Raises _Refusal."""
-    module_name, colon, function_name = handler_name.partition(":")
-    if not colon or not module_name or not function_name:
-        raise _Refusal(EXIT_USAGE, f"--handler: takes MODULE:FUNCTION, not {handler_name!r}")
+def _application(config: Config) -> Handler | None:
+    """What answers instead of a directory, if anything does. Raises _Refusal."""
+    if config.wsgi is not None:
+        app = cast(Application, _import("wsgi", "APP", config.wsgi))
+        return WSGI(app, config.threads, multiprocess=config.reuse_port)
+    if config.handler is not None:
+        # Whether it answers with a Response shows when it is called.
+        return cast(Handler, _import("handler", "FUNCTION", config.handler))
+    return None
+
+
+def _import(option: str, what: str, target: str) -> object:
+    """What `target`, MODULE:NAME, is, or makes, if it ends in `()`; something that can be called. Raises _Refusal."""
+    module_name, colon, name = target.partition(":")
+    makes = option == "wsgi" and name.endswith("()")
+    name = name.removesuffix("()") if makes else name
+    if not colon or not module_name or not name:
+        raise _Refusal(EXIT_USAGE, f"--{option}: takes MODULE:{what}, not {target!r}")
     sys.path.insert(0, os.getcwd())  # as `python -m` does for the program itself
-    handler: Any
+    found: Any
     try:
-        handler = importlib.import_module(module_name)
-        for part in function_name.split("."):
-            handler = getattr(handler, part)
+        found = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+        if makes:
+            found = found()
     except (Exception, SystemExit) as error:  # whatever the module does when it is imported, in one line
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise _Refusal(EXIT_APP, f"cannot import {handler_name!r}: {reason}") from None
-    if not callable(handler):
-        raise _Refusal(EXIT_APP, f"{handler_name!r} is not a function")
-    return cast(Handler, handler)  # whether it answers with a Response shows when it is called
+        raise _Refusal(EXIT_APP, f"cannot import {target!r}: {reason}") from None
+    if not callable(found):
+        raise _Refusal(EXIT_APP, f"{target!r} is not {'an application' if option == 'wsgi' else 'a function'}")
+    return found
 
 
 def _start(handler: Handler, config: Config) -> Server:
@@ -272,7 +301,11 @@ def banner(server: Server) -> str:
     """What the user wants to know first: where, what, which build, and how connections are kept."""
     config = server.config
     directory = os.fsencode(os.path.abspath(config.directory)).decode(errors="backslashreplace")
-    what = f"handler {config.handler}" if config.handler else f"directory {directory}"
+    what = f"directory {directory}"
+    if config.wsgi:
+        what = f"WSGI application {config.wsgi} ({config.threads or 'no'} threads)"
+    elif config.handler:
+        what = f"handler {config.handler}"
     lines = [f"kaserve {__version__} ({_WHAT_IT_IS}) serves {what}"]
     lines += [f"  at {server.url_of(address)}" for address in server.addresses]
     if config.keep_alive:

@@ -36,10 +36,11 @@ class AccessLog:
 
     def log(self, connection: Connection, request: Request | None, status: int, size: int) -> None:
         """Notes an answer of `size` bytes of content; a request that could not be read shows as "-"."""
-        line = "-"
+        line, client = "-", connection.client
         if request is not None:
+            client = request.client  # who it is behind a proxy that is trusted
             line = f"{request.method} {escape(request.target)} {request.http_version}"
-        text = f'{host_of(connection.client)} - - {self._now()} "{line}" {status} {size or "-"}'
+        text = f'{host_of(client)} - - {self._now()} "{line}" {status} {size or "-"}'
         if self._combined:
             text += f' "{self._field(request, "referer")}" "{self._field(request, "user-agent")}"'
         self._lines.append(text)

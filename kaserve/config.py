@@ -16,6 +16,7 @@ from typing import Any
 
 from .apps.auth import parse_user
 from .apps.fields import parse_field, parse_rule
+from .apps.forwarded import Trusted
 from .http.limits import Limits
 from .http.protocol import KeepAlive
 from .net.connection import Deadlines
@@ -89,6 +90,12 @@ def _switch(text: str) -> bool:
     raise ValueError("takes yes or no")
 
 
+def _path(text: str) -> str:
+    if re.fullmatch(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", text) is None:
+        raise ValueError("takes a path, such as /status")
+    return text
+
+
 def _bind(text: str) -> str:
     scheme, _, rest = text.partition(":")
     try:
@@ -100,6 +107,14 @@ def _bind(text: str) -> str:
             raise ValueError
     except ValueError:
         raise ValueError("takes HOST, HOST:PORT, unix:PATH or fd:N") from None
+    return text
+
+
+def _trusted(text: str) -> str:
+    try:
+        Trusted(text)
+    except ValueError:
+        raise ValueError("takes addresses and networks separated by commas, unix or *") from None
     return text
 
 
@@ -150,6 +165,21 @@ class Config:
         False, "what to serve", _switch, None, "offer directories as zip archives (?zip)")
     handler: str | None = _setting(
         None, "what to serve", str, "MODULE:FUNCTION", "a handler to run instead")
+    wsgi: str | None = _setting(
+        None, "what to serve", str, "MODULE:APP", "a WSGI application instead, or MODULE:FACTORY() to make one")
+    threads: int = _setting(
+        4, "what to serve", _count, "N", "requests the application works on at a time; 0 runs it on the reactor")
+    hidden: bool = _setting(
+        False, "what to serve", _switch, None, "serve names that begin with a dot; .well-known is served anyway")
+    symlinks: str = _setting(
+        "inside", "what to serve", _one_of("inside", "all", "none"), "WHICH",
+        "the symbolic links to follow: inside (those that stay in the directory), all or none")
+    clean_urls: bool = _setting(
+        False, "what to serve", _switch, None, "answer /about with about.html")
+    spa: bool = _setting(
+        False, "what to serve", _switch, None, "answer with index.html for pages that are not there")
+    compress: bool = _setting(
+        False, "what to serve", _switch, None, "compress text on the fly")
 
     header: Sequence[str] = _setting(
         (), "the site", _checked_by(parse_field), "NAME:VALUE", "a field for every answer",
@@ -180,6 +210,14 @@ class Config:
         None, "TLS", str, "FILE", "the certificate's private key, if it is not in the same file")
     tls_password_file: str | None = _setting(
         None, "TLS", str, "FILE", "a file that holds the password of the key")
+
+    forwarded_allow_ips: str = _setting(
+        "", "proxies", _trusted, "ADDRESSES",
+        "believe X-Forwarded-For, -Proto, -Host and Forwarded from these: addresses and networks separated by commas, "
+        "unix, or *; nobody by default")
+    proxy_protocol: bool = _setting(
+        False, "proxies", _switch, None,
+        "take connections that begin with a PROXY header (version 1 or 2), and no others")
 
     protocol: str = _setting(
         "HTTP/1.1", "keep-alive", _one_of("HTTP/1.0", "HTTP/1.1"), "VERSION",
@@ -214,6 +252,13 @@ class Config:
         True, "logs", _switch, None, "write a line for every answer to stderr")
     log_format: str = _setting(
         "common", "logs", _one_of("common", "combined"), "FORMAT", "of the access log: common or combined")
+
+    status: str | None = _setting(
+        None, "insight", _path, "PATH", "show what the connections do on this path, live")
+    status_public: bool = _setting(
+        False, "insight", _switch, None, "show it to others than this machine; it has addresses of clients")
+    metrics: str | None = _setting(
+        None, "insight", _path, "PATH", "show the figures on this path, for Prometheus")
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -223,11 +268,13 @@ class Config:
                 object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         for field in dataclasses.fields(self):
             self._check(field.name, getattr(self, field.name))
+        if self.handler is not None and self.wsgi is not None:
+            raise ConfigError("handler and wsgi: only one of them can be served")
         if self.tls_cert is None and (self.tls_key is not None or self.tls_password_file is not None):
             raise ConfigError("tls_key and tls_password_file: need tls_cert")
         if self.upload_overwrite and not self.upload:
             raise ConfigError("upload_overwrite: needs upload")
-        if self.upload and self.handler is not None:
+        if self.upload and (self.handler is not None or self.wsgi is not None):
             raise ConfigError("upload: is for a directory, not for a handler")
         if self.limit_request_line < 16 or self.limit_request_field_size < 16:
             raise ConfigError("limits of lines: no request fits into fewer than 16 bytes")

@@ -19,12 +19,16 @@ import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
+from . import systemd
 from .accesslog import AccessLog
+from .apps.forwarded import Forwarded, Trusted
 from .config import Config
 from .http.messages import Address
+from .insight import Insight
 from .net.connection import Connection, Handler, Service
 from .net.listener import Listener, open_listener, split_host_port
 from .net.plain import adopt
+from .net.proxy_protocol import Greeting
 from .net.reactor import Reactor
 from .net.stats import Stats
 from .net.timerwheel import Timer
@@ -37,7 +41,9 @@ log = logging.getLogger("kaserve")
 # Descriptors that are not for connections: files being sent, the selector, the listeners, what the application opens.
 _RESERVED_DESCRIPTORS = 64
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
+_MOST_LISTEN_FDS = 1024
 _BRIEF = 3.0  # seconds for the running requests after Ctrl-C: somebody is waiting at a terminal
+_GREETING = 1.0  # seconds for PROXY headers that are on their way while draining
 
 
 class State(enum.Enum):
@@ -46,6 +52,7 @@ class State(enum.Enum):
     NEW = "new"
     SERVING = "serving"
     DRAINING = "draining"
+    STOPPED = "stopped"  # nobody is served any more; what is left to do is `close`
     CLOSED = "closed"
 
 
@@ -56,9 +63,13 @@ class Server:
     `run()` serves until a signal or `shutdown()`; in the main thread it takes care of SIGTERM, SIGINT and SIGHUP.
     `with server:` serves in a background thread; the block begins when it listens, and leaving it stops the
     server as a first Ctrl-C does.
-    `fileno()`, `timeout()` and `step()` let another loop do the waiting, after `open()`.
+    `fileno()`, `timeout()` and `step()` let another loop do the waiting, after `open()`; `on_stop` and `stopped` tell
+    it when a `shutdown()` has come to its end.
 
-    Each of them raises OSError in the caller when an address cannot be listened on.
+    Each of them raises OSError in the caller when an address cannot be listened on. A server belongs to the process
+    that made it: after os.fork() the child gets a RuntimeError from all of them, and makes a server of its own.
+
+    on_stop: called once, with no argument, when the server has stopped; in the thread that turns it.
     """
 
     def __init__(
@@ -68,27 +79,39 @@ class Server:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        log_lines: Callable[[bytes], object] | None = None,
     ) -> None:
-        """clock: monotonic seconds; wall: seconds since the epoch; both are injected by tests.
+        """clock: monotonic seconds; wall: seconds since the epoch; both are injected by tests. log_lines: takes lines
+        of the access log, at most once per turn; by default they go to stderr.
 
         Raises OSError when the certificate of the settings cannot be used.
         """
         self.config = config or Config()
         self._tls = _tls_context(self.config)
         self._state = State.NEW
+        self._process = os.getpid()
+        self._is_service = False  # the program itself, of which a service manager wants to know
+        self.on_stop: Callable[[], object] | None = None
         self._reactor = Reactor(clock, wall)
         self._listeners: list[Listener] = []
+        self._greetings: set[Greeting] = set()
         self._thread: threading.Thread | None = None
-        self._drain_timer: _DrainTimer | None = None
+        self._drain_timer: _Alarm | None = None
         self._interrupts = 0
+        if self.config.forwarded_allow_ips:
+            handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
         access_log = None
         if self.config.access_log:
-            access_log = AccessLog(_write_stderr, combined=self.config.log_format == "combined", wall=wall)
+            access_log = AccessLog(log_lines or _write_stderr, combined=self.config.log_format == "combined", wall=wall)
             self._reactor.after_turn.append(access_log.flush)
         self._access_log = access_log
+        new_turn = getattr(handler, "new_turn", None)
+        if new_turn is not None:  # it keeps something for the time of a turn
+            self._reactor.after_turn.append(new_turn)
+        self._insight = Insight(self.config)
         self._service = Service(
             self._reactor,
-            handler,
+            self._insight.in_front_of(handler),
             limits=self.config.limits,
             keep_alive=self.config.new_keep_alive(),
             deadlines=self.config.deadlines,
@@ -98,6 +121,7 @@ class Server:
         self._service.on_close = self._connection_closed
         possible = _most_connections()
         self._most_connections = min(self.config.max_connections or possible, possible)
+        self._insight.attach(self._service, self._most_connections)
 
     # What it is and does.
 
@@ -131,7 +155,12 @@ class Server:
 
     @property
     def open_connections(self) -> int:
-        return len(self._service.connections)
+        return len(self._service.connections) + len(self._greetings)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody is served any more: a shutdown has come to its end, or the server is closed."""
+        return self._state in (State.STOPPED, State.CLOSED)
 
     @property
     def keep_alive(self) -> bool:
@@ -148,6 +177,7 @@ class Server:
 
     def open(self) -> None:
         """Listens. Raises OSError, with nothing left open, when an address cannot be had."""
+        self._check_process()
         if self._state is not State.NEW:
             raise RuntimeError("a server is started once")
         sockets: list[socket.socket] = []
@@ -164,11 +194,15 @@ class Server:
 
     def run(self) -> None:
         """Serves until SIGTERM (drains), SIGINT (drains briefly; a second one aborts), or `shutdown`."""
+        self._check_process()
         if self._state in (State.NEW, State.CLOSED):
             self.open()
         restore = self._take_signals()
         try:
-            self._reactor.run()
+            if self._is_service:
+                self._reactor.call(self._tell_manager)
+            if not self.stopped:
+                self._reactor.run()
         finally:
             for number, handler in restore.items():
                 signal.signal(number, handler)
@@ -177,12 +211,18 @@ class Server:
     def __enter__(self) -> Server:
         self.open()
         self._thread = threading.Thread(target=self._reactor.run, name=f"kaserve {self.url}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # the system has no room for another thread
+            self.close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._is_foreign:
+            return
         self.shutdown(min(_BRIEF, self.config.graceful_timeout))
         if self._thread is not None:
             self._thread.join()
@@ -197,44 +237,84 @@ class Server:
         return self._reactor.timeout()
 
     def step(self, timeout: float | None = 0.0) -> None:
-        """Does what is due, having waited for it at most `timeout` seconds."""
+        """Does what is due, having waited for it at most `timeout` seconds (None: until there is something)."""
+        self._check_process()
         self._reactor.step(timeout)
 
     def call(self, function: Callable[[], object]) -> None:
         """Has `function` called in the server's thread, soon. From any thread."""
+        self._check_process()
         self._reactor.call(function)
 
     def shutdown(self, timeout: float | None = None) -> None:
         """Stops: takes no more connections, lets the running requests finish, aborts them after `timeout` seconds
-        (None: the setting `graceful_timeout`). From any thread, signal handler or request handler; returns at once."""
-        if self._state is not State.CLOSED:
+        (None: the setting `graceful_timeout`). From any thread, signal handler or request handler; returns at once.
+        """
+        self._check_process()
+        if not self.stopped:
             self._reactor.call(lambda: self._drain(self.config.graceful_timeout if timeout is None else timeout))
 
     def close(self) -> None:
         """Gives everything back, at once. The server must not be running any more."""
-        if self._state is State.CLOSED:
+        if self._state is State.CLOSED or self._is_foreign:
             return
+        self._stop()
         self._state = State.CLOSED
         for listener in self._listeners:
             listener.close()
+        for greeting in list(self._greetings):
+            greeting.close()
         for connection in list(self._service.connections):
             connection.abort()
         if self._access_log is not None:
             self._access_log.flush()
         self._reactor.close()
 
+    @property
+    def _is_foreign(self) -> bool:
+        """Whether this is a child of the process that the server belongs to. The two share the poller and the listening
+        sockets, so whatever the child did to them would happen to its parent."""
+        return os.getpid() != self._process
+
+    def _check_process(self) -> None:
+        if self._is_foreign:
+            raise RuntimeError(
+                "this server belongs to the process that made it; after os.fork() the child has to make one of its own"
+            )
+
     # In the reactor's thread.
 
     def _accept(self, sock: socket.socket, client: Address, server: Address) -> None:
+        if not self.config.proxy_protocol:
+            self._connect(sock, client, server)
+            return
+        self._greetings.add(
+            Greeting(
+                self._reactor,
+                sock,
+                client,
+                server,
+                timeout=self.config.header_timeout,
+                welcome=self._connect,
+                ended=self._greeting_ended,
+            )
+        )
+
+    def _greeting_ended(self, greeting: Greeting) -> None:
+        self._greetings.discard(greeting)
+        self._connection_closed()
+
+    def _connect(self, sock: socket.socket, client: Address, server: Address) -> None:
         Connection(self._service, adopt(sock) if self._tls is None else TLSSocket(sock, self._tls), client, server)
 
     def _room(self) -> int:
-        return self._most_connections - len(self._service.connections)
+        return self._most_connections - self.open_connections
 
     def _connection_closed(self) -> None:
+        self._insight.connection_closed()
         if self._state is State.DRAINING:
-            if not self._service.connections:
-                self._reactor.stop()
+            if not self.open_connections:
+                self._stop()
         elif self._state is State.SERVING and self._room() == 1:  # there was none before
             for listener in self._listeners:
                 listener.resume()
@@ -244,22 +324,41 @@ class Server:
         deadline = self._reactor.now + timeout
         if self._state is State.SERVING:
             self._state = State.DRAINING
+            if self._is_service:
+                systemd.stopping()
             self._service.keep_alive.enabled = False
             for listener in self._listeners:
                 listener.close()
+            self._insight.end()
             self._service.retire()
-            self._drain_timer = _DrainTimer(self._abort)
-        if not self._service.connections:
-            self._reactor.stop()
+            for greeting in self._greetings:
+                self._reactor.wheel.schedule(greeting, min(greeting.deadline, self._reactor.now + _GREETING))
+            self._drain_timer = _Alarm(self._abort)
+        if not self.open_connections:
+            self._stop()
         elif self._drain_timer is not None and deadline < self._drain_timer.deadline:
             self._reactor.wheel.schedule(self._drain_timer, deadline)
 
     def _abort(self) -> None:
         """What still runs has had its time."""
-        log.warning("%d connections were cut off", len(self._service.connections))
+        log.warning("%d connections were cut off", self.open_connections)
+        for greeting in list(self._greetings):
+            greeting.close()
         for connection in list(self._service.connections):
             connection.abort()
+        self._stop()
+
+    def _stop(self) -> None:
+        """The end of serving, once."""
+        if self._state not in (State.SERVING, State.DRAINING):
+            return
+        self._state = State.STOPPED
         self._reactor.stop()
+        if self.on_stop is not None:
+            try:
+                self.on_stop()
+            except Exception:
+                log.exception("on_stop failed")
 
     # Signals.
 
@@ -267,10 +366,11 @@ class Server:
         """Handles the signals of a main program; returns the handlers that were there."""
         if threading.current_thread() is not threading.main_thread():
             return {}
+        self._is_service = True
         handlers = {
-            "SIGTERM": lambda *_: self.shutdown(),
+            "SIGTERM": self._terminated,
             "SIGINT": self._interrupted,
-            "SIGHUP": lambda *_: None,  # nothing to reopen yet, and no reason to die
+            "SIGHUP": lambda *_: self._reload(),
         }
         return {
             signal.Signals[name]: signal.signal(signal.Signals[name], handler)
@@ -278,7 +378,22 @@ class Server:
             if name in signal.Signals.__members__
         }
 
+    def _terminated(self, number: int, frame: FrameType | None) -> None:
+        if self._is_foreign:  # a child of a handler has inherited this, and is meant itself
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        else:
+            self.shutdown()
+
+    def _reload(self) -> None:
+        """Nothing to reopen yet, and no reason to die; but a service manager waits for a word."""
+        if not self._is_foreign:
+            systemd.reloading()
+            systemd.ready()
+
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        if self._is_foreign:
+            signal.default_int_handler(number, frame)
         self._interrupts += 1
         if self._interrupts == 1:
             self.shutdown(min(_BRIEF, self.config.graceful_timeout))
@@ -286,9 +401,22 @@ class Server:
             self._reactor.call(self._abort)
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a third one helps even where a handler does not return
 
+    # The service manager.
 
-class _DrainTimer(Timer):
-    """The end of the patience of a server that drains."""
+    def _tell_manager(self) -> None:
+        """That this program serves; and from now on, if it asks for that, that its reactor turns."""
+        systemd.ready()
+        interval = systemd.watchdog_interval()
+        if interval is not None:
+            self._show_life(interval)
+
+    def _show_life(self, interval: float) -> None:
+        systemd.notify("WATCHDOG=1")
+        self._reactor.wheel.schedule(_Alarm(lambda: self._show_life(interval)), self._reactor.now + interval)
+
+
+class _Alarm(Timer):
+    """Has a function called when its time has come."""
 
     __slots__ = ("_function",)
 
@@ -339,8 +467,10 @@ def _inherited() -> list[str]:
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
     del os.environ["LISTEN_PID"]
-    count = int(os.environ.get("LISTEN_FDS", "0"))
-    return [f"fd:{fd}" for fd in range(_LISTEN_FDS_START, _LISTEN_FDS_START + count)]
+    count = os.environ.get("LISTEN_FDS", "0")
+    if not (count.isascii() and count.isdigit() and int(count) <= _MOST_LISTEN_FDS):
+        raise OSError(errno.EINVAL, f"LISTEN_FDS is not a number of sockets: {count!r}")
+    return [f"fd:{fd}" for fd in range(_LISTEN_FDS_START, _LISTEN_FDS_START + int(count))]
 
 
 def _most_connections() -> int:

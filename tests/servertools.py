@@ -47,6 +47,11 @@ def echo(request: Request) -> Response:
     return Response(200, request.body.read())
 
 
+def pid(request: Request) -> Response:
+    """Which process it is that answers."""
+    return Response.text(str(os.getpid()))
+
+
 def get(target: str = "/", *fields: str, version: str = "1.1") -> bytes:
     return request("GET", target, *fields, version=version)
 

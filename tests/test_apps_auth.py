@@ -19,8 +19,8 @@ from kaserve.apps.passwords import hash_password, read_hash
 from kaserve.http.body import Discard, Sink, Spool
 from kaserve.http.errors import HTTPError
 from kaserve.http.messages import Request, Response
+from tests.filetools import parse
 from tests.servertools import Client, connect, request, serving
-from tests.test_apps_files import parse
 
 
 def fast_hash(password: bytes) -> str:

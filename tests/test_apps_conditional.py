@@ -8,11 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaserve.apps.conditional import conditions, entity_tags, evaluate, matches_weakly
+from kaserve.apps.conditional import (
+    conditions,
+    entity_tags,
+    evaluate,
+    matches_strongly,
+    matches_weakly,
+    range_applies,
+)
 
 NOW = 784_111_777 + 3600.0
 MODIFIED = 784_111_777  # Sun, 06 Nov 1994 08:49:37 GMT
 ETAG = '"v1"'
+LATER = "Mon, 07 Nov 1994 00:00:00 GMT"
+EARLIER = "Sat, 05 Nov 1994 00:00:00 GMT"
 
 
 def status(*lines: tuple[str, str], method: str = "GET", etag: str = ETAG, modified: int | None = MODIFIED) -> int:
@@ -78,21 +87,22 @@ def test_no_list_is_slow_to_read(value: str) -> None:
     assert time.perf_counter() - start < 0.5  # backtracking would take minutes
 
 
-# The examples of §8.8.3.2.
+# The first four are the examples of §8.8.3.2.
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("one", "other", "strongly", "weakly"),
     [
-        ('W/"1"', 'W/"1"', True),
-        ('W/"1"', 'W/"2"', False),
-        ('W/"1"', '"1"', True),
-        ('"1"', '"1"', True),
-        ('"a"', '"A"', False),
-        ('"W/"', '""', False),
+        ('W/"1"', 'W/"1"', False, True),
+        ('W/"1"', 'W/"2"', False, False),
+        ('W/"1"', '"1"', False, True),
+        ('"1"', '"1"', True, True),
+        ('"a"', '"A"', False, False),
+        ('"W/"', '""', False, False),
     ],
 )
-def test_weak_comparison(one: str, other: str, same: bool) -> None:
-    assert matches_weakly(one, other) is same
-    assert matches_weakly(other, one) is same
+def test_comparison(one: str, other: str, strongly: bool, weakly: bool) -> None:
+    for pair in ((one, other), (other, one)):
+        assert matches_strongly(*pair) is strongly
+        assert matches_weakly(*pair) is weakly
 
 
 # Collecting the fields
@@ -153,6 +163,126 @@ def test_if_none_match_stops_writers(method: str) -> None:
     assert status(("if-none-match", '"other"'), method=method) == 200
 
 
+# If-Match, §13.1.1
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ('"v1"', 200),
+        ("*", 200),
+        (" * ", 200),
+        ('"v0", "v1"', 200),
+        (', "v0",,"v1" ,', 200),
+        ('W/"v1"', 412),  # strong comparison
+        ('"v0", W/"v1"', 412),
+        ('W/"v1", "v1"', 200),
+        ('"v2"', 412),
+        ('"V1"', 412),
+        ('"*"', 412),
+        # What is no tag vouches for nothing.
+        ("v1", 412),
+        ("", 412),
+        ('"v1" garbage', 412),
+        ("**", 412),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_if_match(method: str, value: str, expected: int) -> None:
+    assert status(("if-match", value), method=method) == expected
+
+
+def test_if_match_in_several_lines() -> None:
+    assert status(("if-match", '"v0"'), ("if-match", '"v1"')) == 200
+
+
+@pytest.mark.parametrize(("value", "expected"), [('W/"v1"', 412), ('"v1"', 412), ("*", 200)])
+def test_a_weak_tag_of_ours_never_matches_strongly(value: str, expected: int) -> None:
+    assert status(("if-match", value), etag='W/"v1"') == expected
+
+
+# If-Unmodified-Since, §13.1.4
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 200),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", 200),
+        ("Sun Nov  6 08:49:37 1994", 200),
+        ("Mon, 07 Nov 1994 00:00:00 GMT", 200),
+        ("Sun, 06 Nov 1994 08:49:36 GMT", 412),
+        ("Sunday, 06-Nov-94 08:49:36 GMT", 412),
+        ("Sun Nov  6 08:49:36 1994", 412),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 412),
+        # What is not a date is ignored.
+        ("", 200),
+        ("0", 200),
+        ("yesterday", 200),
+        ("Sun, 06 Nov 1994 08:49:36", 200),
+        ("sun, 06 nov 1994 08:49:36 gmt", 200),
+        ("Sun, 06 Nov 1994 08:49:36 GMT; length=3", 200),
+        ('"v1"', 200),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+def test_if_unmodified_since(method: str, value: str, expected: int) -> None:
+    assert status(("if-unmodified-since", value), method=method) == expected
+
+
+def test_two_dates_are_no_date_here_either() -> None:
+    assert status(("if-unmodified-since", EARLIER), ("if-unmodified-since", EARLIER)) == 200
+
+
+def test_without_a_date_of_its_own_nothing_is_held_against_it() -> None:
+    assert status(("if-unmodified-since", EARLIER), modified=None) == 200
+
+
+# If-Range, §13.1.5
+
+
+@pytest.mark.parametrize(
+    ("value", "applies"),
+    [
+        ('"v1"', True),
+        ('W/"v1"', False),
+        ('"v2"', False),
+        ('"v1", "v2"', False),  # it takes one
+        ('"v1",', False),
+        ("v1", False),
+        ("*", False),
+        ("", False),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", True),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", True),
+        ("Sun Nov  6 08:49:37 1994", True),
+        ("Sun, 06 Nov 1994 08:49:36 GMT", False),
+        ("Sun, 06 Nov 1994 08:49:38 GMT", False),  # an exact match, no comparison
+        ("yesterday", False),
+    ],
+)
+def test_if_range(value: str, applies: bool) -> None:
+    assert range_applies(conditions([("if-range", value)]), ETAG, MODIFIED, NOW) is applies
+
+
+def test_without_if_range_a_range_applies() -> None:
+    assert range_applies({}, ETAG, MODIFIED, NOW)
+
+
+def test_a_weak_tag_of_ours_never_has_ranges() -> None:
+    for value in ('"v1"', 'W/"v1"'):
+        assert not range_applies({"if-range": value}, 'W/"v1"', MODIFIED, NOW)
+
+
+@pytest.mark.parametrize(("now", "applies"), [(MODIFIED + 0.9, False), (MODIFIED + 1.0, True), (MODIFIED, False)])
+def test_a_date_is_strong_once_its_second_is_over(now: float, applies: bool) -> None:
+    """§8.8.2.2: before, the file may have had two versions with this date."""
+    assert range_applies({"if-range": "Sun, 06 Nov 1994 08:49:37 GMT"}, ETAG, MODIFIED, now) is applies
+
+
+def test_what_has_no_date_matches_none() -> None:
+    assert not range_applies({"if-range": "Sun, 06 Nov 1994 08:49:37 GMT"}, ETAG, None, NOW)
+
+
 # If-Modified-Since, §13.1.3; the dates of §5.6.7
 
 
@@ -191,10 +321,6 @@ def test_if_modified_since(method: str, value: str, expected: int) -> None:
     assert status(("if-modified-since", value), method=method) == expected
 
 
-LATER = "Mon, 07 Nov 1994 00:00:00 GMT"
-EARLIER = "Sat, 05 Nov 1994 00:00:00 GMT"
-
-
 def test_if_modified_since_is_for_retrieval_only() -> None:
     assert status(("if-modified-since", LATER), method="PUT") == 200
 
@@ -223,6 +349,31 @@ def test_what_has_no_date_was_always_modified() -> None:
 def test_tags_win_over_dates(tags: str, date: str, expected: int) -> None:
     assert status(("if-none-match", tags), ("if-modified-since", date)) == expected
     assert status(("if-modified-since", date), ("if-none-match", tags)) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        # Step 1 before step 2: the date does not count beside a tag, not even beside a bad one.
+        ((("if-match", '"v1"'), ("if-unmodified-since", EARLIER)), 200),
+        ((("if-match", '"v2"'), ("if-unmodified-since", LATER)), 412),
+        ((("if-match", "nonsense"), ("if-unmodified-since", LATER)), 412),
+        # Steps 1 and 2 before 3 and 4.
+        ((("if-match", '"v2"'), ("if-none-match", '"v1"')), 412),
+        ((("if-match", '"v1"'), ("if-none-match", '"v1"')), 304),
+        ((("if-match", "*"), ("if-none-match", '"v2"')), 200),
+        ((("if-match", '"v1"'), ("if-modified-since", LATER)), 304),
+        ((("if-match", '"v2"'), ("if-modified-since", LATER)), 412),
+        ((("if-unmodified-since", EARLIER), ("if-none-match", '"v1"')), 412),
+        ((("if-unmodified-since", LATER), ("if-none-match", '"v1"')), 304),
+        ((("if-unmodified-since", LATER), ("if-modified-since", LATER)), 304),
+        ((("if-unmodified-since", EARLIER), ("if-modified-since", LATER)), 412),
+        ((("if-unmodified-since", "nonsense"), ("if-modified-since", "nonsense")), 200),
+    ],
+)
+def test_precedence(lines: tuple[tuple[str, str], ...], expected: int) -> None:
+    assert status(*lines) == expected
+    assert status(*reversed(lines)) == expected
 
 
 def test_without_conditions_the_request_goes_on() -> None:

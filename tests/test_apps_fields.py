@@ -16,7 +16,7 @@ from kaserve.http.body import Discard, Spool
 from kaserve.http.errors import HTTPError
 from kaserve.http.messages import FieldLine, Request, Response
 from kaserve.http.wire import encode_head
-from tests.test_apps_files import ask, parse, write
+from tests.filetools import ask, parse, write
 
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -191,6 +191,7 @@ class TestFiles:
         assert set(answer.fields) < set(whole.fields)
         assert set(whole.fields) - set(answer.fields) == {
             NOSNIFF,
+            ("Accept-Ranges", "bytes"),
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Last-Modified", whole.headers["last-modified"]),
         }

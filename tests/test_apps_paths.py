@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kaserve.apps.paths import MalformedPath, Opened, Tree, decode_path, encode_name
+from kaserve.apps.paths import Links, MalformedPath, Opened, Tree, decode_path, encode_name, is_hidden
 
 
 def descriptors() -> int:
@@ -47,6 +47,8 @@ def _leaks() -> Iterator[None]:
         ("/a:b@c!$&'()*,=~", (b"a:b@c!$&'()*,=~",), False),
         ('/|{}^`<>"', (b'|{}^`<>"',), False),  # visible, if not in RFC 3986
         ("/a%0Ab", (b"a\nb",), False),
+        ("/a%5cb", (b"a\\b",), False),  # a name like any other here, while a bare backslash is none
+        ("/..%5C..%5Ca", (b"..\\..\\a",), False),
         # Dot segments, RFC 3986 §5.2.4 and, for the encoded ones, §6.2.2.
         ("/.", (), True),
         ("/./a", (b"a",), False),
@@ -134,8 +136,7 @@ def test_what_is_not_a_path_is_malformed(raw: str) -> None:
         "/a\\b",
         "/..\\a",
         "/\\evil.example",
-        "/a%5cb",
-        "/..%5c..%5ca",
+        "/a%5cb\\c",
         # NUL.
         "/%00",
         "/a%00",
@@ -158,7 +159,7 @@ def test_names_are_names_whatever_is_asked_for(raw: str) -> None:
         return
     for name in names:
         assert name not in (b"", b".", b"..")
-        assert not {b"/", b"\\", b"\0"} & {bytes((byte,)) for byte in name}
+        assert not {b"/", b"\0"} & {bytes((byte,)) for byte in name}
 
 
 def test_long_paths_are_decoded_alike() -> None:
@@ -167,7 +168,7 @@ def test_long_paths_are_decoded_alike() -> None:
 
 @given(st.lists(st.binary(min_size=1).filter(lambda name: name not in (b".", b".."))))
 def test_encoded_names_are_decoded_to_themselves(names: list[bytes]) -> None:
-    names = [name for name in names if not {0, 47, 92} & set(name)]
+    names = [name for name in names if not {0, 47} & set(name)]
     raw = "/" + "".join(encode_name(name) + "/" for name in names)
     assert raw.isascii()
     assert decode_path(raw) == (tuple(names), True)
@@ -378,6 +379,70 @@ def test_the_root_in_any_form(site: Path, type_: type) -> None:
     tree.close()
 
 
+@pytest.mark.parametrize(
+    ("target", "asked", "found"),
+    [
+        ("../outside/secret", "l", "secret"),
+        ("../outside", "l/secret", "secret"),
+        ("{parent}/outside", "l/secret", "secret"),
+        ("..", "l/outside/secret", "secret"),
+        ("..", "l/site/d/b", "d/b"),
+        ("..", "l/site/l/site/a", "a"),  # out, in, and out again
+        ("/", "l", "directory"),
+        ("d", "l/b", "d/b"),
+    ],
+)
+def test_links_that_leave_the_root_may_be_allowed(site: Path, target: str, asked: str, found: str) -> None:
+    (site / "l").symlink_to(target.format(parent=site.parent))
+    (site.parent / "outside/back").symlink_to("../site/a")
+    tree = Tree(site, Links.ALL)
+    assert read(tree, asked) == found
+    if target == "../outside":
+        assert read(tree, "l/back") == "a"
+    tree.close()
+
+
+def test_with_all_links_fifos_are_still_not_opened(site: Path) -> None:
+    os.mkfifo(site.parent / "fifo")
+    (site / "l").symlink_to("../fifo")
+    tree = Tree(site, Links.ALL)
+    assert failure(tree, "l") == "EACCES"
+    tree.close()
+
+
+@pytest.mark.parametrize(("target", "asked"), [("a", "l"), ("d", "l/b"), (".", "l/a"), ("nothing", "l"), ("l", "l")])
+def test_links_may_be_refused_altogether(site: Path, target: str, asked: str) -> None:
+    (site / "l").symlink_to(target)
+    tree = Tree(site, Links.NONE)
+    assert failure(tree, asked) == "EACCES"
+    assert read(tree, "d/b") == "d/b"
+    tree.close()
+
+
+# Hidden names
+
+
+@pytest.mark.parametrize(
+    ("path", "hidden"),
+    [
+        ("", False),
+        ("a.b", False),
+        ("a/b.c/d", False),
+        (".a", True),
+        ("a/.b", True),
+        (".a/b", True),
+        ("...", True),
+        (".well-known", False),
+        (".well-known/acme-challenge/x", False),
+        (".well-known/.x", True),
+        ("a/.well-known", True),
+        (".well-known2", True),
+    ],
+)
+def test_hidden_names(path: str, hidden: bool) -> None:
+    assert is_hidden(names(path)) is hidden
+
+
 # What is neither a file nor a directory is never opened
 
 
@@ -496,6 +561,35 @@ def test_the_way_to_the_target_of_a_link_becomes_a_link_to_the_outside(site: Pat
 def test_the_root_may_be_renamed(site: Path, tree: Tree) -> None:
     site.rename(site.parent / "elsewhere")
     assert read(tree, "d/b") == "d/b"
+
+
+# A root that is switched
+
+
+def test_a_root_behind_a_link_is_renewed(site: Path, tree: Tree) -> None:
+    """A deployment: the new site is put beside the old one, and a link renamed."""
+    (site.parent / "new").mkdir()
+    (site.parent / "new/a").write_text("new")
+    (site.parent / "current").symlink_to("site")
+    deployed = Tree(site.parent / "current")
+    assert not deployed.renew()
+    (site.parent / "next").symlink_to("new")
+    (site.parent / "next").rename(site.parent / "current")
+    assert read(deployed, "a") == "a"  # as long as nobody has looked
+    assert deployed.renew()
+    assert read(deployed, "a") == "new"
+    assert deployed.path == os.fsencode(site.parent / "new")
+    assert not deployed.renew()
+    deployed.close()
+
+
+def test_a_root_that_is_gone_stays(site: Path, tree: Tree) -> None:
+    site.rename(site.parent / "elsewhere")
+    assert not tree.renew()
+    assert read(tree, "a") == "a"
+    site.write_text("not a directory")
+    assert not tree.renew()
+    assert read(tree, "a") == "a"
 
 
 # The object itself

@@ -16,9 +16,9 @@ from kaserve.apps.auth import BasicAuth
 from kaserve.apps.upload import FORM, Uploads
 from kaserve.http.errors import HTTPError
 from kaserve.http.messages import Request, Response
+from tests.filetools import parse
 from tests.servertools import connect, request, serving, wait_for
 from tests.test_apps_auth import ANN, USERS, WRONG
-from tests.test_apps_files import parse
 from tests.test_apps_multipart import END, part
 
 FORM_TYPE = "Content-Type: multipart/form-data; boundary=xyz"

@@ -24,6 +24,13 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "listing": (True, False, "no"),
     "zip": (False, True, "yes"),
     "handler": (None, "app:hello", "app:hello"),
+    "wsgi": (None, "site:app", "site:app"),
+    "threads": (4, 0, "0"),
+    "hidden": (False, True, "yes"),
+    "symlinks": ("inside", "none", "none"),
+    "clean_urls": (False, True, "yes"),
+    "spa": (False, True, "yes"),
+    "compress": (False, True, "yes"),
     "header": ((), ("X-Mine: a, b",), "X-Mine: a, b"),
     "cors": (False, True, "yes"),
     "cache_control": ((), ("*.html=public, max-age=60",), "*.html=public, max-age=60"),
@@ -36,6 +43,8 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "tls_cert": (None, "cert.pem", "cert.pem"),
     "tls_key": (None, "key.pem", "key.pem"),
     "tls_password_file": (None, "password", "password"),
+    "forwarded_allow_ips": ("", "127.0.0.1,10.0.0.0/8", "127.0.0.1,10.0.0.0/8"),
+    "proxy_protocol": (False, True, "yes"),
     "protocol": ("HTTP/1.1", "HTTP/1.0", "HTTP/1.0"),
     "keep_alive": (120.0, 2.5, "2.5"),
     "keep_alive_requests": (1000, 7, "7"),
@@ -50,6 +59,9 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "limit_request_body": (1 << 30, 10 << 20, "10M"),
     "access_log": (True, False, "no"),
     "log_format": ("common", "combined", "combined"),
+    "status": (None, "/-/status", "/-/status"),
+    "status_public": (False, True, "yes"),
+    "metrics": (None, "/metrics", "/metrics"),
 }
 
 # What must be set as well.
@@ -182,6 +194,13 @@ class TestWhatCannotBe:
     def test_protocols(self, protocol: str) -> None:
         assert "takes HTTP/1.0 or HTTP/1.1" in self.refused("protocol: ", protocol=protocol)
 
+    @pytest.mark.parametrize("text", ["localhost", "127.0.0.1,", "10.0.0.1/8", "all"])
+    def test_trusted_proxies(self, text: str) -> None:
+        self.refused("forwarded_allow_ips: takes addresses and networks", forwarded_allow_ips=text)
+
+    def test_links(self) -> None:
+        self.refused("symlinks: takes inside or all or none", symlinks="some")
+
     def test_log_formats(self) -> None:
         self.refused("log_format: takes common", log_format="apache")
 
@@ -206,10 +225,14 @@ class TestWhatCannotBe:
     def test_uploads(self) -> None:
         self.refused("upload_overwrite: needs upload", upload_overwrite=True)
         self.refused("upload: is for a directory", upload=True, handler="a:b")
+        self.refused("upload: is for a directory", upload=True, wsgi="a:b")
 
     @pytest.mark.parametrize("name", ["tls_key", "tls_password_file"])
     def test_a_key_without_a_certificate(self, name: str) -> None:
         self.refused("tls_key and tls_password_file: need tls_cert", **{name: "file"})
+
+    def test_two_things_to_serve(self) -> None:
+        self.refused("handler and wsgi", handler="app:hello", wsgi="site:app")
 
     @pytest.mark.parametrize("name", ["limit_request_line", "limit_request_field_size"])
     def test_limits_that_no_request_fits_into(self, name: str) -> None:

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 import kaserve
+import kaserve.testing
 from kaserve.config import options
 from tests.transcripts import ROOT, Block, Replay, Session, decode, encode, normalise, read_blocks
 
 README = ROOT / "README.md"
 KEEP_ALIVE = ROOT / "docs" / "keep-alive.md"
+EMBEDDING = ROOT / "docs" / "embedding.md"
 SITE = ROOT / "docs" / "site.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -82,6 +84,30 @@ def test_readme_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     exec("\n".join(example.lines), {})
     assert answers == [(200, b"hello, /world\n")]
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", capsys.readouterr().out)
+
+
+def test_wsgi_example() -> None:
+    (example,) = read_blocks(ROOT / "docs" / "wsgi.md", "python")
+    names: dict[str, Any] = {}
+    exec("\n".join(example.lines), names)
+    with names["server"] as server:
+        assert _get(server, "/") == (200, b"hello\n")
+        assert _get(server, "/static/README.md")[0] in (200, 404)  # whatever is here
+    names["site"].close()
+
+
+def test_the_examples_of_embedding(capfd: pytest.CaptureFixture[str]) -> None:
+    """One after the other, as somebody would type them in; what they define is used then."""
+    names: dict[str, Any] = {}
+    for block in read_blocks(EMBEDDING, "python"):
+        exec("\n".join(block.lines), names)
+    with (
+        kaserve.testing.serve(names["hello"]) as server,
+        kaserve.testing.Faults(server) as faults,
+    ):
+        names["test_client"](lambda handler: server, lambda server: faults)
+    assert names["server"].stopped
+    assert capfd.readouterr() == ("", "")
 
 
 def _get(server: kaserve.Server, target: str) -> tuple[int, bytes]:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kaserve.http.messages import FLAGS
 from tests.wiretools import (
     DATE,
     IMPLEMENTATIONS,
@@ -482,6 +483,33 @@ def test_fields_of_the_protocol_are_its_own(implementation: Implementation) -> N
     assert names == ["date", "x-mine", "content-length", "connection", "keep-alive"]
     assert answer.value("connection") == "keep-alive"
     assert answer.value("keep-alive") == "timeout=120, max=999"
+
+
+def test_fields_that_the_handler_itself_says_are_of_one_hop(
+    implementation: Implementation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its Connection is not sent, and so what that names would go on as if it were meant for everybody (§7.6.1)."""
+    mine = [
+        ("connection", "close, X-Mine"),
+        ("x-mine", "1"),
+        ("X-Yours", "2"),
+        ("Connection", " x-YOURS ,"),
+        ("X", "3"),
+    ]
+    answer = ask(implementation, GET, fields=mine)
+    assert [name for name, _ in answer.fields] == ["date", "x", "content-length", "connection"]
+    assert not answer.persists
+    assert "which are left out: connection, x-mine, X-Yours, Connection" in caplog.text
+
+
+@pytest.mark.parametrize("field", [*FLAGS, "X"])
+def test_only_what_is_left_out_is_told_to_the_log(
+    implementation: Implementation, field: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    value = {"content-length": "5", "connection": "Close, keep-alive"}.get(field, "x")
+    ask(implementation, GET, fields=[(field, value)])
+    silent = ("host", "content-length", "connection", "expect", "date", "X")
+    assert bool(caplog.records) == (field not in silent)
 
 
 def test_a_handler_may_close(implementation: Implementation) -> None:  # RFC 9112 §9.6

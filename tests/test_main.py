@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -13,10 +14,25 @@ import kaserve
 from kaserve import Config
 from kaserve.__main__ import main, read_config
 from kaserve.config import options
-from tests.servertools import Process, connect, environment, request, run, serving
+from tests.servertools import ROOT, Process, connect, environment, request, run, serving
 from tests.test_config import NAMES, NEEDED, TABLE, USER
 
 OTHER_USER = USER.replace("ann:", "bob:")
+
+APPLICATION = """
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/fault":
+        print("said on wsgi.errors", file=environ["wsgi.errors"])
+        raise LookupError("the fault")
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+    return [b"hello"]
+
+class Factory:
+    @staticmethod
+    def make():
+        return app
+"""
+
 BUILD = {"pure": "pure Python", "compiled": "compiled"}[kaserve.IMPLEMENTATION]
 
 
@@ -82,7 +98,7 @@ class TestOptions:
         if default == ():  # where no default could win, a variable of another kind has to lose
             variables["KASERVE_" + name.upper()] = {"header": "X: 1", "cache_control": "no-store"}.get(name, OTHER_USER)
         if default is None:
-            default = "another"
+            default = "/another"  # which is a path as well
             options = [flag(name), default]
         elif isinstance(default, bool):
             options = [flag(name)] if default else ["--no-" + flag(name)[2:]]
@@ -103,7 +119,8 @@ class TestOptions:
             assert option.help in text
             default = TABLE[name][0]
             if not isinstance(default, (bool, tuple)) and default is not None:
-                assert f"{option.help} (default: {default:g})" in text if isinstance(default, float) else str(default)
+                shown = f"{default:g}" if isinstance(default, float) else str(default)
+                assert (f"{option.help} (default: {shown})" if shown else option.help) in text
         assert "KASERVE_KEEP_ALIVE" in text
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +167,11 @@ class TestRefusals:
             ("-b h:99999", "--bind: takes HOST, HOST:PORT, unix:PATH or fd:N, not 'h:99999'"),
             ("--handler app", "--handler: takes MODULE:FUNCTION, not 'app'"),
             ("--handler :function", "--handler: takes MODULE:FUNCTION, not ':function'"),
+            ("--wsgi app", "--wsgi: takes MODULE:APP, not 'app'"),
+            ("--wsgi app:", "--wsgi: takes MODULE:APP, not 'app:'"),
+            ("--wsgi app:()", "--wsgi: takes MODULE:APP, not 'app:()'"),
+            ("--wsgi app:f --handler app:g", "handler and wsgi: only one of them can be served"),
+            ("--threads many", "--threads: takes a whole number, not 'many'"),
         ],
     )
     def test_bad_values(self, arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,6 +267,34 @@ class TestRefusals:
         )
 
     @pytest.mark.parametrize(
+        ("source", "target", "message"),
+        [
+            ("", "NAME:app", "cannot import 'NAME:app': AttributeError: module 'NAME' has no attribute 'app'"),
+            ("", "NAME:app()", "cannot import 'NAME:app()': AttributeError: module 'NAME' has no attribute 'app'"),
+            ("app = 5", "NAME:app", "'NAME:app' is not an application"),
+            ("def app(): return 5", "NAME:app()", "'NAME:app()' is not an application"),
+            ("def app(): 1 // 0", "NAME:app()", "cannot import 'NAME:app()': ZeroDivisionError: integer division"),
+            ("app = 5", "NAME:app()", "cannot import 'NAME:app()': TypeError: 'int' object is not callable"),
+        ],
+    )
+    def test_an_application_that_cannot_be_had(
+        self,
+        source: str,
+        target: str,
+        message: str,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        request: pytest.FixtureRequest,
+    ) -> None:
+        name = f"wsgi{abs(hash(request.node.name))}"
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        code, line = refused(capsys, "--wsgi", target.replace("NAME", name))
+        assert code == 4
+        assert line.startswith(message.replace("NAME", name))
+
+    @pytest.mark.parametrize(
         ("options", "code"), [(["x"], 2), (["-d", "/no/such/directory"], 3), (["--handler", "no_such_module:f"], 4)]
     )
     def test_the_exit_code_of_the_process(self, options: list[str], code: int) -> None:
@@ -256,6 +306,23 @@ class TestRefusals:
 
 
 class TestServing:
+    @pytest.mark.parametrize(("options", "what"), [(["--threads", "0"], "no threads"), ([], "4 threads")])
+    @pytest.mark.parametrize("target", ["site_app:app", "site_app:Factory.make()"])
+    def test_an_application(self, tmp_path: Path, target: str, options: list[str], what: str) -> None:
+        (tmp_path / "site_app.py").write_text(APPLICATION)
+        path = os.pathsep.join((str(tmp_path), str(ROOT)))
+        with Process("0", "--wsgi", target, *options, PYTHONPATH=path) as process, process.connect() as client:
+            assert process.banner.splitlines()[0].endswith(f" serves WSGI application {target} ({what})")
+            assert client.ask().body == b"hello"
+            answer = client.ask("/fault")
+            assert (answer.status, answer.persists) == (500, True)
+            assert client.ask().body == b"hello"
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+            assert "the handler failed on <Request GET /fault HTTP/1.1>" in process.stderr
+            assert "LookupError: the fault" in process.stderr
+            assert "said on wsgi.errors" in process.stderr
+
     def test_a_directory(self, tmp_path: Path) -> None:
         (tmp_path / "index.html").write_text("<p>hello</p>")
         with Process("0", "-d", str(tmp_path), "--keep-alive", "5", "--keep-alive-requests", "0") as process:

@@ -257,7 +257,9 @@ def test_closed_while_it_pauses_it_stays_closed(house: House) -> None:
 
 def test_closing_twice_is_harmless(house: House) -> None:
     house.listener.close()
+    calls = house.sock.calls
     house.listener.close()
+    assert house.sock.calls == calls  # a socket that is closed has no backlog to empty
 
 
 # Unix sockets.

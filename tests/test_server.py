@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,37 @@ class TestContextManager:
     def test_an_exception_in_the_block_passes_through(self) -> None:
         with pytest.raises(ZeroDivisionError), Server(hello, config()):
             raise ZeroDivisionError
+
+    def test_a_start_cannot_be_missed(self) -> None:
+        """Whatever is asked of it right at the beginning, it does."""
+        for _ in range(10):
+            with Server(hello, config()) as server:
+                server.shutdown()
+            assert server.stopped
+        with Server(hello, config()) as server, connect(server) as client:
+            client.send(get())
+            done = threading.Event()
+            server.call(done.set)
+            assert done.wait(PATIENCE)
+            assert client.answer().status == 200
+
+    def test_it_leaves_the_signals_alone(self) -> None:
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = [signal.getsignal(number) for number in numbers]
+        with Server(hello, config()) as server, connect(server) as client:
+            assert client.ask().status == 200
+            assert [signal.getsignal(number) for number in numbers] == before
+
+    def test_a_thread_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        before = open_descriptors()
+        server = Server(hello, config())
+        with pytest.raises(RuntimeError, match="can't start"):
+            server.__enter__()
+        assert open_descriptors() == before
 
     def test_it_leaves_no_thread_and_no_descriptor(self) -> None:
         threads, descriptors = threading.active_count(), open_descriptors()
@@ -297,6 +329,28 @@ class TestAddresses:
             with pytest.raises(OSError, match="in use"), serving(port=one.address[1]):
                 pass
 
+    @pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="this system has no SO_REUSEPORT")
+    def test_a_port_may_be_shared_by_processes(self) -> None:
+        """Each of them is asked, and one goes on alone when the other has left."""
+
+        own = ("--handler", "tests.servertools:pid", "--reuse-port")
+        with Process("0", *own) as one:
+            assert isinstance(one.address, tuple)
+            with Process(str(one.address[1]), *own) as two:
+                answered: set[int] = set()
+
+                def ask() -> None:
+                    with connect(one.address) as client:
+                        answered.add(int(client.ask("/", "Connection: close").body))
+
+                wait_for(lambda: answered == {one.pid, two.pid}, ask)
+                two.signal(signal.SIGTERM)
+                assert two.wait() == 0
+                answered.clear()
+                for _ in range(5):
+                    ask()
+                assert answered == {one.pid}
+
     @pytest.mark.parametrize(
         "bind",
         [
@@ -338,7 +392,7 @@ import fcntl, os, sys
 copies = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv.pop(1).split(",")]
 for number, fd in enumerate(copies):
     os.dup2(fd, 3 + number)
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(copies))}
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(copies)), "LISTEN_FDNAMES": "a:b"}
 os.execv(sys.executable, [sys.executable, "-m", "kaserve", *sys.argv[1:]])
 """
 
@@ -366,6 +420,13 @@ os.execv(sys.executable, [sys.executable, "-m", "kaserve", *sys.argv[1:]])
             for server in (one, two):
                 with connect(server) as client:
                     assert client.ask().status == 200
+
+    @pytest.mark.parametrize("count", ["many", "-1", "1_0", "99999", "\u0661"])
+    def test_a_number_that_is_none(self, count: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", count)
+        with pytest.raises(OSError, match="LISTEN_FDS"):
+            Server(hello, config()).open()
 
     @pytest.mark.parametrize("pid", ["1", "", "me"])
     def test_those_of_another_process_are_not_ours(self, pid: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,6 +499,71 @@ class TestForeignLoops:
         server.close()
         assert server.stats.requests == 3
 
+    def test_the_end_of_a_drain_is_told(self) -> None:
+        told: list[bool] = []
+        with Driven(echo) as driven:
+            server = driven.server
+            server.on_stop = lambda: told.append(server.stopped)
+            client = driven.connect()
+            client.send(post(b"12345")[:-2])
+            driven.settle()
+            server.shutdown()
+            driven.settle()
+            assert (server.stopped, told) == (False, [])
+            client.send(b"45")
+            assert not client.answer("POST").persists
+            client.close()
+            driven.settle()
+            assert (server.stopped, told) == (True, [True])
+            server.shutdown()
+            driven.settle()
+            server.close()
+        assert (server.stopped, told) == (True, [True])
+
+    def test_the_end_is_told_where_there_was_nothing_to_wait_for_or_no_patience_left(self) -> None:
+        for clients in (0, 1):
+            told: list[bool] = []
+            with Driven(echo) as driven:
+                driven.server.on_stop = lambda told=told: told.append(True)
+                for _ in range(clients):
+                    driven.connect().send(post(b"12345")[:-2])
+                driven.settle()
+                driven.server.shutdown(0.0)
+                driven.pass_time(0.3)
+                assert driven.server.stopped
+                assert driven.server.open_connections == 0
+                assert told == [True]
+
+    def test_closing_is_an_end_as_well(self) -> None:
+        told: list[bool] = []
+        with Driven() as driven:
+            driven.server.on_stop = lambda: told.append(True)
+            driven.server.close()
+            driven.server.close()
+        assert told == [True]
+        never_opened = Server(hello, config())
+        never_opened.on_stop = lambda: told.append(False)
+        before = never_opened.stopped
+        never_opened.close()
+        assert (before, never_opened.stopped) == (False, True)
+        assert told == [True]
+
+    def test_whoever_fails_when_it_is_told_harms_nobody(self, caplog: pytest.LogCaptureFixture) -> None:
+        with Driven() as driven:
+            driven.server.on_stop = lambda: 1 // 0
+            driven.server.shutdown()
+            driven.settle()
+            assert driven.server.stopped
+        assert caplog.messages == ["on_stop failed"]
+
+    def test_a_drain_that_another_loop_finished_needs_no_run(self) -> None:
+        server = Server(hello, config())
+        server.open()
+        server.shutdown()
+        server.step()
+        assert server.stopped
+        server.run()
+
     def test_close_without_ceremony(self) -> None:
         descriptors = open_descriptors()
         with Driven() as driven:
@@ -456,6 +582,78 @@ class TestForeignLoops:
         assert (server.address, server.addresses, server.url) == (None, [], "")
         server.close()
         assert open_descriptors() == descriptors
+
+
+class TestForks:
+    """A child shares the poller and the sockets with its parent; so it is refused, and does no harm."""
+
+    @staticmethod
+    def in_a_child(function: Callable[[], object]) -> str:
+        """What `function` raises in a forked child, or "fine"."""
+        readable, writable = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                function()
+                os.write(writable, b"fine")
+            except BaseException as error:
+                os.write(writable, f"{type(error).__name__}: {error}".encode())
+            finally:
+                os._exit(0)
+        os.close(writable)
+        with os.fdopen(readable, "rb") as file:
+            text = file.read().decode()
+        os.waitpid(pid, 0)
+        return text
+
+    def test_what_a_child_may_not(self) -> None:
+        refusal = "RuntimeError: this server belongs to the process that made it; after os.fork() the child has to "
+        with Driven() as driven:
+            server = driven.server
+            new = Server(hello, config())
+            for function in (server.step, server.run, server.shutdown, new.open, new.run, new.__enter__):
+                assert self.in_a_child(function).startswith(refusal), function
+            assert self.in_a_child(lambda: server.call(lambda: None)).startswith(refusal)
+            new.close()
+
+    def test_a_child_that_cleans_up_takes_nothing_from_its_parent(self, tmp_path: Path) -> None:
+        with serving(bind=f"unix:{tmp_path / 'socket'}") as server, connect(server) as client:
+            assert client.ask().status == 200
+            assert self.in_a_child(server.close) == "fine"
+            assert self.in_a_child(lambda: server.__exit__(None, None, None)) == "fine"
+            assert client.ask().status == 200
+            with connect(server) as another:
+                assert another.ask().status == 200
+
+    def test_a_child_makes_a_server_of_its_own(self) -> None:
+        def serve() -> None:
+            with Server(hello, config()) as own, connect(own) as client:
+                assert client.ask().status == 200
+
+        with serving():
+            assert self.in_a_child(serve) == "fine"
+
+    def test_a_signal_for_a_child_of_a_handler_is_the_childs(self) -> None:
+        """Its parent goes on, and the child, which has inherited the handlers, does not survive it."""
+        program = (
+            "import os, signal, kaserve\n"
+            "def handler(request):\n"
+            "    pid = os.fork()\n"
+            "    if pid == 0:\n"
+            "        os.kill(os.getpid(), signal.SIGTERM)\n"
+            "        os._exit(7)\n"
+            "    return kaserve.Response.text(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))\n"
+            "server = kaserve.Server(handler, kaserve.Config(port=0))\n"
+            "server.open()\n"
+            "server.call(lambda: print(f'  at {server.url}\\nCtrl-C', flush=True))\n"
+            "server.run()\n"
+        )
+        with Process(program=("-W", "ignore", "-c", program)) as process, process.connect() as client:
+            assert client.ask().body == b"-15"
+            assert client.ask().body == b"-15"
+            client.close()
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
 
 
 class TestShutdown:

@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from .files import Files
+from .mount import Mount
+from .wsgi import WSGI
 
-__all__ = ["Files"]
+__all__ = ["WSGI", "Files", "Mount"]

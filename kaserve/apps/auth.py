@@ -57,6 +57,8 @@ class BasicAuth:
     ) -> None:
         """users: hashes by name, as of `parse_user`; at least one. fields: are added to a refusal."""
         self._handler = handler
+        if hasattr(handler, "new_turn"):
+            self.new_turn = handler.new_turn
         self._checks: dict[bytes, Check] = {name.encode(): read_hash(text) for name, text in users.items()}
         self._stranger = next(iter(self._checks.values()))  # checked for no other reason than that it takes time
         challenge = f'Basic realm="{realm}", charset="UTF-8"'

@@ -227,7 +227,7 @@ class Preflight:
 
     def __init__(self, handler: Any) -> None:
         self._handler = handler
-        for hook in ("refuse", "sink"):
+        for hook in ("refuse", "sink", "new_turn"):
             if hasattr(handler, hook):
                 setattr(self, hook, getattr(handler, hook))
 

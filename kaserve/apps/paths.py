@@ -4,13 +4,14 @@ Knows percent-encoding, dot segments, descriptors and symbolic links. Does not k
 path that leads nowhere is an OSError as the system itself would raise it, with the number that says why.
 
 Nothing here checks a path first and opens it afterwards, which would leave a gap for whoever can rename files. The
-directory is opened once; from there every name is opened relative to the descriptor of the one before, and the kernel
-is told to follow no symbolic link. One that is met is resolved as text, must lead to a place inside, and that place is
-then walked to in the same manner, so a link put there in the meantime makes the walk fail rather than escape.
+directory is open; from there every name is opened relative to the descriptor of the one before, and the kernel is told
+to follow no symbolic link. One that is met is resolved as text, must lead to where links may lead (`Links`), and that
+place is then walked to in the same manner, so a link put there in the meantime makes the walk fail rather than escape.
 """
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 import re
@@ -20,7 +21,7 @@ from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
-__all__ = ["MalformedPath", "Opened", "Tree", "URLPath", "decode_path", "encode_name"]
+__all__ = ["Links", "MalformedPath", "Opened", "Tree", "URLPath", "decode_path", "encode_name", "is_hidden"]
 
 
 class MalformedPath(ValueError):
@@ -30,8 +31,8 @@ class MalformedPath(ValueError):
 class URLPath(NamedTuple):
     """A path, decoded.
 
-    names: from the root on; none of them is empty, `.` or `..`, or has a slash, a backslash or a NUL. is_directory: the
-    path ends in a slash, or a dot segment.
+    names: from the root on; none of them is empty, `.` or `..`, or has a slash or a NUL. is_directory: the path ends in
+    a slash, or a dot segment.
     """
 
     names: tuple[bytes, ...]
@@ -39,9 +40,8 @@ class URLPath(NamedTuple):
 
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-# No name holds a slash or a NUL; what decodes to one is an attempt at something. Backslashes are separators to some
-# clients and proxies, so a name with one would mean different things along the way.
-_NEVER_IN_NAMES = re.compile(rb"[/\\\0]")
+# No name holds a slash or a NUL; what decodes to one is an attempt at something.
+_NEVER_IN_NAMES = re.compile(rb"[/\0]")
 
 _LONGEST_REMEMBERED = 256  # bounds the memory, together with the number of paths
 
@@ -50,8 +50,9 @@ def decode_path(raw_path: str) -> URLPath:
     """The names in an absolute path as it was sent: percent-decoded exactly once, dot segments resolved.
 
     A dot segment counts also when it is encoded, since `%2e` and `.` are equivalent (RFC 3986 §6.2.2.2); one that would
-    climb above the root leads nowhere. Empty segments are skipped, as file systems do. Raises MalformedPath for what is
-    no path, FileNotFoundError for one that no file can have.
+    climb above the root leads nowhere. Empty segments are skipped, as file systems do. A backslash may be part of a
+    name, if it is encoded; bare ones are separators to some clients and proxies, so a path with one means different
+    things along the way. Raises MalformedPath for what is no path, FileNotFoundError for one that no file can have.
     """
     if len(raw_path) <= _LONGEST_REMEMBERED:
         return _decode_remembered(raw_path)
@@ -61,6 +62,8 @@ def decode_path(raw_path: str) -> URLPath:
 def _decode(raw_path: str) -> URLPath:
     if raw_path[:1] != "/" or not raw_path.isascii() or _BROKEN_ESCAPE.search(raw_path.encode("ascii")) is not None:
         raise MalformedPath(raw_path)
+    if "\\" in raw_path:
+        raise FileNotFoundError(errno.ENOENT, "a bare backslash")
     names: list[bytes] = []
     name = b""
     for segment in raw_path.split("/")[1:]:
@@ -88,6 +91,19 @@ def encode_name(name: bytes) -> str:
     return quote(name, safe="")
 
 
+def is_hidden(names: tuple[bytes, ...]) -> bool:
+    """Whether one of `names` begins with a dot, which hides it; but `.well-known` at the root is for all (RFC 8615)."""
+    return any(name[:1] == b"." for name in (names[1:] if names[:1] == (b".well-known",) else names))
+
+
+class Links(enum.Enum):
+    """Which symbolic links are followed, by where they lead; a link that is not is refused."""
+
+    INSIDE = "inside"  # of the directory
+    ALL = "all"
+    NONE = "none"
+
+
 class Opened(NamedTuple):
     """A regular file open for reading, or a directory from which names can be opened; owned by whoever asked for it."""
 
@@ -109,66 +125,108 @@ _MOST_LINKS = 40  # as many as Linux follows in one path
 
 
 class Tree:
-    """A directory, open for as long as this lives, and what is below it. `path` is where it is."""
+    """A directory, open for as long as this lives, and what is below it. `path` is where it really is."""
 
-    def __init__(self, directory: str | bytes | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | bytes | os.PathLike[str], links: Links = Links.INSIDE) -> None:
         """Raises FileNotFoundError, NotADirectoryError, or another OSError when there is no such directory."""
-        self._fd = -1
-        self.path = os.path.realpath(os.fsencode(directory))
-        self._names = _names_in(self.path)
-        self._fd = os.open(self.path, _SEARCH)
+        self._fd = self._retired = -1
+        self._system = -1  # the root of all, once a link has led out
+        self.given = os.path.abspath(os.fsencode(directory))  # which a link in it may lead elsewhere tomorrow
+        self.links = links
+        self._adopt(*_open_root(self.given))
+
+    def _adopt(self, path: bytes, fd: int) -> None:
+        self.path = path
+        self._names = _names_in(path)
+        # Another thread may just be walking from the directory that was there before, but not from one before that.
+        expired, self._retired, self._fd = self._retired, self._fd, fd
+        if expired >= 0:
+            os.close(expired)
 
     def close(self) -> None:
         """Lets go of the directory; nothing can be opened any more. May be called twice."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        for fd in (self._fd, self._retired, self._system):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._retired = self._system = -1
 
     def __del__(self) -> None:
         self.close()
 
+    def renew(self) -> bool:
+        """Goes over to the directory that is now at the path once given, if it is another one: a site is often deployed
+        by switching a link. Whether it was; as long as there is none, the old one stays."""
+        try:
+            status = os.stat(self.given)
+            if os.path.samestat(status, os.fstat(self._fd)):
+                return False
+            self._adopt(*_open_root(self.given))
+        except OSError:
+            return False
+        return True
+
     def open(self, names: tuple[bytes, ...], known: Known | None = None) -> Opened:
-        """The file or directory at `names`, which are as in `URLPath`. Links are followed as long as they stay inside.
+        """The file or directory at `names`, which are as in `URLPath`. Links are followed as `links` says.
 
         known: is asked about a regular file before it is opened, and may spare that. Otherwise the answer's status is
         that of the descriptor.
 
         Raises OSError: ENOENT, ENOTDIR, ELOOP or ENAMETOOLONG where nothing is to be found; EACCES for what may not be
-        read, leads out of the directory, or is neither a file nor a directory; and whatever else the system says.
+        read, is behind a link that may not be followed, or is neither a file nor a directory; and whatever else the
+        system says.
         """
         if self._fd < 0:
             raise ValueError("the directory is closed")
+        root, path = self._fd, self.path
         for _ in range(_MOST_LINKS):
-            found = self._walk(names, known)
+            found = _walk(root, names, known)
             if isinstance(found, Opened):
                 return found
-            names = self._behind_link(names[:found]) + names[found:]
+            root, path, target = self._behind_link(b"/".join((path, *names[:found])))
+            names = target + names[found:]
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
-    def _walk(self, names: tuple[bytes, ...], known: Known | None) -> Opened | int:
-        """Opens one name after the other, following no link; at a link, how many names lead to it, itself included."""
-        names = names or (b".",)
-        fd = self._fd
-        last = len(names) - 1
-        try:
-            for depth in range(last):
-                below = _open_search(fd, names[depth])
-                if below is None:
-                    return depth + 1
-                if fd != self._fd:
-                    os.close(fd)
-                fd = below
-            return _open_last(fd, names[last], known) or last + 1
-        finally:
-            if fd != self._fd:
-                os.close(fd)
+    def _behind_link(self, link: bytes) -> tuple[int, bytes, tuple[bytes, ...]]:
+        """Where `link` leads: a directory to start from, open, its path, and the names below it.
 
-    def _behind_link(self, names: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """Where the link at `names` leads, as names below this directory. Raises PermissionError if that is outside."""
-        target = _names_in(os.path.realpath(b"/".join((self.path, *names)), strict=True))
-        if target[: len(self._names)] != self._names:  # name by name: /srv/site-old is not inside /srv/site
+        Raises PermissionError where it may not be followed.
+        """
+        if self.links is Links.NONE:
+            raise PermissionError(errno.EACCES, "links are not followed")
+        target = _names_in(os.path.realpath(link, strict=True))
+        count = len(self._names)
+        if target[:count] == self._names:  # name by name: /srv/site-old is not inside /srv/site
+            return self._fd, self.path, target[count:]
+        if self.links is Links.INSIDE:
             raise PermissionError(errno.EACCES, "the link leads out of the directory")
-        return target[len(self._names) :]
+        if self._system < 0:
+            self._system = os.open(b"/", _SEARCH)
+        return self._system, b"", target
+
+
+def _open_root(directory: bytes) -> tuple[bytes, int]:
+    """Where `directory` really is, and a descriptor of it."""
+    path = os.path.realpath(directory)
+    return path, os.open(path, _SEARCH)
+
+
+def _walk(root: int, names: tuple[bytes, ...], known: Known | None) -> Opened | int:
+    """Opens one name after the other, following no link; at a link, how many names lead to it, itself included."""
+    names = names or (b".",)
+    fd = root
+    last = len(names) - 1
+    try:
+        for depth in range(last):
+            below = _open_search(fd, names[depth])
+            if below is None:
+                return depth + 1
+            if fd != root:
+                os.close(fd)
+            fd = below
+        return _open_last(fd, names[last], known) or last + 1
+    finally:
+        if fd != root:
+            os.close(fd)
 
 
 def _names_in(path: bytes) -> tuple[bytes, ...]:

@@ -25,10 +25,11 @@ from ..http.dates import parse_date
 from ..http.errors import HTTPError
 from ..http.messages import FieldLine, Request, Response, error_response
 from .conditional import entity_tags, matches_weakly
-from .files import Files, entity_tag
+from .files import Files
 from .multipart import FormReader, Part, boundary_of, file_name
 from .paths import MalformedPath, Tree, decode_path, encode_name
 from .refusals import receive_in_vain
+from .representations import entity_tag
 
 __all__ = ["FORM", "Uploads"]
 
@@ -101,6 +102,9 @@ class Uploads:
 
     # The hooks of a handler.
 
+    def new_turn(self) -> None:
+        self._handler.new_turn()
+
     def sink(self, request: Request) -> Sink:
         """Where a body goes. Raises HTTPError for a large one that nobody wants."""
         if request.method in _READING:
@@ -125,6 +129,7 @@ class Uploads:
             response = request.body.answer()
         except HTTPError as error:
             response = error_response(error)
+        self._handler.look_again()
         response.fields += self._fields
         return response
 
@@ -140,6 +145,8 @@ class Uploads:
             raise HTTPError(403, "nothing is stored for the pages of others")
         try:
             path = decode_path(request.raw_path)
+            if any(b"\\" in name for name in path.names):  # which is a separator to whoever may copy it elsewhere
+                raise FileNotFoundError(errno.ENOENT, "a name with a backslash")
             if not self._hidden and any(_is_hidden(name) for name in path.names):
                 raise HTTPError(403, "hidden files are not stored")
             if request.method == "POST":
@@ -165,6 +172,7 @@ class Uploads:
         return _ReceivedForm(boundary, self._open_directory(names), location, self._check_part, self._hidden)
 
     def _open_directory(self, names: tuple[bytes, ...]) -> int:
+        self._tree.renew()
         opened = self._tree.open(names)
         if not opened.is_directory:
             os.close(opened.fd)

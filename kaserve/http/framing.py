@@ -12,6 +12,8 @@ from .messages import (
     CLOSE,
     CONTENT_LENGTH,
     EXPECT,
+    FLAGS,
+    HOP_BY_HOP,
     KEEP_ALIVE,
     TRANSFER_ENCODING,
     FieldLine,
@@ -26,6 +28,7 @@ __all__ = [
     "UNTIL_CLOSE",
     "check_expectation",
     "has_body",
+    "kept_fields",
     "kept_trailers",
     "persists",
     "request_body",
@@ -154,6 +157,26 @@ def persists(request: Request | None, response_length: int, wanted: bool) -> boo
     if flags & CLOSE:
         return False
     return request.minor > 0 or flags & KEEP_ALIVE != 0
+
+
+def _options(value: str) -> set[str]:
+    """What a Connection line says."""
+    return {option.strip(" \t").lower() for option in value.split(",")}
+
+
+def kept_fields(fields: list[FieldLine]) -> list[FieldLine]:
+    """The fields of an answer without those of one hop, which are the server's own, and without those that the
+    handler's own Connection line would make such (RFC 9110 §7.6.1). That a line wishes to close, or to keep the
+    connection, is no fault: it is kept, and understood elsewhere."""
+    lines = [value for name, value in fields if name.lower() == "connection"]
+    named = _options(",".join(lines)) - {"close", "keep-alive", ""}
+    return [
+        (name, value)
+        for name, value in fields
+        if (key := name.lower()) not in named
+        and not FLAGS.get(key, 0) & (HOP_BY_HOP | TRANSFER_ENCODING)
+        and not (key == "connection" and named.intersection(_options(value)))
+    ]
 
 
 # What a trailer may not bring: framing, routing, request modifiers, authentication, the handling of the content, and

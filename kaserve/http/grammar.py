@@ -19,6 +19,7 @@ __all__ = [
     "OWS",
     "REQUEST_LINE",
     "REQUEST_LINE_START",
+    "STATUS_LINE",
     "TOKEN",
 ]
 
@@ -38,6 +39,9 @@ FIELD_VALUE = re.compile(_FIELD_CHARS)
 # The white space around the value is cut off afterwards: cheaper than an expression that leaves it out.
 FIELD_LINE = re.compile(rb"(" + _TCHAR + rb"+):(" + _FIELD_CHARS + rb")")
 REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"+) (" + _TARGET_CHARS + rb") HTTP/([0-9])\.([0-9])")
+
+# The reason may be missing, the space in front of it may not (RFC 9112 §4).
+STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([0-9]{3}) (" + _FIELD_CHARS + rb")")
 
 # What a request line may look like while it is still arriving. Whatever does not match can never become a request: a
 # TLS hello, a bare LF, binary junk. Its end in the alternatives is the end of the bytes so far.

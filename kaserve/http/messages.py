@@ -18,7 +18,9 @@ from urllib.parse import parse_qsl, unquote
 from .errors import PHRASES, HTTPError
 
 __all__ = [
+    "ACCEPT_ENCODING",
     "CLOSE",
+    "CONDITIONAL",
     "CONNECTION",
     "CONTENT_LENGTH",
     "DATE",
@@ -27,6 +29,8 @@ __all__ = [
     "HOP_BY_HOP",
     "HOST",
     "HOSTS",
+    "IF_MODIFIED_SINCE",
+    "IF_NONE_MATCH",
     "KEEP_ALIVE",
     "TRANSFER_ENCODING",
     "FieldLine",
@@ -42,8 +46,9 @@ __all__ = [
 FieldLine = tuple[str, str]
 Address = tuple[str, int] | str | None
 
-# One bit for each field that decides something about framing or the connection, so that its absence, the common case,
-# costs one test. The parser and the encoder set them. Of Connection the options that matter have bits themselves.
+# One bit for each field that decides something about framing or the connection, or makes a common answer uncommon, so
+# that its absence costs one test. The parser and the encoder set them. Of Connection the options that matter have bits
+# themselves.
 HOST = 1
 HOSTS = 2  # more than one
 CONTENT_LENGTH = 4
@@ -54,6 +59,10 @@ KEEP_ALIVE = 64
 EXPECT = 128
 DATE = 256
 HOP_BY_HOP = 512
+CONDITIONAL = 1024  # or for a range; but for the two that a browser sends again and again
+IF_NONE_MATCH = 2048
+IF_MODIFIED_SINCE = 4096
+ACCEPT_ENCODING = 8192
 
 # The fields behind the bits. Those of one hop (RFC 9110 §7.6.1) are the server's own in an answer.
 FLAGS: dict[str, int] = {
@@ -68,6 +77,13 @@ FLAGS: dict[str, int] = {
     "te": HOP_BY_HOP,
     "trailer": HOP_BY_HOP,
     "upgrade": HOP_BY_HOP,
+    "if-match": CONDITIONAL,
+    "if-none-match": IF_NONE_MATCH,
+    "if-modified-since": IF_MODIFIED_SINCE,
+    "if-unmodified-since": CONDITIONAL,
+    "if-range": CONDITIONAL,
+    "range": CONDITIONAL,
+    "accept-encoding": ACCEPT_ENCODING,
 }
 
 
@@ -175,6 +191,7 @@ class Request:
     raw_path: the path still percent-encoded ("*" for OPTIONS of the server). query: what follows "?", "" without one.
     authority: host and port the request is for, "" when it names none. scheme: "http" or "https".
     client, server: (host, port) of the two ends, or the path of a Unix socket.
+    mount: what `apps.Mount` has taken off the front of raw_path, "" for nothing.
     """
 
     __slots__ = (
@@ -186,6 +203,7 @@ class Request:
         "flags",
         "method",
         "minor",
+        "mount",
         "query",
         "raw_path",
         "scheme",
@@ -218,6 +236,7 @@ class Request:
         self.query = ""
         self.authority = host
         self.scheme = "http"
+        self.mount = ""
         self.client: Address = None
         self.server: Address = None
         self._trailers: list[FieldLine] | None = None

@@ -9,6 +9,8 @@ where a message ends and whether the connection goes on is decided in `framing`,
 
 from __future__ import annotations
 
+import logging
+
 from .body import Sink, Spool
 from .errors import PHRASES, HTTPError
 from .framing import (
@@ -17,6 +19,7 @@ from .framing import (
     UNTIL_CLOSE,
     check_expectation,
     has_body,
+    kept_fields,
     kept_trailers,
     persists,
     request_body,
@@ -24,12 +27,14 @@ from .framing import (
 )
 from .grammar import LONE_LINE_END, REQUEST_LINE_START
 from .limits import Limits
-from .messages import CLOSE, CONTENT_LENGTH, DATE, Request, Response
+from .messages import CLOSE, CONNECTION, CONTENT_LENGTH, DATE, HOP_BY_HOP, TRANSFER_ENCODING, Request, Response
 from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
 from .target import resolve_target
 from .wire import ChunkedDecoder, encode_head, find_head_end, parse_head
 
 __all__ = ["CONTINUE", "HTTPProtocol", "KeepAlive", "Phase"]
+
+log = logging.getLogger("kaserve")
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -290,6 +295,8 @@ class HTTPProtocol:
         if request is None and self._received.startswith(b"HEAD ", self._start):
             request = Request("HEAD", "", 0, [], 0)  # unreadable, but that it wants no content is plain
         lines, flags = encode_head(response.status, response.fields)
+        if flags & (CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING):
+            lines = self._leave_out(response, lines)
         length = response_body(request, response, flags & CONTENT_LENGTH != 0)
         status_line = self._status_line(response.status)
         if flags & CLOSE:
@@ -316,6 +323,15 @@ class HTTPProtocol:
                 body if self.sends_body and isinstance(body, bytes) else b"",
             )
         )
+
+    def _leave_out(self, response: Response, lines: bytes) -> bytes:
+        """The field lines without those that are not the handler's to set, which is told to the log."""
+        kept = kept_fields(response.fields)
+        left_out = [name for name, value in response.fields if (name, value) not in kept]
+        if not left_out:
+            return lines
+        log.error("the answer to %r has fields of one hop, which are left out: %s", self.request, ", ".join(left_out))
+        return encode_head(response.status, kept)[0]
 
     def _status_line(self, status: int) -> bytes:
         """RFC 9112 §4. Raises ValueError for a status that is not for a final answer."""

@@ -29,8 +29,9 @@ from ..http.protocol import CONTINUE, HTTPProtocol, KeepAlive
 from .plain import PlainSocket
 from .poller import NOTHING, READ, WRITE
 from .reactor import Reactor
-from .stats import Stats
+from .stats import NO_GAP, Stats
 from .stream import Stream
+from .timeline import Timeline, Track
 from .timerwheel import Timer
 from .tls import TLSSocket
 
@@ -111,6 +112,7 @@ class Service:
         "scheme",
         "sink",
         "stats",
+        "timeline",
     )
 
     def __init__(
@@ -137,6 +139,7 @@ class Service:
         self.access_log = access_log
         self.scheme = scheme
         self.stats = Stats()
+        self.timeline = Timeline()
         self.connections: set[Connection] = set()
         self.on_close: Callable[[], object] | None = None  # called after a connection has left `connections`
         self.rows = [Waiting(PHASES[phase], deadlines) for phase in sorted(PHASES)]
@@ -170,16 +173,20 @@ class Connection(Timer):
     __slots__ = (
         "_accepted",
         "_awaited",
+        "_began",
         "_interest",
         "_parting",
         "_response",
+        "_rested",
         "_service",
         "_size",
         "_sock",
         "_stream",
+        "_track",
         "_unsent",
         "client",
         "ending",
+        "number",
         "phase",
         "protocol",
         "server",
@@ -196,6 +203,8 @@ class Connection(Timer):
         self.phase = CLOSED  # the one entered last; none yet
         self.ending = ""  # why the connection ends, once that is known
         self._accepted = service.reactor.now
+        self._began = self._rested = self._accepted  # when the request came, and when the last answer was finished
+        self._track: Track | None = None
         self._interest = NOTHING
         self._parting = False  # the next answer is the last one
         self._unsent: bytes | memoryview = b""  # encoded, and not taken by the kernel yet
@@ -206,6 +215,7 @@ class Connection(Timer):
         self._enter(HANDSHAKE if isinstance(sock, TLSSocket) else IDLE)  # which the system may refuse
         service.connections.add(self)
         service.stats.accepted += 1
+        self.number = service.stats.accepted
 
     # Called by the reactor, the wheel and the server.
 
@@ -235,6 +245,7 @@ class Connection(Timer):
             self._part("idle")
         elif phase in (HEAD, BODY):
             self._refuse(HTTPError(408, "the request did not arrive in time"))
+            self.ending = "header timeout" if phase == HEAD else "body timeout"
             self._run()
         elif phase == SEND:
             self._abort("send timeout")
@@ -277,6 +288,7 @@ class Connection(Timer):
         except OSError:
             self._close("handshake")
         else:
+            self._rested = self._service.reactor.now
             self._enter(IDLE)
 
     def _receive(self) -> None:
@@ -287,6 +299,9 @@ class Connection(Timer):
         except OSError:  # the client reset the connection: it wants no answer either
             self._close("reset")
             return
+        if self.phase == IDLE:
+            self._began = self._service.reactor.now
+        self._service.stats.received += len(data)
         self.protocol.receive(data)
 
     def _run(self) -> None:
@@ -342,7 +357,8 @@ class Connection(Timer):
         if waiting.events != self._interest:
             reactor.watch(self._sock.fileno(), self, self._interest, waiting.events)
             self._interest = waiting.events
-        reactor.wheel.schedule(self, reactor.read_clock() + waiting.seconds)
+        since = self._rested if phase == IDLE else reactor.read_clock()
+        reactor.wheel.schedule(self, since + waiting.seconds)
 
     # Reading and answering.
 
@@ -355,6 +371,9 @@ class Connection(Timer):
                 request = protocol.read_head()
                 if request is None:
                     return protocol.phase == CLOSED
+                service.stats.request_came(self._began - self._rested if protocol.served else NO_GAP)
+                if self._track is None and service.timeline.recording:
+                    self._track = self._new_track()
                 request.client = self.client
                 request.scheme = service.scheme
                 request.server = self.server
@@ -368,6 +387,11 @@ class Connection(Timer):
             log.exception("the body of %r could not be taken", protocol.request)
             self._respond_failure()
         return True
+
+    def _new_track(self) -> Track | None:
+        host = self.client[0] if isinstance(self.client, tuple) else "unix"
+        service = self._service
+        return service.timeline.follow(self.number, host, self._accepted, service.reactor.now)
 
     def _welcome_body(self, request: Request) -> None:
         """The handler may refuse the body now (HTTPError), or take it in its own way; a client that waits for a word is
@@ -425,8 +449,11 @@ class Connection(Timer):
         service = self._service
         protocol = self.protocol
         reactor = service.reactor
-        if self._parting or reactor.now - self._accepted >= service.age:
+        if self._parting:
             wanted = False
+        elif reactor.now - self._accepted >= service.age:
+            wanted = False
+            self.ending = self.ending or "age"
         try:
             body = response.body
             stream = None
@@ -438,7 +465,9 @@ class Connection(Timer):
             _close_body(response)
             self._respond_failure()
             return
-        service.stats.requests += 1
+        service.stats.answer_begun(response.status)
+        if not self.ending and protocol.served == service.keep_alive.requests:
+            self.ending = "request limit"
         self.phase = SEND  # whatever phase follows is entered anew, also the one that was there before the request
         self._response = response
         self._stream = stream
@@ -461,6 +490,11 @@ class Connection(Timer):
             _close_body(response)
         self._response = None
         service = self._service
+        now = service.reactor.read_clock()
+        service.stats.latency.add(now - self._began)
+        if self._track is not None:
+            self._track.add(self._began, now, response.status)
+        self._began = self._rested = now
         if service.access_log is not None:
             service.access_log.log(self, self.protocol.request, response.status, self._size)
         self.protocol.finish()
@@ -477,6 +511,7 @@ class Connection(Timer):
         except OSError:
             self._close("reset")
             return False
+        self._service.stats.sent += sent
         if sent == len(data):
             self._unsent = b""
             return True
@@ -535,6 +570,7 @@ class Connection(Timer):
             log.error("a file became shorter while it was sent")
             self._abort("failed")
             return False
+        self._service.stats.sent += sent
         span.offset += sent
         span.length -= sent
         if span.length:
@@ -599,6 +635,7 @@ class Connection(Timer):
             self._interest = NOTHING
         service.reactor.wheel.cancel(self)
         self._sock.close()
+        phase = self.phase
         self.phase = CLOSED
         self._unsent = b""
         awaited, self._awaited = self._awaited, None
@@ -613,7 +650,13 @@ class Connection(Timer):
                 service.access_log.log(self, self.protocol.request, self._response.status, self._size)
             self._response = None
         self.protocol.close()
-        service.stats.closed[self.ending or reason] += 1
+        by_client = reason == "client" or (reason == "reset" and phase == IDLE)
+        reason = self.ending or reason
+        host = self.client[0] if isinstance(self.client, tuple) else "unix"
+        idle = service.reactor.now - self._rested
+        service.stats.connection_ended(reason, host, self.protocol.served, idle, by_client=by_client)
+        if self._track is not None:
+            self._track.end(service.reactor.now, reason)
         service.connections.discard(self)
         if service.on_close is not None:
             service.on_close()

@@ -98,7 +98,9 @@ class Listener(Timer):
 
     def close(self) -> None:
         """Takes what is in the backlog, since closing resets it, and no more. A Unix socket's path goes too, unless
-        somebody else listens there: a successor, or a manager that lent us the socket."""
+        somebody else listens there: a successor, or a manager that lent us the socket. May be called twice."""
+        if self._sock.fileno() < 0:
+            return
         self._accept_some(_MOST_IN_BACKLOG)
         self.pause()
         self._reactor.wheel.cancel(self)

@@ -2,7 +2,7 @@
 
 from kaserve.http.messages cimport FileSpan, Request, Response
 
-cdef int CLOSE, CONTENT_LENGTH, EXPECT, KEEP_ALIVE, TRANSFER_ENCODING
+cdef int CLOSE, CONTENT_LENGTH, EXPECT, HOP_BY_HOP, KEEP_ALIVE, TRANSFER_ENCODING
 
 cpdef object request_body(Request request)
 cpdef bint check_expectation(Request request) except -1

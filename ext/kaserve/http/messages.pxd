@@ -8,7 +8,7 @@ cdef class FieldSource:
     cpdef list values(self, str name)
 
 cdef class Request:
-    cdef public str method, target, raw_path, query, authority, scheme
+    cdef public str method, target, raw_path, query, authority, scheme, mount
     cdef public int minor, flags
     cdef public object client, server
     cdef public list _trailers

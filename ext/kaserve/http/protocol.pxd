@@ -9,7 +9,7 @@ from kaserve.http.messages cimport Request, Response
 from kaserve.http.target cimport resolve_target
 
 cdef int BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND
-cdef int CLOSE, CONTENT_LENGTH, DATE
+cdef int CLOSE, CONNECTION, CONTENT_LENGTH, DATE, HOP_BY_HOP, TRANSFER_ENCODING
 cdef int _CR
 cdef int CHUNKED
 cdef bytes _CLOSE_LINES
@@ -52,6 +52,7 @@ cdef class HTTPProtocol:
     cpdef bint read_body(self) except -1
     @cython.locals(request=Request, flags=int, remaining=int, last=bint)
     cpdef bytes respond(self, Response response, bytes date, bint wanted)
+    cdef bytes _leave_out(self, Response response, bytes lines)
     cpdef finish(self)
     cdef bytes _status_line(self, status)
     cdef _abandon_body(self)

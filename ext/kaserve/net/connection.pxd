@@ -23,7 +23,7 @@ cdef class Service:
     cdef public KeepAlive keep_alive
     cdef public Limits limits
     cdef public Stats stats
-    cdef public object access_log, handler, on_close, refuse, sink
+    cdef public object access_log, handler, on_close, refuse, sink, timeline
     cdef public set connections
     cdef public list rows
     cdef public str scheme
@@ -31,12 +31,12 @@ cdef class Service:
 
 cdef class Connection(Timer):
     cdef public Service _service
-    cdef public object _awaited, _sock, _stream, _unsent
+    cdef public object _awaited, _sock, _stream, _track, _unsent
     cdef public Response _response
-    cdef public double _accepted
+    cdef public double _accepted, _began, _rested
     cdef public int _interest
     cdef public bint _parting
-    cdef public long long _size
+    cdef public long long _size, number
     cdef public HTTPProtocol protocol
     cdef public object client, server
     cdef public str ending
@@ -58,6 +58,7 @@ cdef class Connection(Timer):
     cdef bint _awaits(self) except -1
     cdef _refuse(self, error)
     cdef _respond(self, Response response, bint wanted)
+    @cython.locals(service=Service, now=double)
     cdef _finish(self)
     @cython.locals(sent=Py_ssize_t)
     cdef bint _flush(self, int flags=*) except -1

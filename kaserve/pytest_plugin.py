@@ -1,0 +1,37 @@
+"""The pytest plugin: `kaserve.testing` as fixtures. It is there wherever kaserve is installed.
+
+Imports the server only when a fixture is used: most test runs on a machine do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .server import Server
+    from .testing import Faults
+
+__all__ = ["kaserve_faults", "kaserve_server"]
+
+
+@pytest.fixture
+def kaserve_server() -> Iterator[Callable[..., Server]]:
+    """Starts servers, which live until the end of the test: `kaserve_server(handler)`, `kaserve_server(wsgi=app)` or
+    `kaserve_server(directory=path)`, with settings of `kaserve.Config`. See `kaserve.testing.serve`."""
+    from .testing import serve
+
+    with ExitStack() as stack:
+        yield lambda *arguments, **settings: stack.enter_context(serve(*arguments, **settings))
+
+
+@pytest.fixture
+def kaserve_faults() -> Iterator[Callable[[Server], Faults]]:
+    """Starts `kaserve.testing.Faults` in front of a server: `kaserve_faults(server).url`."""
+    from .testing import Faults
+
+    with ExitStack() as stack:
+        yield lambda server: stack.enter_context(Faults(server))

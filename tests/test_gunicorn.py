@@ -1,0 +1,215 @@
+"""The worker for gunicorn: a real gunicorn, with its reload, its drains and its settings."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.servertools import PATIENCE, Client, connect, environment, get, missing, post, refuses, wait_for
+
+APP = """
+import os, threading
+def app(environ, start_response):
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or VERSION
+    if environ["PATH_INFO"] == "/who":
+        body = " ".join((environ["REMOTE_ADDR"], environ["wsgi.url_scheme"])).encode()
+    elif environ["PATH_INFO"] == "/pid":
+        body = str(os.getpid()).encode()
+    elif environ["PATH_INFO"] == "/fail":
+        raise RuntimeError("the application's own fault")
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+class Gunicorn:
+    """A master with its workers, on a Unix socket in `directory`, from where it takes the application."""
+
+    def __init__(self, directory: Path, *options: str, **variables: str) -> None:
+        self._directory = directory
+        self._log = tempfile.TemporaryFile()
+        self.write("one")
+        self.path = str(directory / "socket")
+        worker = ("-k", "kaserve.gunicorn.Worker", "--no-control-socket", "--access-logfile", "-")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", *worker, "-b", f"unix:{self.path}", *options, "served:app"],
+            cwd=directory,
+            env=environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def write(self, version: str) -> None:
+        (self._directory / "served.py").write_text(APP.replace("VERSION", f"b{version!r}"))
+
+    @property
+    def log(self) -> str:
+        return os.pread(self._log.fileno(), 1 << 20, 0).decode()
+
+    @property
+    def is_up(self) -> bool:
+        assert self.process.poll() is None, self.log
+        return not refuses(self.path)
+
+    def connect(self) -> Client:
+        return connect(self.path)
+
+    def ask(self, target: str = "/", *fields: str) -> str:
+        with self.connect() as client:
+            return client.ask(target, "Connection: close", *fields).body.decode()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def end(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGQUIT)
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._log.close()
+
+
+Start = Callable[..., Gunicorn]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    try:
+        import gunicorn as _  # noqa: F401
+    except ImportError:
+        missing("gunicorn is not installed")
+
+    with ExitStack() as stack:
+
+        def start(*options: str, **variables: str) -> Gunicorn:
+            gunicorn = Gunicorn(tmp_path, *options, **variables)
+            stack.callback(gunicorn.end)
+            wait_for(lambda: gunicorn.is_up)
+            return gunicorn
+
+        yield start
+
+
+class TestServing:
+    @pytest.mark.parametrize("threads", ["0", "1", "4"])
+    def test_an_application(self, start: Start, threads: str) -> None:
+        gunicorn = start("--threads", threads, "--keep-alive", "7")
+        with gunicorn.connect() as client:
+            assert client.ask().body == b"one"
+            assert client.exchange(post(b"x" * 300_000), get())[0].body == b"x" * 300_000
+            assert client.ask().value("keep-alive") == "timeout=7, max=996"
+            assert client.ask("/fail").status == 500
+        assert "RuntimeError: the application's own fault" in gunicorn.log
+        wait_for(lambda: '"GET /fail HTTP/1.1" 500' in gunicorn.log)
+        assert gunicorn.stop() == 0
+
+    def test_settings_of_both(self, start: Start) -> None:
+        gunicorn = start("--limit-request-line", "100", KASERVE_KEEP_ALIVE_REQUESTS="3", KASERVE_KEEP_ALIVE="99")
+        with gunicorn.connect() as client:
+            assert client.ask("/" + "x" * 50).value("keep-alive") == "timeout=2, max=2"
+            assert client.ask("/" + "x" * 100).status == 414
+
+    def test_the_client_of_a_proxy(self, start: Start) -> None:
+        forwarded = ("X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: https")
+        assert start().ask("/who", *forwarded) == "192.0.2.7 https"
+
+
+class TestManaging:
+    def test_a_drain_lets_the_running_request_finish(self, start: Start) -> None:
+        gunicorn = start()
+        with gunicorn.connect() as client:
+            client.send(get() + post(b"12345")[:-2])
+            assert client.answer().status == 200
+            gunicorn.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: refuses(gunicorn.path))
+            client.send(b"45")
+            answer = client.answer("POST")
+            assert (answer.body, answer.persists) == (b"12345", False)
+        assert gunicorn.process.wait(PATIENCE) == 0
+
+    def test_a_drain_has_an_end(self, start: Start) -> None:
+        gunicorn = start("--graceful-timeout", "1")
+        with gunicorn.connect() as client:
+            client.send(get() + post(b"12345")[:-2])
+            assert client.answer().status == 200
+            assert gunicorn.stop() == 0
+            with suppress(ConnectionResetError):
+                assert client.rest() == b""
+
+    def test_sighup_brings_the_new_code_and_loses_nothing(self, start: Start) -> None:
+        gunicorn = start()
+        with gunicorn.connect() as client:
+            client.send(get() + post(b"12345")[:-2])
+            assert client.answer().body == b"one"
+            gunicorn.write("another")
+            gunicorn.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: gunicorn.ask() == "another")
+            client.send(b"45")
+            assert client.answer("POST").body == b"12345"
+
+    def test_reload(self, start: Start) -> None:
+        gunicorn = start("--reload", "--reload-engine", "poll")
+        assert gunicorn.ask() == "one"
+        gunicorn.write("another")
+        wait_for(lambda: gunicorn.ask() == "another")
+
+    def test_after_enough_requests_another_worker_takes_over(self, start: Start) -> None:
+        gunicorn = start("--max-requests", "3")
+        first = gunicorn.ask("/pid")
+        wait_for(lambda: gunicorn.ask("/pid") != first)
+        assert "3 requests were enough" in gunicorn.log
+
+    def test_several_workers(self, start: Start) -> None:
+        gunicorn = start("--workers", "2")
+        pids: set[str] = set()
+        wait_for(lambda: len(pids) == 2, lambda: pids.add(gunicorn.ask("/pid")))
+        os.kill(int(pids.pop()), signal.SIGKILL)
+        seen: set[str] = set()
+        wait_for(lambda: len(seen) == 2, lambda: seen.add(gunicorn.ask("/pid")))
+
+    def test_a_worker_that_is_idle_lives_longer_than_the_timeout(self, start: Start) -> None:
+        """It shows that it lives; gunicorn, which looks once a second, kills nobody."""
+        gunicorn = start("--timeout", "2")
+        pid = gunicorn.ask("/pid")
+        with gunicorn.connect() as client:  # closed when it has been idle for 2 s and 1 s more
+            assert client.ask().status == 200
+            assert client.is_closed
+        assert gunicorn.ask("/pid") == pid
+        assert "WORKER TIMEOUT" not in gunicorn.log
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--cert-reqs", "2", "--ca-certs", "ca.pem"), "does not ask for client certificates"),
+        (("--proxy-protocol", "auto"), "takes the header from whoever can connect"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:
+    pytest.importorskip("gunicorn")
+    gunicorn = Gunicorn(tmp_path, *options)
+    try:
+        assert gunicorn.process.wait(PATIENCE) != 0
+        assert reason in gunicorn.log
+    finally:
+        gunicorn.end()
+
+
+def test_the_proxy_protocol(start: Start) -> None:
+    gunicorn = start("--proxy-protocol", "auto", "--proxy-allow-from", "*")
+    with gunicorn.connect() as client:
+        client.send(b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n" + get("/who"))
+        assert client.answer().body == b"192.0.2.7 http"

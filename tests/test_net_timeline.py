@@ -1,0 +1,101 @@
+"""The timeline of a few connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kaserve.net.timeline import Timeline, Track
+
+
+def watched(now: float = 0.0) -> Timeline:
+    timeline = Timeline()
+    assert timeline.look(now) == []
+    return timeline
+
+
+def follow(timeline: Timeline, number: int = 1, now: float = 0.0) -> Track:
+    track = timeline.follow(number, "192.0.2.1", now, now)
+    assert track is not None
+    return track
+
+
+def test_nothing_is_recorded_while_nobody_looks() -> None:
+    assert not Timeline().recording
+    assert Timeline().follow(1, "h", 0.0, 0.0) is None
+    timeline = watched()
+    assert timeline.recording
+    assert timeline.follow(1, "h", 0.0, 5.0) is not None
+    assert timeline.follow(2, "h", 0.0, 5.1) is None
+    assert not timeline.recording
+
+
+def test_a_track() -> None:
+    timeline = watched(100.0)
+    track = follow(timeline, now=100.0)
+    track.add(100.0, 100.01, 200)
+    track.add(101.0, 101.5, 404)
+    track.end(103.0, "idle")
+    (shown,) = timeline.look(104.0)
+    assert shown == {
+        "number": 1,
+        "client": "192.0.2.1",
+        "requests": 2,
+        "opened": 4.0,
+        "ended": 1.0,
+        "why": "idle",
+        "spans": [[4.0, 3.99, 1, 200], [3.0, 2.5, 1, 404]],
+    }
+
+
+def test_requests_that_follow_at_once_are_one_block() -> None:
+    timeline = watched()
+    track = follow(timeline)
+    for number in range(1000):
+        track.add(number / 1000, number / 1000, 500 if number == 7 else 200)
+    track.add(1.2, 1.3, 200)
+    (shown,) = timeline.look(2.0)
+    assert shown["spans"] == [[2.0, 1.001, 1000, 500], [0.8, 0.7, 1, 200]]
+    assert shown["requests"] == 1001
+
+
+def test_what_is_kept_is_bounded() -> None:
+    timeline = watched()
+    followed = [timeline.follow(number, "h", 0.0, 0.0) for number in range(100)]
+    assert len([track for track in followed if track is not None]) == 24
+    track = followed[0]
+    assert track is not None
+    for number in range(10_000):
+        track.add(float(number), float(number), 200)
+    assert len(track.spans) == 240
+
+
+def test_what_has_ended_makes_room_when_it_is_out_of_sight() -> None:
+    timeline = watched()
+    for number in range(24):
+        follow(timeline, number).end(1.0, "client")
+    assert timeline.recording
+    assert timeline.follow(99, "h", 0.0, 1.0) is None
+    assert not timeline.recording
+    for second in range(4, 31, 4):
+        assert len(timeline.look(float(second))) == 24
+    assert timeline.look(31.5) == []
+    assert timeline.recording
+    follow(timeline, 99, 31.5)
+
+
+def test_who_comes_back_starts_anew() -> None:
+    """Nothing was recorded in between, and a track with a hole would look like an idle connection."""
+    timeline = watched()
+    follow(timeline)
+    assert timeline.look(60.0) == []
+
+
+def test_spans_out_of_sight_are_not_shown() -> None:
+    timeline = watched()
+    track = follow(timeline)
+    track.add(0.0, 0.5, 200)
+    shown: list[dict[str, Any]] = []
+    for second in range(0, 33, 4):
+        shown = timeline.look(float(second))
+    assert shown[0]["spans"] == []
+    assert shown[0]["ended"] is None
