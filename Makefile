@@ -139,6 +139,8 @@ tools:
 		has wrk || echo wrk; \
 		has ab || echo apache2-utils; \
 		has curl || echo curl; \
+		has nginx || [ -x /usr/sbin/nginx ] || echo nginx; \
+		has haproxy || [ -x /usr/sbin/haproxy ] || echo haproxy; \
 	}; \
 	$(GET_MISSING)
 

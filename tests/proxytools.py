@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tests.servertools import program, refuses, wait_for
 
-__all__ = ["PROXIES", "Forwarded", "Proxy"]
+__all__ = ["PROXIES", "Forwarded", "Proxy", "free_port", "running"]
 
 
 class Forwarded(NamedTuple):
@@ -86,7 +86,7 @@ listen web
 @contextmanager
 def nginx(directory: Path, behind: int, idle: int = 1) -> Iterator[Proxy]:
     """behind: the port of the server. idle: how many connections to it are kept."""
-    port = _free_port()
+    port = free_port()
     log, configuration = directory / "log", directory / "nginx.conf"
     configuration.write_text(_NGINX.format(directory=directory, port=port, behind=behind, idle=idle))
     read = 0
@@ -102,14 +102,14 @@ def nginx(directory: Path, behind: int, idle: int = 1) -> Iterator[Proxy]:
         ]
 
     binary = program("nginx", "/usr/sbin/nginx")
-    with _running(binary, "-p", str(directory), "-e", "stderr", "-c", str(configuration), port=port):
+    with running(binary, "-p", str(directory), "-e", "stderr", "-c", str(configuration), port=port):
         yield Proxy(("127.0.0.1", port), read_log)
 
 
 @contextmanager
 def haproxy(directory: Path, behind: int, idle: int = 1) -> Iterator[Proxy]:
     """behind: the port of the server; idle connections to it are kept as HAProxy thinks best."""
-    port = _free_port()
+    port = free_port()
     configuration = directory / "haproxy.cfg"
     configuration.write_text(_HAPROXY.format(directory=directory, port=port, behind=behind))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
@@ -129,7 +129,7 @@ def haproxy(directory: Path, behind: int, idle: int = 1) -> Iterator[Proxy]:
             ]
 
         binary = program("haproxy", "/usr/sbin/haproxy")
-        with _running(binary, "-db", "-f", str(configuration), port=port):
+        with running(binary, "-db", "-f", str(configuration), port=port):
             yield Proxy(("127.0.0.1", port), read_log)
 
 
@@ -140,7 +140,7 @@ def _origin_form(target: str) -> str:
     return re.sub("^[a-z]+://[^/?]*", "", target)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
         assert isinstance(port, int)
@@ -148,7 +148,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _running(*command: str, port: int) -> Iterator[None]:
+def running(*command: str, port: int) -> Iterator[None]:
     """It answers on `port` when the block begins, and is gone when the block ends."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

@@ -119,7 +119,7 @@ def answer(request: Request) -> Response:
     if kind == 4:
         return error_response(HTTPError(404, "nothing here"))
     if kind == 5:
-        return Response(200, b"the last", {"Connection": "x, close"})
+        return Response(200, b"the last", {"Connection": "close"})
     return Response(200, CONTENT if kind in (2, 7) else body)
 
 
