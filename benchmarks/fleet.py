@@ -16,12 +16,13 @@ HERE = Path(__file__).parent
 PATIENCE = 30.0
 """Seconds for a process to start, or to end after it was told to."""
 
-Way = Literal["reuse-port", "inherited"]
+Way = Literal["reuse-port", "handover", "stop-start"]
 """How the address survives its servers.
 
 reuse-port: the next process listens on the same port before the one before is told to stop (`--reuse-port`).
-inherited: the listening socket belongs to us, as it would to systemd, and is lent to one process after another
-(`--bind fd:N`); while there is none, clients wait in its backlog.
+handover: the listening socket belongs to us, as it would to systemd, and is lent to both (`--bind fd:N`); the next one
+starts before the one before is told to stop.
+stop-start: the same, but the next one starts when the one before has ended; meanwhile clients wait in the backlog.
 """
 
 
@@ -47,6 +48,7 @@ class Process:
         if not wait_until(lambda: "Ctrl-C" in self.said or not self.runs, PATIENCE) or not self.runs:
             self.kill()
             raise Misbehaved(f"it did not start: {self.said}")
+        self.descriptors_at_start = self.descriptors
 
     @property
     def said(self) -> str:
@@ -112,21 +114,26 @@ class Fleet:
         """The next process; the one before ends as it can. Raises Misbehaved."""
         self._leaving = [process for process in self._leaving if not _has_finished(process)]
         before = self.current
-        if self._way == "reuse-port":
-            self.current = self._start()
-            before.drain()
-            self._leaving.append(before)
-        else:
+        if self._way == "stop-start":
             before.drain()
             before.finish()
             self.current = self._start()
+        else:
+            self.current = self._start()
+            before.drain()
+            self._leaving.append(before)
+
+    def settle(self) -> None:
+        """Wait for the end of those that have been replaced. Raises Misbehaved."""
+        for process in self._leaving:
+            process.finish()
+        self._leaving.clear()
 
     def finish(self) -> None:
         """End all of them. Raises Misbehaved."""
         self.current.drain()
-        for process in [*self._leaving, self.current]:
-            process.finish()
-        self._leaving.clear()
+        self.settle()
+        self.current.finish()
 
     def __enter__(self) -> "Fleet":
         return self
