@@ -78,7 +78,8 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
             raise Misbehaved("it did not end") from None
-        said = self.said.partition("Ctrl-C stops it\n")[2]
+        lines = self.said.partition("Ctrl-C stops it\n")[2].splitlines()
+        said = "\n".join(line for line in lines if not line.startswith("kaserve: INFO:"))
         self._output.close()
         if status != 0 or said:
             raise Misbehaved(f"it ended with status {status}: {said[-2000:]}")

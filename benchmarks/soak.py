@@ -218,7 +218,7 @@ class Crowd:
                 if not await line.expect(request):
                     return
             except (EOFError, ConnectionError) as error:
-                if not self.drains or getattr(error, "partial", b""):
+                if not self.drains or (isinstance(error, asyncio.IncompleteReadError) and error.partial):
                     raise
                 self.tally.crossed += 1
                 return
@@ -329,9 +329,9 @@ class Watch:
     descriptors_at_last: int = 0
 
 
-async def soak(crowd: Crowd, fleet: Fleet, seconds: float) -> Watch:
+async def soak(crowd: Crowd, fleet: Fleet, seconds: float, watch: Watch) -> None:
     """Lets the clients loose for so long. Raises Misbehaved."""
-    watch = Watch()
+    watch.descriptors_at_first = fleet.current.descriptors_at_start
     start = time.monotonic()
     tasks = [asyncio.create_task(crowd.loop(kind.__name__, kind)) for kind, count in CLIENTS for _ in range(count)]
     try:
@@ -342,7 +342,6 @@ async def soak(crowd: Crowd, fleet: Fleet, seconds: float) -> Watch:
         await asyncio.to_thread(fleet.settle)
         crowd.drains = False
         process = fleet.current
-        watch.descriptors_at_first = process.descriptors_at_start
         first_quarter = time.monotonic() + seconds / 8
         while time.monotonic() - start < seconds and len(crowd.tally.faults) < MOST_FAULTS:
             await asyncio.sleep(min(1.0, seconds / 20))
@@ -354,7 +353,6 @@ async def soak(crowd: Crowd, fleet: Fleet, seconds: float) -> Watch:
         crowd.leaving = True
         await asyncio.gather(*tasks)
     watch.descriptors_at_last = await quiet_descriptors(process, watch.descriptors_at_first)
-    return watch
 
 
 async def quiet_descriptors(process: Process, expected: int) -> int:
@@ -377,7 +375,7 @@ def show(tally: Tally, watch: Watch) -> None:
     memory = watch.memory_at_first / 2**20, watch.memory_at_last / 2**20
     print(f"resident memory of the last process: {memory[0]:.1f} MiB at first, {memory[1]:.1f} MiB in the end")
     descriptors = watch.descriptors_at_first, watch.descriptors_at_most, watch.descriptors_at_last
-    print("its descriptors: {} at first, up to {}, {} in the end".format(*descriptors))
+    print("its descriptors: {} without a client, up to {}, {} in the end".format(*descriptors))
 
 
 def main() -> int:
@@ -392,17 +390,17 @@ def main() -> int:
     with Fleet(options.way, *OPTIONS) as fleet:
         crowd = Crowd(fleet.port, options.seed)
         faults = crowd.tally.faults
+        watch = Watch()
         try:
-            watch = asyncio.run(soak(crowd, fleet, options.seconds))
+            asyncio.run(soak(crowd, fleet, options.seconds, watch))
             fleet.finish()
         except Misbehaved as error:
             faults.append(str(error))
-        else:
-            show(crowd.tally, watch)
-            if watch.memory_at_last - watch.memory_at_first > MOST_GROWTH:
-                faults.append("its memory has grown")
-            if watch.descriptors_at_last > watch.descriptors_at_first:
-                faults.append("descriptors were left open")
+        show(crowd.tally, watch)
+        if watch.memory_at_last - watch.memory_at_first > MOST_GROWTH:
+            faults.append("its memory has grown")
+        if watch.descriptors_at_last > watch.descriptors_at_first:
+            faults.append("descriptors were left open")
     print("\n".join(f"FAULT: {fault}" for fault in faults) or "every answer was right, and nothing was leaked")
     return 1 if faults else 0
 
