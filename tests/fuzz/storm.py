@@ -178,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--connections", type=int, default=100_000, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of another run (default: new)")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the end of each block, which ends the server
     print(f"seed {options.seed}", flush=True)
     visits = Visits(options.seed)
     kinds: Counter[str] = Counter()
