@@ -37,7 +37,7 @@ from kaserve.http.errors import HTTPError
 from kaserve.http.limits import Limits
 from kaserve.http.messages import FileSpan, Request, Response
 from kaserve.http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
-from kaserve.http.protocol import KeepAlive
+from kaserve.http.protocol import MOST_JOINED, KeepAlive
 from kaserve.net.connection import PHASES, Connection, Deadlines, Handler
 from kaserve.net.poller import NOTHING, READ, WRITE
 from tests.nettools import (
@@ -585,6 +585,18 @@ def test_the_answers_to_a_pipeline_leave_in_one_send(make: Make) -> None:
     assert len(spied(connection).sends) == 1
 
 
+def test_a_large_body_is_not_copied_behind_its_head(make: Make) -> None:
+    """The head waits for it, so that they still leave in one segment."""
+    net = make(lambda request: Response(200, b"x" * (MOST_JOINED + 1)))
+    client, connection = net.connect(send_buffer=256 * 1024)
+    [answer] = net.ask(client, GET)
+    assert len(answer.body) == MOST_JOINED + 1
+    (head, flags), (body, none) = spied(connection).sends
+    assert head < 1000
+    assert body == MOST_JOINED + 1
+    assert (flags, none) == (getattr(socket, "MSG_MORE", 0), 0)
+
+
 def test_a_head_and_its_body_leave_in_one_send(make: Make) -> None:
     net = make()
     client, connection = net.connect()
@@ -1016,11 +1028,11 @@ def test_a_body_is_closed_when_the_server_aborts(make: Make) -> None:
 def test_a_body_is_closed_once_though_its_answer_to_head_is_cut_off(make: Make) -> None:
     """It is closed as soon as it is clear that nobody wants it, and not again when the connection ends."""
     body = Body([b"x"])
-    filling = b"x" * 65_300  # so that the answer to HEAD is the one that fills the turn
+    filling = b"x" * 16_150  # four times, so that the answer to HEAD is the one that fills the turn
 
     net = make(lambda request: Response(200, body if request.method == "HEAD" else filling))
     client, connection = net.connect(send_buffer=KERNEL)
-    client.send(GET + b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
+    client.send(GET * 4 + b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
     net.settle()
     assert body.closed == 1
     connection.abort()

@@ -8,33 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from typing import Any
 
-from ..http.body import Discard, Sink, Spool
+from ..http.body import Discard, Sink
 from ..http.messages import Request, Response
+from .around import Around
 
 __all__ = ["Aside"]
 
 Handler = Callable[[Request], Response | Future[Response]]
 
 
-class Aside:
+class Aside(Around):
     """A handler: `paths` has its own, which read no bodies, and `handler` answers the rest, with its hooks if it has
     any."""
 
     def __init__(self, handler: Handler, paths: Mapping[str, Handler]) -> None:
-        self._handler = handler
+        super().__init__(handler)
         self._paths = dict(paths)
-        self._refuse: Callable[[Request], None] | None = getattr(handler, "refuse", None)
-        self._sink: Callable[[Request], Sink] | None = getattr(handler, "sink", None)
 
-    def __call__(self, request: Request) -> Response | Future[Response]:
+    def __call__(self, request: Request) -> Any:
         return self._paths.get(request.raw_path, self._handler)(request)
 
     def refuse(self, request: Request) -> None:
-        if self._refuse is not None and request.raw_path not in self._paths:
-            self._refuse(request)
+        if request.raw_path not in self._paths:
+            super().refuse(request)
 
     def sink(self, request: Request) -> Sink:
-        if request.raw_path in self._paths:
-            return Discard()
-        return Spool() if self._sink is None else self._sink(request)
+        return Discard() if request.raw_path in self._paths else super().sink(request)

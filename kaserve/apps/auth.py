@@ -22,6 +22,7 @@ from typing import Any
 from ..http.body import Sink, Spool
 from ..http.errors import HTTPError
 from ..http.messages import CONTENT_LENGTH, TRANSFER_ENCODING, FieldLine, Request, error_response
+from .around import Around
 from .passwords import Check, read_hash
 from .refusals import receive_in_vain
 
@@ -45,7 +46,7 @@ def parse_user(text: str) -> tuple[str, str]:
     return name, password_hash
 
 
-class BasicAuth:
+class BasicAuth(Around):
     """Asks every request for a user of `users` and his password, and has `handler` answer those that have them.
 
     It must stand in front of whatever else has a say in the matter, but for a CORS preflight, which comes without
@@ -56,9 +57,7 @@ class BasicAuth:
         self, handler: Any, users: Mapping[str, str], *, realm: str = "kaserve", fields: tuple[FieldLine, ...] = ()
     ) -> None:
         """users: hashes by name, as of `parse_user`; at least one. fields: are added to a refusal."""
-        self._handler = handler
-        if hasattr(handler, "new_turn"):
-            self.new_turn = handler.new_turn
+        super().__init__(handler)
         self._checks: dict[bytes, Check] = {name.encode(): read_hash(text) for name, text in users.items()}
         self._stranger = next(iter(self._checks.values()))  # checked for no other reason than that it takes time
         challenge = f'Basic realm="{realm}", charset="UTF-8"'
@@ -71,11 +70,12 @@ class BasicAuth:
     def close(self) -> None:
         """Lets go of the threads, and of the handler if it wants that."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        close = getattr(self._handler, "close", None)
-        if close is not None:
-            close()
+        super().close()
 
     # The hooks of a handler.
+
+    def refuse(self, request: Request) -> None:
+        """Nothing before it is known who asks: `sink` sees to that."""
 
     def sink(self, request: Request) -> Sink:
         """Where a body goes: to the handler, for a known user; nowhere, for anybody else. Raises HTTPError."""
@@ -94,11 +94,8 @@ class BasicAuth:
         """Where the handler wants the body. Raises HTTPError when that, or the verdict, is that nobody wants it."""
         if not verdict:
             raise self._refusal()
-        refuse = getattr(self._handler, "refuse", None)
-        if refuse is not None:
-            refuse(request)
-        sink: Callable[[Request], Sink] | None = getattr(self._handler, "sink", None)
-        return Spool() if sink is None else sink(request)
+        super().refuse(request)
+        return super().sink(request)
 
     def _answer(self, request: Request, verdict: bool) -> Any:
         if not verdict:

@@ -13,10 +13,11 @@ from concurrent.futures import Future
 from fnmatch import translate
 from typing import Any, NamedTuple
 
-from ..http.body import Sink, Spool
+from ..http.body import Sink
 from ..http.errors import HTTPError
 from ..http.grammar import FIELD_NAME, FIELD_VALUE, TOKEN
 from ..http.messages import FLAGS, FieldLine, Request, Response
+from .around import Around
 
 __all__ = ["Adding", "Addition", "Additions", "Preflight", "is_fingerprinted", "parse_field", "parse_rule"]
 
@@ -157,25 +158,22 @@ class Additions:
 # Around handlers.
 
 
-class Adding:
+class Adding(Around):
     """A handler that adds `fields` to what another one answers; for those that do not do it themselves."""
 
     def __init__(self, handler: Any, fields: tuple[FieldLine, ...]) -> None:
-        self._handler = handler
+        super().__init__(handler)
         self._fields = fields
-        self._refuse = getattr(handler, "refuse", None)
-        self._sink = getattr(handler, "sink", None)
 
     def refuse(self, request: Request) -> None:
-        if self._refuse is not None:
-            try:
-                self._refuse(request)
-            except HTTPError as error:
-                raise self._refusal(error) from None
+        try:
+            super().refuse(request)
+        except HTTPError as error:
+            raise self._refusal(error) from None
 
     def sink(self, request: Request) -> Sink:
         try:
-            return Spool() if self._sink is None else self._sink(request)
+            return super().sink(request)
         except HTTPError as error:
             raise self._refusal(error) from None
 
@@ -218,24 +216,17 @@ class Adding:
 _MAX_AGE = "86400"  # the most that any browser takes
 
 
-class Preflight:
+class Preflight(Around):
     """A handler that tells scripts of other origins beforehand what they may ask another one for (Fetch §4.8).
 
     It stands in front of everything else, since a browser asks this without credentials. Only reading is offered: what
     changes something here is not for the pages of others.
     """
 
-    def __init__(self, handler: Any) -> None:
-        self._handler = handler
-        for hook in ("refuse", "sink", "new_turn"):
-            if hasattr(handler, hook):
-                setattr(self, hook, getattr(handler, hook))
-
-    def __call__(self, request: Request) -> Response | Future[Response]:
+    def __call__(self, request: Request) -> Any:
         if request.method == "OPTIONS" and request.values("access-control-request-method"):
             return _allowance(request)
-        answer: Response | Future[Response] = self._handler(request)
-        return answer
+        return self._handler(request)
 
 
 def _allowance(request: Request) -> Response:

@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from ..http.body import Sink, Spool
 from ..http.messages import Address, Request
 from ..http.target import is_host
+from .around import Around
 
 __all__ = ["Forwarded", "Trusted"]
 
-T = TypeVar("T")
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _MOST_HOPS = 64  # no chain of proxies is this long
@@ -72,7 +70,7 @@ class _Told(NamedTuple):
     authority: str | None = None
 
 
-class Forwarded(Generic[T]):
+class Forwarded(Around):
     """A handler in front of another one, which then sees `client`, `scheme` and `authority` as they were at the first
     proxy that is trusted. Port 0 stands for one that was not told.
 
@@ -81,23 +79,17 @@ class Forwarded(Generic[T]):
     believed no more.
     """
 
-    def __init__(self, handler: Callable[[Request], T], trusted: Trusted) -> None:
-        self._handler = handler
-        self._refuse: Callable[[Request], None] | None = getattr(handler, "refuse", None)
-        self._sink: Callable[[Request], Sink] | None = getattr(handler, "sink", None)
+    def __init__(self, handler: Any, trusted: Trusted) -> None:
+        super().__init__(handler)
         self._trusted = trusted
 
-    def __call__(self, request: Request) -> T:
+    def __call__(self, request: Request) -> Any:
         self._rewrite(request)
         return self._handler(request)
 
     def refuse(self, request: Request) -> None:
         self._rewrite(request)
-        if self._refuse is not None:
-            self._refuse(request)
-
-    def sink(self, request: Request) -> Sink:
-        return Spool() if self._sink is None else self._sink(request)
+        super().refuse(request)
 
     def _rewrite(self, request: Request) -> None:
         if request.client not in self._trusted:

@@ -32,11 +32,12 @@ from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
 from .target import resolve_target
 from .wire import ChunkedDecoder, encode_head, find_head_end, parse_head
 
-__all__ = ["CONTINUE", "HTTPProtocol", "KeepAlive", "Phase"]
+__all__ = ["CONTINUE", "MOST_JOINED", "HTTPProtocol", "KeepAlive", "Phase"]
 
 log = logging.getLogger("kaserve")
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+MOST_JOINED = 16 * 1024  # bytes of a body that are copied behind the head; to copy more costs more than to send twice
 
 
 _CR = 13
@@ -285,8 +286,9 @@ class HTTPProtocol:
     # Answering: SEND.
 
     def respond(self, response: Response, date: bytes, wanted: bool) -> bytes:
-        """HEAD, BODY, HANDLER: the head of the answer (SEND), and with it a body of bytes; any other one goes through
-        `encode_body`, when `sends_body`.
+        """HEAD, BODY, HANDLER: the head of the answer (SEND), and with it a body of up to `MOST_JOINED` bytes.
+
+        When `sends_body`, any other goes through `encode_body`.
 
         date: the Date field line. wanted: nobody but this request speaks against another one on this connection.
         Raises ValueError, and changes nothing, when the response cannot be sent as it is.
@@ -320,7 +322,7 @@ class HTTPProtocol:
                 lines,
                 _length_line(length),
                 self._keep_alive.lines(max(remaining, 0)) if self._persists else _CLOSE_LINES,
-                body if self.sends_body and isinstance(body, bytes) else b"",
+                body if isinstance(body, bytes) and self.sends_body and length <= MOST_JOINED else b"",
             )
         )
 

@@ -25,7 +25,7 @@ from ..http.framing import has_body
 from ..http.limits import Limits
 from ..http.messages import Address, FileSpan, Request, Response, error_response
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
-from ..http.protocol import CONTINUE, HTTPProtocol, KeepAlive
+from ..http.protocol import CONTINUE, MOST_JOINED, HTTPProtocol, KeepAlive
 from .plain import PlainSocket
 from .poller import NOTHING, READ, WRITE
 from .reactor import Reactor
@@ -457,7 +457,8 @@ class Connection(Timer):
         try:
             body = response.body
             stream = None
-            if not isinstance(body, bytes) and has_body(protocol.request, response.status):
+            joined = isinstance(body, bytes) and len(body) <= MOST_JOINED  # it leaves together with the head
+            if not joined and has_body(protocol.request, response.status):
                 stream = Stream(response, protocol)  # before the head, so that a handler that fails at once is a 500
             head = protocol.respond(response, reactor.date_line, wanted)
         except Exception:
@@ -474,10 +475,10 @@ class Connection(Timer):
         self._size = 0
         if not protocol.sends_body:
             _close_body(response)
-        elif isinstance(body, bytes):
-            self._size = len(body)
+        elif joined:
+            self._size = protocol.body_left
         self._unsent = bytes(self._unsent) + head if self._unsent else head
-        if stream is not None:  # they leave together
+        if stream is not None and not stream.starts_large():  # they leave together
             self._unsent += self._advance(stream)
 
     def _finish(self) -> None:
@@ -524,7 +525,8 @@ class Connection(Timer):
         A few pieces, each only when the kernel has taken the one before, so that none waits for the next.
         """
         for _ in range(_MOST_PIECES_PER_TURN):
-            if self._unsent and not self._flush(_MSG_MORE if stream.span is not None else 0):
+            more = stream.span is not None or stream.starts_large()
+            if self._unsent and not self._flush(_MSG_MORE if more else 0):
                 return False
             if stream.span is not None and not self._send_span(stream, stream.span):
                 return False
