@@ -82,8 +82,12 @@ def _with_vary(fields: tuple[FieldLine, ...]) -> tuple[FieldLine, ...]:
 
 
 def entity_tag(status: os.stat_result, coding: str = "") -> str:
-    """A version of a file: its inode, its time to the nanosecond, and its size; and the coding it is in."""
-    version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    """A version of a file: its inode, its times to the nanosecond, and its size; and the coding it is in.
+
+    Whoever changes a file can set back the time of it, but not that of the inode (RFC 9110 §8.8.1: a strong validator
+    changes with every byte).
+    """
+    version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}-{status.st_size:x}"
     return f'"{version}-{coding}"' if coding else f'"{version}"'
 
 
