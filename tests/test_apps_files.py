@@ -492,6 +492,7 @@ def test_a_single_page(site: Path, request_: tuple[str, ...], status: int) -> No
         assert answer.body == (b"the page" if status == 200 else b"not there")
     if status == 200:
         assert ask(files, target, method, *lines, "If-None-Match: *").status == 304
+        assert answer.headers["vary"] == "Accept, Sec-Fetch-Mode"  # RFC 9110 §12.5.5
     files.close()
 
 

@@ -45,7 +45,7 @@ from .conditional import conditions, evaluate, range_applies
 from .fields import Additions
 from .paths import Links, MalformedPath, encode_name
 from .ranges import Range, content_range, frame_parts, parse_ranges
-from .representations import Names, Representation
+from .representations import Names, Representation, with_vary
 from .resources import Changed, IsDirectory, Policy, Resource, Resources
 
 __all__ = ["Files"]
@@ -185,11 +185,13 @@ class Files:
             return self._answer(request)
         representation: Representation | None = resource.identity
         flags = request.flags & (ACCEPT_ENCODING | IF_NONE_MATCH | IF_MODIFIED_SINCE)
-        if flags & ACCEPT_ENCODING:
+        tags = request.values("if-none-match") if flags & IF_NONE_MATCH else None
+        # Of what there is in one form only, the tag as it was sent out tells it all.
+        if flags & ACCEPT_ENCODING and (tags is None or resource.identity is not resource.plain):
             representation = resource.selected.get(", ".join(request.values("accept-encoding")))
         if representation is not None:
-            if flags & IF_NONE_MATCH:
-                if request.values("if-none-match") == [representation.etag]:
+            if tags is not None:
+                if tags == [representation.etag]:
                     return Response(304, b"", representation.unmodified_fields)
             elif not flags & IF_MODIFIED_SINCE and representation.content is not None:
                 return Response(200, representation.content, representation.fields)
@@ -372,7 +374,9 @@ class Files:
         """For a page that is not there: index.html, whose scripts know what it shows, or the site's own 404.html."""
         try:
             if self._spa and _is_navigation(request):
-                return self._answer_path(request, "/index.html")
+                response = self._answer_path(request, "/index.html")
+                response.fields = list(with_vary(response.fields, "Accept, Sec-Fetch-Mode"))
+                return response
         except (OSError, Changed):
             pass
         try:
