@@ -9,11 +9,9 @@ import enum
 import errno
 import logging
 import os
-import select
 import signal
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +23,7 @@ from .apps.forwarded import Forwarded, Trusted
 from .config import Config
 from .http.messages import Address
 from .insight import Insight
+from .logfile import LogFile, write_stderr
 from .net.connection import Connection, Handler, Service
 from .net.listener import Listener, open_listener, split_host_port
 from .net.plain import adopt
@@ -69,7 +68,8 @@ class Server:
     Each of them raises OSError in the caller when an address cannot be listened on. A server belongs to the process
     that made it: after os.fork() the child gets a RuntimeError from all of them, and makes a server of its own.
 
-    on_stop: called once, with no argument, when the server has stopped; in the thread that turns it.
+    on_stop: called once, with no argument, when the server has stopped; in the thread that turns it. on_reload: what is
+    called there when SIGHUP or `reload()` says that logs, certificates and the like may have changed.
     """
 
     def __init__(
@@ -82,12 +82,16 @@ class Server:
         log_lines: Callable[[bytes], object] | None = None,
     ) -> None:
         """clock: monotonic seconds; wall: seconds since the epoch; both are injected by tests. log_lines: takes lines
-        of the access log, at most once per turn; by default they go to stderr.
+        of the access log, at most once per turn; by default they go where the settings say.
 
-        Raises OSError when the certificate of the settings cannot be used.
+        Raises OSError when the certificate or the file of the access log cannot be used.
         """
         self.config = config or Config()
         self._tls = _tls_context(self.config)
+        self.on_reload: list[Callable[[], object]] = []
+        self._log_file: LogFile | None = None
+        if log_lines is None and self.config.access_log:
+            log_lines = self._open_log()
         self._state = State.NEW
         self._process = os.getpid()
         self._is_service = False  # the program itself, of which a service manager wants to know
@@ -98,11 +102,12 @@ class Server:
         self._thread: threading.Thread | None = None
         self._drain_timer: _Alarm | None = None
         self._interrupts = 0
+        users = getattr(handler, "user_of", None)
         if self.config.forwarded_allow_ips:
             handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
         access_log = None
-        if self.config.access_log:
-            access_log = AccessLog(log_lines or _write_stderr, combined=self.config.log_format == "combined", wall=wall)
+        if log_lines is not None and self.config.access_log:
+            access_log = AccessLog(log_lines, log_format=self.config.log_format, users=users, wall=wall)
             self._reactor.after_turn.append(access_log.flush)
         self._access_log = access_log
         new_turn = getattr(handler, "new_turn", None)
@@ -254,6 +259,12 @@ class Server:
         if not self.stopped:
             self._reactor.call(lambda: self._drain(self.config.graceful_timeout if timeout is None else timeout))
 
+    def reload(self) -> None:
+        """Has all of `on_reload` called. From any thread; returns at once."""
+        self._check_process()
+        if not self.stopped:
+            self._reactor.call(self._reload)
+
     def close(self) -> None:
         """Gives everything back, at once. The server must not be running any more."""
         if self._state is State.CLOSED or self._is_foreign:
@@ -268,6 +279,8 @@ class Server:
             connection.abort()
         if self._access_log is not None:
             self._access_log.flush()
+        if self._log_file is not None:
+            self._log_file.close()
         self._reactor.close()
 
     @property
@@ -281,6 +294,18 @@ class Server:
             raise RuntimeError(
                 "this server belongs to the process that made it; after os.fork() the child has to make one of its own"
             )
+
+    def _open_log(self) -> Callable[[bytes], object]:
+        """What takes the lines of the access log. Raises OSError whose text names the file."""
+        path = self.config.access_log_file
+        if path is None:
+            return write_stderr
+        try:
+            self._log_file = LogFile(path)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot write the access log {path!r}: {error.strerror}") from None
+        self.on_reload.append(self._log_file.reopen)
+        return self._log_file.write
 
     # In the reactor's thread.
 
@@ -339,6 +364,18 @@ class Server:
         elif self._drain_timer is not None and deadline < self._drain_timer.deadline:
             self._reactor.wheel.schedule(self._drain_timer, deadline)
 
+    def _reload(self) -> None:
+        """Calls what wants to be reloaded; the service manager waits for a word before and after."""
+        if self._is_service:
+            systemd.reloading()
+        for function in self.on_reload:
+            try:
+                function()
+            except Exception:
+                log.exception("%r could not be reloaded", function)
+        if self._is_service:
+            systemd.ready()
+
     def _abort(self) -> None:
         """What still runs has had its time."""
         log.warning("%d connections were cut off", self.open_connections)
@@ -370,7 +407,7 @@ class Server:
         handlers = {
             "SIGTERM": self._terminated,
             "SIGINT": self._interrupted,
-            "SIGHUP": lambda *_: self._reload(),
+            "SIGHUP": self._hung_up,
         }
         return {
             signal.Signals[name]: signal.signal(signal.Signals[name], handler)
@@ -385,11 +422,9 @@ class Server:
         else:
             self.shutdown()
 
-    def _reload(self) -> None:
-        """Nothing to reopen yet, and no reason to die; but a service manager waits for a word."""
+    def _hung_up(self, number: int, frame: FrameType | None) -> None:
         if not self._is_foreign:
-            systemd.reloading()
-            systemd.ready()
+            self.reload()
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         if self._is_foreign:
@@ -483,20 +518,3 @@ def _most_connections() -> int:
     if soft == resource.RLIM_INFINITY:
         return 1 << 20
     return max(soft - _RESERVED_DESCRIPTORS, soft // 2, 1)
-
-
-def _write_stderr(data: bytes) -> None:
-    """Writes lines as far as they can be written without waiting; the rest is lost, rather than requests.
-
-    Whoever closed stderr, filled its disk or does not read its pipe does not stop the server.
-    """
-    if sys.__stderr__ is None:  # closed before we began: descriptor 2 is something else by now
-        return
-    try:
-        fd = sys.__stderr__.fileno()
-        for start in range(0, len(data), select.PIPE_BUF):  # a pipe that is writable takes this much at once
-            if not select.select([], [fd], [], 0)[1]:
-                return
-            os.write(fd, data[start : start + select.PIPE_BUF])
-    except (OSError, ValueError):  # ValueError: closed since
-        pass

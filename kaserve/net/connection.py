@@ -91,8 +91,10 @@ class Deadlines(NamedTuple):
 
 
 class AccessLog(Protocol):
-    def log(self, connection: Connection, request: Request | None, status: int, size: int) -> None:
-        """An answer of `size` bytes of content to `request`, which is None when it could not be read."""
+    timed: bool  # whether it wants to know `Connection.times`, which cost two looks at the clock
+
+    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
+        """An answer with `size` bytes of content to `request`, which is None when it could not be read."""
 
 
 class Service:
@@ -112,6 +114,7 @@ class Service:
         "scheme",
         "sink",
         "stats",
+        "timed",
         "timeline",
     )
 
@@ -137,6 +140,7 @@ class Service:
         self.keep_alive = keep_alive or KeepAlive(deadlines.keep_alive, 1000)
         self.age = deadlines.age
         self.access_log = access_log
+        self.timed = access_log is not None and access_log.timed
         self.scheme = scheme
         self.stats = Stats()
         self.timeline = Timeline()
@@ -174,8 +178,10 @@ class Connection(Timer):
         "_accepted",
         "_awaited",
         "_began",
+        "_called",
         "_interest",
         "_parting",
+        "_replied",
         "_response",
         "_rested",
         "_service",
@@ -204,6 +210,7 @@ class Connection(Timer):
         self.ending = ""  # why the connection ends, once that is known
         self._accepted = service.reactor.now
         self._began = self._rested = self._accepted  # when the request came, and when the last answer was finished
+        self._called = self._replied = self._accepted  # when the handler was called, and when it answered, if `timed`
         self._track: Track | None = None
         self._interest = NOTHING
         self._parting = False  # the next answer is the last one
@@ -216,6 +223,14 @@ class Connection(Timer):
         service.connections.add(self)
         service.stats.accepted += 1
         self.number = service.stats.accepted
+
+    # Called by the access log, while an answer is logged.
+
+    def times(self) -> tuple[float, float, float]:
+        """Seconds that the request took to arrive, its handler to answer, and the answer to leave; in a service that is
+        `timed`. Where no handler was called the refusal took no time."""
+        called = self._called if self._called >= self._began else self._replied
+        return called - self._began, self._replied - called, self._service.reactor.read_clock() - self._replied
 
     # Called by the reactor, the wheel and the server.
 
@@ -409,6 +424,8 @@ class Connection(Timer):
         request = self.protocol.request
         assert request is not None
         awaited, self._awaited = self._awaited, None
+        if self._service.timed and awaited is None:
+            self._called = self._service.reactor.read_clock()
         try:
             response = self._service.handler(request) if awaited is None else awaited.result()
             if not isinstance(response, Response) and not isinstance(response, Future):
@@ -449,6 +466,8 @@ class Connection(Timer):
         service = self._service
         protocol = self.protocol
         reactor = service.reactor
+        if service.timed:
+            self._replied = reactor.read_clock()
         if self._parting:
             wanted = False
         elif reactor.now - self._accepted >= service.age:
@@ -490,13 +509,13 @@ class Connection(Timer):
             _close_body(response)
         self._response = None
         service = self._service
+        if service.access_log is not None:
+            service.access_log.log(self, self.protocol.request, response, self._size)
         now = service.reactor.read_clock()
         service.stats.latency.add(now - self._began)
         if self._track is not None:
             self._track.add(self._began, now, response.status)
         self._began = self._rested = now
-        if service.access_log is not None:
-            service.access_log.log(self, self.protocol.request, response.status, self._size)
         self.protocol.finish()
 
     # Sending.
@@ -647,7 +666,7 @@ class Connection(Timer):
                 self._stream = None
                 _close_body(self._response)
             if service.access_log is not None:
-                service.access_log.log(self, self.protocol.request, self._response.status, self._size)
+                service.access_log.log(self, self.protocol.request, self._response, self._size)
             self._response = None
         self.protocol.close()
         by_client = reason == "client" or (reason == "reset" and phase == IDLE)

@@ -28,12 +28,14 @@ cdef class Service:
     cdef public list rows
     cdef public str scheme
     cdef public double age
+    cdef public bint timed
 
 cdef class Connection(Timer):
     cdef public Service _service
     cdef public object _awaited, _sock, _stream, _track, _unsent
     cdef public Response _response
     cdef public double _accepted, _began, _rested
+    cdef public double _called, _replied
     cdef public int _interest
     cdef public bint _parting
     cdef public long long _size, number
