@@ -7,9 +7,10 @@ says under the name "kaserve".
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable
+
+from .stderr import StderrHandler
 
 __all__ = ["RateLimit", "set_up"]
 
@@ -71,7 +72,7 @@ def set_up(path: str | None) -> Callable[[], object] | None:
     handler: logging.Handler
     reopen: Callable[[], object] | None = None
     if path is None:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = StderrHandler()
         handler.setFormatter(logging.Formatter("kaserve: %(levelname)s: %(message)s"))
     else:
         handler = _File(path, encoding="utf-8", errors="backslashreplace")

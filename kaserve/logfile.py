@@ -1,19 +1,17 @@
-"""Where lines of the access log go: a file with a thread of its own, or stderr. Neither keeps the server waiting.
+"""A file that the access log goes to, with a thread of its own, so that the server does not wait for it.
 
-Knows descriptors. Does not know what a line says.
+Does not know what a line says.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import select
-import sys
 import threading
 import time
 from collections import deque
 
-__all__ = ["LogFile", "write_stderr"]
+__all__ = ["LogFile"]
 
 log = logging.getLogger("kaserve")
 
@@ -145,20 +143,3 @@ def _open(path: str) -> int:
     if hasattr(os, "O_NONBLOCK"):
         os.set_blocking(fd, True)  # the thread may wait
     return fd
-
-
-def write_stderr(data: bytes) -> None:
-    """Writes lines as far as they can be written without waiting; the rest is lost, rather than requests.
-
-    Whoever closed stderr, filled its disk or does not read its pipe does not stop the server.
-    """
-    if sys.__stderr__ is None:  # closed before we began: descriptor 2 is something else by now
-        return
-    try:
-        fd = sys.__stderr__.fileno()
-        for start in range(0, len(data), select.PIPE_BUF):  # a pipe that is writable takes this much at once
-            if not select.select([], [fd], [], 0)[1]:
-                return
-            os.write(fd, data[start : start + select.PIPE_BUF])
-    except (OSError, ValueError):  # ValueError: closed since
-        pass

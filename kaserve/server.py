@@ -15,6 +15,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from random import random
 from types import FrameType, TracebackType
 
 from . import systemd
@@ -23,15 +25,17 @@ from .apps.forwarded import Forwarded, Trusted
 from .config import Config
 from .http.messages import Address
 from .insight import Insight
-from .logfile import LogFile, write_stderr
+from .logfile import LogFile
 from .net.connection import Connection, Handler, Service
 from .net.listener import Listener, open_listener, split_host_port
 from .net.plain import adopt
 from .net.proxy_protocol import Greeting
 from .net.reactor import Reactor
+from .net.room import Room
 from .net.stats import Stats
-from .net.timerwheel import Timer
+from .net.timerwheel import Timer, TimerWheel
 from .net.tls import TLSSocket, make_context
+from .stderr import write_stderr
 
 __all__ = ["Server"]
 
@@ -79,10 +83,12 @@ class Server:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random,
         log_lines: Callable[[bytes], object] | None = None,
     ) -> None:
-        """clock: monotonic seconds; wall: seconds since the epoch; both are injected by tests. log_lines: takes lines
-        of the access log, at most once per turn; by default they go where the settings say.
+        """clock: monotonic seconds; wall: seconds since the epoch; chance: numbers from 0 up to 1, by lot; all are
+        injected by tests. log_lines: takes lines of the access log, at most once per turn; by default they go where the
+        settings say.
 
         Raises OSError when the certificate or the file of the access log cannot be used.
         """
@@ -100,7 +106,8 @@ class Server:
         self._listeners: list[Listener] = []
         self._greetings: set[Greeting] = set()
         self._thread: threading.Thread | None = None
-        self._drain_timer: _Alarm | None = None
+        self._drain_delay = _Alarm(self._leave)
+        self._patience = _Alarm(self._abort)
         self._interrupts = 0
         users = getattr(handler, "user_of", None)
         if self.config.forwarded_allow_ips:
@@ -122,11 +129,13 @@ class Server:
             deadlines=self.config.deadlines,
             access_log=access_log,
             scheme="http" if self._tls is None else "https",
+            chance=chance,
         )
         self._service.on_close = self._connection_closed
         possible = _most_connections()
-        self._most_connections = min(self.config.max_connections or possible, possible)
-        self._insight.attach(self._service, self._most_connections)
+        most = min(self.config.max_connections or possible, possible)
+        self._room = Room(self._service, most, self.config.max_connections_per_address, self._greetings)
+        self._insight.attach(self._service, most)
 
     # What it is and does.
 
@@ -166,6 +175,16 @@ class Server:
     def stopped(self) -> bool:
         """Whether nobody is served any more: a shutdown has come to its end, or the server is closed."""
         return self._state in (State.STOPPED, State.CLOSED)
+
+    @property
+    def ready(self) -> bool:
+        """Whether new clients are welcome: it listens, and was not told to stop. What a readiness check should ask."""
+        return self._state is State.SERVING
+
+    @property
+    def draining(self) -> bool:
+        """Whether it was told to stop, and is not done yet."""
+        return self._state is State.DRAINING
 
     @property
     def keep_alive(self) -> bool:
@@ -251,13 +270,18 @@ class Server:
         self._check_process()
         self._reactor.call(function)
 
-    def shutdown(self, timeout: float | None = None) -> None:
-        """Stops: takes no more connections, lets the running requests finish, aborts them after `timeout` seconds
-        (None: the setting `graceful_timeout`). From any thread, signal handler or request handler; returns at once.
-        """
+    def shutdown(self, timeout: float | None = None, delay: float | None = None) -> None:
+        """Stops: is not `ready` any more, and after `delay` seconds takes no more connections; lets the running
+        requests finish, and aborts them after another `timeout` seconds. None: the settings `drain_delay` (but no delay
+        where a timeout is given) and `graceful_timeout`. From any thread, signal handler or request handler; returns at
+        once. Who calls it again may shorten both."""
         self._check_process()
+        if delay is None:
+            delay = self.config.drain_delay if timeout is None else 0.0
+        if timeout is None:
+            timeout = self.config.graceful_timeout
         if not self.stopped:
-            self._reactor.call(lambda: self._drain(self.config.graceful_timeout if timeout is None else timeout))
+            self._reactor.call(partial(self._drain, timeout, delay))
 
     def reload(self) -> None:
         """Has all of `on_reload` called. From any thread; returns at once."""
@@ -279,6 +303,7 @@ class Server:
             connection.abort()
         if self._access_log is not None:
             self._access_log.flush()
+        self._room.close()
         if self._log_file is not None:
             self._log_file.close()
         self._reactor.close()
@@ -327,42 +352,51 @@ class Server:
 
     def _greeting_ended(self, greeting: Greeting) -> None:
         self._greetings.discard(greeting)
-        self._connection_closed()
+        self._somebody_left()
 
     def _connect(self, sock: socket.socket, client: Address, server: Address) -> None:
-        Connection(self._service, adopt(sock) if self._tls is None else TLSSocket(sock, self._tls), client, server)
+        plain = adopt(sock) if self._tls is None else TLSSocket(sock, self._tls)
+        self._room.enter(Connection(self._service, plain, client, server))
 
-    def _room(self) -> int:
-        return self._most_connections - self.open_connections
-
-    def _connection_closed(self) -> None:
+    def _connection_closed(self, connection: Connection) -> None:
+        self._room.leave(connection)
         self._insight.connection_closed()
-        if self._state is State.DRAINING:
+        self._somebody_left()
+
+    def _somebody_left(self) -> None:
+        if self._service.retired:
             if not self.open_connections:
                 self._stop()
-        elif self._state is State.SERVING and self._room() == 1:  # there was none before
+        elif not self.stopped:
             for listener in self._listeners:
                 listener.resume()
 
-    def _drain(self, timeout: float) -> None:
-        """Row 10: every answer from now on is a connection's last one, and idle connections close."""
-        deadline = self._reactor.now + timeout
+    def _drain(self, timeout: float, delay: float) -> None:
+        """Row 10: every answer from now on is a connection's last one. Who sends us clients has `delay` to notice."""
         if self._state is State.SERVING:
             self._state = State.DRAINING
             if self._is_service:
                 systemd.stopping()
             self._service.keep_alive.enabled = False
+        leaving_at = self._reactor.now + delay
+        self._patience.advance(self._reactor.wheel, leaving_at + timeout)
+        if delay > 0 and not self._service.retired:
+            self._drain_delay.advance(self._reactor.wheel, leaving_at)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Takes no more connections but for those that wait already, and closes the idle ones."""
+        self._reactor.wheel.cancel(self._drain_delay)
+        if not self._service.retired:
             for listener in self._listeners:
                 listener.close()
             self._insight.end()
             self._service.retire()
             for greeting in self._greetings:
                 self._reactor.wheel.schedule(greeting, min(greeting.deadline, self._reactor.now + _GREETING))
-            self._drain_timer = _Alarm(self._abort)
         if not self.open_connections:
             self._stop()
-        elif self._drain_timer is not None and deadline < self._drain_timer.deadline:
-            self._reactor.wheel.schedule(self._drain_timer, deadline)
 
     def _reload(self) -> None:
         """Calls what wants to be reloaded; the service manager waits for a word before and after."""
@@ -378,12 +412,13 @@ class Server:
 
     def _abort(self) -> None:
         """What still runs has had its time."""
-        log.warning("%d connections were cut off", self.open_connections)
+        cut_off = self.open_connections
         for greeting in list(self._greetings):
             greeting.close()
         for connection in list(self._service.connections):
             connection.abort()
         self._stop()
+        log.warning("%d connections were cut off", cut_off)
 
     def _stop(self) -> None:
         """The end of serving, once."""
@@ -458,6 +493,11 @@ class _Alarm(Timer):
     def __init__(self, function: Callable[[], object]) -> None:
         super().__init__()
         self._function = function
+
+    def advance(self, wheel: TimerWheel, deadline: float) -> None:
+        """It is time at `deadline`, or at that of before if it is earlier."""
+        if deadline < self.deadline:
+            wheel.schedule(self, deadline)
 
     def expired(self, now: float) -> None:
         self._function()

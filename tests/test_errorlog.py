@@ -91,11 +91,11 @@ def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
         handler.close()
 
 
-def test_to_stderr(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_to_stderr(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
     root.handlers.clear()  # those of pytest
     assert errorlog.set_up(None) is None
     root.error("it %s", "failed")
-    assert capsys.readouterr().err == "kaserve: ERROR: it failed\n"
+    assert capfd.readouterr().err == "kaserve: ERROR: it failed\n"
 
 
 def test_to_a_file_and_then_to_a_new_one(
