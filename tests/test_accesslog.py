@@ -412,15 +412,15 @@ class TestJSON:
 
     def test_how_long_each_phase_took(self) -> None:
         def slow(request: Request) -> Response:
-            net.clock.advance(0.25)
+            logged.clock.advance(0.25)
             return Response(200, pieces())
 
         def pieces() -> Iterator[bytes]:
             yield b"a"
-            net.clock.advance(2.0)
+            logged.clock.advance(2.0)
             yield b"b"
 
-        net = Logged("json", handler=slow)
+        net = logged = Logged("json", handler=slow)
         client, _ = net.connect()
         client.send(GET[:10])
         net.settle()
@@ -476,10 +476,10 @@ class TestAtoms:
     )
     def test_each(self, atoms: str, line: str) -> None:
         def slow(request: Request) -> Response:
-            net.clock.advance(1.5)
+            logged.clock.advance(1.5)
             return Response.text("hello")
 
-        net = Logged(atoms, handler=slow)
+        net = logged = Logged(atoms, handler=slow)
         client, _ = net.connect()
         fields = 'User-Agent: me " \xe9\r\nX-One: a\r\nX-One: b\r\n'
         client.send(f"POST /a%20b?c=d HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: 0\r\n\r\n".encode("latin-1"))
