@@ -14,7 +14,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
 # What a change of makes a new installation necessary.
 DESCRIPTION = pyproject.toml setup.py kaserve/_version.py
 # What a change of makes the compiled part stale, which would be imported in place of the new source.
-COMPILED = setup.py ext/*.pyx ext/*.h ext/kaserve/*/*.pxd kaserve/http/*.py kaserve/net/*.py kaserve/apps/wsgi*.py
+COMPILED = setup.py ext/*.pyx ext/*.h ext/kaserve/*.pxd ext/kaserve/*/*.pxd kaserve/accesslog.py kaserve/logformat.py kaserve/http/*.py kaserve/net/*.py kaserve/apps/wsgi*.py
 # What the benchmarks write, beside the charts.
 RESULTS = benchmarks/results
 # What mypy reads; only those that exist, as mypy refuses a directory that is not there.
@@ -49,7 +49,7 @@ GET_MISSING = \
 	want=$$(missing); \
 	[ -z "$$want" ] || echo "make: not installed, so what needs them is skipped:" $$want
 
-.PHONY: help serve test lint format bench bench-servers clean tools peers fuzz storm asan atheris
+.PHONY: help serve test lint format bench bench-servers docs clean tools peers fuzz storm asan atheris
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -100,6 +100,13 @@ atheris: $(VENV)/.compiled ## compare the builds guided by coverage, for three m
 	@"$(PYTHON)" -m venv build/atheris-venv
 	@build/atheris-venv/bin/python -m pip --disable-pip-version-check --no-input -q install "atheris>=3.0"
 	@KASERVE_PURE= build/atheris-venv/bin/python -m tests.fuzz.atheris_wire $(ARGS)
+
+# In an environment of its own, so that neither the server nor its tests depend on what builds pages.
+docs: ## build the documentation as a site, into build/site
+	@"$(PYTHON)" -m venv build/docs-venv
+	@build/docs-venv/bin/python -m pip --disable-pip-version-check --no-input -q install -r docs/requirements.txt
+	@build/docs-venv/bin/python -m mkdocs build --quiet --strict
+	@echo "make: the site is in build/site/index.html"
 
 clean: ## remove everything that make, pip and the tools have made
 	rm -rf $(VENV) build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache ext/*.c

@@ -27,6 +27,8 @@ MODULES = (
     "net/histogram",
     "net/stats",
     "net/connection",
+    "logformat",
+    "accesslog",
     "apps/wsgi",
     "apps/wsgi_answer",
     "apps/wsgi_environ",

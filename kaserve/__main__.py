@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import getpass
 import importlib
-import logging
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
-from . import IMPLEMENTATION, __version__, qr
+from . import IMPLEMENTATION, __version__, errorlog, qr
 from .apps import WSGI, Files
 from .apps.auth import BasicAuth, parse_user
 from .apps.fields import Adding, Additions, Preflight, parse_field, parse_rule
@@ -25,7 +25,6 @@ from .config import Config, ConfigError, Option, options, read_environment
 from .net.connection import Handler
 from .probe.command import main as probe
 from .server import Server
-from .stderr import StderrHandler
 
 __all__ = ["main"]
 
@@ -33,6 +32,17 @@ EXIT_OK = 0
 EXIT_USAGE = 2  # a bad option or value
 EXIT_RESOURCE = 3  # a port in use, a missing directory
 EXIT_APP = 4  # an application that cannot be imported
+
+_EXAMPLES = """\
+examples:
+  %(prog)s                              this directory, on http://127.0.0.1:8000/
+  %(prog)s 8080 -d site -b 0.0.0.0      a directory, for the whole network
+  %(prog)s --wsgi site:app --threads 8  a WSGI application
+  %(prog)s --status /status             with a page that shows the connections, live
+  %(prog)s probe https://example.org/   how a server, any server, keeps its connections
+
+Every option is also an environment variable: --keep-alive is KASERVE_KEEP_ALIVE.
+SIGTERM lets running requests finish, Ctrl-C does so briefly, SIGHUP opens the logs anew."""
 
 _LAST_WORDS = 1.0  # seconds for what an application does behind its last answer
 
@@ -52,6 +62,21 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"kaserve: {message}\n")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Names in a column that most of them fit into, on whatever terminal there is, but in no longer lines than one
+    likes to read."""
+
+    def __init__(self, prog: str, **more: Any) -> None:
+        width = min(shutil.get_terminal_size().columns, 110)
+        super().__init__(prog, max_help_position=30 if width >= 90 else 24, width=width - 2, **more)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """The metavar once: -b, --bind ADDRESS."""
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        return f"{', '.join(action.option_strings)} {action.metavar}"
 
 
 class _HashPassword(argparse.Action):
@@ -75,15 +100,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["probe"]:
         return probe(arguments[1:])
-    logging.basicConfig(handlers=[StderrHandler()], format="kaserve: %(levelname)s: %(message)s", level=logging.INFO)
     try:
         config = read_config(arguments, os.environ)
         _check_extras(config)
+        reopen = _open_error_log(config)
         app = _application(config)
         server = _start(_load(config, app), config)
     except _Refusal as refusal:
         print(f"kaserve: {refusal}", file=sys.stderr)
         return refusal.code
+    if reopen is not None:
+        server.on_reload.append(reopen)
     server.call(lambda: _greet(server))  # once signals are taken: who reads it may send one
     server.run()
     if isinstance(app, WSGI):
@@ -119,10 +146,10 @@ def _join_headers(arguments: Sequence[str]) -> list[str]:
 def _make_parser() -> _Parser:
     parser = _Parser(
         prog="python -m kaserve",
-        usage="%(prog)s [PORT] [options]",
-        description="Serves a directory, or a handler, over persistent HTTP connections.",
-        epilog="Every option is also an environment variable: --keep-alive is KASERVE_KEEP_ALIVE. "
-        "`%(prog)s probe URL` reports how a server, any server, keeps its connections.",
+        usage="%(prog)s [PORT] [options]\n       %(prog)s probe URL",
+        description="Serves a directory, a WSGI application or a handler over persistent HTTP connections.",
+        epilog=_EXAMPLES,
+        formatter_class=_Help,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -137,7 +164,7 @@ def _make_parser() -> _Parser:
 
 def _add_option(group: argparse._ArgumentGroup, name: str, option: Option) -> None:
     default = _show(Config.__dataclass_fields__[name].default)
-    text = f"{option.help} (default: {default})" if default else option.help
+    text = (f"{option.help} (default: {default})" if default else option.help).replace("%", "%%")
     if name == "port":  # as in http.server: the one argument without a name
         group.add_argument("port", nargs="?", metavar=option.metavar, help=text)
         return
@@ -180,6 +207,14 @@ def _check_extras(config: Config) -> None:
             qr.find_library()
         except ImportError:
             raise _Refusal(EXIT_USAGE, "--qr: needs the package segno: pip install 'kaserve[qr]'") from None
+
+
+def _open_error_log(config: Config) -> Callable[[], object] | None:
+    """Raises _Refusal."""
+    try:
+        return errorlog.set_up(config.error_log)
+    except OSError as error:
+        raise _Refusal(EXIT_RESOURCE, f"cannot write the error log {config.error_log!r}: {error.strerror}") from None
 
 
 def _load(config: Config, app: Handler | None) -> Handler:
@@ -300,14 +335,20 @@ def _start(handler: Handler, config: Config) -> Server:
 
 def _greet(server: Server) -> None:
     try:
-        print(banner(server), flush=True)
+        print(banner(server, color=_takes_color()), flush=True)
     except OSError:  # nobody listens, or the disk is full: no reason not to serve
         pass
 
 
-def banner(server: Server) -> str:
+def _takes_color() -> bool:
+    """Whether stdout is a terminal whose user has nothing against colour (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def banner(server: Server, *, color: bool = False) -> str:
     """What the user wants to know first: where, what, which build, and how connections are kept."""
     config = server.config
+    strong, plain = ("\x1b[1;36m", "\x1b[0m") if color else ("", "")
     directory = os.fsencode(os.path.abspath(config.directory)).decode(errors="backslashreplace")
     what = f"directory {directory}"
     if config.wsgi:
@@ -315,7 +356,10 @@ def banner(server: Server) -> str:
     elif config.handler:
         what = f"handler {config.handler}"
     lines = [f"kaserve {__version__} ({_WHAT_IT_IS}) serves {what}"]
-    lines += [f"  at {server.url_of(address)}" for address in server.addresses]
+    lines += [f"  at {strong}{server.url_of(address)}{plain}" for address in server.addresses]
+    for name, path in (("status", config.status), ("metrics", config.metrics)):
+        if path is not None and server.url.startswith("http"):
+            lines.append(f"  {name}: {server.url.rstrip('/')}{path}")
     if config.keep_alive:
         lines.append(
             f"  keep-alive: {config.keep_alive:g} s idle, {config.keep_alive_requests or 'any number of'} requests, "

@@ -19,6 +19,7 @@ from .apps.fields import parse_field, parse_rule
 from .apps.forwarded import Trusted
 from .http.limits import Limits
 from .http.protocol import KeepAlive
+from .logformat import parse_atoms
 from .net.connection import Deadlines
 from .net.listener import split_host_port
 
@@ -125,6 +126,18 @@ def _one_of(*words: str) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def _file(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("takes the name of a file")
+    return text
+
+
+def _log_format(text: str) -> str:
+    if text not in ("common", "combined", "json"):
+        parse_atoms(text)
+    return text
 
 
 def _checked_by(parse: Callable[[str], object]) -> Callable[[str], str]:
@@ -263,9 +276,14 @@ class Config:
         1 << 30, "limits", _size, "BYTES", "the body of a request; beyond it 413")
 
     access_log: bool = _setting(
-        True, "logs", _switch, None, "write a line for every answer to stderr")
+        True, "logs", _switch, None, "write a line for every answer")
+    access_log_file: str | None = _setting(
+        None, "logs", _file, "FILE", "write them there instead of stderr; SIGHUP opens it anew")
     log_format: str = _setting(
-        "common", "logs", _one_of("common", "combined"), "FORMAT", "of the access log: common or combined")
+        "common", "logs", _log_format, "FORMAT",
+        "common, combined, json, or gunicorn's atoms, as in '%(h)s \"%(r)s\" %(s)s'")
+    error_log: str | None = _setting(
+        None, "logs", _file, "FILE", "where the program says what went wrong, instead of stderr")
 
     status: str | None = _setting(
         None, "insight", _path, "PATH", "show what the connections do on this path, live")
@@ -288,6 +306,8 @@ class Config:
             raise ConfigError("tls_key, tls_password_file and tls_ca: need tls_cert")
         if self.tls_key and len(self.tls_key) != len(self.tls_cert):
             raise ConfigError("tls_key: takes one file for each tls_cert, or none at all")
+        if self.access_log_file is not None and not self.access_log:
+            raise ConfigError("access_log_file: needs access_log")
         if self.upload_overwrite and not self.upload:
             raise ConfigError("upload_overwrite: needs upload")
         if self.upload and (self.handler is not None or self.wsgi is not None):

@@ -24,6 +24,7 @@ from .apps.forwarded import Forwarded, Trusted
 from .config import Config
 from .http.messages import Address
 from .insight import Insight
+from .logfile import LogFile
 from .net.connection import Connection, Handler, Service
 from .net.listener import Listener, open_listener, split_host_port
 from .net.plain import adopt
@@ -85,13 +86,17 @@ class Server:
         log_lines: Callable[[bytes], object] | None = None,
     ) -> None:
         """clock: monotonic seconds; wall: seconds since the epoch; chance: numbers from 0 up to 1, by lot; all are
-        injected by tests. log_lines: takes lines of the access log, at most once per turn; by default they go to
-        stderr.
+        injected by tests. log_lines: takes lines of the access log, at most once per turn; by default they go where the
+        settings say.
 
-        Raises OSError when a certificate of the settings cannot be used.
+        Raises OSError when a certificate of the settings or the file of the access log cannot be used.
         """
         self.config = config or Config()
         self._tls = _new_tls(self.config)
+        self.on_reload: list[Callable[[], object]] = [self._reload_certificates]
+        self._log_file: LogFile | None = None
+        if log_lines is None and self.config.access_log:
+            log_lines = self._open_log()
         self._state = State.NEW
         self._process = os.getpid()
         self._is_service = False  # the program itself, of which a service manager wants to know
@@ -103,12 +108,12 @@ class Server:
         self._drain_delay = _Alarm(self._leave)
         self._patience = _Alarm(self._abort)
         self._interrupts = 0
-        self.on_reload: list[Callable[[], object]] = [self._reload_certificates]
+        users = getattr(handler, "user_of", None)
         if self.config.forwarded_allow_ips:
             handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
         access_log = None
-        if self.config.access_log:
-            access_log = AccessLog(log_lines or write_stderr, combined=self.config.log_format == "combined", wall=wall)
+        if log_lines is not None and self.config.access_log:
+            access_log = AccessLog(log_lines, log_format=self.config.log_format, users=users, wall=wall)
             self._reactor.after_turn.append(access_log.flush)
         self._access_log = access_log
         new_turn = getattr(handler, "new_turn", None)
@@ -300,6 +305,8 @@ class Server:
         if self._access_log is not None:
             self._access_log.flush()
         self._room.close()
+        if self._log_file is not None:
+            self._log_file.close()
         self._reactor.close()
 
     @property
@@ -313,6 +320,18 @@ class Server:
             raise RuntimeError(
                 "this server belongs to the process that made it; after os.fork() the child has to make one of its own"
             )
+
+    def _open_log(self) -> Callable[[bytes], object]:
+        """What takes the lines of the access log. Raises OSError whose text names the file."""
+        path = self.config.access_log_file
+        if path is None:
+            return write_stderr
+        try:
+            self._log_file = LogFile(path)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot write the access log {path!r}: {error.strerror}") from None
+        self.on_reload.append(self._log_file.reopen)
+        return self._log_file.write
 
     # In the reactor's thread.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -9,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaserve import HTTPError, Request, Response, Server
-from kaserve.accesslog import AccessLog, escape
+from kaserve.accesslog import AccessLog
+from kaserve.apps.auth import BasicAuth
+from kaserve.apps.passwords import hash_password
+from kaserve.logfile import LogFile
+from kaserve.logformat import escape, parse_atoms
 from kaserve.net.connection import Deadlines
 from kaserve.stderr import StderrHandler, write_stderr
 from tests.nettools import EPOCH, GET, Net, get, post
@@ -57,11 +64,17 @@ class Written:
 class Logged(Net):
     """A reactor whose connections are logged."""
 
-    def __init__(self, *, combined: bool = False, deadlines: Deadlines | None = None) -> None:
+    def __init__(
+        self,
+        log_format: str = "common",
+        *,
+        handler: Callable[[Request], Response] | None = None,
+        deadlines: Deadlines | None = None,
+    ) -> None:
         self.written = Written()
-        log = AccessLog(self.written, combined=combined, wall=lambda: self.wall())
-        super().__init__(answer, access_log=log, deadlines=deadlines)
-        self.reactor.after_turn.append(log.flush)
+        self.log = AccessLog(self.written, log_format=log_format, wall=lambda: self.wall())
+        super().__init__(handler or answer, access_log=self.log, deadlines=deadlines)
+        self.reactor.after_turn.append(self.log.flush)
 
 
 def answer(request: Request) -> Response:
@@ -191,7 +204,7 @@ class TestCombined:
         ],
     )
     def test_exactly(self, fields: str, referer: str, agent: str | None) -> None:
-        net = Logged(combined=True)
+        net = Logged("combined")
         client, _ = net.connect()
         net.ask(client, f"GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n".encode("latin-1"))
         (line,) = net.written.lines
@@ -201,7 +214,7 @@ class TestCombined:
         assert (match[12], match[13]) == (referer, "Browser/1.0 (X11; Linux)" if agent is None else agent)
 
     def test_a_request_that_could_not_be_read(self) -> None:
-        net = Logged(combined=True)
+        net = Logged("combined")
         client, _ = net.connect()
         client.send(b"rubbish\r\n\r\n")
         net.settle()
@@ -355,6 +368,233 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_not_requests(monkeypatch: pyte
         thread.join(PATIENCE)
         assert not thread.is_alive()
     os.close(reader)
+
+
+class TestTheUser:
+    """Who came in with a password, and nobody who only says so."""
+
+    def test_known_to_basic_auth(self, capfd: pytest.CaptureFixture[str]) -> None:
+        auth = BasicAuth(lambda request: Response(204), {"ann": hash_password(b"secret")})
+        fields = [f"Authorization: Basic {b64encode(each).decode()}" for each in (b"ann:secret", b"ann:wrong")]
+        with Server(auth, config(access_log=True)) as server, connect(server) as client:
+            statuses = [client.ask("/", field).status for field in (*fields, fields[0], "X-None: 1")]
+        auth.close()
+        assert statuses == [204, 401, 204, 401]
+        assert [line.split()[2] for line in capfd.readouterr().err.splitlines()] == ["ann", "-", "ann", "-"]
+
+
+class TestJSON:
+    def test_exactly(self) -> None:
+        net = Logged("json")
+        client, connection = net.connect()
+        fields = 'Referer: http://h/"\r\nUser-Agent: \\ \xe9\r\n'
+        net.ask(client, GET, f"GET /x?y HTTP/1.1\r\nHost: h\r\n{fields}\r\n".encode("latin-1"))
+        first, second = map(json.loads, net.written.lines)
+        net.close()
+        assert datetime.fromisoformat(second.pop("time")).timestamp() == EPOCH
+        assert second == {
+            "connection": connection.number,
+            "request": 2,
+            "client": "192.0.2.1",
+            "user": None,
+            "method": "GET",
+            "target": "/x?y",
+            "version": "1.1",
+            "status": 200,
+            "bytes": 5,
+            "arrival": 0.0,
+            "handler": 0.0,
+            "send": 0.0,
+            "referer": 'http://h/"',
+            "user_agent": "\\ \xe9",
+        }
+        assert (first["request"], first["referer"], first["user_agent"]) == (1, None, None)
+
+    def test_how_long_each_phase_took(self) -> None:
+        def slow(request: Request) -> Response:
+            logged.clock.advance(0.25)
+            return Response(200, pieces())
+
+        def pieces() -> Iterator[bytes]:
+            yield b"a"
+            logged.clock.advance(2.0)
+            yield b"b"
+
+        net = logged = Logged("json", handler=slow)
+        client, _ = net.connect()
+        client.send(GET[:10])
+        net.settle()
+        net.clock.advance(4.0)
+        client.send(GET[10:])
+        net.settle()
+        (line,) = map(json.loads, net.written.lines)
+        net.close()
+        assert (line["arrival"], line["handler"], line["send"]) == (4.0, 0.25, 2.0)
+
+    def test_a_request_that_could_not_be_read(self) -> None:
+        net = Logged("json")
+        client, _ = net.connect()
+        client.send(b"rubbish\r\n\r\n")
+        net.settle()
+        (line,) = map(json.loads, net.written.lines)
+        net.close()
+        assert [line[name] for name in ("method", "target", "version", "referer", "status")] == [None] * 4 + [400]
+        assert line["handler"] == 0.0
+
+    @given(st.text(st.characters(max_codepoint=255, blacklist_characters="\r\n\0")))
+    def test_nothing_breaks_out_and_nothing_is_lost(self, text: str) -> None:
+        request = Request("GET", "/" + text, 1, [("user-agent", text)])
+        net = Logged("json")
+        _, connection = net.connect()
+        net.log.log(connection, request, Response(200), 0)
+        net.log.flush()
+        net.close()
+        (line,) = net.written.lines
+        assert re.fullmatch("[ -~]+", line)
+        found = json.loads(line)
+        assert (found["target"], found["user_agent"]) == ("/" + text, text)
+
+
+class TestAtoms:
+    """Those of https://docs.gunicorn.org/en/stable/settings.html#access-log-format."""
+
+    @pytest.mark.parametrize(
+        ("atoms", "line"),
+        [
+            ("%(h)s", "192.0.2.1"),
+            ("%(l)s %(u)s", "- -"),
+            ("%(r)s", "POST /a%20b?c=d HTTP/1.1"),
+            ("%(m)s %(U)s %(q)s %(H)s", "POST /a%20b c=d HTTP/1.1"),
+            ("%(s)s %(B)s %(b)s", "200 5 5"),
+            ('"%(f)s" "%(a)s"', r'"-" "me \x22 \xe9"'),
+            ("%(T)s %(M)s %(D)s %(L)s", "1 1500 1500000 1.500000"),
+            ("%(p)s", f"<{os.getpid()}>"),
+            ("%({X-One}i)s %({x-none}i)s", "a, b -"),
+            ("%({content-type}o)s %({X-None}o)s", "text/plain; charset=utf-8 -"),
+            ("100%% \\ %(s)s", "100% \\ 200"),
+        ],
+    )
+    def test_each(self, atoms: str, line: str) -> None:
+        def slow(request: Request) -> Response:
+            logged.clock.advance(1.5)
+            return Response.text("hello")
+
+        net = logged = Logged(atoms, handler=slow)
+        client, _ = net.connect()
+        fields = 'User-Agent: me " \xe9\r\nX-One: a\r\nX-One: b\r\n'
+        client.send(f"POST /a%20b?c=d HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: 0\r\n\r\n".encode("latin-1"))
+        net.settle()
+        written = net.written.lines
+        net.close()
+        assert written == [line]
+
+    def test_gunicorns_own_format_is_combined(self) -> None:
+        written = []
+        for log_format in ('%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"', "combined"):
+            net = Logged(log_format)
+            client, _ = net.connect()
+            client.send(GET + get("/empty") + b"rubbish\r\n\r\n")
+            net.settle()
+            written.append(net.written.lines)
+            net.close()
+        assert written[0] == written[1]
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "apache", "%(x)s", "%(h)d", "%h", "%(h)s %", "%(h)s\n", "%(h)s\xe9", "%({X}e)s", "%({a b}i)s", "%%"],
+    )
+    def test_what_is_none(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"^takes "):
+            parse_atoms(text)
+
+
+class TestFile:
+    def test_lines_go_there(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "log"
+        path.write_bytes(b"what was there\n")
+        with serving(access_log=True, access_log_file=str(path)) as server, connect(server) as client:
+            client.ask("/1")
+            client.ask("/2")
+        before, one, two = path.read_text().splitlines()
+        assert (before, request_line(one)[0], request_line(two)[0]) == (
+            "what was there",
+            "GET /1 HTTP/1.1",
+            "GET /2 HTTP/1.1",
+        )
+        assert capfd.readouterr().err == ""
+
+    def test_it_is_opened_anew(self, tmp_path: Path) -> None:
+        path = tmp_path / "log"
+        with serving(access_log=True, access_log_file=str(path)) as server, connect(server) as client:
+            client.ask("/old")
+            wait_for(lambda: path.stat().st_size > 0)
+            path.rename(tmp_path / "log.1")
+            server.reload()
+            wait_for(path.exists)
+            client.ask("/new")
+        assert "GET /old" in (tmp_path / "log.1").read_text()
+        assert request_line(path.read_text().strip())[0] == "GET /new HTTP/1.1"
+
+    def test_where_it_cannot_be_opened_anew_the_old_one_goes_on(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "logs").mkdir()
+        file = LogFile(str(tmp_path / "logs" / "log"))
+        (tmp_path / "logs").rename(tmp_path / "moved")
+        file.reopen()
+        file.write(b"a line\n")
+        file.close()
+        assert (tmp_path / "moved" / "log").read_bytes() == b"a line\n"
+        assert "goes on in the old file" in caplog.text
+
+    def test_a_directory_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(OSError, match="cannot write the access log"):
+            Server(lambda _: Response(204), config(access_log=True, access_log_file=str(tmp_path / "no" / "log")))
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+    def test_a_full_disk_costs_lines_which_are_counted_and_said(self, caplog: pytest.LogCaptureFixture) -> None:
+        file = LogFile("/dev/full")
+        file.write(b"one\ntwo\n")
+        file.close()
+        assert file.lost == 2
+        assert "2 lines of the access log were lost: /dev/full: No space left" in caplog.text
+
+    def test_a_reader_that_does_not_read_costs_lines_and_not_requests(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The queue takes some megabytes, and nobody waits for the rest."""
+        os.mkfifo(tmp_path / "fifo")
+        reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+        file = LogFile(str(tmp_path / "fifo"))
+        lines = (b"x" * 1023 + b"\n") * 1024
+        for _ in range(20):
+            file.write(lines)
+        assert 0 < file.lost < 20 * 1024
+        os.close(reader)  # which ends the write that waits
+        file.close()
+        assert file.lost >= 20 * 1024 - 128
+        assert "lines of the access log were lost" in caplog.text
+
+    def test_a_line_that_was_cut_off_does_not_swallow_the_next_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = LogFile(str(tmp_path / "log"))
+        real, calls = os.write, []
+
+        def write(fd: int, data: bytes) -> int:
+            calls.append(bytes(data))
+            if len(calls) == 2:
+                raise OSError(28, "No space left on device")
+            return real(fd, data[:9] if len(calls) == 1 else data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("kaserve.logfile.os.write", write)
+            file.write(b"line 1\nline 2\n")
+            wait_for(lambda: file.lost)
+            file.write(b"line 3\n")
+            file.close()
+        assert (tmp_path / "log").read_bytes() == b"line 1\nli\nline 3\n"
+        assert file.lost == 1
 
 
 def fail(request: Request) -> Response:

@@ -21,6 +21,7 @@ from tests.transcripts import ROOT, Block, Replay, Session, decode, encode, norm
 README = ROOT / "README.md"
 KEEP_ALIVE = ROOT / "docs" / "keep-alive.md"
 EMBEDDING = ROOT / "docs" / "embedding.md"
+LOGS = ROOT / "docs" / "logs.md"
 SITE = ROOT / "docs" / "site.md"
 TLS = ROOT / "docs" / "tls.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -166,7 +167,7 @@ def _anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", [README, KEEP_ALIVE, SITE, TLS], ids=lambda path: path.name)
+@pytest.mark.parametrize("document", [README, KEEP_ALIVE, LOGS, SITE, TLS], ids=lambda path: path.name)
 def test_options_exist(document: Path) -> None:
     known = {"--" + name.replace("_", "-") for name in options()} | {
         "--help",
@@ -174,7 +175,7 @@ def test_options_exist(document: Path) -> None:
         "--hash-password",
     }
     known |= {"--no-" + name.replace("_", "-") for name, option in options().items() if option.metavar is None}
-    of_others = {"--raw"}  # curl
+    of_others = {"--raw", "--access-logformat"}  # curl, gunicorn
     assert set(re.findall(r"`(--[a-z-]+)", _prose(document))) - known - of_others == set()
 
 
@@ -185,3 +186,10 @@ def test_defaults_are_right(document: Path) -> None:
     assert len(rows) > 5
     for name, default in rows:
         assert f"{getattr(kaserve.Config(), name.replace('-', '_')):g}" == default, name
+
+
+def test_every_page_is_on_the_site() -> None:
+    """The navigation has all pages once, and no others; `make docs` (strict) checks the rest."""
+    _, _, navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")
+    shown = re.findall(r": (\S+\.md)$", navigation, re.MULTILINE)
+    assert sorted(shown) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import pytest
 
 import kaserve
 from kaserve import Config
-from kaserve.__main__ import main, read_config
+from kaserve.__main__ import _takes_color, banner, main, read_config
 from kaserve.config import options
 from tests.servertools import ROOT, Process, connect, environment, request, run, serving
 from tests.test_config import NAMES, NEEDED, TABLE, USER
@@ -130,6 +131,38 @@ class TestOptions:
         assert capsys.readouterr().out == f"kaserve {kaserve.__version__} ({BUILD})\n"
 
 
+class TestColor:
+    def test_on_a_terminal_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdout", Screen(True))
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        assert _takes_color()
+        for variable, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+            with monkeypatch.context() as context:
+                context.setenv(variable, value)
+                assert not _takes_color()
+        monkeypatch.setattr(sys, "stdout", Screen(False))
+        assert not _takes_color()
+
+    def test_where_to_look(self) -> None:
+        with serving(status="/-/status", metrics="/metrics") as server:
+            url = server.url
+            lines = banner(server).splitlines()
+            assert f"  status: {url}-/status" in lines
+            assert f"  metrics: {url}metrics" in lines
+            assert f"  at \x1b[1;36m{url}\x1b[0m" in banner(server, color=True).splitlines()
+            assert "\x1b" not in banner(server)
+
+
+class Screen(io.StringIO):
+    def __init__(self, is_terminal: bool) -> None:
+        super().__init__()
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+
 class TestRefusals:
     """Exit code 2 for what cannot be meant, 3 for what cannot be had, 4 for an application that cannot be imported."""
 
@@ -154,7 +187,11 @@ class TestRefusals:
             ("--limit-request-body 1X", "--limit-request-body: takes bytes, such as 65536, 64K or 1G, not '1X'"),
             ("--limit-request-line 5", "limits of lines: no request fits into fewer than 16 bytes"),
             ("-p HTTP/2", "--protocol: takes HTTP/1.0 or HTTP/1.1, not 'HTTP/2'"),
-            ("--log-format apache", "--log-format: takes common or combined, not 'apache'"),
+            (
+                "--log-format apache",
+                "--log-format: takes common, combined, json, or atoms such as '%(h)s %(r)s %(s)s', not 'apache'",
+            ),
+            ("--no-access-log --access-log-file x", "access_log_file: needs access_log"),
             ("-H X", "--header: takes NAME:VALUE, as in 'X-Robots-Tag: noindex', not 'X'"),
             ("-H", "argument -H/--header: expected one argument"),
             (

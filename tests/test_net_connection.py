@@ -1762,7 +1762,9 @@ def test_a_connection_that_is_called_again_after_its_end(make: Make) -> None:
 class BrokenLog:
     """A fault in the server itself, for requests to /fault and for those that could not be read."""
 
-    def log(self, connection: Connection, request: Request | None, status: int, size: int) -> None:
+    timed = False
+
+    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
         if request is None or request.target == "/fault":
             raise AssertionError("this cannot happen")
 
@@ -1819,7 +1821,9 @@ def test_a_log_that_fails_ends_one_connection_at_most(make: Make, path: str, cap
 class FailingEnd:
     """An access log that fails for what is cut off."""
 
-    def log(self, connection: Connection, request: Request | None, status: int, size: int) -> None:
+    timed = False
+
+    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
         raise AssertionError("the log is broken")
 
 
@@ -2144,11 +2148,13 @@ def test_retired_in_the_middle_of_a_request_says_close_when_it_is_answered(make:
 
 
 class Log:
+    timed = False
+
     def __init__(self) -> None:
         self.lines: list[tuple[str, int, int]] = []
 
-    def log(self, connection: Connection, request: Request | None, status: int, size: int) -> None:
-        self.lines.append((request.target if request is not None else "-", status, size))
+    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
+        self.lines.append((request.target if request is not None else "-", response.status, size))
 
 
 def test_every_answer_is_logged_once_with_the_size_of_its_content(make: Make) -> None:

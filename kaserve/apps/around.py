@@ -22,6 +22,8 @@ class Around:
         self._handler = handler
         self._refuse: Callable[[Request], None] | None = getattr(handler, "refuse", None)
         self._sink: Callable[[Request], Sink] | None = getattr(handler, "sink", None)
+        if hasattr(handler, "user_of"):  # an access log asks it for each of its lines
+            self.user_of: Callable[[Request], str] = handler.user_of
         if hasattr(handler, "new_turn"):  # a server calls it in every turn, so it is there only if somebody wants it
             self.new_turn: Callable[[], None] = handler.new_turn
 

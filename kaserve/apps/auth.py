@@ -72,6 +72,14 @@ class BasicAuth(Around):
         self._pool.shutdown(wait=False, cancel_futures=True)
         super().close()
 
+    def user_of(self, request: Request) -> str:
+        """Who has come in with this request, as far as that is remembered; "" for anybody else. For the access log."""
+        values = request.values("authorization")
+        if len(values) != 1 or not self._known.get(self._digest(values[0])):
+            return ""
+        credentials = _decode(values[0])
+        return "" if credentials is None else credentials[0].decode("latin-1")
+
     # The hooks of a handler.
 
     def refuse(self, request: Request) -> None:
@@ -114,7 +122,7 @@ class BasicAuth(Around):
         values = request.values("authorization")
         if len(values) != 1:
             return False
-        digest = hashlib.blake2b(values[0].encode("latin-1"), key=self._key, digest_size=32).digest()
+        digest = self._digest(values[0])
         known = self._known.get(digest)
         if known is not None:
             return known
@@ -127,6 +135,9 @@ class BasicAuth(Around):
         pending = self._pending[digest] = self._pool.submit(self._check, *credentials)
         pending.add_done_callback(lambda done: self._remember(digest, done))
         return self._known.get(digest, pending)
+
+    def _digest(self, value: str) -> bytes:
+        return hashlib.blake2b(value.encode("latin-1"), key=self._key, digest_size=32).digest()
 
     def _check(self, name: bytes, password: bytes) -> bool:
         """In a thread of the pool: takes as long for a name that nobody has."""

@@ -117,8 +117,10 @@ class Deadlines(NamedTuple):
 
 
 class AccessLog(Protocol):
-    def log(self, connection: Connection, request: Request | None, status: int, size: int) -> None:
-        """An answer of `size` bytes of content to `request`, which is None when it could not be read."""
+    timed: bool  # whether it wants to know `Connection.times`, which cost two looks at the clock
+
+    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
+        """An answer with `size` bytes of content to `request`, which is None when it could not be read."""
 
 
 class Service:
@@ -141,6 +143,7 @@ class Service:
         "scheme",
         "sink",
         "stats",
+        "timed",
         "timeline",
     )
 
@@ -169,6 +172,7 @@ class Service:
         self.age = deadlines.age
         self.chance = chance
         self.access_log = access_log
+        self.timed = access_log is not None and access_log.timed
         self.scheme = scheme
         self.stats = Stats()
         self.timeline = Timeline()
@@ -214,12 +218,14 @@ class Connection(Timer):
         "_aged",
         "_awaited",
         "_began",
+        "_called",
         "_interest",
         "_moved_at",
         "_needed",
         "_parting",
         "_promised",
         "_queued",
+        "_replied",
         "_response",
         "_rested",
         "_service",
@@ -249,6 +255,7 @@ class Connection(Timer):
         self._accepted = service.reactor.now
         self._aged = self._accepted + service.age * (1.0 - _AGE_JITTER * service.chance())
         self._began = self._rested = self._accepted  # when the request came, and when the last answer was finished
+        self._called = self._replied = self._accepted  # when the handler was called, and when it answered, if `timed`
         self._track: Track | None = None
         self._promised = service.idle  # for how long it may be idle
         self._needed = 0  # bytes that must still move before the deadline starts anew
@@ -265,6 +272,14 @@ class Connection(Timer):
         service.connections.add(self)
         service.stats.accepted += 1
         self.number = service.stats.accepted
+
+    # Called by the access log, while an answer is logged.
+
+    def times(self) -> tuple[float, float, float]:
+        """Seconds that the request took to arrive, its handler to answer, and the answer to leave; in a service that is
+        `timed`. Where no handler was called the refusal took no time."""
+        called = self._called if self._called >= self._began else self._replied
+        return called - self._began, self._replied - called, self._service.reactor.read_clock() - self._replied
 
     # Called by the reactor, the wheel and the server.
 
@@ -541,6 +556,8 @@ class Connection(Timer):
         request = self.protocol.request
         assert request is not None
         awaited, self._awaited = self._awaited, None
+        if self._service.timed and awaited is None:
+            self._called = self._service.reactor.read_clock()
         try:
             response = self._service.handler(request) if awaited is None else awaited.result()
             if not isinstance(response, Response) and not isinstance(response, Future):
@@ -581,6 +598,8 @@ class Connection(Timer):
         service = self._service
         protocol = self.protocol
         reactor = service.reactor
+        if service.timed:
+            self._replied = reactor.read_clock()
         if self._parting:
             wanted = False
         elif reactor.now >= self._aged:
@@ -624,13 +643,13 @@ class Connection(Timer):
             _close_body(response)
         self._response = None
         service = self._service
+        if service.access_log is not None:
+            service.access_log.log(self, self.protocol.request, response, self._size)
         now = service.reactor.read_clock()
         service.stats.latency.add(now - self._began)
         if self._track is not None:
             self._track.add(self._began, now, response.status)
         self._began = self._rested = now
-        if service.access_log is not None:
-            service.access_log.log(self, self.protocol.request, response.status, self._size)
         self.protocol.finish()
 
     # Sending.
@@ -807,7 +826,7 @@ class Connection(Timer):
                 self._stream = None
                 _close_body(response)
             if self._service.access_log is not None:
-                self._service.access_log.log(self, self.protocol.request, response.status, self._size)
+                self._service.access_log.log(self, self.protocol.request, response, self._size)
 
     def _tell_owner(self) -> None:
         if self._service.on_close is not None:

@@ -28,13 +28,13 @@ cdef class Service:
     cdef public list rows
     cdef public str scheme
     cdef public double age, idle
-    cdef public bint retired
+    cdef public bint retired, timed
 
 cdef class Connection(Timer):
     cdef public Service _service
     cdef public object _awaited, _sock, _stream, _track, _unsent
     cdef public Response _response
-    cdef public double _accepted, _aged, _began, _moved_at, _promised, _rested
+    cdef public double _accepted, _aged, _began, _called, _moved_at, _promised, _replied, _rested
     cdef public int _interest
     cdef public bint _parting
     cdef public long long _needed, _queued, _size, number

@@ -1,0 +1,13 @@
+# The types of kaserve/accesslog.py.
+
+from kaserve.http.messages cimport Request, Response
+from kaserve.logformat cimport Moment
+from kaserve.net.connection cimport Connection
+
+cdef class AccessLog:
+    cdef object _write, _format
+    cdef Moment _moment
+    cdef public bint timed
+    cdef list _lines
+
+    cpdef log(self, Connection connection, Request request, Response response, long long size)
