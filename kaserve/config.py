@@ -156,6 +156,8 @@ class Config:
         2048, "address", _count, "N", "connections that may wait to be taken")
     max_connections: int = _setting(
         0, "address", _count, "N", "connections at one time; 0 means what the descriptor limit allows")
+    max_connections_per_address: int = _setting(
+        0, "address", _count, "N", "connections of one client's address; beyond it 503, and 0 means any number")
 
     directory: str = _setting(
         ".", "what to serve", str, "DIR", "the directory to serve", flags=("-d",))
@@ -204,12 +206,18 @@ class Config:
     qr: bool = _setting(
         False, "the site", _switch, None, "show a QR code of the address, for phones")
 
-    tls_cert: str | None = _setting(
-        None, "TLS", str, "FILE", "speak TLS with this certificate and its chain, in PEM")
-    tls_key: str | None = _setting(
-        None, "TLS", str, "FILE", "the certificate's private key, if it is not in the same file")
+    tls_cert: Sequence[str] = _setting(
+        (), "TLS", str, "FILE",
+        "speak TLS with this certificate and its chain, in PEM; of several, each client gets the one for the name it "
+        "asks for, or else the first", repeatable=True, separator="\n")
+    tls_key: Sequence[str] = _setting(
+        (), "TLS", str, "FILE",
+        "the private key of each certificate, in the same order, if they are not in the same files",
+        repeatable=True, separator="\n")
     tls_password_file: str | None = _setting(
-        None, "TLS", str, "FILE", "a file that holds the password of the key")
+        None, "TLS", str, "FILE", "a file that holds the password of the keys")
+    tls_ca: str | None = _setting(
+        None, "TLS", str, "FILE", "let only clients in whose certificates were signed by one of these authorities")
 
     forwarded_allow_ips: str = _setting(
         "", "proxies", _trusted, "ADDRESSES",
@@ -233,9 +241,15 @@ class Config:
     header_timeout: float = _setting(
         30.0, "deadlines", _seconds, "SECONDS", "for the head of a request, from its first byte")
     body_timeout: float = _setting(
-        60.0, "deadlines", _seconds, "SECONDS", "between two pieces of a request's body")
+        60.0, "deadlines", _seconds, "SECONDS", "for each part of a request's body; see --min-rate")
     send_timeout: float = _setting(
-        60.0, "deadlines", _seconds, "SECONDS", "between two pieces of an answer that a client takes")
+        60.0, "deadlines", _seconds, "SECONDS", "for each part of an answer that a client takes; see --min-rate")
+    min_rate: int = _setting(
+        500, "deadlines", _size, "BYTES",
+        "per second, that bodies and answers must move on average over these timeouts; 0 means at all")
+    drain_delay: float = _setting(
+        0.0, "deadlines", _seconds, "SECONDS",
+        "for those who send us clients to notice that the server will stop, before it does")
     graceful_timeout: float = _setting(
         30.0, "deadlines", _seconds, "SECONDS", "for the requests that run when the server is told to stop")
 
@@ -270,8 +284,10 @@ class Config:
             self._check(field.name, getattr(self, field.name))
         if self.handler is not None and self.wsgi is not None:
             raise ConfigError("handler and wsgi: only one of them can be served")
-        if self.tls_cert is None and (self.tls_key is not None or self.tls_password_file is not None):
-            raise ConfigError("tls_key and tls_password_file: need tls_cert")
+        if not self.tls_cert and (self.tls_key or self.tls_password_file is not None or self.tls_ca is not None):
+            raise ConfigError("tls_key, tls_password_file and tls_ca: need tls_cert")
+        if self.tls_key and len(self.tls_key) != len(self.tls_cert):
+            raise ConfigError("tls_key: takes one file for each tls_cert, or none at all")
         if self.upload_overwrite and not self.upload:
             raise ConfigError("upload_overwrite: needs upload")
         if self.upload and (self.handler is not None or self.wsgi is not None):
@@ -309,6 +325,7 @@ class Config:
             body_timeout=self.body_timeout,
             send_timeout=self.send_timeout,
             age=self.keep_alive_time,
+            min_rate=self.min_rate,
         )
 
     def new_keep_alive(self) -> KeepAlive:

@@ -224,7 +224,7 @@ class Driven:
 
     def __init__(self, handler: Handler = hello, **settings: Any) -> None:
         self.clock = FakeClock()
-        self.server = Server(handler, config(**settings), clock=self.clock)
+        self.server = Server(handler, config(**settings), clock=self.clock, chance=lambda: 0.0)
         self._clients: list[Client] = []
 
     def __enter__(self) -> Driven:
@@ -330,7 +330,7 @@ class Process:
         """Where to connect to, from the banner."""
         if self.url.startswith("unix:"):
             return self.url.removeprefix("unix:")
-        host, _, port = self.url.removeprefix("http://").rstrip("/").rpartition(":")
+        host, _, port = self.url.partition("://")[2].rstrip("/").rpartition(":")
         return host.strip("[]"), int(port)
 
     @property
