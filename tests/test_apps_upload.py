@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kaserve.apps import Files, upload
+from kaserve.apps import Files, Mount, upload
 from kaserve.apps.auth import BasicAuth
 from kaserve.apps.upload import FORM, Uploads
 from kaserve.http.errors import HTTPError
@@ -92,6 +92,53 @@ def take(site: Path) -> Iterator[Taker]:
     taker = Taker(site, fields=(("X-Mine", "1"),))
     yield taker
     taker.uploads.close()
+
+
+def test_links_are_followed_as_files_are(site: Path) -> None:
+    for symlinks, through_in, through_out in (("inside", 201, 403), ("none", 403, 403), ("all", 201, 201)):
+        taker = Taker(site, symlinks=symlinks)
+        assert taker("PUT", f"/in/{symlinks}", b"x").status == through_in
+        assert taker("PUT", f"/out/{symlinks}", b"x").status == through_out
+        taker.uploads.close()
+    assert {path.name for path in (site.parent / "outside").iterdir()} == {"all"}
+
+
+def test_hidden_names_if_wanted(site: Path) -> None:
+    taker = Taker(site, hidden=True)
+    assert taker("PUT", "/.hidden/.x", b"x").status == 201
+    assert (site / ".hidden/.x").read_bytes() == b"x"
+    taker.uploads.close()
+
+
+def test_what_is_well_known_at_the_root_is_not_hidden(take: Taker, site: Path) -> None:
+    """RFC 8615 §3: nor is it well known anywhere else."""
+    (site / ".well-known").mkdir()
+    (site / "sub/.well-known").mkdir()
+    assert take("PUT", "/.well-known/x", b"x").status == 201
+    assert take("PUT", "/sub/.well-known/x", b"x").status == 403
+
+
+def test_under_a_mount(site: Path) -> None:
+    """RFC 9110 §10.2.2: Location is as the client sees it."""
+    mount = Mount({"/files/": Uploads(Files(site), site)})
+    with closing(mount), serving(mount, access_log=False) as server, connect(server) as client:
+        client.send(request("PUT", "/files/sub/new", "Content-Length: 1") + b"x")
+        assert dict(client.answer("PUT").fields)["location"] == "/files/sub/new"
+        body = part(b"one", b'name="f"; filename="f"') + END
+        client.send(request("POST", "/files/sub/", FORM_TYPE, f"Content-Length: {len(body)}") + body)
+        answer = client.answer("POST")
+        assert (answer.status, dict(answer.fields)["location"]) == (303, "/files/sub/")
+
+
+def test_a_small_one_in_chunks_that_is_refused_keeps_the_connection(site: Path) -> None:
+    uploads = Uploads(Files(site), site)
+    with closing(uploads), serving(uploads, access_log=False) as server, connect(server) as client:
+        client.send(request("PUT", "/old.txt", "Transfer-Encoding: chunked") + b"3\r\nnew\r\n0\r\n\r\n")
+        assert client.answer("PUT").status == 409
+        assert client.ask("/old.txt").body == b"old"
+        client.send(request("PUT", "/old.txt", "Transfer-Encoding: chunked") + b"20000\r\n" + b"x" * 0x20000)
+        assert client.answer("PUT").status == 409
+        assert client.is_closed
 
 
 @pytest.fixture
