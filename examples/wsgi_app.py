@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from kaserve.apps.wsgi import WSGI
-
 from kaserve import Config, Request, Response, Server
 from kaserve.apps import Files
+from kaserve.apps.wsgi import WSGI
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

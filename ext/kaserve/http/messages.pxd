@@ -24,5 +24,5 @@ cdef class FileSpan:
     cdef public object _owner
 
 cdef class Response:
-    cdef public object body, status
+    cdef public object body, status, trailers
     cdef public list fields
