@@ -522,11 +522,13 @@ cdef class ChunkedDecoder:
     cdef bytes _held
     cdef Line _line
     cdef Py_ssize_t _most_chunk_line, _most_field_size, _most_fields
+    cdef Py_ssize_t _extra_left  # bytes of extensions and trailers that may still come
 
     def __init__(self, limits):
         self._most_chunk_line = limits.chunk_line
         self._most_field_size = limits.field_size
         self._most_fields = limits.fields
+        self._extra_left = limits.head
         self._held = b""
         self._line = SIZE
         self.content = []
@@ -619,6 +621,9 @@ cdef class ChunkedDecoder:
             at += 1
         if at - digits > 16 or not _are_extensions(at, end):
             raise HTTPError(400, "a chunk size is malformed")
+        self._extra_left -= end - at
+        if self._extra_left < 0:
+            raise HTTPError(400, "there are too many chunk extensions")
         self.missing = size
         self._line = CHUNK_END if size else TRAILER
         return 0
@@ -630,6 +635,9 @@ cdef class ChunkedDecoder:
             self.done = True
             return 0
         if end - at > self._most_field_size or len(self.trailers) >= self._most_fields:
+            raise HTTPError(431, "the trailers are too large")
+        self._extra_left -= end - at
+        if self._extra_left < 0:
             raise HTTPError(431, "the trailers are too large")
         colon = _skip_token(at, end)
         if colon == at or colon == end or colon[0] != c':' or kas_skip_value(colon + 1, end) != end:

@@ -25,6 +25,7 @@ from .config import Config, ConfigError, Option, options, read_environment
 from .net.connection import Handler
 from .probe.command import main as probe
 from .server import Server
+from .stderr import StderrHandler
 
 __all__ = ["main"]
 
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["probe"]:
         return probe(arguments[1:])
-    logging.basicConfig(format="kaserve: %(levelname)s: %(message)s", level=logging.INFO)
+    logging.basicConfig(handlers=[StderrHandler()], format="kaserve: %(levelname)s: %(message)s", level=logging.INFO)
     try:
         config = read_config(arguments, os.environ)
         _check_extras(config)

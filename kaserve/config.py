@@ -156,6 +156,8 @@ class Config:
         2048, "address", _count, "N", "connections that may wait to be taken")
     max_connections: int = _setting(
         0, "address", _count, "N", "connections at one time; 0 means what the descriptor limit allows")
+    max_connections_per_address: int = _setting(
+        0, "address", _count, "N", "connections of one client's address; beyond it 503, and 0 means any number")
 
     directory: str = _setting(
         ".", "what to serve", str, "DIR", "the directory to serve", flags=("-d",))
@@ -233,9 +235,15 @@ class Config:
     header_timeout: float = _setting(
         30.0, "deadlines", _seconds, "SECONDS", "for the head of a request, from its first byte")
     body_timeout: float = _setting(
-        60.0, "deadlines", _seconds, "SECONDS", "between two pieces of a request's body")
+        60.0, "deadlines", _seconds, "SECONDS", "for each part of a request's body; see --min-rate")
     send_timeout: float = _setting(
-        60.0, "deadlines", _seconds, "SECONDS", "between two pieces of an answer that a client takes")
+        60.0, "deadlines", _seconds, "SECONDS", "for each part of an answer that a client takes; see --min-rate")
+    min_rate: int = _setting(
+        500, "deadlines", _size, "BYTES",
+        "per second, that bodies and answers must move on average over these timeouts; 0 means at all")
+    drain_delay: float = _setting(
+        0.0, "deadlines", _seconds, "SECONDS",
+        "for those who send us clients to notice that the server will stop, before it does")
     graceful_timeout: float = _setting(
         30.0, "deadlines", _seconds, "SECONDS", "for the requests that run when the server is told to stop")
 
@@ -309,6 +317,7 @@ class Config:
             body_timeout=self.body_timeout,
             send_timeout=self.send_timeout,
             age=self.keep_alive_time,
+            min_rate=self.min_rate,
         )
 
     def new_keep_alive(self) -> KeepAlive:

@@ -102,13 +102,20 @@ class Net:
         limits: Limits | None = None,
         keep_alive: KeepAlive | None = None,
         access_log: AccessLog | None = None,
+        chance: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.clock = FakeClock()
         self.wall = FakeClock(EPOCH)
         self.poller = WatchedPoller()
         self.reactor = Reactor(self.clock, self.wall, self.poller)
         self.service = Service(
-            self.reactor, handler, limits=limits, keep_alive=keep_alive, deadlines=deadlines, access_log=access_log
+            self.reactor,
+            handler,
+            limits=limits,
+            keep_alive=keep_alive,
+            deadlines=deadlines,
+            access_log=access_log,
+            chance=chance,
         )
         self.stats = self.service.stats
         self._clients: list[Client] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from kaserve import HTTPError, Request, Response, Server
 from kaserve.accesslog import AccessLog, escape
 from kaserve.net.connection import Deadlines
-from kaserve.server import _write_stderr
+from kaserve.stderr import StderrHandler, write_stderr
 from tests.nettools import EPOCH, GET, Net, get, post
 from tests.servertools import (
     PATIENCE,
@@ -335,7 +336,7 @@ class TestWhenItCannotBeWritten:
                 raise BrokenPipeError
             return len(data)
 
-        monkeypatch.setattr("kaserve.server.os.write", write)
+        monkeypatch.setattr("kaserve.stderr.os.write", write)
         with Server(lambda _: Response(204), config(access_log=True)) as server, connect(server) as client:
             client.ask("/1")
             client.ask("/2")
@@ -349,8 +350,48 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_not_requests(monkeypatch: pyte
     reader, writer = os.pipe()
     with os.fdopen(writer, "w") as stderr:
         monkeypatch.setattr(sys, "__stderr__", stderr)
-        thread = threading.Thread(target=_write_stderr, args=(b"a line\n" * 100_000,), daemon=True)
+        thread = threading.Thread(target=write_stderr, args=(b"a line\n" * 100_000,), daemon=True)
         thread.start()
         thread.join(PATIENCE)
         assert not thread.is_alive()
     os.close(reader)
+
+
+def fail(request: Request) -> Response:
+    """A handler whose every request is a traceback in the log."""
+    raise AssertionError("x" * 3000)
+
+
+@pytest.mark.parametrize("reader", ["stays", "goes"])
+def test_a_log_that_nobody_reads_does_not_stop_the_server(reader: str) -> None:
+    """Neither its access log nor what `logging` writes, though both are more than the pipe holds."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "kaserve", "0", "--handler", "tests.test_accesslog:fail"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env=environment(),
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            if reader == "goes":
+                process.stderr.close()
+            url = b""
+            while not url.startswith(b"  at http://127.0.0.1:"):
+                url = process.stdout.readline()
+                assert url
+            with connect(("127.0.0.1", int(url.strip(b" /\n").rpartition(b":")[2]))) as client:
+                assert [client.ask().status for _ in range(60)] == [500] * 60
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
+def test_a_message_that_cannot_be_formatted_is_logged_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+") as log:
+        monkeypatch.setattr(sys, "__stderr__", log)
+        StderrHandler().handle(logging.LogRecord("kaserve", logging.ERROR, "", 0, "%d files", ("many",), None))
+        log.seek(0)
+        assert log.read() == "ERROR: '%d files'\n"

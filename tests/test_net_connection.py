@@ -37,8 +37,8 @@ from kaserve.http.errors import HTTPError
 from kaserve.http.limits import Limits
 from kaserve.http.messages import FileSpan, Request, Response
 from kaserve.http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
-from kaserve.http.protocol import KeepAlive
-from kaserve.net.connection import PHASES, Connection, Deadlines, Handler
+from kaserve.http.protocol import MOST_JOINED, KeepAlive
+from kaserve.net.connection import PHASES, Connection, Deadlines, Handler, _queued_bytes
 from kaserve.net.poller import NOTHING, READ, WRITE
 from tests.nettools import (
     EPOCH,
@@ -58,10 +58,12 @@ from tests.nettools import (
     post,
 )
 
+LOOKS = 8  # at an answer that the kernel takes nothing more of, until its deadline
 LATE = 0.2  # seconds; the wheel is at most a tick of 0.125 late
 KERNEL = 4096  # bytes: a kernel that takes little is a slow client
 POST_HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n"
 EXPECTING = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+CHUNKED_HEAD = b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -175,7 +177,7 @@ REACH: dict[Phase, tuple[Callable[[Net, Client], None], int, float]] = {
     IDLE: (reach_idle, READ, 120 + 1),
     HEAD: (reach_head, READ, 30),
     BODY: (reach_body, READ, 60),
-    SEND: (reach_send, WRITE, 60),
+    SEND: (reach_send, WRITE, 60 / LOOKS),
     LINGER: (reach_linger, READ, 5),
 }
 
@@ -209,12 +211,12 @@ def test_a_new_connection_is_idle_from_its_beginning(make: Make) -> None:
 def test_the_deadline_of_a_phase_is_its_setting(make: Make, phase: Phase) -> None:
     net = make(
         large,
-        deadlines=Deadlines(keep_alive=11, header_timeout=12, body_timeout=13, send_timeout=14, linger=15),
+        deadlines=Deadlines(keep_alive=11, header_timeout=12, body_timeout=13, send_timeout=16, linger=15),
     )
     client, connection = net.connect(send_buffer=KERNEL)
     REACH[phase][0](net, client)
     net.settle()
-    assert net.time_left(connection) == {IDLE: 11 + 1, HEAD: 12, BODY: 13, SEND: 14, LINGER: 15}[phase]
+    assert net.time_left(connection) == {IDLE: 11 + 1, HEAD: 12, BODY: 13, SEND: 16 / LOOKS, LINGER: 15}[phase]
 
 
 # What happens when a deadline passes.
@@ -315,9 +317,9 @@ def test_a_head_behind_another_request_has_its_own_deadline(make: Make) -> None:
     assert net.time_left(connection) == 30
 
 
-def test_a_body_is_given_time_anew_by_each_progress(make: Make) -> None:
+def test_without_a_rate_a_body_is_given_time_anew_by_each_byte(make: Make) -> None:
     """And a 408 with Connection: close when it stands still (RFC 9110 §15.5.9)."""
-    net = make()
+    net = make(deadlines=Deadlines(min_rate=0))
     client, connection = net.connect()
     client.send(POST_HEAD)
     for _ in range(9):
@@ -334,8 +336,116 @@ def test_a_body_is_given_time_anew_by_each_progress(make: Make) -> None:
     assert net.stats.refused == {408: 1}
 
 
-def test_an_answer_is_given_time_anew_by_each_progress_and_then_reset(make: Make) -> None:
-    net = make(large)
+RATE = Deadlines(body_timeout=10, send_timeout=10, min_rate=50)
+SHARE = 500  # bytes that start a deadline of RATE anew
+
+
+def begin_body(net: Net, length: int) -> tuple[Client, Connection]:
+    client, connection = net.connect()
+    give(net, client, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % length)
+    assert connection.phase == BODY
+    return client, connection
+
+
+def test_a_body_at_the_least_rate_arrives(make: Make) -> None:
+    net = make(lambda request: Response.text(str(len(request.body.read()))), deadlines=RATE)
+    client, connection = begin_body(net, 20 * SHARE)
+    for _ in range(20):
+        assert connection.phase == BODY
+        assert net.time_left(connection) == 10
+        for size in (1, SHARE - 1):
+            net.sleep(4.9)
+            give(net, client, b"x" * size)
+    (answer,) = client.answers("POST")
+    assert answer.body == b"10000"
+
+
+def test_a_body_below_the_least_rate_is_408(make: Make) -> None:
+    """A byte now and then is no progress."""
+    net = make(deadlines=RATE)
+    client, connection = begin_body(net, 20 * SHARE)
+    for _ in range(9):
+        net.sleep(1)
+        give(net, client, b"x" * (SHARE // 10))
+    give(net, client, b"x" * (SHARE // 10 - 1))
+    assert net.time_left(connection) == 1
+    net.sleep(1 + LATE)
+    (answer,) = client.answers("POST")
+    assert answer.status == 408
+    assert connection.phase == LINGER
+
+
+def test_chunks_have_the_same_least_rate(make: Make) -> None:
+    net = make(deadlines=RATE)
+    client, connection = net.connect()
+    give(net, client, CHUNKED_HEAD)
+    for _ in range(12):
+        give(net, client, b"1\r\nx\r\n")
+        net.sleep(1)
+    assert connection.phase == LINGER
+    assert client.answers("POST")[0].status == 408
+
+
+def take(net: Net, client: Client, most: int) -> None:
+    """Reads `most` bytes; whatever follows from that happens."""
+    client.read(most)
+    net.settle()
+
+
+def test_an_answer_at_the_least_rate_is_sent(make: Make) -> None:
+    net = make(large, deadlines=RATE)
+    client, connection = net.connect(send_buffer=KERNEL)
+    give(net, client, get("/large"))
+    for _ in range(20):
+        net.sleep(9.9)
+        assert connection.phase == SEND
+        take(net, client, 20 * SHARE)  # as much as makes the kernel take more
+
+
+def test_an_answer_below_the_least_rate_ends_with_a_reset(make: Make) -> None:
+    net = make(large, deadlines=RATE)
+    client, connection = net.connect(send_buffer=KERNEL)
+    give(net, client, get("/large"))
+    for _ in range(11):
+        net.sleep(1)
+        take(net, client, 3)
+    assert connection.phase == CLOSED
+    assert net.stats.closed == {"send timeout": 1}
+
+
+def test_what_a_client_takes_out_of_the_kernel_is_progress_too(make: Make) -> None:
+    """Its buffers are so large that a slow client can live on them for longer than the deadline."""
+    net = make(lambda request: Response(200, Body(b"x" * 65536 for _ in range(1000))))
+    client, connection = net.connect(tcp=True)
+    give(net, client, GET)
+    fd = connection._sock.fileno()
+    for _ in range(2):
+        before = _queued_bytes(fd)
+        while _queued_bytes(fd) > before - 30_000:
+            client.read(16384)
+            assert not net.busy, "the kernel would take more: this shows nothing"
+        net.sleep(60 - LATE)
+        assert connection.phase == SEND
+    net.sleep(60 / LOOKS + 2 * LATE)
+    assert connection.phase == CLOSED, "and it is known well enough when that was"
+
+
+def test_the_answers_to_a_pipeline_have_one_deadline(make: Make) -> None:
+    """Another answer behind one that is not taken is no progress."""
+    net = make(large, deadlines=RATE)
+    client, connection = net.connect(send_buffer=KERNEL)
+    give(net, client, get("/large") + GET * 1000)
+    while len(client.received) < 990_000:
+        take(net, client, 512)
+    assert connection.phase == SEND
+    for _ in range(13):
+        net.sleep(1)
+        take(net, client, 10)
+    assert connection.phase == CLOSED
+
+
+def test_without_a_rate_an_answer_is_given_time_anew_by_each_progress_and_then_reset(make: Make) -> None:
+    net = make(large, deadlines=Deadlines(min_rate=0))
     client, connection = net.connect(send_buffer=KERNEL)
     client.send(get("/large"))
     net.settle()
@@ -347,8 +457,9 @@ def test_an_answer_is_given_time_anew_by_each_progress_and_then_reset(make: Make
             client.read(512)
         net.settle()
         assert len(client.received) > before
-        assert net.time_left(connection) == 60
-    net.sleep(60 + LATE)
+    net.sleep(60 - 0.01)
+    assert connection.phase == SEND
+    net.sleep(0.01 + LATE)
     assert connection.phase == CLOSED
     assert net.stats.closed == {"send timeout": 1}
 
@@ -477,6 +588,31 @@ def test_bytes_after_the_idle_close_are_a_lost_race_that_is_counted_once(make: M
     assert sum(net.stats.closed.values()) == 1
 
 
+def test_bytes_that_come_with_the_end_of_lingering_are_a_lost_race_too(make: Make) -> None:
+    net = make()
+    client, connection = net.connect()
+    net.sleep(121 + LATE)
+    assert connection.phase == LINGER
+    net.clock.advance(5 + LATE)
+    meanwhile(net, client, GET)
+    net.step()
+    assert connection.phase == CLOSED
+    assert net.stats.races_lost == 1
+    assert net.stats.closed == {"idle, race lost": 1}
+
+
+def test_bytes_that_come_when_the_server_aborts_are_a_lost_race_too(make: Make) -> None:
+    net = make()
+    (client, connection), (silent, other) = net.connect(), net.connect()
+    client.send(GET)
+    connection.abort()
+    other.abort()
+    assert net.stats.races_lost == 1
+    assert net.stats.closed == {"shutdown, race lost": 1, "shutdown": 1}
+    silent.read()
+    assert silent.ended
+
+
 def test_a_client_that_goes_while_idle_is_no_lost_race(make: Make) -> None:
     net = make()
     client, connection = net.connect()
@@ -583,6 +719,18 @@ def test_the_answers_to_a_pipeline_leave_in_one_send(make: Make) -> None:
     answers = net.ask(client, *(get(f"/{number}") for number in range(20)))
     assert [answer.body for answer in answers] == [f"/{number}".encode() for number in range(20)]
     assert len(spied(connection).sends) == 1
+
+
+def test_a_large_body_is_not_copied_behind_its_head(make: Make) -> None:
+    """The head waits for it, so that they still leave in one segment."""
+    net = make(lambda request: Response(200, b"x" * (MOST_JOINED + 1)))
+    client, connection = net.connect(send_buffer=256 * 1024)
+    [answer] = net.ask(client, GET)
+    assert len(answer.body) == MOST_JOINED + 1
+    (head, flags), (body, none) = spied(connection).sends
+    assert head < 1000
+    assert body == MOST_JOINED + 1
+    assert (flags, none) == (getattr(socket, "MSG_MORE", 0), 0)
 
 
 def test_a_head_and_its_body_leave_in_one_send(make: Make) -> None:
@@ -1016,11 +1164,11 @@ def test_a_body_is_closed_when_the_server_aborts(make: Make) -> None:
 def test_a_body_is_closed_once_though_its_answer_to_head_is_cut_off(make: Make) -> None:
     """It is closed as soon as it is clear that nobody wants it, and not again when the connection ends."""
     body = Body([b"x"])
-    filling = b"x" * 65_300  # so that the answer to HEAD is the one that fills the turn
+    filling = b"x" * 16_150  # four times, so that the answer to HEAD is the one that fills the turn
 
     net = make(lambda request: Response(200, body if request.method == "HEAD" else filling))
     client, connection = net.connect(send_buffer=KERNEL)
-    client.send(GET + b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
+    client.send(GET * 4 + b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
     net.settle()
     assert body.closed == 1
     connection.abort()
@@ -1635,6 +1783,66 @@ def test_a_fault_of_the_server_ends_one_connection_and_no_other(make: Make, capl
     assert net.stats.closed == {"failed": 1}
 
 
+class BrokenHandler(logging.Handler):
+    """Of the log: a disk that is full, and nobody who has thought of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def broken_logging() -> Iterator[None]:
+    handler = BrokenHandler()
+    logger = logging.getLogger("kaserve")
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("path", ["fails", "fails-first", "late", "wrong", "fine"])
+def test_a_log_that_fails_ends_one_connection_at_most(make: Make, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    router = some_handler()
+    router.answers["wrong"] = Response(700)
+    net = make(router)
+    client, _ = net.connect()
+    other, _ = net.connect()
+    with broken_logging():
+        give(net, client, get(f"/{path}"))
+        net.sleep(300)
+    assert not net.service.connections
+    other.close()
+    new, _ = net.connect()
+    assert net.ask(new, GET)[0].status == 200
+    caplog.clear()
+
+
+class FailingEnd:
+    """An access log that fails for what is cut off."""
+
+    def log(self, connection: Connection, request: Request | None, status: int, size: int) -> None:
+        raise AssertionError("the log is broken")
+
+
+def test_an_end_is_an_end_whatever_others_make_of_it(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    body = Body(b"x" * 65536 for _ in range(1000))
+    net = make(lambda request: Response(200, body), access_log=FailingEnd())
+
+    def complain(connection: Connection) -> None:
+        raise AssertionError("the owner is broken")
+
+    net.service.on_close = complain
+    client, connection = net.connect()
+    give(net, client, GET)
+    with faults(caplog, "the log is broken", "the owner is broken"):
+        connection.abort()
+    assert connection.phase == CLOSED
+    assert body.closed == 1
+    assert not net.service.connections
+    assert net.stats.closed == {"shutdown": 1}
+    assert len(net.reactor.wheel) == 0
+    net.service.on_close = None
+
+
 def test_a_fault_at_a_deadline_ends_one_connection_and_no_other(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     net = make(access_log=BrokenLog())
     (client, broken), (_, other) = net.connect(), net.connect()
@@ -1674,6 +1882,107 @@ def test_age_is_spent_on_an_answer(make: Make) -> None:
     assert answer.status == 200
     assert not answer.persists
     assert connection.phase == LINGER
+
+
+@pytest.mark.parametrize(("lot", "age"), [(0.0, 300.0), (0.5, 285.0), (0.999, 270.1)])
+def test_the_age_is_spread_so_that_not_all_end_together(make: Make, lot: float, age: float) -> None:
+    """Those of a restart, say; nobody gets older than the setting."""
+    net = make(deadlines=Deadlines(age=300), chance=lambda: lot)
+    client, _ = net.connect()
+    for _ in range(3):
+        net.sleep((age - 0.3) / 3)
+        assert net.ask(client, GET)[0].persists
+    net.sleep(0.4)
+    assert not net.ask(client, GET)[0].persists
+
+
+def test_what_was_announced_is_kept_when_less_is_announced_now(make: Make) -> None:
+    """Close policy, point 2, also when it gets crowded."""
+    net = make()
+    (first, one), (second, two) = net.connect(), net.connect()
+    assert net.ask(first, GET)[0].value("keep-alive").startswith("timeout=120,")
+    net.service.announce(10)
+    assert net.ask(second, GET)[0].value("keep-alive") == "timeout=10, max=999"
+    net.sleep(11 - 0.01)
+    assert (one.phase, two.phase) == (IDLE, IDLE)
+    net.sleep(0.01 + LATE)
+    assert (one.phase, two.phase) == (IDLE, LINGER)
+    net.sleep(110 - LATE - 0.01)
+    assert one.phase == IDLE
+    assert net.ask(first, GET)[0].value("keep-alive") == "timeout=10, max=998"
+    net.sleep(11 + LATE)
+    assert one.phase == LINGER
+
+
+def test_what_is_announced_in_front_of_a_slow_answer_is_kept_behind_it(make: Make) -> None:
+    net = make(large)
+    client, connection = net.connect(send_buffer=KERNEL)
+    give(net, client, get("/large"))
+    net.service.announce(10)
+    while connection.phase == SEND:
+        net.clock.advance(10)
+        take(net, client, 65536)
+    assert b"Keep-Alive: timeout=120," in client.received
+    assert connection.phase == IDLE
+    assert net.time_left(connection) == 121
+
+
+def test_an_evicted_connection_closes_as_an_idle_one(make: Make) -> None:
+    net = make()
+    client, connection = net.connect()
+    net.ask(client, GET)
+    connection.evict()
+    assert connection.phase == LINGER
+    assert client.read() == b""
+    assert client.ended
+    give(net, client, GET)
+    assert net.stats.races_lost == 1
+    connection.evict()
+    assert connection.phase == CLOSED
+    assert net.stats.closed == {"evicted, race lost": 1}
+
+
+def test_an_evicted_connection_whose_request_is_already_here_answers_it(make: Make) -> None:
+    net = make()
+    client, connection = net.connect()
+    client.send(GET)
+    connection.evict()
+    (answer,) = client.answers("GET")
+    assert answer.status == 200
+    assert not answer.persists
+    assert net.stats.races_lost == 0
+
+
+def test_since_when_a_connection_can_be_spared(make: Make) -> None:
+    net = make(large)
+    client, connection = net.connect(send_buffer=KERNEL)
+    assert connection.spare_since == net.clock.now
+    net.sleep(10)
+    give(net, client, get("/large"))
+    assert connection.phase == SEND
+    assert connection.spare_since == float("inf")
+    while connection.phase == SEND:
+        take(net, client, 65536)
+    answered = net.clock.now
+    net.sleep(10)
+    assert connection.spare_since == answered
+    net.sleep(111 + LATE)
+    assert connection.phase == LINGER
+    assert answered + 121 <= connection.spare_since <= net.clock.now
+
+
+def test_a_client_that_is_not_welcome_is_told_so_before_it_asks(make: Make) -> None:
+    net = make()
+    client, connection = net.connect()
+    connection.turn_away(HTTPError(503, "later"))
+    (answer,) = client.answers("GET")
+    assert answer.status == 503
+    assert not answer.persists
+    assert connection.phase == LINGER
+    give(net, client, GET)
+    assert client.read() == b""
+    assert net.stats.refused == {503: 1}
+    assert net.stats.races_lost == 0, "it was answered"
 
 
 def test_persistence_is_switched_off_and_on_at_run_time(make: Make) -> None:
@@ -1753,6 +2062,25 @@ def test_retired_a_connection_that_stays_silent_closes_when_the_window_does(make
     net.sleep(0.01 + LATE)
     assert connection.phase == LINGER
     assert client.read() == b""
+    assert client.ended
+
+
+def test_retired_it_does_not_wait_long_for_clients_that_do_not_close(make: Make) -> None:
+    """No answer of theirs is at stake. Nor are they idle: they end because the server does."""
+    net = make()
+    (client, _), (_, before) = net.connect(), net.connect()
+    net.sleep(121 + LATE)
+    assert before.phase == LINGER
+    busy, _ = net.connect()
+    net.ask(busy, GET)
+    net.service.keep_alive.enabled = False
+    net.reactor.call(net.service.retire)
+    net.sleep(0.5 + LATE)
+    assert len(net.service.connections) == 1
+    net.sleep(1 + LATE)
+    assert net.service.connections == set()
+    assert net.stats.closed == {"idle": 2, "drain": 1}
+    client.read()
     assert client.ended
 
 
@@ -1885,7 +2213,7 @@ def test_the_counters_tell_what_happened(make: Make, caplog: pytest.LogCaptureFi
 def test_the_owner_is_told_of_every_end(make: Make) -> None:
     net = make()
     open_then: list[int] = []
-    net.service.on_close = lambda: open_then.append(len(net.service.connections))
+    net.service.on_close = lambda connection: open_then.append(len(net.service.connections))
     clients = [net.connect()[0] for _ in range(3)]
     for client in clients:
         client.close()
@@ -1928,8 +2256,6 @@ def chunked(body: bytes, size: int) -> bytes:
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
-
-CHUNKED_HEAD = b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 GOOD = [
     Unit(GET),

@@ -22,21 +22,41 @@ PAUSE = 0.25
 TICK = 0.125  # of the reactor's wheel
 
 
+class Vacancies:
+    """Room for `count` connections, of which none can be made to leave unless a test says so."""
+
+    def __init__(self) -> None:
+        self.count = 1000
+        self.asked = 0
+        self.spare = 0
+
+    def left(self) -> int:
+        return self.count
+
+    def make(self) -> bool:
+        self.asked += 1
+        return False
+
+    def free_descriptor(self) -> bool:
+        self.spare -= 1
+        return self.spare >= 0
+
+
 class House:
     """A listener on a free port of the loopback device, and the connections it took."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.reactor = Reactor(self.clock)
-        self.room = 1000
+        self.room = Vacancies()
         self.taken: list[tuple[socket.socket, Address, Address]] = []
         self.clients: list[socket.socket] = []
         self.sock = Listening(open_listener("127.0.0.1", 0, backlog=512))
-        self.listener = Listener(self.reactor, self.sock, self._take, lambda: self.room)
+        self.listener = Listener(self.reactor, self.sock, self._take, self.room)
 
     def _take(self, sock: socket.socket, client: Address, server: Address) -> None:
         self.taken.append((sock, client, server))
-        self.room -= 1
+        self.room.count -= 1
 
     def knock(self, count: int = 1) -> None:
         """Clients arrive in the backlog."""
@@ -149,20 +169,45 @@ def test_a_client_that_vanished_meanwhile_is_skipped_too(house: House) -> None:
 
 
 def test_without_room_it_pauses_and_leaves_clients_in_the_backlog(house: House) -> None:
-    house.room = 2
+    house.room.count = 2
     house.knock(5)
     house.reactor.step()
     assert len(house.taken) == 2
     assert not house.would_turn(), "it would spin"
-    house.room = 1
+    house.room.count = 1
     house.listener.resume()
     house.reactor.step()
     assert len(house.taken) == 3
     assert not house.would_turn()
-    house.room = 10
+    house.room.count = 10
     house.listener.resume()
     house.reactor.step()
     assert len(house.taken) == 5
+
+
+def test_without_room_it_asks_for_some_and_asks_again(house: House) -> None:
+    """Close policy, point 5: somebody who can be spared leaves, who may not be there yet."""
+    house.room.count = 0
+    house.knock()
+    house.reactor.step()
+    assert house.room.asked == 1
+    assert not house.would_turn(), "it would spin"
+    house.sleep(PAUSE + TICK)
+    house.reactor.step()
+    assert house.room.asked == 2
+    house.room.count = 1
+    house.sleep(PAUSE + TICK)
+    house.reactor.step()
+    assert len(house.taken) == 1
+
+
+def test_a_spare_descriptor_lets_it_go_on(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    house.room.spare = 1
+    house.sock.failures = [errno.EMFILE]
+    house.knock(2)
+    house.reactor.step()
+    assert len(house.taken) == 2
+    assert caplog.records == []
 
 
 def test_resume_and_pause_may_be_repeated(house: House) -> None:
@@ -239,7 +284,7 @@ def test_close_takes_the_backlog_first(house: House) -> None:
 
 def test_close_takes_the_backlog_though_there_is_no_room(house: House) -> None:
     """Closing resets what is not taken, and each of these gets one answer at most."""
-    house.room = 3
+    house.room.count = 3
     house.knock(5)
     house.listener.close()
     assert len(house.taken) == 5
@@ -262,6 +307,12 @@ def test_closing_twice_is_harmless(house: House) -> None:
     assert house.sock.calls == calls  # a socket that is closed has no backlog to empty
 
 
+def test_closed_it_is_not_resumed(house: House) -> None:
+    house.listener.close()
+    house.listener.resume()
+    assert not house.would_turn()
+
+
 # Unix sockets.
 
 
@@ -269,7 +320,7 @@ def test_a_unix_socket_serves_and_its_path_goes_with_it(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     reactor = Reactor(FakeClock(START))
     taken: list[tuple[socket.socket, Address, Address]] = []
-    listener = Listener(reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda *it: taken.append(it), lambda: 9)
+    listener = Listener(reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda *it: taken.append(it), Vacancies())
     assert listener.address == path
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)

@@ -368,6 +368,36 @@ def test_an_exception_in_a_call_stops_neither_the_turn_nor_the_other_calls(
 # The end.
 
 
+def test_an_exception_of_anybody_stops_neither_the_turn_nor_the_next(
+    reactor: Reactor, clock: FakeClock, journal: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even when the log that is told of it fails as well."""
+
+    def fail() -> None:
+        journal.append("fails")
+        raise AssertionError("this cannot happen")
+
+    def note() -> None:
+        journal.append("goes on")
+
+    class Refusing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("the disk is full")
+
+    handler = Refusing()
+    logging.getLogger("kaserve").addHandler(handler)
+    for seconds, function in ((1.0, fail), (1.5, note)):
+        reactor.again(Plain(function))
+        reactor.call(function)
+        reactor.wheel.schedule(Noted([], function), clock.now + seconds)
+        reactor.after_turn.append(function)
+    clock.advance(2)
+    reactor.step()
+    logging.getLogger("kaserve").removeHandler(handler)
+    assert journal == ["fails", "goes on"] * 4
+    reactor.after_turn.clear()
+
+
 def test_close_gives_every_descriptor_back() -> None:
     before = open_descriptors()
     reactor = Reactor()

@@ -6,11 +6,13 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import select
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,16 @@ class TestSignals:
             process.signal(signal.SIGTERM)
             assert process.wait() == 0
             assert "1 connections were cut off" in process.stderr
+
+    def test_sigterm_first_tells_that_it_is_not_ready(self) -> None:
+        """--drain-delay: whoever sends clients here has time to notice; until then nobody is turned away."""
+        with Process("0", *ECHO, "--drain-delay", "0.3") as process, process.connect() as client:
+            assert client.ask().persists
+            process.signal(signal.SIGTERM)
+            with process.connect() as another:
+                wait_for(lambda: another.ask().persists is False or another.close() or False)
+            client.close()
+            assert process.wait() == 0
 
     def test_sighup_is_survived(self) -> None:
         with Process("0", *ECHO) as process, process.connect() as client:
@@ -736,6 +748,185 @@ class TestShutdown:
             assert client.answer("POST").body == b"12345"
         thread.join(PATIENCE)
         assert not thread.is_alive()
+
+
+class TestDrainDelay:
+    def test_it_goes_on_but_is_not_ready_and_every_answer_is_a_last_one(self) -> None:
+        """Readiness off first: what a load balancer asks for, before connections are refused."""
+        ready = []
+
+        def handler(request: Request) -> Response:
+            ready.append((driven.server.ready, driven.server.draining))
+            return hello(request)
+
+        with Driven(handler, drain_delay=5, graceful_timeout=10) as driven:
+            idle, client = driven.connect(), driven.connect()
+            assert client.ask().persists
+            driven.server.shutdown()
+            driven.pass_time(4.9)
+            assert not client.ask().persists
+            assert client.is_closed
+            new = driven.connect()
+            assert not new.ask().persists
+            assert idle.is_quiet
+            driven.pass_time(0.3)
+            assert idle.is_closed
+            assert refuses(driven.server.address)
+        assert ready == [(True, False), (False, True), (False, True)]
+
+    def test_the_patience_begins_behind_it(self) -> None:
+        with Driven(echo, drain_delay=5, graceful_timeout=10) as driven:
+            client = driven.connect()
+            client.send(post(b"12345")[:-2])
+            driven.settle()
+            driven.server.shutdown()
+            driven.pass_time(14.8)
+            assert driven.server.open_connections == 1
+            driven.pass_time(0.4)
+            assert driven.server.open_connections == 0
+            assert driven.server.stopped
+
+    @pytest.mark.parametrize("arguments", [(0.0,), (5.0, 0.0), (None, 0.0)])
+    def test_who_is_in_a_hurry_does_without(self, arguments: tuple[float | None, ...]) -> None:
+        with Driven(drain_delay=100) as driven:
+            driven.server.shutdown()
+            driven.pass_time(10)
+            assert not driven.server.stopped
+            driven.server.shutdown(*arguments)
+            driven.settle()
+            assert driven.server.stopped
+
+    def test_there_is_none_by_default(self) -> None:
+        with Driven() as driven:
+            assert driven.server.ready
+            driven.server.shutdown()
+            driven.settle()
+            assert driven.server.stopped
+            assert not driven.server.ready
+            assert not driven.server.draining
+
+
+class TestReload:
+    def test_all_that_want_to_are_called_whatever_one_of_them_does(self, caplog: pytest.LogCaptureFixture) -> None:
+        calls = []
+
+        def fail() -> None:
+            raise OSError("no such file")
+
+        with Driven() as driven:
+            driven.server.on_reload += [lambda: calls.append("one"), fail, lambda: calls.append("two")]
+            driven.server.reload()
+            assert calls == []
+            driven.settle()
+            assert calls == ["one", "two"]
+            assert [record.exc_text is not None for record in caplog.records] == [True]
+            client = driven.connect()
+            assert client.ask().status == 200
+
+    def test_sighup(self) -> None:
+        server = Server(hello, config())
+        server.open()
+        reloaded = threading.Event()
+        server.on_reload.append(reloaded.set)
+
+        def hang_up() -> None:
+            os.kill(os.getpid(), signal.SIGHUP)
+            reloaded.wait(PATIENCE)
+            server.shutdown(0.0)
+
+        thread = threading.Thread(target=hang_up)
+        server.call(thread.start)
+        server.run()
+        thread.join()
+        assert reloaded.is_set()
+
+
+class TestEviction:
+    """Close policy, point 5."""
+
+    def test_at_the_limit_the_longest_idle_leaves_for_the_next_one(self) -> None:
+        with Driven(max_connections=2) as driven:
+            one, two = driven.connect(), driven.connect()
+            driven.pass_time(1)
+            one.ask()
+            with connect(driven.server, driven.turn) as three:
+                three.send(get())
+                driven.settle()
+                assert two.is_closed
+                assert one.is_quiet
+                two.close()
+                assert three.answer().status == 200
+                three.close()
+                driven.settle()
+                assert driven.server.stats.closed["evicted"] == 1
+
+    def test_when_nobody_can_be_spared_the_next_one_waits_for_somebody(self) -> None:
+        with Driven(max_connections=1) as driven:
+            one = driven.connect()
+            assert one.ask().value("keep-alive").startswith("timeout=1,")
+            with connect(driven.server, driven.turn) as two:
+                two.send(get())
+                driven.settle()
+                assert one.is_quiet
+                driven.pass_time(0.8)
+                assert one.is_quiet
+                driven.pass_time(0.6)
+                assert one.is_closed
+                one.close()
+                assert two.answer().status == 200
+
+    def test_without_descriptors_it_goes_on_with_the_spare_one(self) -> None:
+        with Driven() as driven:
+            idle = [driven.connect() for _ in range(3)]
+            for client in idle:
+                client.ask()
+            driven.pass_time(2)
+            with connect(driven.server, driven.turn) as one, no_descriptors_left():
+                one.send(get())
+                assert one.answer().status == 200
+                assert idle[0].is_closed or idle[1].is_closed or idle[2].is_closed
+
+
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """For as long as the block lasts this process gets no new ones."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest_descriptor() + 1, limits[1]))
+    held: list[int] = []
+    try:
+        while True:  # those that are free below the limit
+            held.append(os.dup(0))
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in held:
+            os.close(fd)
+
+
+def highest_descriptor() -> int:
+    return max(map(int, os.listdir("/dev/fd")))
+
+
+class TestConnectionsPerAddress:
+    def test_beyond_the_limit_it_is_503_until_one_is_gone(self) -> None:
+        with Driven(max_connections_per_address=2) as driven:
+            one, two, three = driven.connect(), driven.connect(), driven.connect()
+            assert [client.ask().status for client in (one, two)] == [200, 200]
+            answer = three.answer()
+            assert (answer.status, answer.persists) == (503, False)
+            assert three.is_closed
+            three.close()
+            one.close()
+            driven.settle()
+            assert driven.connect().ask().status == 200
+
+    def test_clients_of_a_unix_socket_are_not_counted(self, tmp_path: Path) -> None:
+        with Driven(max_connections_per_address=1, bind=f"unix:{tmp_path}/socket") as driven:
+            clients = [driven.connect() for _ in range(3)]
+            assert [client.ask().status for client in clients] == [200] * 3
 
 
 class TestMaxConnections:

@@ -9,8 +9,9 @@ class Limits:
     """All are bytes but `fields`, a count.
 
     request_line: beyond it 414. fields, field_size (one field line), head (the whole head): beyond them 431. The field
-    limits hold for trailers too. body: the decoded body, beyond it 413. chunk_line: a chunk-size line with its
-    extensions, beyond it 400. unchecked: up to here a head is within all limits of size.
+    limits hold for trailers too, and that of the head for all extensions and trailers of a body together. body: the
+    decoded body, beyond it 413. chunk_line: a chunk-size line with its extensions, beyond it 400. unchecked: up to here
+    a head is within all limits of size.
     """
 
     __slots__ = ("body", "chunk_line", "field_size", "fields", "head", "request_line", "unchecked")

@@ -43,11 +43,12 @@ from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
 from .target import resolve_target
 from .wire import ChunkedDecoder, encode_head, find_head_end, parse_head
 
-__all__ = ["CONTINUE", "HTTPProtocol", "KeepAlive", "Phase"]
+__all__ = ["CONTINUE", "MOST_JOINED", "HTTPProtocol", "KeepAlive", "Phase"]
 
 log = logging.getLogger("kaserve")
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+MOST_JOINED = 16 * 1024  # bytes of a body that are copied behind the head; to copy more costs more than to send twice
 
 
 _CR = 13
@@ -55,7 +56,8 @@ _CLOSE_LINES = b"Connection: close\r\n\r\n"
 
 
 class KeepAlive:
-    """What all connections of a server announce and count by; `enabled` and `requests` may be changed while it runs.
+    """What all connections of a server announce and count by. While it runs, `enabled` and `requests` may be changed,
+    and the timeout by `announce`.
 
     timeout: seconds without a request that a client is promised. announced: the same as the whole number that is said,
     rounded down, but not to 0, which clients take for "closed already". requests: how many one connection takes, 0 for
@@ -63,15 +65,20 @@ class KeepAlive:
     `Connection: close`.
     """
 
-    __slots__ = ("_lines", "announced", "enabled", "minor", "requests", "timeout")
+    __slots__ = ("_lines", "_memory", "announced", "enabled", "minor", "requests", "timeout")
 
     def __init__(self, timeout: float, requests: int, minor: int = 1) -> None:
-        self.timeout = timeout
-        self.announced = max(1, int(timeout))
+        self._memory: dict[int, dict[int, bytes]] = {}
+        self.announce(timeout)
         self.requests = requests
         self.minor = minor
         self.enabled = timeout > 0
-        self._lines: dict[int, bytes] = {}
+
+    def announce(self, timeout: float) -> None:
+        """Promises another number of seconds from now on. Those of before may come again, and their lines are kept."""
+        self.timeout = timeout
+        self.announced = max(1, int(timeout))
+        self._lines = self._memory.setdefault(self.announced, {})
 
     def lines(self, remaining: int) -> bytes:
         """That another request is welcome, for how long, and how many more unless there is no limit (RFC 9112 §9.3);
@@ -298,8 +305,9 @@ class HTTPProtocol:
     # Answering: SEND.
 
     def respond(self, response: Response, date: bytes, wanted: bool) -> bytes:
-        """HEAD, BODY, HANDLER: the head of the answer (SEND), and with it a body of bytes; any other one goes through
-        `encode_body`, when `sends_body`.
+        """HEAD, BODY, HANDLER: the head of the answer (SEND), and with it a body of up to `MOST_JOINED` bytes.
+
+        When `sends_body`, any other goes through `encode_body`.
 
         date: the Date field line. wanted: nobody but this request speaks against another one on this connection.
         Raises ValueError, and changes nothing, when the response cannot be sent as it is.
@@ -335,7 +343,7 @@ class HTTPProtocol:
                 lines,
                 _length_line(length),
                 self._keep_alive.lines(max(remaining, 0)) if self._persists else _CLOSE_LINES,
-                body if self.sends_body and isinstance(body, bytes) else b"",
+                body if isinstance(body, bytes) and self.sends_body and length <= MOST_JOINED else b"",
             )
         )
 

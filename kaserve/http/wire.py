@@ -20,8 +20,8 @@ must do. They do syntax and nothing else, are strict, and have no options; what 
     content on to the list `content` (bytes, in order, in pieces that need not be the chunks) and returns the index of
     the first byte it did not take, which is len(data) until the body is `done`. Extensions are checked and ignored.
     `missing` is what the current chunk still lacks, so that a length too large can be refused before it arrives.
-    `trailers` are pairs like a request's fields. Raises HTTPError 400 for malformed chunks and 431 for
-    trailers over the limits.
+    `trailers` are pairs like a request's fields. Raises HTTPError 400 for malformed chunks and for extensions over the
+    limits, 431 for trailers over them.
 
 `encode_head(status: int, fields: Sequence[FieldLine]) -> tuple[bytes, int]`
     The field lines of a response, without the status line and without those that the protocol writes itself (the

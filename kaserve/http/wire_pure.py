@@ -152,10 +152,11 @@ def _remember(memory: dict[K, V], key: K, value: V, size: int) -> None:
 class ChunkedDecoder:
     """See `wire`. Between two calls it holds at most one line that has not come to its end."""
 
-    __slots__ = ("_held", "_limits", "_read_line", "content", "done", "missing", "trailers")
+    __slots__ = ("_extra", "_held", "_limits", "_read_line", "content", "done", "missing", "trailers")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._extra = 0  # bytes of extensions and trailers so far
         self._held = b""
         self._read_line = ChunkedDecoder._read_size  # not bound to self, which would make a cycle
         self.content: list[bytes] = []
@@ -198,6 +199,9 @@ class ChunkedDecoder:
         match = CHUNK_SIZE_LINE.fullmatch(data, start, end) if end - start <= self._limits.chunk_line else None
         if match is None:
             raise HTTPError(400, "a chunk size is malformed")
+        self._extra += end - match.end(1)
+        if self._extra > self._limits.head:
+            raise HTTPError(400, "there are too many chunk extensions")
         self.missing = int(match[1], 16)
         self._read_line = ChunkedDecoder._read_chunk_end if self.missing else ChunkedDecoder._read_trailer
 
@@ -213,6 +217,9 @@ class ChunkedDecoder:
             self.done = True
             return
         if end - start > self._limits.field_size or len(self.trailers) >= self._limits.fields:
+            raise HTTPError(431, "the trailers are too large")
+        self._extra += end - start
+        if self._extra > self._limits.head:
             raise HTTPError(431, "the trailers are too large")
         field, _ = _parse_field_line(data[start:end])
         self.trailers.append(field)

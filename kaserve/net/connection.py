@@ -14,9 +14,11 @@ import math
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from random import random
 from typing import Any, NamedTuple, Protocol
 
 from ..http.body import Sink
@@ -25,7 +27,7 @@ from ..http.framing import has_body
 from ..http.limits import Limits
 from ..http.messages import Address, FileSpan, Request, Response, error_response
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
-from ..http.protocol import CONTINUE, HTTPProtocol, KeepAlive
+from ..http.protocol import CONTINUE, MOST_JOINED, HTTPProtocol, KeepAlive
 from .plain import PlainSocket
 from .poller import NOTHING, READ, WRITE
 from .reactor import Reactor
@@ -34,6 +36,15 @@ from .stream import Stream
 from .timeline import Timeline, Track
 from .timerwheel import Timer
 from .tls import TLSSocket
+
+try:
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+
+    # What has not been sent yet (linux/sockios.h: SIOCOUTQNSD, of TCP alone), or what has not been confirmed.
+    _QUEUES: tuple[int, ...] = (0x894B, TIOCOUTQ) if sys.platform == "linux" else (TIOCOUTQ,)
+except ImportError:  # Windows, whose sockets do not tell
+    _QUEUES = ()
 
 __all__ = ["PHASES", "Connection", "Deadlines", "Handler", "Row", "Service"]
 
@@ -52,6 +63,7 @@ class Row(NamedTuple):
     on_expiry: str
 
 
+# As many bytes as `Deadlines.min_rate` makes of the deadline; a byte now and then is no progress.
 _EACH_PROGRESS = "each progress"
 
 # The picture of docs/architecture.md; a test holds the two against each other. CLOSED has no row: there is no socket.
@@ -73,14 +85,27 @@ _MOST_PIECES_PER_TURN = 16
 _MSG_MORE: int = getattr(socket, "MSG_MORE", 0)  # the head waits for the first bytes of its file: one segment, not two
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, and forget what was not sent
 
+# How often, within its deadline, it is asked whether an answer moves that the kernel takes nothing more of.
+_LOOKS = 8
+
 # A client that was told it may wait for T seconds gets one more, so that its last request never meets our close.
 _GRACE = 1.0
-# While draining, a connection that was busy less than this ago may have a request on its way to us.
+# A connection that was busy less than this ago may have a request on its way to us, or our last answer to its client:
+# neither a server that drains nor one that needs the room closes it.
 _BUSY_UNTIL = 1.0
+# While draining: how long a client may take to notice that its idle connection was closed. No answer is at stake.
+_BRIEF_LINGER = 0.25
+# Which part of its age a connection may be spared, by lot, so that those that began together do not end together.
+_AGE_JITTER = 0.1
+# Ends that a client may not have seen coming: a request that arrives afterwards is lost.
+_UNASKED = frozenset({"idle", "drain", "evicted", "shutdown"})
 
 
 class Deadlines(NamedTuple):
-    """Seconds that a connection may stay in a phase, by the names of `PHASES`; and its `age`, spent on an answer."""
+    """Seconds that a connection may stay in a phase, by the names of `PHASES`; and its `age`, spent on an answer.
+
+    min_rate: bytes per second, on average over body_timeout and send_timeout, below which there is no progress.
+    """
 
     keep_alive: float = 120.0
     header_timeout: float = 30.0
@@ -88,6 +113,7 @@ class Deadlines(NamedTuple):
     send_timeout: float = 60.0
     linger: float = 5.0
     age: float = 3600.0
+    min_rate: int = 500
 
 
 class AccessLog(Protocol):
@@ -101,13 +127,16 @@ class Service:
     __slots__ = (
         "access_log",
         "age",
+        "chance",
         "connections",
         "handler",
+        "idle",
         "keep_alive",
         "limits",
         "on_close",
         "reactor",
         "refuse",
+        "retired",
         "rows",
         "scheme",
         "sink",
@@ -125,9 +154,11 @@ class Service:
         deadlines: Deadlines | None = None,
         access_log: AccessLog | None = None,
         scheme: str = "http",
+        chance: Callable[[], float] = random,
     ) -> None:
         """handler: may have methods that are called before a body is received: `refuse(request)`, which may raise
-        HTTPError, and `sink(request)`, which returns the sink that takes the body (see `http.body`)."""
+        HTTPError, and `sink(request)`, which returns the sink that takes the body (see `http.body`).
+        chance: a number from 0 up to 1, by lot."""
         deadlines = deadlines or Deadlines()
         self.reactor = reactor
         self.handler = handler
@@ -136,35 +167,43 @@ class Service:
         self.limits = limits or Limits()
         self.keep_alive = keep_alive or KeepAlive(deadlines.keep_alive, 1000)
         self.age = deadlines.age
+        self.chance = chance
         self.access_log = access_log
         self.scheme = scheme
         self.stats = Stats()
         self.timeline = Timeline()
         self.connections: set[Connection] = set()
-        self.on_close: Callable[[], object] | None = None  # called after a connection has left `connections`
+        # Called after a connection has left `connections`.
+        self.on_close: Callable[[Connection], object] | None = None
         self.rows = [Waiting(PHASES[phase], deadlines) for phase in sorted(PHASES)]
-        if deadlines.keep_alive > 0:
-            self.rows[IDLE].seconds += _GRACE
-        else:  # then no connection is idle but before its only request
-            self.rows[IDLE].seconds = deadlines.header_timeout
+        # Seconds without a request that an answer given now leads to, which is more than it announces. Without
+        # persistence no connection is idle but before its only request.
+        self.idle = deadlines.keep_alive + _GRACE if deadlines.keep_alive > 0 else deadlines.header_timeout
+        self.retired = False
+
+    def announce(self, seconds: float) -> None:
+        """Connections may be idle for `seconds` from their next answer on; what was announced before is kept."""
+        self.keep_alive.announce(seconds)
+        self.idle = seconds + _GRACE
 
     def retire(self) -> None:
         """The server is leaving: connections without a request end, soon, and so does each that comes to that point."""
+        self.retired = True
+        self.idle = self.rows[HANDSHAKE].seconds = _BUSY_UNTIL
         for connection in list(self.connections):
             connection.retire()
-        self.rows[IDLE].seconds = self.rows[HANDSHAKE].seconds = _BUSY_UNTIL
 
 
 class Waiting:
-    """A row of `PHASES` with the figures of one server: for which events, how many seconds, and whether progress starts
-    them anew."""
+    """A row of `PHASES` with the figures of one server: for which events, how many seconds, and how many bytes start
+    them anew (0: none do)."""
 
-    __slots__ = ("events", "renewed", "seconds")
+    __slots__ = ("events", "seconds", "share")
 
     def __init__(self, row: Row, deadlines: Deadlines) -> None:
         self.events = row.waits_for
         self.seconds: float = getattr(deadlines, row.deadline) if row.deadline else math.inf
-        self.renewed = row.since == _EACH_PROGRESS
+        self.share = max(1, int(deadlines.min_rate * self.seconds)) if row.since == _EACH_PROGRESS else 0
 
 
 class Connection(Timer):
@@ -172,10 +211,15 @@ class Connection(Timer):
 
     __slots__ = (
         "_accepted",
+        "_aged",
         "_awaited",
         "_began",
         "_interest",
+        "_moved_at",
+        "_needed",
         "_parting",
+        "_promised",
+        "_queued",
         "_response",
         "_rested",
         "_service",
@@ -203,8 +247,13 @@ class Connection(Timer):
         self.phase = CLOSED  # the one entered last; none yet
         self.ending = ""  # why the connection ends, once that is known
         self._accepted = service.reactor.now
+        self._aged = self._accepted + service.age * (1.0 - _AGE_JITTER * service.chance())
         self._began = self._rested = self._accepted  # when the request came, and when the last answer was finished
         self._track: Track | None = None
+        self._promised = service.idle  # for how long it may be idle
+        self._needed = 0  # bytes that must still move before the deadline starts anew
+        self._queued = 0  # bytes of an answer that were in the kernel's buffers when the deadline started,
+        self._moved_at = 0.0  # and when that was
         self._interest = NOTHING
         self._parting = False  # the next answer is the last one
         self._unsent: bytes | memoryview = b""  # encoded, and not taken by the kernel yet
@@ -242,39 +291,94 @@ class Connection(Timer):
         """What the table says under `on_expiry`."""
         phase = self.phase
         if phase == IDLE:
-            self._part("idle")
+            self._part("drain" if self._service.retired else "idle")
         elif phase in (HEAD, BODY):
             self._refuse(HTTPError(408, "the request did not arrive in time"))
             self.ending = "header timeout" if phase == HEAD else "body timeout"
             self._run()
         elif phase == SEND:
-            self._abort("send timeout")
+            self._stall()
         elif phase == HANDSHAKE:
             self._close("handshake")
         else:
-            self._close("answered")
+            self._discard()  # one last look here, too, so that no race is lost without being counted
+            if self.phase != CLOSED:
+                self._close("answered")
+
+    def _stall(self) -> None:
+        """SEND: the kernel took nothing more for a while. But it has large buffers, out of which a client may have had
+        its share all the same; so it is asked several times within the deadline, to know when that was."""
+        reactor = self._service.reactor
+        stop = self._moved_at + self._service.rows[SEND].seconds
+        if self._needed <= self._queued - _queued_bytes(self._sock.fileno()):
+            self._enter(SEND)
+        elif reactor.now < stop:
+            reactor.wheel.schedule(self, min(reactor.now + self._service.rows[SEND].seconds / _LOOKS, stop))
+        else:
+            self._abort("send timeout")
 
     def retire(self) -> None:
         """Closes an idle connection, unless it was busy a moment ago and may be again; shortens a handshake."""
         wheel, now = self._service.reactor.wheel, self._service.reactor.now
+        spare_since = self.spare_since
+        self._promised = _BUSY_UNTIL
         if self.phase == HANDSHAKE:
             wheel.schedule(self, min(self.deadline, now + _BUSY_UNTIL))
+        elif self.phase == LINGER and self.ending in _UNASKED:
+            wheel.schedule(self, min(self.deadline, now + _BRIEF_LINGER))
         elif self.phase == IDLE:
-            busy_until = self.deadline - self._service.rows[IDLE].seconds + _BUSY_UNTIL
-            if busy_until > now:
-                wheel.schedule(self, busy_until)
+            if spare_since + _BUSY_UNTIL > now:
+                wheel.schedule(self, spare_since + _BUSY_UNTIL)
             else:
                 self._part("drain")
 
+    @property
+    def spare_since(self) -> float:
+        """Since when nobody would miss the connection, in seconds on the reactor's clock; never (inf) while in use."""
+        if self.phase == IDLE:
+            return self._rested
+        if self.phase == LINGER:
+            return self.deadline - self._service.rows[LINGER].seconds
+        return math.inf
+
+    def evict(self) -> None:
+        """IDLE, LINGER: makes room for another connection."""
+        try:
+            if self.phase == IDLE:
+                self._part("evicted")
+            else:
+                self._expire()
+        except Exception:
+            self._fail()
+
+    def turn_away(self, error: HTTPError) -> None:
+        """Answers a client that was just accepted, before it asks; one that speaks TLS could not read it yet."""
+        try:
+            if self.phase == HANDSHAKE:
+                self._service.stats.refused[error.status] += 1
+                self._close("refused")
+            else:
+                self._refuse(error)
+                self._run()
+        except Exception:
+            self._fail()
+
     def abort(self) -> None:
         """Ends the connection now, whatever it is doing."""
+        if self.phase == IDLE:
+            self.ending = "shutdown"
+        if self.phase in (IDLE, LINGER):
+            self._discard()
         if self.phase != CLOSED:
             self._abort("shutdown")
 
     def _fail(self) -> None:
         """A fault of the server itself ends this connection and no other."""
-        log.exception("a connection failed in phase %s", Phase(self.phase).name)
-        self._abort("failed")
+        try:
+            log.exception("a connection failed in phase %s", Phase(self.phase).name)
+        finally:
+            if self.phase != CLOSED:
+                self._abort("failed")
 
     # One turn.
 
@@ -302,6 +406,8 @@ class Connection(Timer):
         if self.phase == IDLE:
             self._began = self._service.reactor.now
         self._service.stats.received += len(data)
+        if self.phase == BODY:
+            self._needed -= len(data)
         self.protocol.receive(data)
 
     def _run(self) -> None:
@@ -341,7 +447,11 @@ class Connection(Timer):
         """Enters the phase that the turn has led to, or has its deadline start anew."""
         if self.phase != CLOSED:
             phase = SEND if self._unsent else HANDLER if self._awaited is not None else self.protocol.phase
-            if phase != self.phase or self._service.rows[phase].renewed:
+            if phase != self.phase:
+                self._enter(phase)
+                return
+            waiting = self._service.rows[phase]
+            if waiting.events != self._interest or (waiting.share and self._needed <= 0):
                 self._enter(phase)
 
     def _enter(self, phase: Phase) -> None:
@@ -355,10 +465,21 @@ class Connection(Timer):
         reactor = self._service.reactor
         waiting = self._service.rows[phase]
         if waiting.events != self._interest:
+            if self._interest == WRITE:  # the last answer has left only now
+                self._rested = reactor.read_clock()
             reactor.watch(self._sock.fileno(), self, self._interest, waiting.events)
             self._interest = waiting.events
-        since = self._rested if phase == IDLE else reactor.read_clock()
-        reactor.wheel.schedule(self, since + waiting.seconds)
+        if phase == IDLE:
+            reactor.wheel.schedule(self, self._rested + self._promised)
+            return
+        now = reactor.read_clock()
+        self._needed = waiting.share
+        if phase == SEND:
+            self._moved_at = now
+            self._queued = _queued_bytes(self._sock.fileno())
+            reactor.wheel.schedule(self, now + waiting.seconds / _LOOKS)
+        else:
+            reactor.wheel.schedule(self, now + waiting.seconds)
 
     # Reading and answering.
 
@@ -451,13 +572,14 @@ class Connection(Timer):
         reactor = service.reactor
         if self._parting:
             wanted = False
-        elif reactor.now - self._accepted >= service.age:
+        elif reactor.now >= self._aged:
             wanted = False
             self.ending = self.ending or "age"
         try:
             body = response.body
             stream = None
-            if not isinstance(body, bytes) and has_body(protocol.request, response.status):
+            joined = isinstance(body, bytes) and len(body) <= MOST_JOINED  # it leaves together with the head
+            if not joined and has_body(protocol.request, response.status):
                 stream = Stream(response, protocol)  # before the head, so that a handler that fails at once is a 500
             head = protocol.respond(response, reactor.date_line, wanted)
         except Exception:
@@ -469,15 +591,16 @@ class Connection(Timer):
         if not self.ending and protocol.served == service.keep_alive.requests:
             self.ending = "request limit"
         self.phase = SEND  # whatever phase follows is entered anew, also the one that was there before the request
+        self._promised = service.idle
         self._response = response
         self._stream = stream
         self._size = 0
         if not protocol.sends_body:
             _close_body(response)
-        elif isinstance(body, bytes):
-            self._size = len(body)
+        elif joined:
+            self._size = protocol.body_left
         self._unsent = bytes(self._unsent) + head if self._unsent else head
-        if stream is not None:  # they leave together
+        if stream is not None and not stream.starts_large():  # they leave together
             self._unsent += self._advance(stream)
 
     def _finish(self) -> None:
@@ -512,6 +635,8 @@ class Connection(Timer):
             self._close("reset")
             return False
         self._service.stats.sent += sent
+        if self._interest == WRITE:
+            self._needed -= sent
         if sent == len(data):
             self._unsent = b""
             return True
@@ -524,7 +649,8 @@ class Connection(Timer):
         A few pieces, each only when the kernel has taken the one before, so that none waits for the next.
         """
         for _ in range(_MOST_PIECES_PER_TURN):
-            if self._unsent and not self._flush(_MSG_MORE if stream.span is not None else 0):
+            more = stream.span is not None or stream.starts_large()
+            if self._unsent and not self._flush(_MSG_MORE if more else 0):
                 return False
             if stream.span is not None and not self._send_span(stream, stream.span):
                 return False
@@ -571,6 +697,7 @@ class Connection(Timer):
             self._abort("failed")
             return False
         self._service.stats.sent += sent
+        self._needed -= sent
         span.offset += sent
         span.length -= sent
         if span.length:
@@ -589,6 +716,8 @@ class Connection(Timer):
             self.ending = reason
             self.protocol.part()
             self._settle()
+            if self.phase == LINGER and self._service.retired:
+                self.retire()
 
     def _half_close(self) -> bool:
         """Tells the client that nothing more will come; whether there is anything to wait for afterwards.
@@ -615,7 +744,7 @@ class Connection(Timer):
             data = b""
         if not data:
             self._close("answered")
-        elif self.ending in ("idle", "drain"):
+        elif self.ending in _UNASKED:
             self._service.stats.races_lost += 1
             self.ending += ", race lost"
 
@@ -638,18 +767,6 @@ class Connection(Timer):
         phase = self.phase
         self.phase = CLOSED
         self._unsent = b""
-        awaited, self._awaited = self._awaited, None
-        if awaited is not None:
-            awaited.cancel()
-        if self._response is not None:
-            if self._stream is not None:
-                self._size = self._stream.size
-                self._stream = None
-                _close_body(self._response)
-            if service.access_log is not None:
-                service.access_log.log(self, self.protocol.request, self._response.status, self._size)
-            self._response = None
-        self.protocol.close()
         by_client = reason == "client" or (reason == "reset" and phase == IDLE)
         reason = self.ending or reason
         host = self.client[0] if isinstance(self.client, tuple) else "unix"
@@ -658,8 +775,47 @@ class Connection(Timer):
         if self._track is not None:
             self._track.end(service.reactor.now, reason)
         service.connections.discard(self)
-        if service.on_close is not None:
-            service.on_close()
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.cancel()
+        for function in (self._end_answer, self.protocol.close, self._tell_owner):
+            try:
+                function()
+            except Exception:  # others' code: their log, their sink. The connection has ended all the same.
+                _complain("the end of a connection was not taken well")
+
+    def _end_answer(self) -> None:
+        """The answer that was being sent, if there is one, stays as it is."""
+        response, self._response = self._response, None
+        if response is not None:
+            if self._stream is not None:
+                self._size = self._stream.size
+                self._stream = None
+                _close_body(response)
+            if self._service.access_log is not None:
+                self._service.access_log.log(self, self.protocol.request, response.status, self._size)
+
+    def _tell_owner(self) -> None:
+        if self._service.on_close is not None:
+            self._service.on_close(self)
+
+
+def _queued_bytes(fd: int) -> int:
+    """How much of what the kernel took for `fd` still waits in its buffers; 0 where the system does not tell."""
+    for request in _QUEUES:
+        try:
+            return int.from_bytes(ioctl(fd, request, b"\0\0\0\0"), sys.byteorder)
+        except OSError:
+            pass
+    return 0
+
+
+def _complain(message: str) -> None:
+    """Logs the present exception. That must not fail as well where nothing but the end is left to be done."""
+    try:
+        log.exception(message)
+    except Exception:
+        pass
 
 
 def _send_slice(sock: PlainSocket | TLSSocket, fd: int, offset: int, count: int) -> int:
@@ -675,4 +831,4 @@ def _close_body(response: Response) -> None:
     try:
         response.close()
     except Exception:
-        log.exception("closing the body of an answer failed")
+        _complain("closing the body of an answer failed")

@@ -11,6 +11,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from typing import Protocol
 
 from ..http.messages import Address
 from .poller import NOTHING, READ
@@ -25,18 +26,31 @@ Accept = Callable[[socket.socket, Address, Address], object]
 
 _MOST_PER_TURN = 128  # connections taken before the ones that are open get their turn
 _MOST_IN_BACKLOG = 65536
-_PAUSE = 0.25  # seconds without accepting after the system had no descriptor or memory for another connection
+_PAUSE = 0.25  # seconds without accepting when there is no room for another connection, unless one ends earlier
 
 # No room for another descriptor or buffer: accept() would fail again at once, for as long as the listener is readable.
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+class Vacancies(Protocol):
+    """Whoever knows how many connections there may be; see `net.room`."""
+
+    def left(self) -> int:
+        """How many connections may still be taken."""
+
+    def make(self) -> bool:
+        """Has somebody leave, soon or at once; whether anybody does."""
+
+    def free_descriptor(self) -> bool:
+        """The system has none: whether there is one now."""
+
+
 class Listener(Timer):
-    """One listening socket. `room()` says how many connections may still be taken; `accept` gets each of them."""
+    """One listening socket. `room` says how many connections may still be taken; `accept` gets each of them."""
 
     __slots__ = ("_accept", "_interest", "_reactor", "_room", "_sock", "address")
 
-    def __init__(self, reactor: Reactor, sock: socket.socket, accept: Accept, room: Callable[[], int]) -> None:
+    def __init__(self, reactor: Reactor, sock: socket.socket, accept: Accept, room: Vacancies) -> None:
         """Takes over `sock`, which listens and does not block."""
         super().__init__()
         self._reactor = reactor
@@ -48,9 +62,11 @@ class Listener(Timer):
         self.resume()
 
     def ready(self, events: int) -> None:
-        self._accept_some(min(_MOST_PER_TURN, self._room()))
-        if self._room() <= 0:
-            self.pause()
+        if self._room.left() <= 0:
+            self._room.make()
+        self._accept_some(min(_MOST_PER_TURN, self._room.left()))
+        if self._room.left() <= 0:
+            self._rest()
 
     def _accept_some(self, most: int) -> None:
         """Takes the connections that wait, at most `most` of them."""
@@ -61,9 +77,10 @@ class Listener(Timer):
                 return
             except OSError as error:
                 if error.errno in _NO_ROOM:
+                    if self._room.free_descriptor():
+                        continue
+                    self._rest()
                     log.warning("no connection can be taken: %s", os.strerror(error.errno))
-                    self.pause()
-                    self._reactor.wheel.schedule(self, self._reactor.now + _PAUSE)
                     return
                 continue  # ECONNABORTED and the like: that client is gone, the next may be there
             try:
@@ -85,16 +102,24 @@ class Listener(Timer):
     def expired(self, now: float) -> None:
         self.resume()
 
+    def _rest(self) -> None:
+        """Leaves clients in the backlog until somebody is gone, or may be made to go."""
+        self.pause()
+        self._reactor.wheel.schedule(self, self._reactor.now + _PAUSE)
+
     def pause(self) -> None:
         """Leaves clients in the backlog for now."""
         self._watch(NOTHING)
 
     def resume(self) -> None:
+        """Goes on, unless it was closed."""
         self._watch(READ)
 
     def _watch(self, events: int) -> None:
-        self._reactor.watch(self._sock.fileno(), self, self._interest, events)
-        self._interest = events
+        fd = self._sock.fileno()
+        if fd >= 0:
+            self._reactor.watch(fd, self, self._interest, events)
+            self._interest = events
 
     def close(self) -> None:
         """Takes what is in the backlog, since closing resets it, and no more. A Unix socket's path goes too, unless

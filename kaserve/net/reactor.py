@@ -2,7 +2,7 @@
 
 Knows readiness (see `poller`), deadlines, and how to be woken from another thread. Does not know what channels do: no
 sockets but its own for waking, no HTTP. A turn handles what is ready first and what expired after that, so that a
-request which is already there is never lost to a deadline that passed meanwhile.
+request which is already there is never lost to a deadline that passed meanwhile. Nobody's exception ends the loop.
 """
 
 from __future__ import annotations
@@ -126,17 +126,29 @@ class Reactor:
         for fd, events in ready:
             channel = self._channels.get(fd)  # None where another one has closed it in this turn
             if channel is not None:
-                # Neither to be read nor written: in trouble, and reading or writing will tell which.
-                channel.ready(events & _READ_WRITE or _READ_WRITE)
+                try:
+                    # Neither to be read nor written: in trouble, and reading or writing will tell which.
+                    channel.ready(events & _READ_WRITE or _READ_WRITE)
+                except Exception:
+                    _complain()
         for channel in again:
-            channel.ready(NOTHING)
+            try:
+                channel.ready(NOTHING)
+            except Exception:
+                _complain()
         if self._calls:
             self._make_calls()
         for timer in self.wheel.expire(self.now):
             if timer.deadline <= self.now:  # another one may have changed its mind
-                timer.expired(self.now)
+                try:
+                    timer.expired(self.now)
+                except Exception:
+                    _complain()
         for function in self.after_turn:
-            function()
+            try:
+                function()
+            except Exception:
+                _complain()
 
     def run(self) -> None:
         """Turns until `stop`."""
@@ -158,7 +170,7 @@ class Reactor:
             try:
                 function()
             except Exception:
-                log.exception("a call into the reactor failed")
+                _complain()
 
     def _tell_time(self) -> None:
         self.now = self._clock()
@@ -171,6 +183,14 @@ class Reactor:
         """Gives back the poller and the waker; the channels are their owners' to close."""
         self._poller.close()
         self._waker.close()
+
+
+def _complain() -> None:
+    """Logs the present exception. Whatever fails in a turn, a handler of the log included, the next turn comes."""
+    try:
+        log.exception("a call of the reactor failed")
+    except Exception:
+        pass
 
 
 class Waker:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from ..http.messages import FileSpan, Response
-from ..http.protocol import HTTPProtocol
+from ..http.protocol import MOST_JOINED, HTTPProtocol
 
 __all__ = ["Stream"]
 
@@ -34,7 +34,7 @@ class Stream:
         """Takes the first piece, which may raise whatever the handler's own code does: nothing has been sent yet."""
         body = response.body
         self._protocol = protocol
-        self._pieces: Iterator[Any] = iter((body,) if isinstance(body, FileSpan) else body)
+        self._pieces: Iterator[Any] = iter((body,) if isinstance(body, (bytes, FileSpan)) else body)
         self._closing = b""  # goes behind the span
         self.span: FileSpan | None = None
         self.awaited: Future[Any] | None = None
@@ -65,6 +65,10 @@ class Stream:
         if not self.span.length:  # it was cut off to nothing
             self.span = None
         return closing + opening
+
+    def starts_large(self) -> bool:
+        """Whether the first piece is still to come, and too large to be copied behind the head."""
+        return isinstance(self._first, bytes) and len(self._first) > MOST_JOINED
 
     def is_over(self) -> bool:
         """Whether `advance` has nothing left, and neither has the span."""

@@ -24,7 +24,7 @@ cdef class KeepAlive:
     cdef public double timeout
     cdef public int announced, minor, requests
     cdef public bint enabled
-    cdef public dict _lines
+    cdef public dict _lines, _memory
 
     cpdef bytes lines(self, int remaining)
 

@@ -16,27 +16,28 @@ cdef int NOTHING, READ, WRITE
 cdef class Waiting:
     cdef public int events
     cdef public double seconds
-    cdef public bint renewed
+    cdef public long long share
 
 cdef class Service:
     cdef public Reactor reactor
     cdef public KeepAlive keep_alive
     cdef public Limits limits
     cdef public Stats stats
-    cdef public object access_log, handler, on_close, refuse, sink, timeline
+    cdef public object access_log, chance, handler, on_close, refuse, sink, timeline
     cdef public set connections
     cdef public list rows
     cdef public str scheme
-    cdef public double age
+    cdef public double age, idle
+    cdef public bint retired
 
 cdef class Connection(Timer):
     cdef public Service _service
     cdef public object _awaited, _sock, _stream, _track, _unsent
     cdef public Response _response
-    cdef public double _accepted, _began, _rested
+    cdef public double _accepted, _aged, _began, _moved_at, _promised, _rested
     cdef public int _interest
     cdef public bint _parting
-    cdef public long long _size, number
+    cdef public long long _needed, _queued, _size, number
     cdef public HTTPProtocol protocol
     cdef public object client, server
     cdef public str ending
@@ -44,13 +45,14 @@ cdef class Connection(Timer):
 
     cpdef ready(self, int events)
     cdef _expire(self)
+    cdef _stall(self)
     cdef _receive(self)
     cdef _shake_hands(self)
     @cython.locals(protocol=HTTPProtocol, phase=int, requests_left=int)
     cdef _run(self)
-    @cython.locals(phase=int)
+    @cython.locals(phase=int, waiting=Waiting)
     cdef _settle(self)
-    @cython.locals(reactor=Reactor, waiting=Waiting)
+    @cython.locals(reactor=Reactor, waiting=Waiting, now=double)
     cdef _enter(self, int phase)
     cdef bint _read(self) except -1
     cdef _answer(self)

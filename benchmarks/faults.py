@@ -1,0 +1,536 @@
+"""Attacks, accidents and bad luck: does kaserve stay up, small and polite, and lose no request?
+
+    python benchmarks/faults.py [ROW ...]
+
+Each row starts a server of its own, does to it what the row says, bounded and over the loopback interface, and compares
+what it sees with what is asked. The exit code is 0 when all of it was kept. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import os
+import random
+import re
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from processes import clean_up_when_terminated, raise_descriptor_limit, wait_until
+
+from kaserve import Request, Response
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+MIB = 1 << 20
+GRACE = 1.0
+"""Seconds that a connection is kept beyond what was announced."""
+WINDOW = 1.0
+"""Seconds in which a draining server still expects requests of connections that were just busy."""
+
+
+def app(request: Request) -> Response:
+    """What the servers answer: a few bytes, or 100 MiB in pieces."""
+    if request.path == "/large":
+        return Response(200, (b"x" * 65536 for _ in range(1600)))
+    return Response.text("hello")
+
+
+# The server, and what can be seen of it from outside.
+
+
+class Server:
+    """`python -m kaserve` on a free port. options: of its command line; descriptors: how many it may have."""
+
+    def __init__(self, *options: str, descriptors: int = 0, stderr: int = subprocess.DEVNULL) -> None:
+        what = () if "--directory" in options else ("--handler", "faults:app")
+
+        def limit() -> None:
+            if descriptors:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+        path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "kaserve", "0", *what, "--metrics", "/metrics", *options],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": path},
+            preexec_fn=limit,
+        )
+        assert self.process.stdout is not None
+        match = None
+        while match is None:
+            line = self.process.stdout.readline()
+            assert line, "the server did not start"
+            match = re.search(rb"http://127\.0\.0\.1:(\d+)/", line)
+        self.address = ("127.0.0.1", int(match[1]))
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, timeout=30)
+
+    def resident(self) -> int:
+        text = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        return int(text.partition("Rss:")[2].split()[0]) * 1024
+
+    def cpu(self) -> float:
+        """Seconds so far."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+    def metric(self, name: str) -> int:
+        """A counter of its own."""
+        with self.connect() as sock:
+            sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            text = b"".join(iter(lambda: sock.recv(65536), b"")).decode()
+        return sum(int(float(line.split()[-1])) for line in text.splitlines() if re.match(rf"{name}[ {{]", line))
+
+    def stop(self) -> int:
+        """The exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@contextmanager
+def server(*options: str, descriptors: int = 0, stderr: int = subprocess.DEVNULL) -> Iterator[Server]:
+    serving = Server(*options, descriptors=descriptors, stderr=stderr)
+    try:
+        yield serving
+    finally:
+        serving.process.kill()
+        serving.process.wait()
+        assert serving.process.stdout is not None
+        serving.process.stdout.close()
+
+
+class Bystander(threading.Thread):
+    """A normal client, in a process of its own: one request after the other over one connection, all the while."""
+
+    PROGRAM = """
+import socket, sys, time
+sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=30)
+while True:
+    start = time.monotonic()
+    sock.sendall(b"GET / HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+    answer = sock.recv(65536)
+    if b"Connection: close" in answer:
+        sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=30)
+    print(time.monotonic() - start, flush=True)
+    time.sleep(0.005)
+"""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        super().__init__(daemon=True)
+        self.latencies: list[float] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", self.PROGRAM, str(address[1])], stdout=subprocess.PIPE, text=True
+        )
+        self.start()
+
+    def run(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.latencies.append(float(line))
+
+    def p99(self) -> float:
+        self._process.kill()
+        self._process.wait()
+        self.join()
+        latencies = sorted(self.latencies)
+        return latencies[int(len(latencies) * 0.99)] if latencies else float("inf")
+
+
+# Rows.
+
+
+@dataclass
+class Report:
+    """What one row shows."""
+
+    findings: list[tuple[str, str, bool]] = field(default_factory=list)
+
+    def add(self, measured: str, asked: str, kept: bool) -> None:
+        self.findings.append((measured, asked, kept))
+        print(f"  {'ok  ' if kept else 'NOT '} {measured}  (asked: {asked})", flush=True)
+
+
+def descriptors(report: Report) -> None:
+    """a descriptor limit of 256, and 400 clients that all stay"""
+    with server("--no-access-log", descriptors=256) as serving:
+        start = time.monotonic()
+        clients = [Guest(serving) for _ in range(400)]
+        served = [0.0] * len(clients)
+        while not all(served) and time.monotonic() < start + 60:
+            for number in poll(clients):
+                if clients[number].advance() and not served[number]:
+                    served[number] = time.monotonic() - start
+        report.add(
+            f"{sum(map(bool, served))} of 400 clients served, the last one after {max(served):.1f} s",
+            "all, by evicting idle ones",
+            all(served),
+        )
+        before = serving.cpu()
+        time.sleep(3)
+        share = (serving.cpu() - before) / 3
+        report.add(f"{share:.0%} of a core with all of them there", "no spinning: under 10 %", share < 0.1)
+        for client in clients:
+            client.close()
+        bystander = Bystander(serving.address)
+        time.sleep(2)
+        p99 = bystander.p99()
+        report.add(f"p99 of {p99 * 1000:.1f} ms when they are gone", "full service: under 50 ms", p99 < 0.05)
+
+
+class Guest:
+    """Asks once and stays; whoever is evicted goes. It does not come back."""
+
+    def __init__(self, serving: Server) -> None:
+        self.sock = socket.socket()
+        self.sock.setblocking(False)
+        with suppress(BlockingIOError):
+            self.sock.connect(serving.address)
+        self.asked = False
+
+    def events(self) -> int:
+        return select.POLLIN if self.asked else select.POLLOUT
+
+    def advance(self) -> bool:
+        """Whether it has just had its answer."""
+        if not self.asked:
+            self.sock.send(GET)
+            self.asked = True
+            return False
+        answer = b""
+        with suppress(ConnectionError):
+            answer = self.sock.recv(65536)
+        if not answer:
+            self.close()
+        return b" 200 " in answer
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def poll(guests: Sequence[Guest], timeout: float = 0.05) -> list[int]:
+    """Which of them can go on, by number."""
+    poller = select.poll()
+    numbers = {}
+    for number, guest in enumerate(guests):
+        if guest.sock.fileno() >= 0:
+            poller.register(guest.sock, guest.events())
+            numbers[guest.sock.fileno()] = number
+    return [numbers[fd] for fd, _ in poller.poll(timeout * 1000)]
+
+
+def slowloris(report: Report) -> None:
+    """1,000 connections that send a byte of a head every 0.5 s"""
+    timeout = 10.0
+    with server("--no-access-log", "--header-timeout", f"{timeout:g}") as serving:
+        bystander = Bystander(serving.address)
+        socks = [serving.connect() for _ in range(1000)]
+        head = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: " + b"a" * 1000
+        start = time.monotonic()
+        for position in range(2 * int(timeout) + 10):
+            for sock in socks:
+                with suppress(OSError):
+                    sock.send(head[position : position + 1])
+            if position == 0:
+                begun = time.monotonic()
+            time.sleep(max(0.0, start + (position + 1) * 0.5 - time.monotonic()))
+            if position % 2 and time.monotonic() > start + timeout - 1 and wait_until(lambda: gone(socks), 0.0):
+                break
+        wait_until(lambda: gone(socks), 5.0)
+        seconds = time.monotonic() - begun
+        report.add(
+            f"all gone after {seconds:.1f} s", f"header_timeout + 1 s: {timeout + 1:g} s", seconds <= timeout + 1
+        )
+        p99 = bystander.p99()
+        report.add(f"p99 of a normal client meanwhile {p99 * 1000:.1f} ms", "under 50 ms", p99 < 0.05)
+        answers = [sock.recv(65536) for sock in socks]
+        refused = sum(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
+        report.add(f"{refused} of 1000 were told 408", "all", refused == 1000)
+        for sock in socks:
+            sock.close()
+
+
+def gone(socks: Sequence[socket.socket]) -> bool:
+    """Whether the server has answered, and closed, all of them."""
+    poller = select.poll()
+    for sock in socks:
+        poller.register(sock, select.POLLRDHUP)
+    return len(poller.poll(0)) == len(socks)
+
+
+def unread(report: Report) -> None:
+    """50 clients that ask for 100 MiB and read nothing"""
+    with tempfile.TemporaryDirectory() as directory:
+        with open(Path(directory, "large"), "wb") as file:
+            file.truncate(100 * MIB)
+        for what, options in (("pieces", ()), ("a file", ("--directory", directory))):
+            _unread(report, what, options)
+
+
+def _unread(report: Report, what: str, options: tuple[str, ...]) -> None:
+    timeout = 4.0
+    with server("--no-access-log", "--send-timeout", f"{timeout:g}", *options) as serving:
+        with serving.connect() as sock:  # whatever is imported late
+            sock.sendall(GET)
+            sock.recv(65536)
+        before = serving.resident()
+        socks = [serving.connect() for _ in range(50)]
+        start = time.monotonic()
+        for sock in socks:
+            sock.sendall(GET.replace(b"/ ", b"/large ", 1))
+        most = 0
+        while time.monotonic() < start + timeout - 0.5:
+            most = max(most, serving.resident() - before)
+            time.sleep(0.2)
+        report.add(f"{what}: {most / MIB:.1f} MiB more of resident memory", "under 20 MiB", most < 20 * MIB)
+        wait_until(lambda: was_reset(socks), timeout)
+        seconds = time.monotonic() - start
+        reset = sum(was_reset([sock]) for sock in socks)
+        report.add(
+            f"{what}: {reset} of 50 aborted after {seconds:.1f} s",
+            f"all, by the send deadline of {timeout:g} s",
+            reset == 50 and seconds < 1.5 * timeout,
+        )
+        for sock in socks:
+            sock.close()
+
+
+def was_reset(socks: Sequence[socket.socket]) -> bool:
+    poller = select.poll()
+    for sock in socks:
+        poller.register(sock, 0)
+    return sum(bool(events & select.POLLERR) for _, events in poller.poll(0)) == len(socks)
+
+
+def pipeline(report: Report) -> None:
+    """50,000 pipelined requests of a client that never reads"""
+    timeout = 4.0
+    with server("--no-access-log", "--send-timeout", f"{timeout:g}", "--keep-alive-requests", "0") as serving:
+        with serving.connect() as sock:
+            sock.sendall(GET)
+            sock.recv(65536)
+        before = serving.resident()
+        with serving.connect() as sock:
+            sock.setblocking(False)
+            data = memoryview(GET * 50_000)
+            start, most = time.monotonic(), 0
+            while time.monotonic() < start + timeout - 0.5:
+                with suppress(BlockingIOError):
+                    data = data[sock.send(data[:65536]) :] if data else data
+                most = max(most, serving.resident() - before)
+                time.sleep(0.005)
+            report.add(f"{most / MIB:.1f} MiB more of resident memory", "under 5 MiB", most < 5 * MIB)
+            aborted = wait_until(lambda: was_reset([sock]), timeout + 5)
+            seconds = time.monotonic() - start
+            report.add(f"aborted after {seconds:.1f} s", f"by the send deadline of {timeout:g} s", aborted)
+
+
+def drain(report: Report) -> None:
+    """1,000 idle connections at SIGTERM"""
+    for what, pause, polite in (
+        ("idle for 2 s", 2.0, True),
+        ("just busy", 0.0, True),
+        ("just busy, and deaf to our close", 0.0, False),
+    ):
+        with server("--no-access-log") as serving:
+            socks = [serving.connect() for _ in range(1000)]
+            for sock in socks:
+                sock.sendall(GET)
+            for sock in socks:
+                assert b" 200 " in sock.recv(65536)
+            time.sleep(pause)
+            start = time.monotonic()
+            serving.process.send_signal(signal.SIGTERM)
+            if polite:
+                closer = threading.Thread(target=close_when_closed, args=(socks,), daemon=True)
+                closer.start()
+            code = serving.process.wait(30)
+            seconds = time.monotonic() - start
+            after = max(0.0, seconds - (WINDOW if pause < WINDOW else 0.0))
+            report.add(
+                f"{what}: exit {code} after {seconds:.2f} s, {after:.2f} s after the drain window",
+                "exit 0, under 1 s after the window",
+                code == 0 and after < 1.0,
+            )
+            for sock in socks:
+                sock.close()
+
+
+def close_when_closed(socks: Sequence[socket.socket]) -> None:
+    """What a client does that keeps an eye on its connections."""
+    poller = select.poll()
+    by_fd = {sock.fileno(): sock for sock in socks}
+    for fd in by_fd:
+        poller.register(fd, select.POLLIN)
+    while by_fd:
+        for fd, _ in poller.poll(5000):
+            poller.unregister(fd)
+            by_fd.pop(fd).close()
+
+
+@dataclass
+class Tally:
+    """Clients that send one more request at a certain moment. late: seconds after the moment at which it left."""
+
+    answered: int = 0
+    refused: int = 0  # they saw the close before they sent
+    lost: int = 0
+    late: list[float] = field(default_factory=list)
+
+
+def send_around(
+    serving: Server, samples: int, after: float, spread: tuple[float, float], tally: Tally, watchful: bool = True
+) -> None:
+    """`samples` connections; each asks, waits until `after` + lot seconds from the answer, and asks once more.
+
+    watchful: unless it sees that the server has closed by then.
+    """
+    socks = [serving.connect() for _ in range(samples)]
+    due: list[tuple[float, int]] = []
+    for number, sock in enumerate(socks):
+        sock.sendall(GET)
+        assert b" 200 " in sock.recv(65536)
+        due.append((time.monotonic() + after + random.uniform(*spread), number))
+    heapq.heapify(due)
+    sent = []
+    while due:
+        moment, number = heapq.heappop(due)
+        time.sleep(max(0.0, moment - time.monotonic()))
+        sock = socks[number]
+        if watchful and select.select([sock], [], [], 0)[0]:
+            tally.refused += 1
+            sock.close()
+            continue
+        tally.late.append(time.monotonic() - moment)
+        with suppress(ConnectionError):
+            sock.sendall(GET)
+        sent.append(sock)
+    for sock in sent:
+        answer = b""
+        with suppress(ConnectionError):
+            answer = sock.recv(65536)
+        tally.answered += answer.startswith(b"HTTP/1.1 200 ")
+        tally.lost += not answer
+        sock.close()
+
+
+def expiry(report: Report) -> None:
+    """requests within 5 ms of the announced expiry, 10,000 samples"""
+    tally = Tally()
+    with server("--no-access-log", "--keep-alive", "1") as serving:
+        for _ in range(100):
+            send_around(serving, 250, 1.0, (-0.005, 0.0), tally)
+            punctual = sum(late < 0.005 for late in tally.late)
+            if punctual >= 10_000:
+                break
+        counted = serving.metric("kaserve_races_lost_total")
+    report.add(
+        f"{tally.answered} answered, {tally.refused} refused before they were sent, {tally.lost} lost; "
+        f"{punctual} left within 5 ms of the expiry; the server counts {counted} lost",
+        "none lost of 10,000",
+        tally.lost == counted == 0 and tally.answered == len(tally.late) and punctual >= 10_000,
+    )
+
+
+def race(report: Report) -> None:
+    """clients that ignore the announcement and send around the real close: watchful ones, then blind ones"""
+    _race(report, "watchful", True)
+    _race(report, "blind", False)
+
+
+def _race(report: Report, what: str, watchful: bool) -> None:
+    tally = Tally()
+    with server("--no-access-log", "--keep-alive", "1") as serving:
+        for _ in range(6):
+            send_around(serving, 500, 1.0 + GRACE, (-0.02, 0.14), tally, watchful)
+        wait_until(lambda: serving.metric("kaserve_races_lost_total") == tally.lost, 2.0)
+        counted = serving.metric("kaserve_races_lost_total")
+    report.add(
+        f"{what}: {tally.answered} answered, {tally.refused} saw the close and did not send, {tally.lost} lost; "
+        f"the server counts {counted} lost",
+        "both count the same",
+        tally.lost == counted and tally.answered + tally.refused + tally.lost == 3000,
+    )
+
+
+def burst(report: Report) -> None:
+    """1,500 connections in one burst"""
+    with server("--no-access-log") as serving:
+        for _ in range(3):
+            start = time.monotonic()
+            guests = [Guest(serving) for _ in range(1500)]
+            answers = 0
+            while answers < len(guests) and time.monotonic() < start + 10:
+                for number in poll(guests):
+                    answers += guests[number].advance()
+            seconds = time.monotonic() - start
+            report.add(f"{answers} served in {seconds:.2f} s", "all within a second", answers == 1500 and seconds < 1.0)
+            for guest in guests:
+                guest.close()
+            time.sleep(0.5)
+
+
+def logs(report: Report) -> None:
+    """an access log on a full disk, on a closed pipe, on one that nobody reads"""
+    usual = _seconds_with_log(os.open(os.devnull, os.O_WRONLY))
+    full = _seconds_with_log(os.open("/dev/full", os.O_WRONLY))
+    reader, writer = os.pipe()
+    unread = _seconds_with_log(writer)
+    os.close(reader)
+    reader, writer = os.pipe()
+    os.close(reader)
+    closed = _seconds_with_log(writer)
+    for what, seconds in (("a full disk", full), ("a closed pipe", closed), ("a pipe nobody reads", unread)):
+        report.add(
+            f"{what}: 10,000 requests in {seconds:.2f} s, {usual:.2f} s without trouble",
+            "neither stops nor slows it (under 1.5 times)",
+            seconds < 1.5 * usual,
+        )
+
+
+def _seconds_with_log(stderr: int) -> float:
+    with server("--keep-alive-requests", "0", stderr=stderr) as serving, serving.connect() as sock:
+        os.close(stderr)
+        start = time.monotonic()
+        for _ in range(10_000):
+            sock.sendall(GET)
+            assert b" 200 " in sock.recv(65536)
+        return time.monotonic() - start
+
+
+ROWS: dict[str, Callable[[Report], None]] = {
+    function.__name__: function
+    for function in (descriptors, slowloris, unread, pipeline, drain, expiry, race, burst, logs)
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which ones: {', '.join(ROWS)} (default: all)")
+    rows = parser.parse_args().rows or list(ROWS)
+    clean_up_when_terminated()
+    raise_descriptor_limit()
+    kept = True
+    for name in rows:
+        print(f"{name}: {ROWS[name].__doc__}", flush=True)
+        report = Report()
+        ROWS[name](report)
+        kept = kept and all(finding[2] for finding in report.findings)
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
