@@ -32,7 +32,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Itera
         size = sum(len(block) for block in iter(lambda: environ["wsgi.input"].read(65536), b""))
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"%d" % size]
-    file = open(os.environ["BIG_FILE"], "rb")  # noqa: SIM115 - the answer closes it
+    file = open(os.environ["BIG_FILE"], "rb")
     size = os.fstat(file.fileno()).st_size
     start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(size))])
     if environ["PATH_INFO"] == "/file":
@@ -63,7 +63,9 @@ class Watch:
 def upload(port: int, size: int, watch: Watch) -> int:
     """Sends `size` bytes; how many the application says it got."""
     with socket.create_connection(("127.0.0.1", port), 60) as sock:
-        sock.sendall(f"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode())
+        sock.sendall(
+            f"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode()
+        )
         for _ in range(size // MIB):
             sock.sendall(BLOCK)
             watch.look()
@@ -112,11 +114,12 @@ def main() -> int:
             upload(port, MIB, Watch(child))  # so that the threads are there
             before = child.resident_bytes()
             print(f"at rest: {before / MIB:.1f} MiB resident", flush=True)
-            for what, size, move in (
+            moves: list[tuple[str, int, Callable[[Watch], int]]] = [
                 ("upload", options.upload_mib * MIB, lambda watch: upload(port, options.upload_mib * MIB, watch)),
                 ("download by file_wrapper", options.download_mib * MIB, lambda watch: download(port, "/file", watch)),
                 ("download by generator", options.download_mib * MIB, lambda watch: download(port, "/blocks", watch)),
-            ):
+            ]
+            for what, size, move in moves:
                 watch = Watch(child)
                 began = time.monotonic()
                 moved = move(watch)

@@ -9,6 +9,7 @@ asyncio program has a task that is to run every 10 ms; how often it did is count
 
 import argparse
 import asyncio
+import importlib.util
 import os
 import statistics
 import sys
@@ -40,7 +41,7 @@ def serve_here(way: str, port: int) -> None:
     if way == "alone":
         server.run()
         return
-    import in_asyncio
+    in_asyncio = importlib.import_module("in_asyncio")
 
     async def tick() -> None:
         nonlocal ticks
@@ -58,8 +59,6 @@ def serve_here(way: str, port: int) -> None:
 
 
 def _installed() -> bool:
-    import importlib.util
-
     return importlib.util.find_spec("kaserve") is not None
 
 
@@ -81,7 +80,11 @@ def measure(way: str, seconds: int, cores: tuple[int, int]) -> tuple[float, floa
             raise RuntimeError(f"{way} did not start: {child.last_words()}")
         before = ticks() or 0
         load = wrk.run(
-            url, f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode(), seconds, core=cores[1], scratch=Path(name)
+            url,
+            f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode(),
+            seconds,
+            core=cores[1],
+            scratch=Path(name),
         )
         after = ticks() or 0
     if load.errors:
@@ -106,7 +109,9 @@ def main() -> int:
         (alone, _), (embedded, ticked) = (measure(way, options.seconds, cores) for way in WAYS)
         ratios.append(embedded / alone)
         ticks.append(ticked)
-        print(f"round {number + 1}: alone {alone:,.0f}/s, in asyncio {embedded:,.0f}/s, {ticked:.0f} ticks/s", flush=True)
+        print(
+            f"round {number + 1}: alone {alone:,.0f}/s, in asyncio {embedded:,.0f}/s, {ticked:.0f} ticks/s", flush=True
+        )
     ratio, least = statistics.median(ratios), min(ticks)
     print(f"ratio {ratio:.2f} (asked for: {RATIO}), at least {least:.0f} ticks/s (asked for: {TICKS_PER_SECOND})")
     return int(ratio < RATIO or least < TICKS_PER_SECOND)

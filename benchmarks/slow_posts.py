@@ -102,7 +102,9 @@ def latencies(address: tuple[str, int], seconds: float) -> list[float]:
 
 def describe(name: str, times: list[float]) -> str:
     p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
-    return f"{name}: {len(times)} answers, p50 {p50 * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms, most {times[-1] * 1e3:.2f} ms"
+    return (
+        f"{name}: {len(times)} answers, p50 {p50 * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms, most {times[-1] * 1e3:.2f} ms"
+    )
 
 
 def main() -> int:

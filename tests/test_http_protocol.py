@@ -428,7 +428,8 @@ def test_trailers(implementation: Implementation) -> None:  # RFC 9112 §7.1.2
     assert len(asked) == 3
     for of_a_mapping in ({"A": "b"}, lambda: {"A": "b"}):
         assert ask_for_trailers(implementation, GET, of_a_mapping).trailers == ("A: b",)
-    for none in (None, (), {}, list, lambda: None):
+    nothing: list[Any] = [None, (), {}, list, lambda: None]
+    for none in nothing:
         assert ask_for_trailers(implementation, GET, none).trailers == ()
 
 

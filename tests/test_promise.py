@@ -52,7 +52,8 @@ def test_who_wants_to_know_is_told_once(make: Make) -> None:
 
 
 def test_only_what_has_not_begun_can_be_cancelled(make: Make) -> None:
-    future, told = make(), []
+    future = make()
+    told: list[object] = []
     future.add_done_callback(told.append)
     assert future.cancel()
     assert future.cancel()

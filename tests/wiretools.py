@@ -413,7 +413,7 @@ def _read_chunks(data: bytes) -> tuple[bytes, tuple[str, ...], bytes]:
         assert len(piece) == size
         assert end == b"\r\n"
         body += piece
-    trailers = []
+    trailers: list[str] = []
     while True:
         line, found, data = data.partition(b"\r\n")
         assert found, "no end of the trailer section"
