@@ -49,7 +49,7 @@ GET_MISSING = \
 	want=$$(missing); \
 	[ -z "$$want" ] || echo "make: not installed, so what needs them is skipped:" $$want
 
-.PHONY: help serve test lint format bench bench-servers clean tools peers fuzz asan atheris
+.PHONY: help serve test lint format bench bench-servers clean tools peers fuzz storm asan atheris
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +88,9 @@ bench-servers: peers $(VENV)/.installed-peers $(VENV)/.compiled ## measure all s
 
 fuzz: $(VENV)/.installed-dev $(VENV)/.compiled ## compare the builds on random input; options: make fuzz ARGS="--seconds 720"
 	@KASERVE_PURE= $(BIN)/python -m tests.fuzz.differential $(ARGS)
+
+storm: $(VENV)/.installed-dev $(VENV)/.compiled ## 100,000 hostile visits to a real server; options: make storm ARGS="--seed 7"
+	@KASERVE_PURE= $(BIN)/python -m tests.fuzz.storm $(ARGS)
 
 asan: $(VENV)/.installed-dev ## the compiled part under AddressSanitizer (Linux and gcc)
 	@sh tests/fuzz/asan.sh $(BIN)/python
@@ -136,6 +139,9 @@ tools:
 		has wrk || echo wrk; \
 		has ab || echo apache2-utils; \
 		has curl || echo curl; \
+		has openssl || echo openssl; \
+		has nginx || [ -x /usr/sbin/nginx ] || echo nginx; \
+		has haproxy || [ -x /usr/sbin/haproxy ] || echo haproxy; \
 	}; \
 	$(GET_MISSING)
 

@@ -221,7 +221,14 @@ def _serve_directory(config: Config, additions: Additions) -> Files | Uploads:
         )
         if not config.upload:
             return files
-        return Uploads(files, config.directory, overwrite=config.upload_overwrite, fields=additions.always)
+        return Uploads(
+            files,
+            config.directory,
+            overwrite=config.upload_overwrite,
+            symlinks=config.symlinks,
+            hidden=config.hidden,
+            fields=additions.always,
+        )
     except OSError as error:
         raise _Refusal(EXIT_RESOURCE, f"cannot serve {config.directory!r}: {error.strerror}") from None
 

@@ -206,12 +206,18 @@ class Config:
     qr: bool = _setting(
         False, "the site", _switch, None, "show a QR code of the address, for phones")
 
-    tls_cert: str | None = _setting(
-        None, "TLS", str, "FILE", "speak TLS with this certificate and its chain, in PEM")
-    tls_key: str | None = _setting(
-        None, "TLS", str, "FILE", "the certificate's private key, if it is not in the same file")
+    tls_cert: Sequence[str] = _setting(
+        (), "TLS", str, "FILE",
+        "speak TLS with this certificate and its chain, in PEM; of several, each client gets the one for the name it "
+        "asks for, or else the first", repeatable=True, separator="\n")
+    tls_key: Sequence[str] = _setting(
+        (), "TLS", str, "FILE",
+        "the private key of each certificate, in the same order, if they are not in the same files",
+        repeatable=True, separator="\n")
     tls_password_file: str | None = _setting(
-        None, "TLS", str, "FILE", "a file that holds the password of the key")
+        None, "TLS", str, "FILE", "a file that holds the password of the keys")
+    tls_ca: str | None = _setting(
+        None, "TLS", str, "FILE", "let only clients in whose certificates were signed by one of these authorities")
 
     forwarded_allow_ips: str = _setting(
         "", "proxies", _trusted, "ADDRESSES",
@@ -278,8 +284,10 @@ class Config:
             self._check(field.name, getattr(self, field.name))
         if self.handler is not None and self.wsgi is not None:
             raise ConfigError("handler and wsgi: only one of them can be served")
-        if self.tls_cert is None and (self.tls_key is not None or self.tls_password_file is not None):
-            raise ConfigError("tls_key and tls_password_file: need tls_cert")
+        if not self.tls_cert and (self.tls_key or self.tls_password_file is not None or self.tls_ca is not None):
+            raise ConfigError("tls_key, tls_password_file and tls_ca: need tls_cert")
+        if self.tls_key and len(self.tls_key) != len(self.tls_cert):
+            raise ConfigError("tls_key: takes one file for each tls_cert, or none at all")
         if self.upload_overwrite and not self.upload:
             raise ConfigError("upload_overwrite: needs upload")
         if self.upload and (self.handler is not None or self.wsgi is not None):

@@ -106,7 +106,7 @@ def read_config(cfg: Any, binds: tuple[str, ...]) -> Config:
         "log_format": "combined",
     }
     if cfg.is_ssl:
-        settings |= {"tls_cert": cfg.certfile or cfg.keyfile, "tls_key": cfg.keyfile}
+        settings |= {"tls_cert": cfg.certfile or cfg.keyfile, "tls_key": cfg.keyfile or ()}
     return Config(**read_environment(os.environ) | settings)
 
 

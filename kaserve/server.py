@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -33,7 +32,7 @@ from .net.reactor import Reactor
 from .net.room import Room
 from .net.stats import Stats
 from .net.timerwheel import Timer, TimerWheel
-from .net.tls import TLSSocket, make_context
+from .net.tls import TLS
 from .stderr import write_stderr
 
 __all__ = ["Server"]
@@ -89,10 +88,10 @@ class Server:
         injected by tests. log_lines: takes lines of the access log, at most once per turn; by default they go to
         stderr.
 
-        Raises OSError when the certificate of the settings cannot be used.
+        Raises OSError when a certificate of the settings cannot be used.
         """
         self.config = config or Config()
-        self._tls = _tls_context(self.config)
+        self._tls = _new_tls(self.config)
         self._state = State.NEW
         self._process = os.getpid()
         self._is_service = False  # the program itself, of which a service manager wants to know
@@ -104,7 +103,7 @@ class Server:
         self._drain_delay = _Alarm(self._leave)
         self._patience = _Alarm(self._abort)
         self._interrupts = 0
-        self.on_reload: list[Callable[[], object]] = []
+        self.on_reload: list[Callable[[], object]] = [self._reload_certificates]
         if self.config.forwarded_allow_ips:
             handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
         access_log = None
@@ -279,7 +278,9 @@ class Server:
             self._reactor.call(partial(self._drain, timeout, delay))
 
     def reload(self) -> None:
-        """Has all of `on_reload` called. From any thread; returns at once."""
+        """Has all of `on_reload` called, and new connections use the certificates that are in the files by now; the
+        open ones are left alone. What cannot be used is told to the log, and the old stays. From any thread; returns
+        at once."""
         self._check_process()
         if not self.stopped:
             self._reactor.call(self._reload)
@@ -336,8 +337,18 @@ class Server:
         self._somebody_left()
 
     def _connect(self, sock: socket.socket, client: Address, server: Address) -> None:
-        plain = adopt(sock) if self._tls is None else TLSSocket(sock, self._tls)
+        plain = adopt(sock) if self._tls is None else self._tls.wrap(sock)
         self._room.enter(Connection(self._service, plain, client, server))
+
+    def _reload_certificates(self) -> None:
+        if self._tls is None:
+            return
+        try:
+            self._tls.reload()
+        except OSError as error:
+            log.error("the certificates stay as they are: %s", error.strerror or error)
+        else:
+            log.info("the certificates were read again")
 
     def _connection_closed(self, connection: Connection) -> None:
         self._room.leave(connection)
@@ -484,18 +495,13 @@ class _Alarm(Timer):
         self._function()
 
 
-def _tls_context(config: Config) -> ssl.SSLContext | None:
+def _new_tls(config: Config) -> TLS | None:
     """Raises OSError whose text names what could not be read."""
-    if config.tls_cert is None:
+    if not config.tls_cert:
         return None
-    try:
-        password = None
-        if config.tls_password_file is not None:
-            with open(config.tls_password_file, encoding="utf-8") as file:
-                password = file.read().removesuffix("\n")
-        return make_context(config.tls_cert, config.tls_key, password)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot use the certificate {config.tls_cert}: {error.strerror or error}") from None
+    keys = config.tls_key or (None,) * len(config.tls_cert)
+    certificates = list(zip(config.tls_cert, keys, strict=True))
+    return TLS(certificates, password_file=config.tls_password_file, ca=config.tls_ca)
 
 
 def _open(bind: str, config: Config) -> socket.socket:

@@ -94,6 +94,12 @@ class Browser:
         self.press(key)
         self.wait("Page.loadEventFired")
 
+    def follow(self, expression: str) -> None:
+        """Evaluates what leads to another page."""
+        self._events.clear()
+        self.evaluate(expression)
+        self.wait("Page.loadEventFired")
+
     def close(self) -> None:
         os.close(self._commands)
         os.close(self._answers)

@@ -330,7 +330,7 @@ class Process:
         """Where to connect to, from the banner."""
         if self.url.startswith("unix:"):
             return self.url.removeprefix("unix:")
-        host, _, port = self.url.removeprefix("http://").rstrip("/").rpartition(":")
+        host, _, port = self.url.partition("://")[2].rstrip("/").rpartition(":")
         return host.strip("[]"), int(port)
 
     @property

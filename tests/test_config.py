@@ -41,9 +41,10 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "auth": ((), (USER,), USER),
     "auth_file": (None, "users", "users"),
     "qr": (False, True, "yes"),
-    "tls_cert": (None, "cert.pem", "cert.pem"),
-    "tls_key": (None, "key.pem", "key.pem"),
+    "tls_cert": ((), ("cert.pem",), "cert.pem"),
+    "tls_key": ((), ("key.pem",), "key.pem"),
     "tls_password_file": (None, "password", "password"),
+    "tls_ca": (None, "ca.pem", "ca.pem"),
     "forwarded_allow_ips": ("", "127.0.0.1,10.0.0.0/8", "127.0.0.1,10.0.0.0/8"),
     "proxy_protocol": (False, True, "yes"),
     "protocol": ("HTTP/1.1", "HTTP/1.0", "HTTP/1.0"),
@@ -71,6 +72,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
 NEEDED: dict[str, Any] = {
     "tls_key": {"tls_cert": "cert.pem"},
     "tls_password_file": {"tls_cert": "cert.pem"},
+    "tls_ca": {"tls_cert": "cert.pem"},
     "upload_overwrite": {"upload": True},
 }
 
@@ -230,9 +232,13 @@ class TestWhatCannotBe:
         self.refused("upload: is for a directory", upload=True, handler="a:b")
         self.refused("upload: is for a directory", upload=True, wsgi="a:b")
 
-    @pytest.mark.parametrize("name", ["tls_key", "tls_password_file"])
-    def test_a_key_without_a_certificate(self, name: str) -> None:
-        self.refused("tls_key and tls_password_file: need tls_cert", **{name: "file"})
+    @pytest.mark.parametrize("name", ["tls_key", "tls_password_file", "tls_ca"])
+    def test_tls_without_a_certificate(self, name: str) -> None:
+        self.refused("tls_key, tls_password_file and tls_ca: need tls_cert", **{name: "file"})
+
+    @pytest.mark.parametrize("keys", [["a.key"], ["a.key", "b.key", "c.key"]])
+    def test_keys_that_are_not_one_for_each_certificate(self, keys: list[str]) -> None:
+        self.refused("tls_key: takes one file for each tls_cert", tls_cert=["a.pem", "b.pem"], tls_key=keys)
 
     def test_two_things_to_serve(self) -> None:
         self.refused("handler and wsgi", handler="app:hello", wsgi="site:app")

@@ -25,6 +25,7 @@ KEEP_ALIVE = ROOT / "docs" / "keep-alive.md"
 EMBEDDING = ROOT / "docs" / "embedding.md"
 API = ROOT / "docs" / "api.md"
 SITE = ROOT / "docs" / "site.md"
+TLS = ROOT / "docs" / "tls.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -217,7 +218,7 @@ def _anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", [README, KEEP_ALIVE, SITE], ids=lambda path: path.name)
+@pytest.mark.parametrize("document", [README, KEEP_ALIVE, SITE, TLS], ids=lambda path: path.name)
 def test_options_exist(document: Path) -> None:
     known = {"--" + name.replace("_", "-") for name in options()} | {
         "--help",

@@ -177,6 +177,11 @@ def rewrite(path: Path) -> None:
     path.write_bytes(LARGE[::-1])
 
 
+def rewrite_longer(path: Path) -> None:
+    """In its place, as `cp` does it."""
+    path.write_bytes(LARGE[::-1] + b"more")
+
+
 def truncate(path: Path) -> None:
     os.truncate(path, SIZE - 100)
 
@@ -185,7 +190,7 @@ def empty(path: Path) -> None:
     os.truncate(path, 0)
 
 
-@pytest.mark.parametrize("change", [rewrite, truncate, empty])
+@pytest.mark.parametrize("change", [rewrite, rewrite_longer, truncate, empty])
 def test_a_file_that_is_written_to_is_broken_off(site: Path, server: Server, change: Callable[[Path], object]) -> None:
     path = site / "changing"
     path.write_bytes(LARGE)

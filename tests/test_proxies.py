@@ -5,9 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import signal
-import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +14,8 @@ import pytest
 
 from kaserve import Request, Response, Server
 from kaserve.config import options
-from tests.servertools import PATIENCE, ROOT, connect, get, program, refuses, serving, wait_for
+from tests.proxytools import free_port, running
+from tests.servertools import PATIENCE, ROOT, connect, get, program, serving
 
 PROXIES = ROOT / "docs" / "proxies.md"
 LIES = ("X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: gopher", "X-Forwarded-Host: evil", "Forwarded: for=6.6.6.6")
@@ -33,29 +31,6 @@ def configuration(language: str, mark: str) -> str:
     blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", PROXIES.read_text(), re.MULTILINE | re.DOTALL)
     (block,) = (block for block in blocks if mark in block)
     return block
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
-        assert isinstance(port, int)
-        return port
-
-
-@contextmanager
-def running(*command: str, port: int) -> Iterator[tuple[str, int]]:
-    """The address of a proxy, which runs as long as the block."""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as proxy:
-        try:
-            wait_for(lambda: proxy.poll() is not None or not refuses(("127.0.0.1", port)))
-            if proxy.poll() is not None:
-                assert proxy.stderr is not None
-                raise AssertionError(proxy.stderr.read().decode())
-            yield "127.0.0.1", port
-        finally:
-            proxy.send_signal(signal.SIGTERM)
 
 
 @contextmanager
@@ -74,10 +49,8 @@ def nginx(directory: Path, server: Server) -> Iterator[tuple[str, int]]:
         f"events {{}}\nhttp {{ access_log off; client_max_body_size 100m; {paths}\n{text}}}\n"
     )
     (directory / "nginx.conf").write_text(whole)
-    with running(
-        binary, "-p", str(directory), "-e", "stderr", "-c", str(directory / "nginx.conf"), port=port
-    ) as address:
-        yield address
+    with running(binary, "-p", str(directory), "-e", "stderr", "-c", str(directory / "nginx.conf"), port=port):
+        yield "127.0.0.1", port
 
 
 @contextmanager
@@ -89,8 +62,8 @@ def haproxy(directory: Path, server: Server, text: str) -> Iterator[tuple[str, i
         "bind :80", f"bind 127.0.0.1:{port}"
     )
     (directory / "haproxy.cfg").write_text(text)
-    with running(binary, "-db", "-f", str(directory / "haproxy.cfg"), port=port) as address:
-        yield address
+    with running(binary, "-db", "-f", str(directory / "haproxy.cfg"), port=port):
+        yield "127.0.0.1", port
 
 
 @pytest.fixture(params=["nginx", "haproxy"])

@@ -30,8 +30,8 @@ from stat import S_IMODE
 from urllib.parse import quote
 
 from ..http.messages import Request, Response
-from .directories import is_hidden, open_to_read
-from .paths import Opened, Tree
+from .directories import open_to_read
+from .paths import Opened, Tree, is_hidden_name
 from .sliced import Slices
 
 __all__ = ["answer", "is_wanted"]
@@ -164,7 +164,7 @@ class _Archive:
             name = os.fsencode(found.name)
             if b"\\" in name:
                 self._leave_out((*directory, name), "a backslash in the name")
-            elif self._show_hidden or not is_hidden(name):
+            elif self._show_hidden or not is_hidden_name(name):
                 yield (*directory, name), found.is_symlink()
 
     def _add_file(self, names: tuple[bytes, ...], opened: Opened) -> Generator[bytes, None, None]:

@@ -3,6 +3,7 @@
 Knows descriptors, and that reading from a disk takes time. Does not know HTTP, nor names. What is sent must be of one
 version: a file that is replaced by another one does no harm, since the descriptor stays with the old; but one may also
 be written to. So it is looked at once more before its last piece leaves, and what has become a mixture is broken off.
+One that has grown may have been appended to, as logs are, or rewritten: samples taken before the first piece tell.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 
 from ..http.messages import FileSpan
@@ -21,6 +22,8 @@ __all__ = ["FileBody", "OpenFile", "read_exactly"]
 _SLICE = 512 * 1024  # sent in one go, and so not more than others have to wait for
 _TAIL = 64 * 1024  # held back until the file has been looked at
 _COPY = 128 * 1024
+_SAMPLES = 16
+_SAMPLE = 256  # bytes
 _NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)
 
 
@@ -30,13 +33,14 @@ class OpenFile:
     Whoever calls `share` calls `close` once, as does whoever has made it. From any thread.
     """
 
-    __slots__ = ("_lock", "_users", "fd", "status")
+    __slots__ = ("_lock", "_samples", "_users", "fd", "status")
 
     def __init__(self, fd: int, status: os.stat_result) -> None:
         self.fd = fd
         self.status = status
         self._users = 1
         self._lock = threading.Lock()
+        self._samples: list[bytes] | None = None
 
     def share(self) -> OpenFile:
         with self._lock:
@@ -49,15 +53,32 @@ class OpenFile:
             if self._users == 0:
                 os.close(self.fd)
 
-    def check(self) -> None:
-        """Raises OSError if what was read so far may be of another version than what follows.
+    def sample(self) -> None:
+        """Keeps some of what is in the file now, once, to know it again when it has grown. Reads from the disk."""
+        if self._samples is None:
+            samples = self._read_samples()
+            if os.fstat(self.fd).st_mtime_ns != self.status.st_mtime_ns:  # then they may be of another version
+                self.check()
+            self._samples = samples
 
-        A file that has grown is taken for one that is appended to, as logs are: what was there is still good.
-        """
+    @property
+    def is_sampled(self) -> bool:
+        return self._samples is not None
+
+    def sample_offsets(self) -> list[int]:
+        """From the beginning to what was the end; where a file is appended to, the end moves, but nothing changes."""
+        last = max(self.status.st_size - _SAMPLE, 0)
+        return [last * number // (_SAMPLES - 1) for number in range(_SAMPLES)]
+
+    def _read_samples(self) -> list[bytes]:
+        return [os.pread(self.fd, min(_SAMPLE, self.status.st_size), offset) for offset in self.sample_offsets()]
+
+    def check(self) -> None:
+        """Raises OSError if what was read so far may be of another version than what follows."""
         before, status = self.status, os.fstat(self.fd)
-        if status.st_size < before.st_size or (
-            status.st_size == before.st_size and status.st_mtime_ns != before.st_mtime_ns
-        ):
+        if status.st_mtime_ns == before.st_mtime_ns and status.st_size == before.st_size:
+            return
+        if status.st_size <= before.st_size or self._samples is None or self._samples != self._read_samples():
             raise OSError(errno.ESTALE, "the file was written to while it was sent")
 
 
@@ -75,6 +96,12 @@ class FileBody:
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes | FileSpan | Future[bytes | FileSpan]]:
+        file = self._file
+        if not file.is_sampled:
+            if all(_is_in_memory(file.fd, offset) for offset in file.sample_offsets()):
+                file.sample()
+            else:
+                yield self._submit(_sample, file)
         *pieces, last = self._pieces
         if isinstance(last, Range):
             tail = max(last.start, last.stop - _TAIL)
@@ -82,7 +109,7 @@ class FileBody:
             last = Range(tail, last.stop)
         for piece in pieces:
             yield from self._send(piece)
-        self._file.check()
+        file.check()
         yield from self._send(last)
 
     def _send(self, piece: bytes | Range) -> Iterator[bytes | FileSpan | Future[bytes | FileSpan]]:
@@ -98,8 +125,11 @@ class FileBody:
 
     def _warm(self, start: int, stop: int) -> Future[bytes | FileSpan]:
         """Has a slice read into the page cache; a piece without content."""
+        return self._submit(_read_ahead, self._file.fd, start, stop)
+
+    def _submit(self, work: Callable[..., bytes], *arguments: object) -> Future[bytes | FileSpan]:
         file = self._file.share()  # the client may be gone before the disk has answered
-        future: Future[bytes | FileSpan] = self._pool.submit(_read_ahead, file.fd, start, stop)
+        future: Future[bytes | FileSpan] = self._pool.submit(work, *arguments)
         future.add_done_callback(lambda _: file.close())
         return future
 
@@ -120,6 +150,11 @@ def _is_in_memory(fd: int, offset: int) -> bool:
     except OSError:  # not every file system can tell
         pass
     return True
+
+
+def _sample(file: OpenFile) -> bytes:
+    file.sample()
+    return b""
 
 
 def _read_ahead(fd: int, start: int, stop: int) -> bytes:

@@ -146,6 +146,7 @@ class CompressedBody:
 
     def _compress(self, file: OpenFile, start: int, length: int, is_last: bool) -> bytes:
         """In another thread. The last piece is not given away if the file has changed meanwhile."""
+        file.sample()
         data = self._compressor.compress(read_exactly(file.fd, length, start))
         if is_last:
             file.check()

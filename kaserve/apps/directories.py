@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterable, Iterator
 from stat import S_IFDIR, S_IFMT, S_IFREG, S_ISLNK
 from typing import Any, NamedTuple
 
-__all__ = ["Column", "Entry", "Follow", "Kind", "Order", "is_hidden", "open_to_read", "read_runs", "sort_runs"]
+from .paths import is_hidden_name
+
+__all__ = ["Column", "Entry", "Follow", "Kind", "Order", "open_to_read", "read_runs", "sort_runs"]
 
 
 class Kind(enum.Enum):
@@ -65,11 +67,6 @@ _MOST_WORK = 256  # of a run: as many entries, which takes one or two millisecon
 _WORK_OF_LINK = 16  # or fewer if there are links, since to follow one takes as long as to look at so many
 
 
-def is_hidden(name: bytes) -> bool:
-    """Whether a name is for the owner of the directory only, as names with a dot in front are."""
-    return name[:1] == b"."
-
-
 def open_to_read(directory: int) -> int:
     """A descriptor that reads a directory of which there is one to search it; whoever asked owns it.
 
@@ -84,7 +81,7 @@ def read_runs(fd: int, follow: Follow, *, show_hidden: bool) -> Iterator[list[En
         run: list[Entry] = []
         work = 0
         for each in found:
-            if show_hidden or not each.name.startswith("."):
+            if show_hidden or not is_hidden_name(os.fsencode(each.name)):
                 entry = _entry(each, follow)
                 if entry is not None:
                     run.append(entry)

@@ -122,7 +122,7 @@ class Additions:
     fields: lines for every answer, each as of `parse_field`. cache_control: rules as of `parse_rule`; the first that
     matches is the one. immutable: whether fingerprinted names may be kept for ever when no rule speaks of them.
     private: whether answers are for certain users only, so that no cache between may keep them (RFC 9111 §3.5).
-    always: what every answer gets that is not of a file.
+    always: what every answer gets that is not of a file; of_errors: the same where it has content, that says why.
     """
 
     def __init__(
@@ -138,6 +138,7 @@ class Additions:
         names = {name.lower() for name, _ in given}
         self.always = tuple(line for line in (CORS if cors else ()) if line[0].lower() not in names) + given
         self._with_content = () if NOSNIFF[0].lower() in names else (NOSNIFF,)
+        self.of_errors = self._with_content + self.always
         self._rules = () if "cache-control" in names else tuple(cache_control)
         self._immutable = immutable and "cache-control" not in names
         self._kept_for_ever = ("Cache-Control", f"{'private' if private else 'public'}, {_FOR_EVER}")

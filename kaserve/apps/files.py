@@ -45,7 +45,7 @@ from .conditional import conditions, evaluate, range_applies
 from .fields import Additions
 from .paths import Links, MalformedPath, encode_name
 from .ranges import Range, content_range, frame_parts, parse_ranges
-from .representations import Names, Representation
+from .representations import Names, Representation, with_vary
 from .resources import Changed, IsDirectory, Policy, Resource, Resources
 
 __all__ = ["Files"]
@@ -166,7 +166,7 @@ class Files:
             length = request.content_length
             if request.flags & EXPECT or (length is not None and length > _SMALL_BODY):
                 status, fields = _refusal(request.method)
-                raise HTTPError(status, _REASONS[status], (*fields, *self._additions.always))
+                raise HTTPError(status, _REASONS[status], (*fields, *self._additions.of_errors))
 
     def sink(self, request: Request) -> Sink:
         """Where the body of a request goes that `refuse` let pass: nothing here reads it."""
@@ -185,11 +185,13 @@ class Files:
             return self._answer(request)
         representation: Representation | None = resource.identity
         flags = request.flags & (ACCEPT_ENCODING | IF_NONE_MATCH | IF_MODIFIED_SINCE)
-        if flags & ACCEPT_ENCODING:
+        tags = request.values("if-none-match") if flags & IF_NONE_MATCH else None
+        # Of what there is in one form only, the tag as it was sent out tells it all.
+        if flags & ACCEPT_ENCODING and (tags is None or resource.identity is not resource.plain):
             representation = resource.selected.get(", ".join(request.values("accept-encoding")))
         if representation is not None:
-            if flags & IF_NONE_MATCH:
-                if request.values("if-none-match") == [representation.etag]:
+            if tags is not None:
+                if tags == [representation.etag]:
                     return Response(304, b"", representation.unmodified_fields)
             elif not flags & IF_MODIFIED_SINCE and representation.content is not None:
                 return Response(200, representation.content, representation.fields)
@@ -219,7 +221,7 @@ class Files:
         if self._zip and archive.is_wanted(request):
             directory = self._resources.find_directory(raw_path)
             if directory is not None:
-                return self._answer_archive(directory)
+                return self._answer_archive(request, directory)
         try:
             found = self._resources.find(raw_path)
         except IsDirectory as error:
@@ -235,6 +237,9 @@ class Files:
         asked = request.values("range") if is_conditional and request.method == "GET" else []
         accepted = ", ".join(request.values("accept-encoding")) if request.flags & ACCEPT_ENCODING else None
         representation = self._resources.select(resource, accepted, not asked)
+        if representation is None and asked:  # what has no ranges will do, if there is nothing else
+            asked = []
+            representation = self._resources.select(resource, accepted, True)
         if representation is None:
             return self._error(406, (_VARY,))
         ranges = None
@@ -318,18 +323,29 @@ class Files:
             offer_zip=self._zip,
             form=self._form,
         )
-        return self._add(response, names)
+        return self._finish(request, response, names)
 
-    def _answer_archive(self, names: Names) -> Response:
-        return self._add(archive.answer(self._resources.tree, names, self._executor, show_hidden=self._hidden), names)
+    def _answer_archive(self, request: Request, names: Names) -> Response:
+        response = archive.answer(self._resources.tree, names, self._executor, show_hidden=self._hidden)
+        return self._finish(request, response, names)
 
-    def _add(self, response: Response, names: Names) -> Response:
-        """Adds to the answer for a directory what the site wants added, which wins; but Vary is true in any case."""
-        added = self._additions.of_file(b"".join(name + b"/" for name in names)).whole
-        replaced = {name.lower() for name, _ in added} - {"vary"}
-        response.fields = [line for line in response.fields if line[0].lower() not in replaced]
-        response.fields.extend(added)
-        return response
+    def _finish(self, request: Request, response: Response, names: Names) -> Response:
+        """The answer for a directory, under the request's conditions, which come last (RFC 9110 §13.2.1).
+
+        What is made at this moment has neither tag nor date, so only `*` is true of it.
+        """
+        status = 200
+        if request.flags & _CONDITIONS:
+            status = evaluate(request.method, conditions(request.fields), "", None, self._clock())
+        if status == 412:
+            response.close()
+            return self._error(412)
+        addition = self._additions.of_file(b"".join(name + b"/" for name in names))
+        if status == 304:
+            response.close()
+            kept = [line for line in response.fields if line[0] in ("Cache-Control", "Vary")]
+            return _add(Response(304, b"", kept), addition.unmodified)
+        return _add(response, addition.whole)
 
     def _redirect(self, request: Request, names: Names) -> Response:
         """To the directory's own URL, against which what it refers to can be resolved; the query goes along.
@@ -358,12 +374,14 @@ class Files:
         """For a page that is not there: index.html, whose scripts know what it shows, or the site's own 404.html."""
         try:
             if self._spa and _is_navigation(request):
-                return self._answer_path(request, "/index.html")
+                response = self._answer_path(request, "/index.html")
+                response.fields = list(with_vary(response.fields, "Accept, Sec-Fetch-Mode"))
+                return response
         except (OSError, Changed):
             pass
         try:
             page = self._resources.load((b"404.html",))
-            fields = (("Content-Type", page.content_type), *self._additions.always)
+            fields = (("Content-Type", page.content_type), *self._additions.of_errors)
             if page.content is not None:
                 return Response(404, page.content, fields)
             return self._answer_pieces(404, page, fields, (Range(0, page.size),), page.size)
@@ -372,7 +390,15 @@ class Files:
 
     def _error(self, status: int, fields: Iterable[FieldLine] = ()) -> Response:
         """A refusal that keeps the connection: the request was good, only that it asked for the wrong thing."""
-        return error_response(HTTPError(status, _REASONS[status], (*fields, *self._additions.always)))
+        return error_response(HTTPError(status, _REASONS[status], (*fields, *self._additions.of_errors)))
+
+
+def _add(response: Response, added: Sequence[FieldLine]) -> Response:
+    """Adds to the answer for a directory what the site wants added, which wins; but Vary is true in any case."""
+    replaced = {name.lower() for name, _ in added} - {"vary"}
+    response.fields = [line for line in response.fields if line[0].lower() not in replaced]
+    response.fields.extend(added)
+    return response
 
 
 def _refusal(method: str) -> tuple[int, tuple[FieldLine, ...]]:

@@ -21,7 +21,17 @@ from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
-__all__ = ["Links", "MalformedPath", "Opened", "Tree", "URLPath", "decode_path", "encode_name", "is_hidden"]
+__all__ = [
+    "Links",
+    "MalformedPath",
+    "Opened",
+    "Tree",
+    "URLPath",
+    "decode_path",
+    "encode_name",
+    "is_hidden",
+    "is_hidden_name",
+]
 
 
 class MalformedPath(ValueError):
@@ -91,9 +101,14 @@ def encode_name(name: bytes) -> str:
     return quote(name, safe="")
 
 
+def is_hidden_name(name: bytes) -> bool:
+    """Whether a name is for the owner of the directory only: it is neither listed nor put into archives."""
+    return name[:1] == b"."
+
+
 def is_hidden(names: tuple[bytes, ...]) -> bool:
-    """Whether one of `names` begins with a dot, which hides it; but `.well-known` at the root is for all (RFC 8615)."""
-    return any(name[:1] == b"." for name in (names[1:] if names[:1] == (b".well-known",) else names))
+    """Whether one of `names` is hidden, so that nobody may ask for it; `.well-known` at the root is not (RFC 8615)."""
+    return any(map(is_hidden_name, names[1:] if names[:1] == (b".well-known",) else names))
 
 
 class Links(enum.Enum):

@@ -7,13 +7,25 @@ how files are found and opened.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from ..http.dates import format_date
 from ..http.messages import FieldLine
 from .bodies import OpenFile
 from .fields import Addition
 
-__all__ = ["SETTLED", "Cache", "Kept", "Names", "Representation", "Version", "describe", "entity_tag", "version_of"]
+__all__ = [
+    "SETTLED",
+    "Cache",
+    "Kept",
+    "Names",
+    "Representation",
+    "Version",
+    "describe",
+    "entity_tag",
+    "version_of",
+    "with_vary",
+]
 
 Names = tuple[bytes, ...]
 Version = tuple[int, int, int, int, int]
@@ -69,21 +81,26 @@ class Representation:
         """The same, where others may get another coding (§12.5.5)."""
         twin = Representation(self.names, self.status, self.etag, self.modified)
         twin.content_type, twin.size, twin.content = self.content_type, self.size, self.content
-        twin.fields = _with_vary(self.fields)
-        twin.unmodified_fields = _with_vary(self.unmodified_fields)
+        twin.fields = with_vary(self.fields, "Accept-Encoding")
+        twin.unmodified_fields = with_vary(self.unmodified_fields, "Accept-Encoding")
         return twin
 
 
-def _with_vary(fields: tuple[FieldLine, ...]) -> tuple[FieldLine, ...]:
-    """Joined with the Vary that may be there already."""
+def with_vary(fields: Iterable[FieldLine], names: str) -> tuple[FieldLine, ...]:
+    """`fields` with a Vary that has `names`, joined with the one that may be there already."""
+    fields = tuple(fields)
     others = [value for name, value in fields if name.lower() == "vary"]
     kept = (line for line in fields if line[0].lower() != "vary")
-    return (*kept, ("Vary", ", ".join((*others, "Accept-Encoding"))))
+    return (*kept, ("Vary", ", ".join((*others, names))))
 
 
 def entity_tag(status: os.stat_result, coding: str = "") -> str:
-    """A version of a file: its inode, its time to the nanosecond, and its size; and the coding it is in."""
-    version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    """A version of a file: its inode, its times to the nanosecond, and its size; and the coding it is in.
+
+    Whoever changes a file can set back the time of it, but not that of the inode (RFC 9110 §8.8.1: a strong validator
+    changes with every byte).
+    """
+    version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}-{status.st_size:x}"
     return f'"{version}-{coding}"' if coding else f'"{version}"'
 
 

@@ -27,9 +27,9 @@ from ..http.messages import FieldLine, Request, Response, error_response
 from .conditional import entity_tags, matches_weakly
 from .files import Files
 from .multipart import FormReader, Part, boundary_of, file_name
-from .paths import MalformedPath, Tree, decode_path, encode_name
+from .paths import Links, MalformedPath, Tree, decode_path, encode_name, is_hidden
 from .refusals import receive_in_vain
-from .representations import entity_tag
+from .representations import Names, entity_tag
 
 __all__ = ["FORM", "Uploads"]
 
@@ -86,12 +86,14 @@ class Uploads:
         directory: str | bytes | os.PathLike[str],
         *,
         overwrite: bool = False,
+        symlinks: str = "inside",
         hidden: bool = False,
         fields: tuple[FieldLine, ...] = (),
     ) -> None:
-        """hidden: names with a dot in front may be written too. fields: are added to every answer."""
+        """symlinks, hidden: as for `Files`, of the directories on the way and the names that are written. fields: are
+        added to every answer."""
         self._handler = handler
-        self._tree = Tree(directory)
+        self._tree = Tree(directory, Links(symlinks))
         self._overwrite = overwrite
         self._hidden = hidden
         self._fields = fields
@@ -114,8 +116,8 @@ class Uploads:
         try:
             return self._receive(request)
         except HTTPError as error:
-            receive_in_vain(request, HTTPError(error.status, error.reason, (*error.fields, *self._fields)))
-            return _InVain(error)
+            wanted = HTTPError(error.status, error.reason, (*error.fields, *self._fields))
+            return _Refused(receive_in_vain(request, wanted), error)
 
     def __call__(self, request: Request) -> Response:
         if request.method in _READING:
@@ -147,7 +149,7 @@ class Uploads:
             path = decode_path(request.raw_path)
             if any(b"\\" in name for name in path.names):  # which is a separator to whoever may copy it elsewhere
                 raise FileNotFoundError(errno.ENOENT, "a name with a backslash")
-            if not self._hidden and any(_is_hidden(name) for name in path.names):
+            if not self._hidden and is_hidden(path.names):
                 raise HTTPError(403, "hidden files are not stored")
             if request.method == "POST":
                 return self._receive_form(request, path.names)
@@ -162,14 +164,14 @@ class Uploads:
     def _receive_file(self, request: Request, names: tuple[bytes, ...]) -> Sink:
         if request.values("content-range"):  # RFC 9110 §14.5: or a part would be taken for the whole
             raise HTTPError(400, "a part of a file cannot be stored")
-        location = "/" + "/".join(map(encode_name, names))
+        location = f"{request.mount}/" + "/".join(map(encode_name, names))
         file = _Incoming(self._open_directory(names[:-1]), names[-1], lambda status: self._check(request, status))
         return _ReceivedFile(file, location)
 
     def _receive_form(self, request: Request, names: tuple[bytes, ...]) -> Sink:
         boundary = boundary_of(", ".join(request.values("content-type")))
-        location = "/" + "".join(encode_name(name) + "/" for name in names)
-        return _ReceivedForm(boundary, self._open_directory(names), location, self._check_part, self._hidden)
+        location = f"{request.mount}/" + "".join(encode_name(name) + "/" for name in names)
+        return _ReceivedForm(boundary, self._open_directory(names), names, location, self._check_part, self._hidden)
 
     def _open_directory(self, names: tuple[bytes, ...]) -> int:
         self._tree.renew()
@@ -188,10 +190,6 @@ class Uploads:
     def _check_part(self, status: os.stat_result | None) -> None:
         if status is not None and not (self._overwrite and S_ISREG(status.st_mode)):
             raise HTTPError(409, "something of this name is there already")
-
-
-def _is_hidden(name: bytes) -> bool:
-    return name.startswith(b".") and name != b".well-known"  # RFC 8615
 
 
 def _is_foreign(request: Request) -> bool:
@@ -294,6 +292,7 @@ class _Incoming:
             self._appear()
         else:
             self._replace()
+        self._remove_temporary()  # now, since that is a change which the tag shows
         return before is not None, entity_tag(os.fstat(self._fd))
 
     def _appear(self) -> None:
@@ -319,16 +318,19 @@ class _Incoming:
 
     def close(self) -> None:
         """Lets go of what it holds; what is not committed is gone. May be called twice."""
+        self._remove_temporary()
+        for fd in (self._fd, self._parent):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._parent = -1
+
+    def _remove_temporary(self) -> None:
         temporary, self._temporary = self._temporary, None
         if temporary is not None:
             try:
                 os.unlink(temporary, dir_fd=self._parent)
             except OSError:  # never created, or removed by somebody else
                 pass
-        for fd in (self._fd, self._parent):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._parent = -1
 
 
 def _temporary_name() -> bytes:
@@ -352,11 +354,12 @@ class _Received(io.BytesIO):
         super().close()
 
 
-class _InVain(Discard):
+class _Refused:
     """For a body whose request was refused when it came, and still is when it is complete."""
 
-    def __init__(self, error: HTTPError) -> None:
-        super().__init__()
+    def __init__(self, rest: Sink, error: HTTPError) -> None:
+        self.write = rest.write
+        self.abandon = rest.abandon
         self._error = error
 
     def finish(self) -> _Received:
@@ -411,9 +414,13 @@ class _Ignored:
 class _ReceivedForm:
     """The sink of a form: stores each file as soon as it is complete, and tells in the end what came of it."""
 
-    def __init__(self, boundary: bytes, directory: int, location: str, check: _Check, hidden: bool) -> None:
+    def __init__(
+        self, boundary: bytes, directory: int, names: Names, location: str, check: _Check, hidden: bool
+    ) -> None:
+        """directory: open, and where it is by `names`."""
         self._reader = FormReader(boundary, self)
         self._directory = directory
+        self._names = names
         self._location = location
         self._check = check
         self._hidden = hidden
@@ -439,7 +446,7 @@ class _ReceivedForm:
             return _Ignored()
         try:
             name = file_name(name)
-            if not self._hidden and _is_hidden(name):
+            if not self._hidden and is_hidden((*self._names, name)):
                 raise HTTPError(403, "hidden files are not stored")
             self._file = _Incoming(os.dup(self._directory), name, self._check)
         except HTTPError as error:

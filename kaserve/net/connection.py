@@ -35,7 +35,7 @@ from .stats import NO_GAP, Stats
 from .stream import Stream
 from .timeline import Timeline, Track
 from .timerwheel import Timer
-from .tls import TLSSocket
+from .tls import NotTLSError, TLSSocket
 
 try:
     from fcntl import ioctl
@@ -383,14 +383,22 @@ class Connection(Timer):
     # One turn.
 
     def _shake_hands(self) -> None:
-        """HANDSHAKE: whoever cannot speak TLS with us is not told why, for want of a language."""
+        """HANDSHAKE: whoever cannot speak TLS with us is told so, by an alert or, in plain HTTP, by an answer."""
         assert isinstance(self._sock, TLSSocket)
         try:
             self._sock.handshake()
         except BlockingIOError:
-            return
+            self._watch(WRITE if self._sock.must_write else READ)
+        except NotTLSError:
+            self._sock = self._sock.plain()
+            self._receive()
+            if self.phase != CLOSED:
+                self._refuse(HTTPError(400, "this port speaks TLS: use https"))
+                self._run()
         except OSError:
-            self._close("handshake")
+            self.ending = "handshake"
+            self.protocol.part()
+            self._settle()
         else:
             self._rested = self._service.reactor.now
             self._enter(IDLE)
@@ -464,11 +472,9 @@ class Connection(Timer):
             return
         reactor = self._service.reactor
         waiting = self._service.rows[phase]
-        if waiting.events != self._interest:
-            if self._interest == WRITE:  # the last answer has left only now
-                self._rested = reactor.read_clock()
-            reactor.watch(self._sock.fileno(), self, self._interest, waiting.events)
-            self._interest = waiting.events
+        if self._interest == WRITE and waiting.events != WRITE:  # the last answer has left only now
+            self._rested = reactor.read_clock()
+        self._watch(waiting.events)
         if phase == IDLE:
             reactor.wheel.schedule(self, self._rested + self._promised)
             return
@@ -480,6 +486,11 @@ class Connection(Timer):
             reactor.wheel.schedule(self, now + waiting.seconds / _LOOKS)
         else:
             reactor.wheel.schedule(self, now + waiting.seconds)
+
+    def _watch(self, events: int) -> None:
+        if events != self._interest:
+            self._service.reactor.watch(self._sock.fileno(), self, self._interest, events)
+            self._interest = events
 
     # Reading and answering.
 
@@ -729,6 +740,9 @@ class Connection(Timer):
             try:
                 self._sock.shutdown(socket.SHUT_WR)
                 return True
+            except BlockingIOError:  # TLS has a last word, for which there is no room
+                self._enter(SEND)
+                return False
             except OSError:  # it is gone already
                 pass
         self._close("answered")
@@ -820,7 +834,9 @@ def _complain(message: str) -> None:
 
 def _send_slice(sock: PlainSocket | TLSSocket, fd: int, offset: int, count: int) -> int:
     """At most `count` bytes of the file from `offset` on, by the kernel where it can; how many, 0 at the file's end."""
-    if not isinstance(sock, TLSSocket) and hasattr(os, "sendfile"):
+    if isinstance(sock, TLSSocket):
+        return sock.sendfile(fd, offset, count)
+    if hasattr(os, "sendfile"):
         return os.sendfile(sock.fileno(), fd, offset, count)
     data = os.pread(fd, min(count, _READ_SIZE), offset)
     return sock.send(data) if data else 0

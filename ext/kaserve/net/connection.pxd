@@ -54,6 +54,7 @@ cdef class Connection(Timer):
     cdef _settle(self)
     @cython.locals(reactor=Reactor, waiting=Waiting, now=double)
     cdef _enter(self, int phase)
+    cdef _watch(self, int events)
     cdef bint _read(self) except -1
     cdef _answer(self)
     cdef _await(self, future)

@@ -1,0 +1,230 @@
+"""The storm: hostile visits to a real server, in a process of its own, over the loopback device.
+
+    python -m tests.fuzz.storm --connections 100000 --seed 7
+
+Many visitors at a time send what `visits` makes up; now and then somebody comes who means well, and must be served. At
+the end the server must be as it was: every connection gone, memory and descriptors as after the first twentieth of the
+visits, no traceback on stderr, and an exit with 0 when it is told to stop. Exit status 1 when it is not. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import selectors
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.fuzz.visits import Leaving, Visit, Visits
+from tests.servertools import DEMO, Process, connect
+
+__all__ = ["main", "storm"]
+
+_AT_A_TIME = 100
+_STAYS = 0.15  # seconds without a byte after which a visitor who stays has seen enough
+_MOST_GROWTH = 8 << 20  # bytes of resident memory, after the first visits have been
+_MOST_KEPT = 65536  # bytes of answers that a visitor looks at
+_RESET = struct.pack("ii", 1, 0)
+
+# Short deadlines, so that whoever is waited for is gone soon; low limits, so that they are reached.
+OPTIONS = "--no-access-log --zip --upload --upload-overwrite --limit-request-body 65536 --keep-alive-requests 200"
+OPTIONS += " --keep-alive 2 --header-timeout 2 --body-timeout 2 --send-timeout 2"
+
+
+class Visitor:
+    """One visit on its way."""
+
+    def __init__(self, visit: Visit, address: tuple[str, int], now: float) -> None:
+        self.visit = visit
+        self.sock = socket.create_connection(address)
+        self.sock.setblocking(False)
+        self.unsent = list(visit.pieces)
+        self.received = b""
+        self.until = now + _STAYS
+        self.left = False  # its sending side is closed
+
+    def move(self, now: float) -> bool:
+        """Sends a piece, reads what there is; False when the visit is over."""
+        try:
+            if self.visit.reads and not self._read(now):
+                return False
+            if self.unsent:
+                self._send(now)
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            return False
+        if self.unsent and now < self.until:
+            return True
+        if self.visit.leaving is Leaving.FINISH and not self.left:
+            self.left = True
+            self.until = now + _STAYS
+            try:
+                self.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                return False
+        return self.visit.leaving in (Leaving.STAY, Leaving.FINISH) and now < self.until
+
+    def _read(self, now: float) -> bool:
+        try:
+            data = self.sock.recv(65536)
+        except BlockingIOError:
+            return True
+        self.until = now + _STAYS
+        if len(self.received) < _MOST_KEPT:
+            self.received += data
+        return bool(data)
+
+    def _send(self, now: float) -> None:
+        sent = self.sock.send(self.unsent[0])
+        self.until = now + _STAYS
+        if sent < len(self.unsent[0]):
+            self.unsent[0] = self.unsent[0][sent:]
+        else:
+            del self.unsent[0]
+
+    def leave(self) -> None:
+        if self.visit.leaving is Leaving.RESET:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.sock.close()
+
+
+def storm(address: tuple[str, int], visits: Iterator[Visit], innocent_every: int = 500) -> Counter[str]:
+    """Plays `visits` to whoever listens on `address`; what they were answered. Raises AssertionError."""
+    answers: Counter[str] = Counter()
+    selector = selectors.DefaultSelector()
+    present: set[Visitor] = set()
+    count = 0
+    pending = next(visits, None)
+    while present or pending is not None:
+        now = time.monotonic()
+        while pending is not None and len(present) < _AT_A_TIME:
+            visitor = Visitor(pending, address, now)
+            present.add(visitor)
+            events = selectors.EVENT_READ if visitor.visit.reads else selectors.EVENT_WRITE
+            selector.register(visitor.sock, events, visitor)
+            count += 1
+            if count % innocent_every == 0:
+                be_innocent(address)
+            pending = next(visits, None)
+        ready = {key.data for key, _ in selector.select(0.005)}
+        now = time.monotonic()
+        for visitor in [each for each in present if each in ready or each.unsent or now > each.until]:
+            if not visitor.move(now):
+                selector.unregister(visitor.sock)
+                visitor.leave()
+                present.remove(visitor)
+                answers[_first_status(visitor)] += 1
+    selector.close()
+    return answers
+
+
+def be_innocent(address: tuple[str, int]) -> None:
+    """Somebody who means well, in the middle of it."""
+    with connect(address) as client:
+        for _ in range(2):
+            answer = client.ask("/index.html")
+            assert answer.status == 200
+            assert answer.body == (DEMO / "index.html").read_bytes()
+
+
+def _first_status(visitor: Visitor) -> str:
+    if not visitor.received:
+        return "none"
+    assert visitor.received.startswith(b"HTTP/1."), visitor.received[:200]
+    return visitor.received[9:12].decode()
+
+
+@contextmanager
+def server() -> Iterator[Process]:
+    """A server of the demo's files, which takes uploads besides: into a copy."""
+    with tempfile.TemporaryDirectory(prefix="kaserve-storm-") as name:
+        directory = Path(name, "site")
+        shutil.copytree(DEMO, directory)
+        with Process("0", "--directory", str(directory), *OPTIONS.split()) as process:
+            yield process
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def settle(pid: int, before: int, seconds: float = 20.0) -> int:
+    """How many descriptors are open when all the visitors have been forgotten, or have had time enough for that."""
+    end = time.monotonic() + seconds
+    while descriptors(pid) > before and time.monotonic() < end:
+        time.sleep(0.1)
+    return descriptors(pid)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.storm")
+    parser.add_argument("--connections", type=int, default=100_000, help="how many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of another run (default: new)")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the end of each block, which ends the server
+    print(f"seed {options.seed}", flush=True)
+    visits = Visits(options.seed)
+    kinds: Counter[str] = Counter()
+
+    def some(count: int) -> Iterator[Visit]:
+        for _ in range(count):
+            visit = visits.next()
+            kinds[visit.kind] += 1
+            yield visit
+
+    with server() as process:
+        address = process.address
+        assert isinstance(address, tuple)
+        before = descriptors(process.pid)
+        be_innocent(address)
+        start = time.monotonic()
+        first = options.connections // 20
+        answers = storm(address, some(first))
+        settle(process.pid, before)
+        warm = resident(process.pid)
+        answers += storm(address, some(options.connections - first))
+        took = time.monotonic() - start
+        after = settle(process.pid, before)
+        grown = resident(process.pid) - warm
+        be_innocent(address)
+        process.signal(signal.SIGTERM)
+        status = process.wait()
+        said = process.stderr
+    print(f"{options.connections:,} connections in {took:.0f} s")
+    print("sent: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common()))
+    print("answered first: " + ", ".join(f"{count:,} {kind}" for kind, count in answers.most_common()))
+    print(f"descriptors: {before} before, {after} after")
+    print(f"resident memory: {warm / 2**20:.1f} MiB after {first:,} connections, {grown / 2**20:+.1f} MiB at the end")
+    print(f"exit status {status}; lines on stderr: {len(said.splitlines())}")
+    faults = []
+    if "Traceback" in said:
+        faults.append("a traceback on stderr:\n" + said[said.index("Traceback") :][:3000])
+    if after > before:
+        faults.append("descriptors are still open")
+    if grown > _MOST_GROWTH:
+        faults.append("memory has grown")
+    if status != 0:
+        faults.append("it did not end well")
+    print("\n".join(f"FAULT: {fault}" for fault in faults) or "the server is as it was")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""Visits for the storms: what a client sends in which pieces, whether it reads, and how it leaves.
+
+Some send what the differential fuzzer tries (from the grammar, mutated from the corpus, at random), the others what
+somebody sends who wants to harm: to hold the server up, to fill its memory, or to be understood in two ways.
+
+Knows no server: tests/test_storm.py plays visits to connections with a clock of its own, tests/fuzz/storm.py to a
+server in a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from tests.fuzz.generate import Chance, Generator
+from tests.wiretools import cut
+
+__all__ = ["MALICE", "Leaving", "Visit", "Visits"]
+
+
+class Leaving(Enum):
+    """What a visitor does when it has sent everything."""
+
+    STAY = "waits until the server closes"
+    FINISH = "closes its sending side"
+    VANISH = "closes, whatever is on its way"
+    RESET = "closes with a reset"
+
+
+@dataclass(frozen=True)
+class Visit:
+    kind: str
+    pieces: tuple[bytes, ...]
+    reads: bool  # what it is sent; or nothing, ever
+    leaving: Leaving
+
+    @property
+    def wire(self) -> bytes:
+        return b"".join(self.pieces)
+
+
+class Visits:
+    """Visits without end, the same ones for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = Generator(seed)
+        self.chance = self._generator.chance
+
+    def next(self) -> Visit:
+        chance = self.chance
+        if chance.one_in(3):
+            kind, harm = chance.pick(MALICE)
+            pieces = self._cut(harm(chance))
+        elif chance.one_in(16):
+            kind = "noise"
+            pieces = (chance.bytes(200),)
+        else:
+            kind = "fuzz"
+            case = self._generator.pipeline()
+            pieces = tuple(cut(case.wire, case.places))
+        leaving = chance.pick((Leaving.STAY, Leaving.STAY, Leaving.FINISH, Leaving.VANISH, Leaving.RESET))
+        return Visit(kind, tuple(filter(None, pieces)), not chance.one_in(8), leaving)
+
+    def _cut(self, wire: bytes) -> tuple[bytes, ...]:
+        chance = self.chance
+        return tuple(cut(wire, sorted(chance.below(len(wire) + 1) for _ in range(chance.below(4)))))
+
+
+# Malice. Each makes one stream of bytes, from so many as are harmless to more than any limit lets in.
+
+_HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n"
+_CHUNKED = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+_GET = _HEAD + b"\r\n"
+
+
+def _many(chance: Chance, most: int) -> int:
+    """A number up to `most`, of any magnitude."""
+    return 1 + chance.below(chance.pick((2, 30, 300, most)))
+
+
+def endless_request_line(chance: Chance) -> bytes:
+    return b"GET /" + b"a" * _many(chance, 70_000)
+
+
+def endless_field(chance: Chance) -> bytes:
+    return _HEAD + b"X: " + b"a" * _many(chance, 70_000)
+
+
+def endless_fields(chance: Chance) -> bytes:
+    return _HEAD + b"X: y\r\n" * _many(chance, 12_000)
+
+
+def endless_empty_lines(chance: Chance) -> bytes:
+    return b"\r\n" * _many(chance, 40_000) + chance.pick((b"", _GET))
+
+
+def endless_chunk_extension(chance: Chance) -> bytes:
+    return _CHUNKED + b"5;" + b"a" * _many(chance, 70_000)
+
+
+def endless_trailers(chance: Chance) -> bytes:
+    return _CHUNKED + b"0\r\n" + b"X: y\r\n" * _many(chance, 12_000)
+
+
+def crumbs(chance: Chance) -> bytes:
+    """A body in chunks of a byte."""
+    return _CHUNKED + b"1\r\nx\r\n" * _many(chance, 10_000) + chance.pick((b"", b"0\r\n\r\n", b"0\r\n\r\n" + _GET))
+
+
+def huge_chunk(chance: Chance) -> bytes:
+    size = chance.pick(
+        (b"7fffffffffffffff", b"ffffffffffffffff", b"10000000000000005", b"0" * 5000 + b"5", b"fffffffe")
+    )
+    return _CHUNKED + size + b"\r\nhello\r\n0\r\n\r\n"
+
+
+def huge_length(chance: Chance) -> bytes:
+    digits = chance.pick(
+        (b"99999", b"2147483648", b"4294967301", b"18446744073709551621", b"9" * 5000, b"0" * 20 + b"5")
+    )
+    return b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: " + digits + b"\r\n\r\nhello"
+
+
+def two_framings(chance: Chance) -> bytes:
+    """A second request hides in a body, or a body in it."""
+    hidden = b"GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n"
+    fields = [
+        chance.pick((b"Content-Length: 4", b"Content-Length: %d" % (5 + len(hidden)), b"Content-Length: 0")),
+        chance.pick((b"Transfer-Encoding: chunked", b"Transfer-Encoding : chunked", b"Transfer-Encoding:\x0bchunked")),
+        chance.pick((b"X: y", b"Transfer-Encoding: identity", b"Content-Length: 5", b"\tTransfer-Encoding: chunked")),
+    ]
+    if chance.one_in(2):
+        fields.reverse()
+    return b"POST / HTTP/1.1\r\nHost: h\r\n" + b"\r\n".join([*fields, b"", b"0\r\n\r\n"]) + hidden
+
+
+def unread_pipeline(chance: Chance) -> bytes:
+    return _GET * _many(chance, 3000)
+
+
+def promises(chance: Chance) -> bytes:
+    """Bodies that are announced and never come."""
+    expected = b"PUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 50000\r\nExpect: 100-continue\r\n\r\n"
+    return expected * _many(chance, 20)
+
+
+def other_protocols(chance: Chance) -> bytes:
+    return chance.pick(
+        (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32),
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
+            b"\x05\x01\x00",
+            b"SSH-2.0-OpenSSH_9.2\r\n",
+            b"EHLO h\r\n",
+            b"OPTIONS rtsp://h/ RTSP/1.0\r\nCSeq: 1\r\n\r\n",
+            b"*1\r\n$4\r\nPING\r\n",
+            b"\x00\x00\x00\x2b\xffSMB",
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + _GET,
+            b"\r\n\r\n\x00\r\nQUIT\n\x21\x11" + bytes(12),
+        )
+    )
+
+
+def upgrades(chance: Chance) -> bytes:
+    wish = chance.pick(
+        (b"h2c\r\nHTTP2-Settings: AAMAAABk", b"websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
+    )
+    behind = chance.pick((b"", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x81\x85\x00\x00\x00\x00hello", _GET))
+    return _HEAD + b"Connection: Upgrade\r\nUpgrade: " + wish + b"\r\n\r\n" + behind
+
+
+def many_ranges(chance: Chance) -> bytes:
+    ranges = b",".join([chance.pick((b"0-", b"-1", b"1-1", b"5-2", b"0-9999999999999999999999"))] * _many(chance, 1500))
+    return b"GET /index.html HTTP/1.1\r\nHost: h\r\nRange: bytes=" + ranges + b"\r\n\r\n"
+
+
+def many_tags(chance: Chance) -> bytes:
+    return b"GET /index.html HTTP/1.1\r\nHost: h\r\nIf-None-Match: " + b'W/"a",' * _many(chance, 1300) + b"\r\n\r\n"
+
+
+def many_hops(chance: Chance) -> bytes:
+    return _HEAD + b"Connection: " + b"close-not," * _many(chance, 800) + b"\r\n\r\n" + _GET
+
+
+def paths_outside(chance: Chance) -> bytes:
+    steps = chance.pick((b"../", b"..%2f", b"%2e%2e/", b"..\\", b"%00/", b"//", b"./", b"%c0%ae%c0%ae/", b"..;/"))
+    return b"GET /" + steps * _many(chance, 1500) + b"etc/passwd HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def odd_queries(chance: Chance) -> bytes:
+    query = chance.pick(
+        (b"zip", b"json", b"sort=" + b"a" * 5000, b"&" * 5000, b"%" * 5000, b"a=b&" * 2000, b"zip=../..")
+    )
+    return b"GET /?" + query + b" HTTP/1.1\r\nHost: h\r\nAccept: application/json\r\n\r\n"
+
+
+def forms(chance: Chance) -> bytes:
+    """Of several parts, with a boundary that is missing, too long, or everywhere."""
+    boundary = chance.pick((b"b", b"-", b"a" * 70, b"a" * 4000, b'"', b""))
+    part = b"--" + boundary + b'\r\nContent-Disposition: form-data; name="f"; filename="../x"\r\n\r\n'
+    body = (part + b"\r\n") * _many(chance, 300) + chance.pick((b"", b"--" + boundary + b"--\r\n"))
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=" + boundary
+    return head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+def _named(*functions: Callable[[Chance], bytes]) -> list[tuple[str, Callable[[Chance], bytes]]]:
+    return [(function.__name__.replace("_", " "), function) for function in functions]
+
+
+MALICE = _named(
+    endless_request_line,
+    endless_field,
+    endless_fields,
+    endless_empty_lines,
+    endless_chunk_extension,
+    endless_trailers,
+    crumbs,
+    huge_chunk,
+    huge_length,
+    two_framings,
+    unread_pipeline,
+    promises,
+    other_protocols,
+    upgrades,
+    many_ranges,
+    many_tags,
+    many_hops,
+    paths_outside,
+    odd_queries,
+    forms,
+)
