@@ -175,8 +175,9 @@ def _bjoern(site: Site, *, app: str) -> Command:
 def _granian(site: Site, *extra: str, app: str, interface: str = "rsgi") -> Command:
     return _python(
         site, "-m", "granian", "--host", site.host, "--port", str(site.port), "--workers", "1",
-        "--interface", interface, "--loop", "uvloop", "--runtime-mode", "st", "--no-ws", "--http", "1", "--backlog", "2048",
-        "--backpressure", str(MOST_CONNECTIONS), "--no-access-log", "--log-level", "warning", *extra, f"{app}:app",
+        "--interface", interface, "--loop", "uvloop", "--runtime-mode", "st", "--no-ws", "--http", "1",
+        "--backlog", "2048", "--backpressure", str(MOST_CONNECTIONS), "--no-access-log", "--log-level", "warning",
+        *extra, f"{app}:app",
     )  # fmt: skip
 
 
