@@ -99,6 +99,10 @@ def _kaserve_handler(site: Site, *, handler: str, pure: bool) -> Command:
     return _kaserve(site, "--handler", handler, pure=pure)
 
 
+def _kaserve_wsgi(site: Site, *, app: str, threads: int) -> Command:
+    return _kaserve(site, "--wsgi", f"{app}:app", "--threads", str(threads), pure=False)
+
+
 def _kaserve_files(site: Site, *, pure: bool) -> Command:
     return _kaserve(site, "--directory", str(site.directory), pure=pure)
 
@@ -168,11 +172,12 @@ def _bjoern(site: Site, *, app: str) -> Command:
     return _python(site, str(APPS / "run_bjoern.py"), str(site.port), app)
 
 
-def _granian(site: Site, *extra: str, app: str) -> Command:
+def _granian(site: Site, *extra: str, app: str, interface: str = "rsgi") -> Command:
     return _python(
-        site, "-m", "granian", "--host", site.host, "--port", str(site.port), "--workers", "1", "--interface", "rsgi",
-        "--loop", "uvloop", "--runtime-mode", "st", "--no-ws", "--http", "1", "--backlog", "2048",
-        "--backpressure", str(MOST_CONNECTIONS), "--no-access-log", "--log-level", "warning", *extra, f"{app}:app",
+        site, "-m", "granian", "--host", site.host, "--port", str(site.port), "--workers", "1",
+        "--interface", interface, "--loop", "uvloop", "--runtime-mode", "st", "--no-ws", "--http", "1",
+        "--backlog", "2048", "--backpressure", str(MOST_CONNECTIONS), "--no-access-log", "--log-level", "warning",
+        *extra, f"{app}:app",
     )  # fmt: skip
 
 
@@ -330,6 +335,18 @@ def _kaserve_peer(name: str, *, pure: bool) -> Peer:
     )
 
 
+def _kaserve_wsgi_peer(name: str, *, threads: int) -> Peer:
+    return Peer(
+        name,
+        {
+            "hello": partial(_kaserve_wsgi, app="hello_wsgi", threads=threads),
+            "upload": partial(_kaserve_wsgi, app="upload_wsgi", threads=threads),
+        },
+        version=partial(_kaserve_version, pure=False),
+        lacks={"files": "they are served by kaserve itself; see there"},
+    )
+
+
 def _wsgi_peer(name: str, distribution: str, start: "Callable[..., Command]", **options: object) -> Peer:
     """A WSGI server: its files are WhiteNoise's."""
     return Peer(
@@ -349,6 +366,8 @@ PEERS = {
     for peer in (
         _kaserve_peer("kaserve", pure=False),
         _kaserve_peer("kaserve-pure", pure=True),
+        _kaserve_wsgi_peer("kaserve-wsgi", threads=0),
+        _kaserve_wsgi_peer("kaserve-wsgi-threads", threads=4),
         Peer(
             "http.server",
             {"hello": _http_server, "upload": _http_server, "files": _http_server_files},
@@ -389,6 +408,7 @@ PEERS = {
             version=partial(_installed_version, "granian", "uvloop"),
             modules=("granian", "uvloop"),
         ),
+        _wsgi_peer("granian-wsgi", "granian", _granian, interface="wsgi"),
         Peer(
             "go",
             {

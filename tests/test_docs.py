@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import inspect
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import kaserve
+import kaserve.apps
 import kaserve.testing
 from kaserve.config import options
 from tests.transcripts import ROOT, Block, Replay, Session, decode, encode, normalise, read_blocks
@@ -22,6 +24,7 @@ README = ROOT / "README.md"
 KEEP_ALIVE = ROOT / "docs" / "keep-alive.md"
 EMBEDDING = ROOT / "docs" / "embedding.md"
 LOGS = ROOT / "docs" / "logs.md"
+API = ROOT / "docs" / "api.md"
 SITE = ROOT / "docs" / "site.md"
 TLS = ROOT / "docs" / "tls.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -110,6 +113,55 @@ def test_the_examples_of_embedding(capfd: pytest.CaptureFixture[str]) -> None:
         names["test_client"](lambda handler: server, lambda server: faults)
     assert names["server"].stopped
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_examples_of_the_interface(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One after the other; then the handlers that they only define are asked."""
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {}
+    for block in read_blocks(API, "python"):
+        exec("\n".join(block.lines), names)
+    assert (caplog.records, capfd.readouterr()) == ([], ("", ""))
+    with kaserve.testing.serve(names["stream"]) as server:
+        connection = http.client.HTTPConnection(*_tcp(server), timeout=10)
+        connection.request("GET", "/", headers={"TE": "trailers", "Connection": "TE, close"})
+        response = connection.getresponse()
+        assert response.getheader("Trailer") == "X-SHA256"
+        assert response.read() == b"one two"
+        connection.close()
+    with kaserve.testing.serve(names["license"]) as server:
+        assert _get(server, "/") == (200, (ROOT / "LICENSE").read_bytes())
+    with pytest.raises(kaserve.HTTPError, match="405"):
+        names["only_get"](kaserve.Request("PUT", "/", 1, []))
+
+
+def _tcp(server: kaserve.Server) -> tuple[str, int]:
+    assert isinstance(server.address, tuple)
+    return server.address
+
+
+PUBLIC = [(module, name) for module in (kaserve, kaserve.apps, kaserve.testing) for name in module.__all__]
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda value: getattr(value, "__name__", value))
+def test_every_public_name_is_documented(module: Any, name: str) -> None:
+    """In its module, in the section of that in docs/api.md, and so is what a class of `kaserve` has."""
+    value = getattr(module, name)
+    (section,) = re.findall(rf"^## {re.escape(module.__name__)}\n(.*?)(?=^## |\Z)", API.read_text(), re.M | re.S)
+    assert f"`{name}`" in section
+    if isinstance(value, str):
+        return
+    own = inspect.getdoc(value)
+    assert own
+    assert own != inspect.getdoc(value.__mro__[1] if inspect.isclass(value) else object)
+    if module is kaserve and inspect.isclass(value) and not issubclass(value, Exception):
+        fields = getattr(value, "__dataclass_fields__", {})  # of Config: they have their own table
+        (part,) = re.findall(rf"^### {name}\n(.*?)(?=^###? |\Z)", section, re.M | re.S)
+        members = [member for member in vars(value) if not member.startswith("_") and member not in fields]
+        told = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", part))))
+        assert set(members) - told == set(), "which are not told of"
 
 
 def _get(server: kaserve.Server, target: str) -> tuple[int, bytes]:

@@ -233,6 +233,7 @@ def test_trailers_that_stay() -> None:
     lines = [("x-sum", "1"), ("etag", '"a"'), ("digest", "b"), ("server-timing", "c"), ("x-sum", "2")]
     assert kept_trailers(lines) == lines
     assert kept_trailers([]) == []
+    assert kept_trailers([("Set-Cookie", "a=b"), ("ETag", "x")]) == [("ETag", "x")]
 
 
 @pytest.mark.parametrize(

@@ -404,6 +404,122 @@ def test_less_than_declared_is_an_error_that_cannot_be_hidden(implementation: Im
         protocol.end_body()
 
 
+def ask_for_trailers(
+    implementation: Implementation, wire: bytes, trailers: Any, body: Any = (b"hello",), fields: Any = ()
+) -> Answer:
+    protocol = _ready(implementation, wire)
+    method = protocol.request.method
+    response = implementation.module("messages").Response(200, body, fields, trailers)
+    (answer,) = read_answers(b"".join(send(protocol, response)), [method])
+    return answer
+
+
+def test_trailers(implementation: Implementation) -> None:  # RFC 9112 §7.1.2
+    asked = []
+
+    def late() -> list[tuple[str, str]]:
+        asked.append(1)
+        return [("ETag", '"x"'), ("X-Sum", "1"), ("X-Sum", "\xe9")]
+
+    for trailers in (late, late(), tuple(late())):
+        answer = ask_for_trailers(implementation, GET, trailers)
+        assert (answer.body, answer.trailers) == (b"hello", ('ETag: "x"', "X-Sum: 1", "X-Sum: \xe9"))
+        assert answer.persists
+    assert len(asked) == 3
+    for of_a_mapping in ({"A": "b"}, lambda: {"A": "b"}):
+        assert ask_for_trailers(implementation, GET, of_a_mapping).trailers == ("A: b",)
+    nothing: list[Any] = [None, (), {}, list, lambda: None]
+    for none in nothing:
+        assert ask_for_trailers(implementation, GET, none).trailers == ()
+
+
+def test_trailers_are_made_when_the_content_is(implementation: Implementation) -> None:
+    made: list[bytes] = []
+
+    def pieces() -> Iterator[bytes]:
+        for piece in (b"a", b"b"):
+            made.append(piece)
+            yield piece
+
+    answer = ask_for_trailers(implementation, GET, lambda: [("X-Made", str(len(made)))], pieces())
+    assert (answer.body, answer.trailers) == (b"ab", ("X-Made: 2",))
+
+
+def test_trailers_are_of_one_answer(implementation: Implementation) -> None:
+    protocol = _ready(implementation, GET)
+    make = implementation.module("messages").Response
+    first = send(protocol, make(200, [b"x"], (), {"A": "b"}))[1]
+    protocol.finish()
+    protocol.receive(GET)
+    assert protocol.read_head() is not None
+    assert (first, send(protocol, make(200, [b"x"]))[1]) == (b"1\r\nx\r\n0\r\nA: b\r\n\r\n", b"1\r\nx\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("wire", "body", "fields"),
+    [(HEAD, (b"hello",), ()), (OLD, (b"hello",), ()), (GET, b"hello", ()), (GET, (b"hello",), {"Content-Length": "5"})],
+)
+def test_there_are_no_trailers_without_chunks(
+    implementation: Implementation, wire: bytes, body: Any, fields: Any
+) -> None:
+    def never() -> list[tuple[str, str]]:
+        raise AssertionError("nobody wants them")
+
+    assert ask_for_trailers(implementation, wire, never, body, fields).trailers == ()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ("Content-Length", "5"),
+        ("Transfer-Encoding", "chunked"),
+        ("Set-Cookie", "a=b"),
+        ("Trailer", "x"),
+        ("X", "a\r\nb"),
+        ("X", "a\nb"),
+        ("X", "\0"),
+        ("X", "\u20ac"),
+        ("X Y", "1"),
+        ("", "1"),
+        ("X", 1),
+        (1, "X"),
+        ("X",),
+        "X",
+        None,
+    ],
+    ids=repr,
+)
+def test_a_bad_trailer_is_told_to_the_log(
+    implementation: Implementation, bad: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And breaks neither the stream nor the others (RFC 9110 §6.5.1)."""
+    answer = ask_for_trailers(implementation, GET, [("A", "1"), bad, ("B", "2")])
+    assert (answer.body, answer.trailers) == (b"hello", ("A: 1", "B: 2"))
+    assert [record.getMessage()[-len(repr(bad)) :] for record in caplog.records] == [repr(bad)]
+
+
+@pytest.mark.parametrize("trailers", [lambda: 1 / 0, lambda: 5, 5])
+def test_trailers_that_cannot_be_had(
+    implementation: Implementation, trailers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = ask_for_trailers(implementation, GET, trailers)
+    assert (answer.body, answer.trailers) == (b"hello", ())
+    assert "could not be had" in caplog.text
+
+
+def test_trailers_may_be_announced(implementation: Implementation, caplog: pytest.LogCaptureFixture) -> None:
+    fields = [("Trailer", "X-Sum"), ("TE", "trailers"), ("trailer", "X-\xe9"), ("X", "1")]  # RFC 9110 §6.6.2
+    announced = ask_for_trailers(implementation, GET, {"X-Sum": "1"}, fields=fields)
+    assert announced.values("trailer") == ["X-Sum", "X-\xe9"]
+    assert announced.values("x") == ["1"]
+    assert "left out: TE" in caplog.text
+    caplog.clear()
+    ask_for_trailers(implementation, GET, {"X-Sum": "1"}, fields=fields[:1])
+    assert not caplog.records
+    for trailers, wire in (({"X-Sum": "1"}, OLD), (None, GET)):
+        assert ask_for_trailers(implementation, wire, trailers, fields=fields).values("trailer") == []
+
+
 @pytest.mark.parametrize("body", [b"hello", [b"hello"]])
 def test_no_content_for_head(implementation: Implementation, body: Any) -> None:  # RFC 9110 §9.3.2
     answer = ask(implementation, HEAD, body=body)

@@ -327,6 +327,27 @@ def test_any_number_of_calls_may_wait(reactor: Reactor) -> None:
     assert not select.select([reactor.fileno()], [], [], 0)[0]
 
 
+def test_calls_that_come_together_cost_one_byte(reactor: Reactor) -> None:
+    for _ in range(3):
+        for _ in range(10):
+            reactor.call(lambda: None)
+        assert reactor._waker._receiver.recv(100, socket.MSG_PEEK) == b"\0"
+        reactor.step()
+        assert not select.select([reactor.fileno()], [], [], 0)[0]
+
+
+def test_a_call_that_is_made_before_its_byte_has_come_is_not_the_last(reactor: Reactor) -> None:
+    """Another thread is between the two when the turn takes place."""
+    made: list[int] = []
+    reactor._calls.append(lambda: made.append(1))
+    reactor.step()
+    reactor._waker.wake()
+    reactor.step()
+    reactor.call(lambda: made.append(2))
+    reactor.step(None)
+    assert made == [1, 2]
+
+
 def test_an_exception_in_a_call_stops_neither_the_turn_nor_the_other_calls(
     reactor: Reactor, clock: FakeClock, journal: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -341,6 +341,7 @@ class Answer:
     fields: tuple[tuple[str, str], ...]
     body: bytes
     framing: str  # "none", "length", "chunked" or "close"
+    trailers: tuple[str, ...] = ()  # as lines
 
     @property
     def persists(self) -> bool:
@@ -391,8 +392,8 @@ def _read_answer(data: bytes, method: str) -> tuple[Answer, bytes]:
     if codings:
         assert codings == ["chunked"]
         assert answer.minor == 1
-        body, rest = _read_chunks(rest)
-        return replace(answer, body=body, framing="chunked"), rest
+        body, trailers, rest = _read_chunks(rest)
+        return replace(answer, body=body, framing="chunked", trailers=trailers), rest
     if lengths:
         length = int(lengths[0])
         assert len(rest) >= length, "fewer bytes than announced"
@@ -401,16 +402,23 @@ def _read_answer(data: bytes, method: str) -> tuple[Answer, bytes]:
     return replace(answer, body=rest, framing="close"), b""
 
 
-def _read_chunks(data: bytes) -> tuple[bytes, bytes]:
+def _read_chunks(data: bytes) -> tuple[bytes, tuple[str, ...], bytes]:
     body = b""
     while True:
         line, found, data = data.partition(b"\r\n")
         assert found, "no end of a chunk size"
         assert re.fullmatch(rb"[0-9A-Fa-f]+", line), f"RFC 9112 §7.1: {line!r}"
         size = int(line, 16)
+        if size == 0:
+            break
         piece, end, data = data[:size], data[size : size + 2], data[size + 2 :]
         assert len(piece) == size
         assert end == b"\r\n"
-        if size == 0:
-            return body, data
         body += piece
+    trailers: list[str] = []
+    while True:
+        line, found, data = data.partition(b"\r\n")
+        assert found, "no end of the trailer section"
+        if not line:
+            return body, tuple(trailers), data
+        trailers.append(line.decode("latin-1"))

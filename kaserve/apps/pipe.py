@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 
+from .promise import Promise
+
 __all__ = ["Abandoned", "Pipe"]
 
 _MOST_HELD = 64 * 1024
@@ -89,7 +91,7 @@ class Pipe:
                 raise error
             if self._ended:
                 raise StopIteration
-            promise: Future[bytes] = Future()
+            promise: Future[bytes] = Promise()
             promise.set_running_or_notify_cancel()  # so that it cannot be cancelled: it may be kept at any moment
             self._promise = promise
             return promise

@@ -13,8 +13,9 @@ from concurrent.futures import Future
 from ..http.errors import HTTPError
 from ..http.messages import Request, Response, error_response
 from .pipe import Pipe
+from .promise import Promise
 from .workers import Workers
-from .wsgi_answer import Application, FileWrapper, Result, StartResponse, close
+from .wsgi_answer import Application, FileWrapper, Result, StartResponse, close, new_start
 from .wsgi_environ import EnvironMaker
 
 __all__ = ["WSGI", "Application"]
@@ -47,7 +48,7 @@ class WSGI:
     def __call__(self, request: Request) -> Response | Future[Response]:
         workers = self._workers
         if workers is None:
-            start = StartResponse()
+            start = new_start()
             result = self._app(self._environ.make(request), start)
             if type(result) is list and len(result) == 1 and start.written is None and type(result[0]) is bytes:
                 return start.whole(request, result[0])
@@ -132,8 +133,8 @@ class _Delivery:
         self._app = app
         self._environ = environ
         self._request = request
-        self.future: Future[Response] = Future()
-        self._start = StartResponse()
+        self.future: Future[Response] = Promise()
+        self._start = new_start()
         self._start.transmit = self._put
         self._pipe: Pipe | None = None
 

@@ -15,9 +15,20 @@ from stat import S_ISREG
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from ..http.messages import CONTENT_LENGTH, DATE, EXPECT, FLAGS, HOST, FieldLine, FileSpan, Request, Response
+from ..http.messages import (
+    CONTENT_LENGTH,
+    DATE,
+    EXPECT,
+    FLAGS,
+    HOST,
+    FieldLine,
+    FileSpan,
+    Request,
+    Response,
+    new_response,
+)
 
-__all__ = ["Application", "ExcInfo", "FileWrapper", "Result", "StartResponse", "close"]
+__all__ = ["Application", "ExcInfo", "FileWrapper", "Result", "StartResponse", "close", "new_start"]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 Result = Iterable[bytes]
@@ -71,6 +82,10 @@ class StartResponse:
     __slots__ = ("_fields", "_length", "sent", "status", "transmit", "written")
 
     def __init__(self) -> None:
+        self._fill()
+
+    def _fill(self) -> None:
+        """What __init__ does, without what a call of a type costs."""
         self.status = 0
         self.sent = False
         self.transmit: Callable[[bytes], object] | None = None
@@ -160,7 +175,7 @@ class StartResponse:
         elif self._length[1] != str(len(body)):
             fields.append(self._length)
             return Response(self.status, (body,), fields)
-        return Response(self.status, body, fields)
+        return new_response(self.status, body, fields)
 
     def pieces(self, body: Iterable[Any]) -> Response:
         """The answer whose content comes piece by piece."""
@@ -184,6 +199,13 @@ class StartResponse:
             span.length = self.length
         self.sent = True
         return Response(self.status, span, self._fields)
+
+
+def new_start() -> StartResponse:
+    """One for each request, so it is made without the detour of a call."""
+    start = StartResponse.__new__(StartResponse)
+    start._fill()
+    return start
 
 
 def _refuse(data: bytes) -> None:

@@ -68,20 +68,22 @@ class EnvironMaker:
             "wsgi.run_once": False,
         } | common
         # Requests that follow each other mostly come to the same address: that of the last one, and its environ so far.
+        # That has all keys but those of fields, so that a copy of it need not grow.
         self._ends: tuple[Address, str, Environ] = (None, "", self._common)
         self._keys = dict(_KEYS)
 
     def make(self, request: Request) -> Environ:
         """The environ of `request`, which is the application's to change."""
         server, scheme, common = self._ends
-        if request.server != server or request.scheme != scheme:
+        if (request.server is not server and request.server != server) or request.scheme != scheme:
             common = self._meet(request)
         environ = common.copy()
         raw_path = request.raw_path
         environ["REQUEST_METHOD"] = request.method
         environ["PATH_INFO"] = _decode(raw_path) if "%" in raw_path else raw_path
         environ["QUERY_STRING"] = request.query
-        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.minor else "HTTP/1.0"
+        if request.minor == 0:
+            environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         environ["REQUEST_URI"] = environ["RAW_URI"] = request.target
         client = request.client
         if isinstance(client, tuple):
@@ -114,8 +116,6 @@ class EnvironMaker:
             environ["wsgi.input"] = body = request.body
             if request.flags & TRANSFER_ENCODING:  # decoded, it has a length like any other (RFC 9112 §7.1.3)
                 environ["CONTENT_LENGTH"] = str(_size(body))
-        else:
-            environ["wsgi.input"] = _NOTHING
         return environ
 
     def _meet(self, request: Request) -> Environ:
@@ -132,8 +132,15 @@ class EnvironMaker:
             "wsgi.url_scheme": scheme,
             "SERVER_NAME": host or "localhost",
             "SERVER_PORT": port or _DEFAULT_PORTS[scheme],
+            "REQUEST_METHOD": "",
+            "PATH_INFO": "",
+            "QUERY_STRING": "",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REQUEST_URI": "",
+            "RAW_URI": "",
             "REMOTE_ADDR": "",
             "REMOTE_PORT": "",
+            "wsgi.input": _NOTHING,
         }
         if scheme == "https":
             common["HTTPS"] = "on"

@@ -195,5 +195,5 @@ _NEVER_TRAILERS = frozenset(
 
 
 def kept_trailers(trailers: list[FieldLine]) -> list[FieldLine]:
-    """The trailers a handler may see; the forbidden ones are dropped."""
-    return [line for line in trailers if line[0] not in _NEVER_TRAILERS]
+    """The trailers that a handler may see, or send; the forbidden ones are dropped."""
+    return [line for line in trailers if line[0].lower() not in _NEVER_TRAILERS]

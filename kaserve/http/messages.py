@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import BinaryIO, Protocol
 from urllib.parse import parse_qsl, unquote
@@ -41,6 +41,7 @@ __all__ = [
     "Request",
     "Response",
     "error_response",
+    "new_response",
 ]
 
 FieldLine = tuple[str, str]
@@ -358,6 +359,8 @@ class FileSpan:
 
 Piece = bytes | FileSpan
 Body = bytes | FileSpan | Iterable[Piece | Future[Piece]]
+Fields = Iterable[FieldLine] | dict[str, str]
+Trailers = Fields | Callable[[], Fields] | None
 
 
 class Response:
@@ -371,19 +374,20 @@ class Response:
     The length is known for bytes and spans. An iterable is sent in chunks (delimited by closing to HTTP/1.0), unless
     `fields` has a Content-Length: then it must yield exactly that much. Date, Connection, Keep-Alive and
     Transfer-Encoding are the server's own; `("Connection", "close")` is understood as the wish to close afterwards.
+
+    trailers: fields behind the content, as `fields`; or a function that returns them, called once when the last piece
+    has been made. They go to whoever gets chunks, and to nobody else: a client may drop them (RFC 9110 §6.5), so they
+    are for what it can do without, such as a checksum. One that says `TE: trailers` promises not to. A field `Trailer`
+    announces them, if the handler has set it.
     """
 
-    __slots__ = ("body", "fields", "status")
+    __slots__ = ("body", "fields", "status", "trailers")
 
-    def __init__(
-        self,
-        status: int = 200,
-        body: Body = b"",
-        fields: Iterable[FieldLine] | dict[str, str] = (),
-    ) -> None:
+    def __init__(self, status: int = 200, body: Body = b"", fields: Fields = (), trailers: Trailers = None) -> None:
         self.status = status
         self.body = body
         self.fields: list[FieldLine] = list(fields.items() if isinstance(fields, dict) else fields)
+        self.trailers = trailers
 
     @property
     def headers(self) -> Headers:
@@ -418,6 +422,16 @@ class Response:
 
     def __repr__(self) -> str:
         return f"<Response {self.status}>"
+
+
+def new_response(status: int, body: Body, fields: list[FieldLine]) -> Response:
+    """A `Response` that takes over `fields`, without what a call of the type and a copy of the list cost."""
+    response = Response.__new__(Response)
+    response.status = status
+    response.body = body
+    response.fields = fields
+    response.trailers = None
+    return response
 
 
 def error_response(error: HTTPError) -> Response:

@@ -27,7 +27,18 @@ from .framing import (
 )
 from .grammar import LONE_LINE_END, REQUEST_LINE_START
 from .limits import Limits
-from .messages import CLOSE, CONNECTION, CONTENT_LENGTH, DATE, HOP_BY_HOP, TRANSFER_ENCODING, Request, Response
+from .messages import (
+    CLOSE,
+    CONNECTION,
+    CONTENT_LENGTH,
+    DATE,
+    HOP_BY_HOP,
+    TRANSFER_ENCODING,
+    FieldLine,
+    Request,
+    Response,
+    Trailers,
+)
 from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
 from .target import resolve_target
 from .wire import ChunkedDecoder, encode_head, find_head_end, parse_head
@@ -95,6 +106,7 @@ class HTTPProtocol:
         "_received",
         "_scanned",
         "_start",
+        "_trailers",
         "body_left",
         "ended",
         "phase",
@@ -120,6 +132,7 @@ class HTTPProtocol:
         self._decoder: ChunkedDecoder | None = None
         self.body_left = 0  # bytes of a body that may still come, or must still be sent; or a mark of `framing`
         self.sends_body = False  # whether the answer being sent has content
+        self._trailers: Trailers = None  # what is to follow it
         self._persists = True
 
     # Reading: IDLE, HEAD, BODY.
@@ -303,9 +316,11 @@ class HTTPProtocol:
         if request is None and self._received.startswith(b"HEAD ", self._start):
             request = Request("HEAD", "", 0, [], 0)  # unreadable, but that it wants no content is plain
         lines, flags = encode_head(response.status, response.fields)
-        if flags & (CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING):
-            lines = self._leave_out(response, lines)
         length = response_body(request, response, flags & CONTENT_LENGTH != 0)
+        if length == CHUNKED:
+            self._trailers = response.trailers
+        if flags & (CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING):
+            lines = self._leave_out(response, lines, length == CHUNKED and response.trailers is not None)
         status_line = self._status_line(response.status)
         if flags & CLOSE:
             wanted = False
@@ -332,14 +347,17 @@ class HTTPProtocol:
             )
         )
 
-    def _leave_out(self, response: Response, lines: bytes) -> bytes:
-        """The field lines without those that are not the handler's to set, which is told to the log."""
+    def _leave_out(self, response: Response, lines: bytes, has_trailers: bool) -> bytes:
+        """The field lines without those that are not the handler's to set, which is told to the log; and with Trailer,
+        which it may set where there will be some (RFC 9110 §6.6.2)."""
         kept = kept_fields(response.fields)
-        left_out = [name for name, value in response.fields if (name, value) not in kept]
-        if not left_out:
-            return lines
-        log.error("the answer to %r has fields of one hop, which are left out: %s", self.request, ", ".join(left_out))
-        return encode_head(response.status, kept)[0]
+        announced = [line for line in response.fields if line[0].lower() == "trailer"] if has_trailers else []
+        left_out = [line[0] for line in response.fields if line not in kept and line not in announced]
+        if left_out:
+            names = ", ".join(left_out)
+            log.error("the answer to %r has fields of one hop, which are left out: %s", self.request, names)
+            lines = encode_head(response.status, kept)[0]
+        return lines + b"".join([b"Trailer: %b\r\n" % value.encode("latin-1") for _, value in announced])
 
     def _status_line(self, status: int) -> bytes:
         """RFC 9112 §4. Raises ValueError for a status that is not for a final answer."""
@@ -368,9 +386,31 @@ class HTTPProtocol:
     def end_body(self) -> bytes:
         """SEND: what goes on the wire behind the last piece. Raises ValueError when a counted body is too short."""
         if self.body_left == CHUNKED:
-            return b"0\r\n\r\n"
+            trailers, self._trailers = self._trailers, None
+            return b"0\r\n\r\n" if trailers is None else b"0\r\n%b\r\n" % self._encode_trailers(trailers)
         if self.body_left > 0:
             raise ValueError(f"the body is {self.body_left} bytes shorter than its Content-Length")
+        return b""
+
+    def _encode_trailers(self, trailers: Trailers) -> bytes:
+        """The trailer section, without those that may not stand there or cannot be sent: what is wrong with them is
+        told to the log, and harms no content."""
+        try:
+            fields = trailers() if callable(trailers) else trailers
+            fields = list(fields.items() if isinstance(fields, dict) else fields or ())
+        except Exception:
+            log.exception("the trailers of the answer to %r could not be had", self.request)
+            return b""
+        return b"".join(map(self._encode_trailer, fields))
+
+    def _encode_trailer(self, field: FieldLine) -> bytes:
+        try:
+            line: bytes = encode_head(200, [field])[0]
+            if kept_trailers([field]):
+                return line
+        except (TypeError, ValueError):
+            pass
+        log.error("the answer to %r has a trailer that cannot be sent: %r", self.request, field)
         return b""
 
     def finish(self) -> None:

@@ -194,11 +194,16 @@ def _complain() -> None:
 
 
 class Waker:
-    """A descriptor that another thread, or a signal (`signal.set_wakeup_fd`), makes readable."""
+    """A descriptor that another thread, or a signal (`signal.set_wakeup_fd`), makes readable.
 
-    __slots__ = ("_receiver", "_sender")
+    Many threads that wake at once cost one byte: `_woken` is set before it is sent, and cleared behind its receipt, so
+    that who finds it set knows that the calls are still to be looked at.
+    """
+
+    __slots__ = ("_receiver", "_sender", "_woken")
 
     def __init__(self) -> None:
+        self._woken = False
         self._receiver, self._sender = socket.socketpair()
         self._receiver.setblocking(False)
         self._sender.setblocking(False)
@@ -207,6 +212,9 @@ class Waker:
         return self._receiver.fileno()
 
     def wake(self) -> None:
+        if self._woken:
+            return
+        self._woken = True
         try:
             self._sender.send(b"\0")
         except OSError:
@@ -218,6 +226,7 @@ class Waker:
                 pass
         except BlockingIOError:
             pass
+        self._woken = False
 
     def close(self) -> None:
         self._receiver.close()

@@ -3,7 +3,7 @@
 cimport cython
 
 from kaserve.http.messages cimport Request, Response
-from kaserve.apps.wsgi_answer cimport StartResponse
+from kaserve.apps.wsgi_answer cimport StartResponse, new_start
 from kaserve.apps.wsgi_environ cimport EnvironMaker
 
 cdef class WSGI:

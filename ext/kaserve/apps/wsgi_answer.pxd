@@ -2,7 +2,7 @@
 
 cimport cython
 
-from kaserve.http.messages cimport Request, Response
+from kaserve.http.messages cimport Request, Response, new_response
 
 cdef int _PLAIN, _LENGTH
 cdef dict _kinds, _statuses
@@ -13,5 +13,9 @@ cdef class StartResponse:
     cdef public bint sent
     cdef public list written, _fields
 
+    cdef _fill(self)
     @cython.locals(fields=list)
     cpdef Response whole(self, Request request, bytes body)
+
+@cython.locals(start=StartResponse)
+cpdef StartResponse new_start()

@@ -1,5 +1,7 @@
 # The types of kaserve/http/messages.py.
 
+cimport cython
+
 cdef class Headers:
     cdef public list _lines
 
@@ -24,5 +26,8 @@ cdef class FileSpan:
     cdef public object _owner
 
 cdef class Response:
-    cdef public object body, status
+    cdef public object body, status, trailers
     cdef public list fields
+
+@cython.locals(response=Response)
+cpdef Response new_response(status, body, list fields)

@@ -29,7 +29,7 @@ cdef class KeepAlive:
     cpdef bytes lines(self, int remaining)
 
 cdef class HTTPProtocol:
-    cdef public object _decoder
+    cdef public object _decoder, _trailers
     cdef public Limits _limits
     cdef public KeepAlive _keep_alive
     cdef public bint _persists
@@ -52,7 +52,7 @@ cdef class HTTPProtocol:
     cpdef bint read_body(self) except -1
     @cython.locals(request=Request, flags=int, remaining=int, last=bint)
     cpdef bytes respond(self, Response response, bytes date, bint wanted)
-    cdef bytes _leave_out(self, Response response, bytes lines)
+    cdef bytes _leave_out(self, Response response, bytes lines, bint has_trailers)
     cpdef finish(self)
     cdef bytes _status_line(self, status)
     cdef _abandon_body(self)

@@ -25,3 +25,4 @@ cdef class Reactor:
 
 cdef class Waker:
     cdef public object _receiver, _sender
+    cdef public bint _woken

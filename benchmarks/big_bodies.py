@@ -1,0 +1,146 @@
+"""A 2 GiB upload and 5 GiB downloads through a WSGI application: how much memory does the server take meanwhile?
+
+    python benchmarks/big_bodies.py
+    python benchmarks/big_bodies.py --upload-mib 256 --download-mib 512
+
+The download is a sparse file, once by wsgi.file_wrapper and once by a generator. The server is a process of its own;
+its resident size is that of /proc, the most that was seen while a body moved. Exits with 1 when a body arrived with
+another length, or the memory grew by more than --most-mib. Uploads spool to a file in TMPDIR, so there must be room.
+"""
+
+import argparse
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from processes import Child, Command, clean_up_when_terminated, running, wait_until
+from serving import free_port
+
+MIB = 1 << 20
+BLOCK = bytes(MIB)
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+    """/upload counts what it reads; the others send the file that is named in the environment."""
+    if environ["PATH_INFO"] == "/upload":
+        size = sum(len(block) for block in iter(lambda: environ["wsgi.input"].read(65536), b""))
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"%d" % size]
+    file = open(os.environ["BIG_FILE"], "rb")
+    size = os.fstat(file.fileno()).st_size
+    start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(size))])
+    if environ["PATH_INFO"] == "/file":
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
+        return wrapped
+    return blocks(file)
+
+
+def blocks(file: Any) -> Iterator[bytes]:
+    with file:
+        yield from iter(lambda: file.read(65536), b"")
+
+
+class Watch:
+    """The most memory that the server had, asked for now and then."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._next = 0.0
+        self.most = child.resident_bytes()
+
+    def look(self) -> None:
+        if time.monotonic() >= self._next:
+            self.most = max(self.most, self._child.resident_bytes())
+            self._next = time.monotonic() + 0.05
+
+
+def upload(port: int, size: int, watch: Watch) -> int:
+    """Sends `size` bytes; how many the application says it got."""
+    with socket.create_connection(("127.0.0.1", port), 60) as sock:
+        sock.sendall(
+            f"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode()
+        )
+        for _ in range(size // MIB):
+            sock.sendall(BLOCK)
+            watch.look()
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    watch.look()
+    return int(answer.rpartition(b"\r\n")[2]) if answer.startswith(b"HTTP/1.1 200 ") else -1
+
+
+def download(port: int, path: str, watch: Watch) -> int:
+    """How many bytes of content came."""
+    with socket.create_connection(("127.0.0.1", port), 60) as sock:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
+        first = sock.recv(65536)
+        while b"\r\n\r\n" not in first:
+            first += sock.recv(65536)
+        size = len(first.partition(b"\r\n\r\n")[2])
+        into = bytearray(MIB)
+        while count := sock.recv_into(into):
+            size += count
+            watch.look()
+    return size
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--upload-mib", type=int, default=2048)
+    parser.add_argument("--download-mib", type=int, default=5120)
+    parser.add_argument("--most-mib", type=float, default=16.0, help="that the memory may grow by")
+    options = parser.parse_args()
+    clean_up_when_terminated()
+    core = max(os.sched_getaffinity(0))
+    good = True
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        file = Path(name, "big.bin")
+        with file.open("wb") as sparse:
+            sparse.truncate(options.download_mib * MIB)
+        port = free_port()
+        command = Command(
+            (sys.executable, "-m", "kaserve", str(port), "--no-access-log", "--wsgi", "big_bodies:app",
+             "--limit-request-body", str(options.upload_mib * MIB)),
+            env={"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "benchmarks"))), "BIG_FILE": str(file)},
+        )  # fmt: skip
+        with running(command, core=core, directory=Path(name)) as child:
+            if not wait_until(lambda: not child.alive() or _listens(port), 10) or not child.alive():
+                raise RuntimeError(child.last_words())
+            upload(port, MIB, Watch(child))  # so that the threads are there
+            before = child.resident_bytes()
+            print(f"at rest: {before / MIB:.1f} MiB resident", flush=True)
+            moves: list[tuple[str, int, Callable[[Watch], int]]] = [
+                ("upload", options.upload_mib * MIB, lambda watch: upload(port, options.upload_mib * MIB, watch)),
+                ("download by file_wrapper", options.download_mib * MIB, lambda watch: download(port, "/file", watch)),
+                ("download by generator", options.download_mib * MIB, lambda watch: download(port, "/blocks", watch)),
+            ]
+            for what, size, move in moves:
+                watch = Watch(child)
+                began = time.monotonic()
+                moved = move(watch)
+                seconds = time.monotonic() - began
+                grown = (watch.most - before) / MIB
+                print(
+                    f"{what}: {moved / MIB:,.0f} MiB in {seconds:.1f} s, at most {watch.most / MIB:.1f} MiB resident, "
+                    f"{grown:.1f} more than at rest (asked for: at most {options.most_mib:.0f})",
+                    flush=True,
+                )
+                good = good and moved == size and grown <= options.most_mib
+    return int(not good)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
