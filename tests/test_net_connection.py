@@ -2377,6 +2377,8 @@ class Peer:
 def take_answer(data: bytes, method: str, ended: bool) -> tuple[bytes, bool, int, bytes] | None:
     """The content of the first answer in `data`, whether it says close, its status, and what follows; None when it is
     not complete. Raises h11.RemoteProtocolError."""
+    if not data:
+        return None  # which to h11 would be the end of the connection
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method=method, target="/", headers=[("Host", "h")]))
     client.send(h11.EndOfMessage())

@@ -61,6 +61,8 @@ class Guest:
 class Host:
     """The handler of a storm, which has an answer of every kind; and the access log, which knows whose it was."""
 
+    timed = False
+
     def __init__(self) -> None:
         self.promised: list[tuple[Future[Any], Any]] = []
         self.bodies: list[Body] = []
@@ -96,10 +98,10 @@ class Host:
         if future.set_running_or_notify_cancel():
             future.set_result(what)
 
-    def log(self, connection: Connection, request: Request | None, status: int, size: int) -> None:
+    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
         guest = self.guests[connection]
         method = request.method if request is not None else "GET" if size else "HEAD"  # as far as it could be read
-        guest.logged.append((method, status, size))
+        guest.logged.append((method, response.status, size))
         _, body = self.handled.pop(id(request), (None, None))
         if request is not None and body is not None:
             guest.seen.append((request.method, request.target, body))
