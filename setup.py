@@ -26,6 +26,7 @@ MODULES = (
     "net/reactor",
     "net/histogram",
     "net/stats",
+    "net/service",
     "net/connection",
     "logformat",
     "accesslog",

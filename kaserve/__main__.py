@@ -22,7 +22,7 @@ from .apps.passwords import hash_password
 from .apps.upload import FORM, Uploads
 from .apps.wsgi import Application
 from .config import Config, ConfigError, Option, options, read_environment
-from .net.connection import Handler
+from .net.service import Handler
 from .probe.command import main as probe
 from .server import Server
 

@@ -20,8 +20,8 @@ from .apps.forwarded import Trusted
 from .http.limits import Limits
 from .http.protocol import KeepAlive
 from .logformat import parse_atoms
-from .net.connection import Deadlines
 from .net.listener import split_host_port
+from .net.service import Deadlines
 
 __all__ = ["Config", "ConfigError", "Option", "options", "read_environment"]
 

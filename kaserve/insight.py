@@ -15,7 +15,7 @@ from .apps.status import Status
 from .config import Config
 from .families import families
 from .http.phases import Phase
-from .net.connection import Handler, Service
+from .net.service import Handler, Service
 from .net.timerwheel import Timer
 from .overview import overview
 from .stats import Settings, Snapshot, take_snapshot

@@ -25,12 +25,13 @@ from .config import Config
 from .http.messages import Address
 from .insight import Insight
 from .logfile import LogFile
-from .net.connection import Connection, Handler, Service
+from .net.connection import Connection
 from .net.listener import Listener, open_listener, split_host_port
 from .net.plain import adopt
 from .net.proxy_protocol import Greeting
 from .net.reactor import Reactor
 from .net.room import Room
+from .net.service import Handler, Service
 from .net.stats import Stats
 from .net.timerwheel import Timer, TimerWheel
 from .net.tls import TLS

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from .apps import Files
 from .config import Config
 from .http.dates import format_date
-from .net.connection import Handler
+from .net.service import Handler
 from .server import Server
 
 __all__ = ["EarlyAnswer", "Fault", "Faults", "IdleClose", "Relay", "Reset", "Slow", "TruncatedBody", "serve"]

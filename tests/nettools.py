@@ -17,9 +17,10 @@ from typing import Any
 from kaserve.http.limits import Limits
 from kaserve.http.messages import FileSpan, Piece, Request, Response
 from kaserve.http.protocol import KeepAlive
-from kaserve.net.connection import AccessLog, Connection, Deadlines, Handler, Service
+from kaserve.net.connection import Connection
 from kaserve.net.poller import NOTHING, new_poller
 from kaserve.net.reactor import Reactor
+from kaserve.net.service import AccessLog, Deadlines, Handler, Service
 from tests.wiretools import Answer, read_answers
 
 START = 1000.0

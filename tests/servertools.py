@@ -26,7 +26,7 @@ import pytest
 
 from kaserve import Config, Request, Response, Server
 from kaserve.http.messages import Address
-from kaserve.net.connection import Handler
+from kaserve.net.service import Handler
 from tests.nettools import FakeClock
 from tests.wiretools import Answer, read_answers
 

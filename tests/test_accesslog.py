@@ -25,7 +25,7 @@ from kaserve.apps.auth import BasicAuth
 from kaserve.apps.passwords import hash_password
 from kaserve.logfile import LogFile
 from kaserve.logformat import escape, parse_atoms
-from kaserve.net.connection import Deadlines
+from kaserve.net.service import Deadlines
 from kaserve.stderr import StderrHandler, write_stderr
 from tests.nettools import EPOCH, GET, Net, get, post
 from tests.servertools import (

@@ -16,8 +16,8 @@ import pytest
 
 import kaserve
 from kaserve.http.phases import Phase
-from kaserve.net.connection import PHASES
 from kaserve.net.poller import NOTHING, READ, WRITE
+from kaserve.net.service import PHASES
 from tests.servertools import ROOT
 
 PACKAGE = ROOT / "kaserve"

@@ -38,8 +38,9 @@ from kaserve.http.limits import Limits
 from kaserve.http.messages import FileSpan, Request, Response
 from kaserve.http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from kaserve.http.protocol import MOST_JOINED, KeepAlive
-from kaserve.net.connection import PHASES, Connection, Deadlines, Handler, _queued_bytes
+from kaserve.net.connection import Connection, _queued_bytes
 from kaserve.net.poller import NOTHING, READ, WRITE
+from kaserve.net.service import PHASES, Deadlines, Handler
 from tests.nettools import (
     EPOCH,
     GET,

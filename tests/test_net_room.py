@@ -10,8 +10,9 @@ import pytest
 
 from kaserve.http.messages import Address, Response
 from kaserve.http.phases import CLOSED, IDLE, LINGER, SEND
-from kaserve.net.connection import Connection, Deadlines
+from kaserve.net.connection import Connection
 from kaserve.net.room import Room
+from kaserve.net.service import Deadlines
 from tests.nettools import GET, PEER, Client, Net, Router, get, open_descriptors, post
 
 LATE = 0.2  # seconds; the wheel is at most a tick of 0.125 late

@@ -20,7 +20,8 @@ from kaserve.http.limits import Limits
 from kaserve.http.messages import FileSpan, Request, Response, error_response
 from kaserve.http.phases import CLOSED, HANDLER, LINGER, Phase
 from kaserve.http.protocol import KeepAlive
-from kaserve.net.connection import PHASES, Connection
+from kaserve.net.connection import Connection
+from kaserve.net.service import PHASES
 from tests.fuzz.generate import Chance
 from tests.fuzz.visits import MALICE, Leaving, Visit, Visits
 from tests.nettools import Body, Client, Net, ServerSocket, file_span, get, open_descriptors

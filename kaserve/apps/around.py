@@ -1,7 +1,7 @@
 """Around: what every handler that stands in front of another one does for it.
 
 Knows the hooks of handlers, which a server looks for by their names: `refuse` and `sink` before the body of a request
-is received (see `net.connection.Service`), `new_turn` after each turn of the reactor, `close` in the end.
+is received (see `net.service.Service`), `new_turn` after each turn of the reactor, `close` in the end.
 """
 
 from __future__ import annotations

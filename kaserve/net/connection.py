@@ -15,25 +15,21 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from random import random
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-from ..http.body import Sink
 from ..http.errors import HTTPError
 from ..http.framing import has_body
-from ..http.limits import Limits
 from ..http.messages import Address, FileSpan, Request, Response, error_response
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
-from ..http.protocol import CONTINUE, MOST_JOINED, HTTPProtocol, KeepAlive
+from ..http.protocol import CONTINUE, MOST_JOINED, HTTPProtocol
 from .plain import PlainSocket
 from .poller import NOTHING, READ, WRITE
-from .reactor import Reactor
-from .stats import NO_GAP, Stats
+from .service import BUSY_UNTIL, Service
+from .stats import NO_GAP
 from .stream import Stream
-from .timeline import Timeline, Track
+from .timeline import Track
 from .timerwheel import Timer
 from .tls import NotTLSError, TLSSocket
 
@@ -46,36 +42,9 @@ try:
 except ImportError:  # Windows, whose sockets do not tell
     _QUEUES = ()
 
-__all__ = ["PHASES", "Connection", "Deadlines", "Handler", "Row", "Service"]
+__all__ = ["Connection"]
 
 log = logging.getLogger("kaserve")
-
-# What answers a request: now, or through a Future later, for which nobody else has to wait.
-Handler = Callable[[Request], Response | Future[Response]]
-
-
-class Row(NamedTuple):
-    """How a connection behaves in one phase."""
-
-    waits_for: int
-    deadline: str  # the field of `Deadlines`, "" for none
-    since: str  # what the deadline is counted from
-    on_expiry: str
-
-
-# As many bytes as `Deadlines.min_rate` makes of the deadline; a byte now and then is no progress.
-_EACH_PROGRESS = "each progress"
-
-# The picture of docs/architecture.md; a test holds the two against each other. CLOSED has no row: there is no socket.
-PHASES: dict[Phase, Row] = {
-    Phase.HANDSHAKE: Row(READ, "header_timeout", "accept", "close"),
-    Phase.IDLE: Row(READ, "keep_alive", "the last answer", "close silently (never 408)"),
-    Phase.HEAD: Row(READ, "header_timeout", "first byte", "408, close"),
-    Phase.BODY: Row(READ, "body_timeout", _EACH_PROGRESS, "408, close"),
-    Phase.HANDLER: Row(NOTHING, "", "", ""),
-    Phase.SEND: Row(WRITE, "send_timeout", _EACH_PROGRESS, "abort"),
-    Phase.LINGER: Row(READ, "linger", "total", "close"),
-}
 
 _READ_SIZE = 32 * 1024  # larger ones cost malloc more to give back than they save
 _MOST_UNSENT = 64 * 1024  # answers to a pipeline are collected up to here before they are sent
@@ -88,126 +57,12 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, and forget what w
 # How often, within its deadline, it is asked whether an answer moves that the kernel takes nothing more of.
 _LOOKS = 8
 
-# A client that was told it may wait for T seconds gets one more, so that its last request never meets our close.
-_GRACE = 1.0
-# A connection that was busy less than this ago may have a request on its way to us, or our last answer to its client:
-# neither a server that drains nor one that needs the room closes it.
-_BUSY_UNTIL = 1.0
 # While draining: how long a client may take to notice that its idle connection was closed. No answer is at stake.
 _BRIEF_LINGER = 0.1
 # Which part of its age a connection may be spared, by lot, so that those that began together do not end together.
 _AGE_JITTER = 0.1
 # Ends that a client may not have seen coming: a request that arrives afterwards is lost.
 _UNASKED = frozenset({"idle", "drain", "evicted", "shutdown"})
-
-
-class Deadlines(NamedTuple):
-    """Seconds that a connection may stay in a phase, by the names of `PHASES`; and its `age`, spent on an answer.
-
-    min_rate: bytes per second, on average over body_timeout and send_timeout, below which there is no progress.
-    """
-
-    keep_alive: float = 120.0
-    header_timeout: float = 30.0
-    body_timeout: float = 60.0
-    send_timeout: float = 60.0
-    linger: float = 5.0
-    age: float = 3600.0
-    min_rate: int = 500
-
-
-class AccessLog(Protocol):
-    timed: bool  # whether it wants to know `Connection.times`, which cost two looks at the clock
-
-    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
-        """An answer with `size` bytes of content to `request`, which is None when it could not be read."""
-
-
-class Service:
-    """What all the connections of a server share."""
-
-    __slots__ = (
-        "access_log",
-        "age",
-        "chance",
-        "connections",
-        "handler",
-        "idle",
-        "keep_alive",
-        "limits",
-        "on_close",
-        "reactor",
-        "refuse",
-        "retired",
-        "rows",
-        "scheme",
-        "sink",
-        "stats",
-        "timed",
-        "timeline",
-    )
-
-    def __init__(
-        self,
-        reactor: Reactor,
-        handler: Handler,
-        *,
-        limits: Limits | None = None,
-        keep_alive: KeepAlive | None = None,
-        deadlines: Deadlines | None = None,
-        access_log: AccessLog | None = None,
-        scheme: str = "http",
-        chance: Callable[[], float] = random,
-    ) -> None:
-        """handler: may have methods that are called before a body is received: `refuse(request)`, which may raise
-        HTTPError, and `sink(request)`, which returns the sink that takes the body (see `http.body`).
-        chance: a number from 0 up to 1, by lot."""
-        deadlines = deadlines or Deadlines()
-        self.reactor = reactor
-        self.handler = handler
-        self.refuse: Callable[[Request], None] | None = getattr(handler, "refuse", None)
-        self.sink: Callable[[Request], Sink] | None = getattr(handler, "sink", None)
-        self.limits = limits or Limits()
-        self.keep_alive = keep_alive or KeepAlive(deadlines.keep_alive, 1000)
-        self.age = deadlines.age
-        self.chance = chance
-        self.access_log = access_log
-        self.timed = access_log is not None and access_log.timed
-        self.scheme = scheme
-        self.stats = Stats()
-        self.timeline = Timeline()
-        self.connections: set[Connection] = set()
-        # Called after a connection has left `connections`.
-        self.on_close: Callable[[Connection], object] | None = None
-        self.rows = [Waiting(PHASES[phase], deadlines) for phase in sorted(PHASES)]
-        # Seconds without a request that an answer given now leads to, which is more than it announces. Without
-        # persistence no connection is idle but before its only request.
-        self.idle = deadlines.keep_alive + _GRACE if deadlines.keep_alive > 0 else deadlines.header_timeout
-        self.retired = False
-
-    def announce(self, seconds: float) -> None:
-        """Connections may be idle for `seconds` from their next answer on; what was announced before is kept."""
-        self.keep_alive.announce(seconds)
-        self.idle = seconds + _GRACE
-
-    def retire(self) -> None:
-        """The server is leaving: connections without a request end, soon, and so does each that comes to that point."""
-        self.retired = True
-        self.idle = self.rows[HANDSHAKE].seconds = _BUSY_UNTIL
-        for connection in list(self.connections):
-            connection.retire()
-
-
-class Waiting:
-    """A row of `PHASES` with the figures of one server: for which events, how many seconds, and how many bytes start
-    them anew (0: none do)."""
-
-    __slots__ = ("events", "seconds", "share")
-
-    def __init__(self, row: Row, deadlines: Deadlines) -> None:
-        self.events = row.waits_for
-        self.seconds: float = getattr(deadlines, row.deadline) if row.deadline else math.inf
-        self.share = max(1, int(deadlines.min_rate * self.seconds)) if row.since == _EACH_PROGRESS else 0
 
 
 class Connection(Timer):
@@ -336,14 +191,14 @@ class Connection(Timer):
         """Closes an idle connection, unless it was busy a moment ago and may be again; shortens a handshake."""
         wheel, now = self._service.reactor.wheel, self._service.reactor.now
         spare_since = self.spare_since
-        self._promised = _BUSY_UNTIL
+        self._promised = BUSY_UNTIL
         if self.phase == HANDSHAKE:
-            wheel.schedule(self, min(self.deadline, now + _BUSY_UNTIL))
+            wheel.schedule(self, min(self.deadline, now + BUSY_UNTIL))
         elif self.phase == LINGER and self.ending in _UNASKED:
             wheel.schedule(self, min(self.deadline, now + _BRIEF_LINGER))
         elif self.phase == IDLE:
-            if spare_since + _BUSY_UNTIL > now:
-                wheel.schedule(self, spare_since + _BUSY_UNTIL)
+            if spare_since + BUSY_UNTIL > now:
+                wheel.schedule(self, spare_since + BUSY_UNTIL)
             else:
                 self._part("drain")
 

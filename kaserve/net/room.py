@@ -16,7 +16,8 @@ from collections.abc import Sized
 from ..http.errors import HTTPError
 from ..http.messages import Address
 from ..http.phases import LINGER
-from .connection import Connection, Service
+from .connection import Connection
+from .service import Service
 
 __all__ = ["Room"]
 

@@ -3,32 +3,15 @@
 cimport cython
 
 from kaserve.http.framing cimport has_body
-from kaserve.http.limits cimport Limits
 from kaserve.http.messages cimport FileSpan, Request, Response
-from kaserve.http.protocol cimport HTTPProtocol, KeepAlive
+from kaserve.http.protocol cimport HTTPProtocol
 from kaserve.net.reactor cimport Reactor
+from kaserve.net.service cimport Service, Waiting
 from kaserve.net.stats cimport Stats
 from kaserve.net.timerwheel cimport Timer
 
 cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND
 cdef int NOTHING, READ, WRITE
-
-cdef class Waiting:
-    cdef public int events
-    cdef public double seconds
-    cdef public long long share
-
-cdef class Service:
-    cdef public Reactor reactor
-    cdef public KeepAlive keep_alive
-    cdef public Limits limits
-    cdef public Stats stats
-    cdef public object access_log, chance, handler, on_close, refuse, sink, timeline
-    cdef public set connections
-    cdef public list rows
-    cdef public str scheme
-    cdef public double age, idle
-    cdef public bint retired, timed
 
 cdef class Connection(Timer):
     cdef public Service _service

@@ -1,0 +1,23 @@
+# The types of kaserve/net/service.py.
+
+from kaserve.http.limits cimport Limits
+from kaserve.http.protocol cimport KeepAlive
+from kaserve.net.reactor cimport Reactor
+from kaserve.net.stats cimport Stats
+
+cdef class Waiting:
+    cdef public int events
+    cdef public double seconds
+    cdef public long long share
+
+cdef class Service:
+    cdef public Reactor reactor
+    cdef public KeepAlive keep_alive
+    cdef public Limits limits
+    cdef public Stats stats
+    cdef public object access_log, chance, handler, on_close, refuse, sink, timeline
+    cdef public set connections
+    cdef public list rows
+    cdef public str scheme
+    cdef public double age, idle
+    cdef public bint retired, timed
