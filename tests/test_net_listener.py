@@ -338,9 +338,9 @@ def test_a_path_that_somebody_else_took_over_stays(tmp_path: Path) -> None:
     """A new server has replaced the socket before the old one is gone: a restart without a gap."""
     path = str(tmp_path / "socket")
     reactor = Reactor(FakeClock(START))
-    old = Listener(reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda sock, *_: sock.close(), lambda: 9)
+    old = Listener(reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda sock, *_: sock.close(), Vacancies())
     os.unlink(path)
-    new = Listener(reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda sock, *_: sock.close(), lambda: 9)
+    new = Listener(reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda sock, *_: sock.close(), Vacancies())
     old.close()
     assert stat.S_ISSOCK(os.lstat(path).st_mode)
     new.close()

@@ -73,13 +73,13 @@ def test_what_has_ended_makes_room_when_it_is_out_of_sight() -> None:
     timeline = watched()
     for number in range(24):
         follow(timeline, number).end(1.0, "client")
-    assert timeline.recording
+    assert bool(timeline.recording)  # the cast, here and below: a type checker takes an attribute for what it was
     assert timeline.follow(99, "h", 0.0, 1.0) is None
-    assert not timeline.recording
+    assert not bool(timeline.recording)
     for second in range(4, 31, 4):
         assert len(timeline.look(float(second))) == 24
     assert timeline.look(31.5) == []
-    assert timeline.recording
+    assert bool(timeline.recording)
     follow(timeline, 99, 31.5)
 
 
