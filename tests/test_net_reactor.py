@@ -412,3 +412,24 @@ def test_a_call_that_comes_too_late_is_harmless() -> None:
     reactor.close()
     reactor.call(lambda: None)
     reactor.stop()
+
+
+def test_very_many_deadlines_at_once_stop_nobody_else(
+    reactor: Reactor, clock: FakeClock, journal: list[str], channel: Watched
+) -> None:
+    """A bounded number is called in each turn, and whoever becomes ready in between comes before the rest of them."""
+    reactor.watch(channel.fd, channel, NOTHING, READ)
+    for _ in range(1000):
+        reactor.wheel.schedule(Noted(journal), START + 1)
+    clock.advance(1 + TICK)
+    reactor.step()
+    first = len(journal)
+    assert 0 < first < 500
+    channel.peer.send(b"x")
+    assert reactor.timeout() == 0.0
+    reactor.step()
+    assert journal[first] == "channel"
+    channel.sock.recv(1)
+    while reactor.timeout() == 0.0:
+        reactor.step()
+    assert len(journal) == 1001

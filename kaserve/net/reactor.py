@@ -16,13 +16,14 @@ from typing import Protocol
 
 from ..http.dates import format_date
 from .poller import NOTHING, READ, WRITE, Poller, new_poller
-from .timerwheel import TimerWheel
+from .timerwheel import Timer, TimerWheel
 
 __all__ = ["Channel", "Reactor"]
 
 log = logging.getLogger("kaserve")
 
 _READ_WRITE = READ | WRITE
+_MOST_EXPIRED = 256  # in one turn: a few milliseconds
 
 
 class Channel(Protocol):
@@ -46,6 +47,7 @@ class Reactor:
         "_channels",
         "_clock",
         "_date_second",
+        "_expired",
         "_poller",
         "_running",
         "_waker",
@@ -67,6 +69,7 @@ class Reactor:
         self._poller = new_poller() if poller is None else poller
         self._channels: dict[int, Channel] = {}
         self._again: list[Channel] = []
+        self._expired: deque[Timer] = deque()  # off the wheel, and not called yet
         self._calls: deque[Callable[[], object]] = deque()
         self._running = False
         self._waker = Waker()
@@ -110,7 +113,7 @@ class Reactor:
 
     def timeout(self) -> float | None:
         """Seconds after which `step` must be called at the latest; None for never, 0 for now."""
-        if self._again:
+        if self._again or self._expired:
             return 0.0
         return self.wheel.timeout(self._clock())
 
@@ -120,7 +123,7 @@ class Reactor:
 
     def step(self, timeout: float | None = 0.0) -> None:
         """One turn, waiting at most `timeout` seconds (None: as long as nothing happens) for something to do."""
-        ready = self._poller.poll(0.0 if self._again else timeout)
+        ready = self._poller.poll(0.0 if self._again or self._expired else timeout)
         self._tell_time()
         again, self._again = self._again, []
         for fd, events in ready:
@@ -138,17 +141,25 @@ class Reactor:
                 _complain()
         if self._calls:
             self._make_calls()
-        for timer in self.wheel.expire(self.now):
-            if timer.deadline <= self.now:  # another one may have changed its mind
-                try:
-                    timer.expired(self.now)
-                except Exception:
-                    _complain()
+        self._expired += self.wheel.expire(self.now)
+        if self._expired:
+            self._expire_some()
         for function in self.after_turn:
             try:
                 function()
             except Exception:
                 _complain()
+
+    def _expire_some(self) -> None:
+        """Calls the timers that are due. Should very many be so at once, the others, and whoever has become ready in
+        between, come in the next turns."""
+        for _ in range(min(len(self._expired), _MOST_EXPIRED)):
+            timer = self._expired.popleft()
+            if timer.deadline <= self.now:  # another one may have changed its mind
+                try:
+                    timer.expired(self.now)
+                except Exception:
+                    _complain()
 
     def run(self) -> None:
         """Turns until `stop`."""
