@@ -815,7 +815,7 @@ def test_large_answers_to_a_pipeline_are_sent_before_more_are_made(make: Make) -
 
 
 def test_a_pipeline_of_a_client_that_never_reads_is_held_back(make: Make) -> None:
-    """Issue 6: 50,000 pipelined requests of a client that never reads cost no memory."""
+    """50,000 pipelined requests of a client that never reads cost no memory."""
     net = make(lambda request: Response.text(request.path), keep_alive=KeepAlive(120, 0))
     client, connection = net.connect(send_buffer=KERNEL)
     wire = b"".join(get(f"/{number}") for number in range(5000))
