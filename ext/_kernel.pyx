@@ -43,14 +43,32 @@ cdef enum:
 cdef bytes _spare = None  # what is received in; whoever calls holds the interpreter's lock
 
 
-cdef class Socket:
-    """A connected socket that does not block."""
+cdef class Descriptor:
+    """What has a descriptor, until it is closed or gone."""
 
     cdef int _fd
 
+    def __cinit__(self):
+        self._fd = -1  # not 0, which is somebody's
+
+    def fileno(self):
+        return self._fd
+
+    def close(self):
+        cdef int fd = self._fd
+        self._fd = -1
+        if fd >= 0:
+            close(fd)
+
+    def __dealloc__(self):
+        self.close()
+
+
+cdef class Socket(Descriptor):
+    """A connected socket that does not block."""
+
     def __init__(self, sock not None):
         """Takes over the descriptor of `sock`."""
-        self._fd = -1
         self._fd = sock.detach()
 
     def recv(self, Py_ssize_t size):
@@ -92,27 +110,11 @@ cdef class Socket:
         if setsockopt(self._fd, level, option, <const char *>value, len(value)) < 0:
             PyErr_SetFromErrno(OSError)
 
-    def fileno(self):
-        return self._fd
 
-    def close(self):
-        cdef int fd = self._fd
-        self._fd = -1
-        if fd >= 0:
-            close(fd)
-
-    def __dealloc__(self):
-        self.close()
-
-
-cdef class Epoll:
+cdef class Epoll(Descriptor):
     """Which descriptors are ready; a Poller of `kaserve.net.poller`, whose events are those of epoll."""
 
-    cdef int _fd
     cdef epoll_event _events[MOST_EVENTS]
-
-    def __cinit__(self):
-        self._fd = -1
 
     def __init__(self):
         self.close()
@@ -155,15 +157,3 @@ cdef class Epoll:
         for index in range(count):
             ready.append((self._events[index].data.fd, self._events[index].events))
         return ready
-
-    def fileno(self):
-        return self._fd
-
-    def close(self):
-        cdef int fd = self._fd
-        self._fd = -1
-        if fd >= 0:
-            close(fd)
-
-    def __dealloc__(self):
-        self.close()

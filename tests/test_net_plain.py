@@ -135,3 +135,10 @@ def test_one_that_nobody_closed_is_closed(adopt: Adopt) -> None:
         del ours
         assert theirs.recv(1) == b""
     assert open_descriptors() == before
+
+
+def test_one_that_was_never_made_closes_nothing(pair: Pair) -> None:
+    """Descriptor 0 is somebody's."""
+    kind = type(pair[1])
+    kind.__new__(kind)
+    assert os.fstat(0)
