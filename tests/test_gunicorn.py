@@ -49,7 +49,10 @@ class Gunicorn:
         )
 
     def write(self, version: str) -> None:
-        (self._directory / "served.py").write_text(APP.replace("VERSION", f"b{version!r}"))
+        """The application in another version, the whole of it at once: a worker may be starting at this moment."""
+        fresh = self._directory / "fresh"
+        fresh.write_text(APP.replace("VERSION", f"b{version!r}"))
+        fresh.replace(self._directory / "served.py")
 
     @property
     def log(self) -> str:
@@ -163,8 +166,8 @@ class TestManaging:
     def test_reload(self, start: Start) -> None:
         gunicorn = start("--reload", "--reload-engine", "poll")
         assert gunicorn.ask() == "one"
-        gunicorn.write("another")
-        wait_for(lambda: gunicorn.ask() == "another")
+        # The reloader notices what is newer than at its first look, which comes some time after the first answer.
+        wait_for(lambda: gunicorn.ask() == "another", lambda: gunicorn.write("another"))
 
     def test_after_enough_requests_another_worker_takes_over(self, start: Start) -> None:
         gunicorn = start("--max-requests", "3")
