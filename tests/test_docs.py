@@ -27,10 +27,7 @@ from tests.transcripts import ROOT, Block, Replay, Session, decode, encode, norm
 README = ROOT / "README.md"
 KEEP_ALIVE = ROOT / "docs" / "keep-alive.md"
 EMBEDDING = ROOT / "docs" / "embedding.md"
-LOGS = ROOT / "docs" / "logs.md"
 API = ROOT / "docs" / "api.md"
-SITE = ROOT / "docs" / "site.md"
-TLS = ROOT / "docs" / "tls.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -269,25 +266,47 @@ def _anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", [README, KEEP_ALIVE, LOGS, SITE, TLS], ids=lambda path: path.name)
+# They name the options of other programs beside ours.
+OF_OTHERS = {"deployment.md", "migration.md", "probe.md"}
+
+
+def _known_options() -> set[str]:
+    known = {"--" + name.replace("_", "-") for name in options()} | {"--help", "--version", "--hash-password"}
+    return known | {"--no-" + name.replace("_", "-") for name, option in options().items() if option.metavar is None}
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path.name not in OF_OTHERS], ids=lambda path: path.name
+)
 def test_options_exist(document: Path) -> None:
-    known = {"--" + name.replace("_", "-") for name in options()} | {
-        "--help",
-        "--version",
-        "--hash-password",
-    }
-    known |= {"--no-" + name.replace("_", "-") for name, option in options().items() if option.metavar is None}
     of_others = {"--raw", "--access-logformat"}  # curl, gunicorn
-    assert set(re.findall(r"`(--[a-z-]+)", _prose(document))) - known - of_others == set()
+    assert set(re.findall(r"`(--[a-z-]+)", _prose(document))) - _known_options() - of_others == set()
 
 
-@pytest.mark.parametrize("document", [README, KEEP_ALIVE], ids=lambda path: path.name)
-def test_defaults_are_right(document: Path) -> None:
-    """In the tables of the settings."""
-    rows = re.findall(r"^\| `--([a-z-]+) [A-Z]+` \| (\S+) \|", _prose(document), re.MULTILINE)
-    assert len(rows) > 5
-    for name, default in rows:
-        assert f"{getattr(kaserve.Config(), name.replace('-', '_')):g}" == default, name
+def test_options_of_commands_exist() -> None:
+    """In whatever begins with `python -m kaserve` or is handed to it by make."""
+    command = re.compile(r"(?:python -m kaserve(?! probe)|make serve ARGS=).*")
+    commands = [line for document in DOCUMENTS for line in command.findall(document.read_text(encoding="utf-8"))]
+    assert len(commands) > 50
+    found = {option for line in commands for option in re.findall(r"(?<=[ \"`])--[a-z-]+", line)}
+    assert found - _known_options() == set()
+
+
+def test_defaults_are_right() -> None:
+    """In the tables of settings, wherever one is."""
+    rows = [
+        (document.name, *row)
+        for document in DOCUMENTS
+        for table in re.findall(r"^\| option \| default \|.*\n((?:\|.*\n)+)", _prose(document), re.MULTILINE)
+        for row in re.findall(r"^\| `--([a-z-]+)[^|]*` \| ([^|]+) \|", table, re.MULTILINE)
+    ]
+    assert {name for name, _, _ in rows} >= {"README.md", "keep-alive.md", "logs.md"}
+    for document, name, told in rows:
+        default = getattr(kaserve.Config(), name.replace("-", "_"))
+        said_in_words = {0: {"0", "any number", "what the descriptor limit allows"}, None: {"-"}}
+        assert told in said_in_words.get(default, {f"{default:g}" if isinstance(default, float) else str(default)}), (
+            f"{document}: --{name}"
+        )
 
 
 def test_every_page_is_on_the_site() -> None:
