@@ -252,6 +252,11 @@ class Veiled(Client):
             self._tls.unwrap()
         self._flush()
 
+    def reset(self) -> None:
+        """Vanishes, with last words that nobody can decrypt."""
+        self._wire.send(b"\x17\x03\x03\x00\x20" + bytes(32))
+        super().reset()
+
     def _flush(self) -> bool:
         """Whether nothing is left to send."""
         self._encrypted += self._outgoing.read()
