@@ -9,6 +9,7 @@ what it sees with what is asked. The exit code is 0 when all of it was kept. Lin
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import resource
@@ -167,68 +168,66 @@ def descriptors(report: Report) -> None:
     """a descriptor limit of 256, and 400 clients that all stay"""
     with server("--no-access-log", descriptors=256) as serving:
         start = time.monotonic()
-        clients = [Guest(serving) for _ in range(400)]
-        served = [0.0] * len(clients)
-        while not all(served) and time.monotonic() < start + 60:
-            for number in poll(clients):
-                if clients[number].advance() and not served[number]:
-                    served[number] = time.monotonic() - start
+        crowd = Crowd(serving, 400)
+        served = crowd.serve(60.0)
         report.add(
-            f"{sum(map(bool, served))} of 400 clients served, the last one after {max(served):.1f} s",
+            f"{served} of 400 clients served, the last one after {time.monotonic() - start:.1f} s",
             "all, by evicting idle ones",
-            all(served),
+            served == 400,
         )
         before = serving.cpu()
         time.sleep(3)
         share = (serving.cpu() - before) / 3
         report.add(f"{share:.0%} of a core with all of them there", "no spinning: under 10 %", share < 0.1)
-        for client in clients:
-            client.close()
+        crowd.close()
         bystander = Bystander(serving.address)
         time.sleep(2)
         p99 = bystander.p99()
         report.add(f"p99 of {p99 * 1000:.1f} ms when they are gone", "full service: under 50 ms", p99 < 0.05)
 
 
-class Guest:
-    """Asks once and stays; whoever is evicted goes. It does not come back."""
+class Crowd:
+    """Clients that all come at once. Each asks once and stays; whoever is evicted goes, and does not come back."""
 
-    def __init__(self, serving: Server) -> None:
-        self.sock = socket.socket()
-        self.sock.setblocking(False)
-        with suppress(BlockingIOError):
-            self.sock.connect(serving.address)
-        self.asked = False
+    def __init__(self, serving: Server, size: int) -> None:
+        self._epoll = select.epoll()
+        self._present: dict[int, socket.socket] = {}
+        for _ in range(size):
+            sock = socket.socket()
+            sock.setblocking(False)
+            with suppress(BlockingIOError):
+                sock.connect(serving.address)
+            self._present[sock.fileno()] = sock
+            self._epoll.register(sock, select.EPOLLOUT)
 
-    def events(self) -> int:
-        return select.POLLIN if self.asked else select.POLLOUT
+    def serve(self, seconds: float) -> int:
+        """How many of them have had their answers, when all have or the time is over."""
+        served, end = 0, time.monotonic() + seconds
+        size = len(self._present)
+        while served < size and time.monotonic() < end:
+            for fd, events in self._epoll.poll(0.05):
+                served += self._advance(fd, events)
+        return served
 
-    def advance(self) -> bool:
+    def _advance(self, fd: int, events: int) -> bool:
         """Whether it has just had its answer."""
-        if not self.asked:
-            self.sock.send(GET)
-            self.asked = True
-            return False
+        sock = self._present[fd]
         answer = b""
         with suppress(ConnectionError):
-            answer = self.sock.recv(65536)
+            if not events & select.EPOLLIN:
+                sock.send(GET)
+                self._epoll.modify(fd, select.EPOLLIN)
+                return False
+            answer = sock.recv(65536)
         if not answer:
-            self.close()
+            del self._present[fd]
+            sock.close()
         return b" 200 " in answer
 
     def close(self) -> None:
-        self.sock.close()
-
-
-def poll(guests: Sequence[Guest], timeout: float = 0.05) -> list[int]:
-    """Which of them can go on, by number."""
-    poller = select.poll()
-    numbers = {}
-    for number, guest in enumerate(guests):
-        if guest.sock.fileno() >= 0:
-            poller.register(guest.sock, guest.events())
-            numbers[guest.sock.fileno()] = number
-    return [numbers[fd] for fd, _ in poller.poll(timeout * 1000)]
+        self._epoll.close()
+        for sock in self._present.values():
+            sock.close()
 
 
 def slowloris(report: Report) -> None:
@@ -422,29 +421,25 @@ def burst(report: Report) -> None:
     with server("--no-access-log") as serving:
         for _ in range(3):
             start = time.monotonic()
-            guests = [Guest(serving) for _ in range(1500)]
-            answers = 0
-            while answers < len(guests) and time.monotonic() < start + 10:
-                for number in poll(guests):
-                    answers += guests[number].advance()
+            crowd = Crowd(serving, 1500)
+            served = crowd.serve(10.0)
             seconds = time.monotonic() - start
-            report.add(f"{answers} served in {seconds:.2f} s", "all within a second", answers == 1500 and seconds < 1.0)
-            for guest in guests:
-                guest.close()
+            report.add(f"{served} served in {seconds:.2f} s", "all within a second", served == 1500 and seconds < 1.0)
+            crowd.close()
             time.sleep(0.5)
 
 
 def logs(report: Report) -> None:
     """an access log on a full disk, on a closed pipe, on one that nobody reads"""
-    usual = _seconds_with_log(os.open(os.devnull, os.O_WRONLY))
-    full = _seconds_with_log(os.open("/dev/full", os.O_WRONLY))
-    reader, writer = os.pipe()
-    unread = _seconds_with_log(writer)
-    os.close(reader)
-    reader, writer = os.pipe()
-    os.close(reader)
-    closed = _seconds_with_log(writer)
-    for what, seconds in (("a full disk", full), ("a closed pipe", closed), ("a pipe nobody reads", unread)):
+    fastest = dict.fromkeys(("no trouble", "a full disk", "a closed pipe", "a pipe nobody reads"), math.inf)
+    for _ in range(3):  # in turns, so that it is not decided by what else the machine has to do
+        for what in fastest:
+            stderr, *others = _open_log(what)
+            fastest[what] = min(fastest[what], _seconds_with_log(stderr))
+            for fd in (stderr, *others):
+                os.close(fd)
+    usual = fastest.pop("no trouble")
+    for what, seconds in fastest.items():
         report.add(
             f"{what}: 10,000 requests in {seconds:.2f} s, {usual:.2f} s without trouble",
             "neither stops nor slows it (under 1.5 times)",
@@ -452,9 +447,19 @@ def logs(report: Report) -> None:
         )
 
 
+def _open_log(what: str) -> list[int]:
+    """A descriptor to write to, and one that has to stay open meanwhile, if any."""
+    if what in ("no trouble", "a full disk"):
+        return [os.open("/dev/full" if what == "a full disk" else os.devnull, os.O_WRONLY)]
+    reader, writer = os.pipe()
+    if what == "a pipe nobody reads":
+        return [writer, reader]
+    os.close(reader)
+    return [writer]
+
+
 def _seconds_with_log(stderr: int) -> float:
     with server("--keep-alive-requests", "0", stderr=stderr) as serving, serving.connect() as sock:
-        os.close(stderr)
         start = time.monotonic()
         for _ in range(10_000):
             sock.sendall(GET)
