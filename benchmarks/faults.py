@@ -50,9 +50,9 @@ def app(request: Request) -> Response:
 
 
 class Server:
-    """`python -m kaserve` on a free port. options: of its command line; descriptors: how many it may have."""
+    """`python -m kaserve`. options: of its command line; port: 0 for a free one; descriptors: how many it may have."""
 
-    def __init__(self, *options: str, descriptors: int = 0, stderr: int = subprocess.DEVNULL) -> None:
+    def __init__(self, *options: str, port: int = 0, descriptors: int = 0, stderr: int = subprocess.DEVNULL) -> None:
         what = () if "--directory" in options else ("--handler", "faults:app")
 
         def limit() -> None:
@@ -61,7 +61,7 @@ class Server:
 
         path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kaserve", "0", *what, "--metrics", "/metrics", *options],
+            [sys.executable, "-m", "kaserve", str(port), *what, "--metrics", "/metrics", *options],
             stdout=subprocess.PIPE,
             stderr=stderr,
             stdin=subprocess.DEVNULL,
@@ -102,8 +102,8 @@ class Server:
 
 
 @contextmanager
-def server(*options: str, descriptors: int = 0, stderr: int = subprocess.DEVNULL) -> Iterator[Server]:
-    serving = Server(*options, descriptors=descriptors, stderr=stderr)
+def server(*options: str, port: int = 0, descriptors: int = 0, stderr: int = subprocess.DEVNULL) -> Iterator[Server]:
+    serving = Server(*options, port=port, descriptors=descriptors, stderr=stderr)
     try:
         yield serving
     finally:
@@ -429,6 +429,30 @@ def burst(report: Report) -> None:
             time.sleep(0.5)
 
 
+def port(report: Report) -> None:
+    """a second server on the same port, and a third one as soon as the first has stopped"""
+    with server("--no-access-log") as serving:
+        _, number = serving.address
+        command = [sys.executable, "-m", "kaserve", str(number), "--directory", "."]
+        second = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        report.add(
+            f"the second ends with {second.returncode} and {second.stderr.decode().strip()!r}",
+            "exit code 3",
+            second.returncode == 3,
+        )
+        for _ in range(100):  # closed by the server first: its side stays in TIME_WAIT
+            serving.metric("kaserve_requests_total")
+        stopped = serving.stop()
+        with server("--no-access-log", port=number) as third, third.connect() as sock:
+            sock.sendall(GET)
+            answer = sock.recv(65536)
+        report.add(
+            f"the first ends with {stopped}, the third takes its port at once and answers {answer[9:15].decode()}",
+            "the port can be taken again at once",
+            stopped == 0 and b" 200 " in answer,
+        )
+
+
 def logs(report: Report) -> None:
     """an access log on a full disk, on a closed pipe, on one that nobody reads"""
     fastest = dict.fromkeys(("no trouble", "a full disk", "a closed pipe", "a pipe nobody reads"), math.inf)
@@ -469,7 +493,7 @@ def _seconds_with_log(stderr: int) -> float:
 
 ROWS: dict[str, Callable[[Report], None]] = {
     function.__name__: function
-    for function in (descriptors, slowloris, unread, pipeline, drain, expiry, race, burst, logs)
+    for function in (descriptors, slowloris, unread, pipeline, drain, expiry, race, burst, port, logs)
 }
 
 

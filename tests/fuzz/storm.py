@@ -235,6 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"descriptors: {before} before, {after} after")
     print(f"resident memory: {warm / 2**20:.1f} MiB after {first:,} connections, {grown / 2**20:+.1f} MiB at the end")
     print(f"exit status {status}; lines on stderr: {len(said.splitlines())}")
+    print(said[:2000], end="")
     faults = []
     if "Traceback" in said:
         faults.append("a traceback on stderr:\n" + said[said.index("Traceback") :][:3000])
