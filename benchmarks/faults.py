@@ -235,6 +235,9 @@ def slowloris(report: Report) -> None:
     timeout = 10.0
     with server("--no-access-log", "--header-timeout", f"{timeout:g}") as serving:
         bystander = Bystander(serving.address)
+        time.sleep(3.0)
+        before = bystander.p99()
+        bystander = Bystander(serving.address)
         socks = [serving.connect() for _ in range(1000)]
         head = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: " + b"a" * 1000
         start = time.monotonic()
@@ -253,7 +256,11 @@ def slowloris(report: Report) -> None:
             f"all gone after {seconds:.1f} s", f"header_timeout + 1 s: {timeout + 1:g} s", seconds <= timeout + 1
         )
         p99 = bystander.p99()
-        report.add(f"p99 of a normal client meanwhile {p99 * 1000:.1f} ms", "under 50 ms", p99 < 0.05)
+        report.add(
+            f"p99 of a normal client meanwhile {p99 * 1000:.1f} ms, {before * 1000:.1f} ms before them",
+            "under 50 ms",
+            p99 < 0.05,
+        )
         answers = [sock.recv(65536) for sock in socks]
         refused = sum(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
         report.add(f"{refused} of 1000 were told 408", "all", refused == 1000)
