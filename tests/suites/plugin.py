@@ -31,7 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
 class Driver:
     """Has the wire open for as long as tests run.
 
-    outcomes: of each test, "passed", "failed" or "skipped". sent: how many requests each test has sent, if any.
+    The report: `outcomes` of the tests, "passed", "failed" or "skipped"; how many requests each has `sent`, if any; what
+    was `deselected`; and the `requests` and `connections` that the server has counted.
     """
 
     def __init__(self, threads: int, report: Path | None) -> None:
@@ -44,6 +45,8 @@ class Driver:
     def pytest_sessionstart(self) -> None:
         self._wire.__enter__()
         werkzeug: Any = importlib.import_module("werkzeug.test")
+        self._closing_iterator = importlib.import_module("werkzeug.wsgi").ClosingIterator
+        self._headers = importlib.import_module("werkzeug.datastructures").Headers
         self._call_wsgi_app = werkzeug.run_wsgi_app
         werkzeug.run_wsgi_app = self._run_wsgi_app
 
@@ -58,19 +61,19 @@ class Driver:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        before = self._requests
+        before = self._wire.sent
         result = yield
-        if self._requests > before:
-            self._sent[item.nodeid] = self._requests - before
+        if self._wire.sent > before:
+            self._sent[item.nodeid] = self._wire.sent - before
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" or report.outcome != "passed":
-            if self._outcomes.get(report.nodeid) != "failed":
-                self._outcomes[report.nodeid] = report.outcome
+        if self._outcomes.get(report.nodeid) != "failed" and (report.when == "call" or report.outcome != "passed"):
+            self._outcomes[report.nodeid] = report.outcome
 
     def pytest_sessionfinish(self) -> None:
-        stats = self._wire.server.stats
+        self._wire.__exit__(None, None, None)
+        stats = self._wire.server.stats  # they do not change any more
         if self._report is not None:
             report = {
                 "outcomes": self._outcomes,
@@ -80,12 +83,6 @@ class Driver:
                 "connections": stats.accepted,
             }
             self._report.write_text(json.dumps(report, indent=1))
-        self._wire.__exit__(None, None, None)
-
-    @property
-    def _requests(self) -> int:
-        """What the server has counted."""
-        return self._wire.server.stats.requests
 
     def _run_wsgi_app(self, app: Any, environ: Any, buffered: bool = False) -> Any:
         """In place of werkzeug.test.run_wsgi_app, which Flask's client uses as well."""
@@ -93,8 +90,8 @@ class Driver:
         if "wsgi.file_wrapper" in environ:  # made by the server: it is an application that calls another
             return self._call_wsgi_app(app, environ, buffered)
         answer = self._wire.ask(app, environ)
-        headers: Any = importlib.import_module("werkzeug.datastructures").Headers
-        return [answer.body] if answer.body else [], f"{answer.status} {answer.reason}", headers(answer.fields)
+        pieces = self._closing_iterator([answer.body] if answer.body else [])
+        return pieces, f"{answer.status} {answer.reason}", self._headers(answer.fields)
 
 
 def _urlopen(wire: Wire, test: Any, path: str, method: str = "GET", post: Any = "", env: Any = None) -> dict[str, Any]:

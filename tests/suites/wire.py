@@ -9,7 +9,6 @@ clients of this kind raise in their turn; and what they put into the environ for
 
 from __future__ import annotations
 
-import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, BinaryIO
-from urllib.parse import quote
+from urllib.parse import quote, unquote
+from wsgiref.util import setup_testing_defaults
 
 import h11
 
@@ -62,13 +62,13 @@ class _Exchange:
 class Wire:
     """A server for whatever application a request is meant for, and connections to it, which are kept.
 
-    threads: those of `WSGI`, 0 for the reactor.
+    threads: those of `WSGI`, 0 for the reactor. sent: requests so far.
     """
 
     def __init__(self, threads: int) -> None:
         self._wsgi = WSGI(self._call, threads)
         self._exchanges: dict[str, _Exchange] = {}
-        self._numbers = map(str, itertools.count(1))
+        self.sent = 0
         self._idle: list[_Connection] = []
         self._stack = ExitStack()
 
@@ -88,8 +88,11 @@ class Wire:
 
     def ask(self, app: Application, environ: Environ) -> Answer:
         """The answer of `app` to the request that `environ` describes. Raises what the application raises."""
-        number = next(self._numbers)
+        self.sent += 1
+        number = str(self.sent)
         exchange = self._exchanges[number] = _Exchange(app, environ.get("SCRIPT_NAME", ""), _beside(environ))
+        environ = environ.copy()
+        setup_testing_defaults(environ)
         try:
             try:
                 answer = self._send(environ, number)
@@ -151,6 +154,8 @@ class _Watched:
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._result
+        except GeneratorExit:
+            raise
         except BaseException as error:
             self._exchange.error = error
             raise
@@ -179,10 +184,7 @@ def _beside(environ: Environ) -> Environ:
 
 def _request(environ: Environ, number: str) -> tuple[h11.Request, bytes]:
     """The request that `environ` describes (PEP 3333, "environ Variables"), and its body."""
-    path = quote(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""), safe=_IN_PATH, encoding="latin-1")
-    query = quote(environ.get("QUERY_STRING", ""), safe=_IN_QUERY, encoding="latin-1")
-    host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
-    fields = [("Host", host), (_NUMBER, number)]
+    fields = [("Host", environ["HTTP_HOST"]), (_NUMBER, number)]
     for key, value in environ.items():
         if key.startswith("HTTP_") and key not in ("HTTP_HOST", "HTTP_TRANSFER_ENCODING"):
             fields.append((key.removeprefix("HTTP_").replace("_", "-").title(), str(value)))
@@ -200,12 +202,19 @@ def _request(environ: Environ, number: str) -> tuple[h11.Request, bytes]:
         body = _read(environ["wsgi.input"]) if environ.get("wsgi.input_terminated") else b""
         if body:
             fields.append(("Transfer-Encoding", "chunked"))
-    request = h11.Request(
-        method=environ["REQUEST_METHOD"],
-        target=(path or "/") + ("?" + query if query else ""),
-        headers=[(name, value.encode("latin-1")) for name, value in fields],
-    )
-    return request, body
+    headers = [(name, value.encode("latin-1")) for name, value in fields]
+    return h11.Request(method=environ["REQUEST_METHOD"], target=_target(environ), headers=headers), body
+
+
+def _target(environ: Environ) -> str:
+    """As the client has written it, where it says so and means the same; else as it follows from the path."""
+    path, query = environ["SCRIPT_NAME"] + environ["PATH_INFO"], environ.get("QUERY_STRING", "")
+    target: str = environ.get("REQUEST_URI", "")
+    raw_path, _, raw_query = target.partition("?")
+    if target.isascii() and unquote(raw_path, "latin-1") == path and raw_query == query:
+        return target
+    quoted = quote(path, safe=_IN_PATH, encoding="latin-1") or "/"
+    return f"{quoted}?{quote(query, safe=_IN_QUERY, encoding='latin-1')}" if query else quoted
 
 
 def _read(stream: BinaryIO, size: int = -1) -> bytes:
