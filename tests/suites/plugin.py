@@ -31,8 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
 class Driver:
     """Has the wire open for as long as tests run.
 
-    The report: `outcomes` of the tests, "passed", "failed" or "skipped"; how many requests each has `sent`, if any; what
-    was `deselected`; and the `requests` and `connections` that the server has counted.
+    The report: `outcomes` of the tests, "passed", "failed" or "skipped"; how many requests each has `sent`, if any;
+    what was `deselected`; and the `requests` and `connections` that the server has counted.
     """
 
     def __init__(self, threads: int, report: Path | None) -> None:
