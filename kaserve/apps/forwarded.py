@@ -27,8 +27,12 @@ _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 _MOST_HOPS = 64  # no chain of proxies is this long
 _MOST_TEXT = 8192  # nor what it writes into one field
 
-# V4, V4:PORT, V6, [V6] or [V6]:PORT (RFC 7239 §6); the addresses themselves are for `ipaddress` to judge.
-_NODE = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+))(?::(?P<port>[0-9]{1,5}))?|(?P<bare>[0-9A-Fa-f:.]+)")
+# V4, V4:PORT, V6, [V6] or [V6]:PORT (RFC 7239 §6); the addresses themselves are for `ipaddress` to judge. A port may be
+# hidden (§6.3).
+_NODE = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+))(?::(?:(?P<port>[0-9]{1,5})|_[0-9A-Za-z._\-]+))?"
+    r"|(?P<bare>[0-9A-Fa-f:.]+)"
+)
 
 # One pair of RFC 7239 §4 with what follows it; a pair may be missing between two separators. Nothing is given back that
 # was matched once (`*+`), or a long row of spaces would be tried in every possible way.
