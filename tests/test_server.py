@@ -184,6 +184,20 @@ class TestContextManager:
             assert client.ask().status == 200
             assert [signal.getsignal(number) for number in numbers] == before
 
+    @pytest.mark.parametrize("fault", [SystemExit, KeyboardInterrupt, pytest.skip.Exception])
+    def test_no_fault_of_a_handler_ends_the_thread(self, fault: type[BaseException]) -> None:
+        """Nobody would notice but the clients, who would wait."""
+
+        def handler(request: Request) -> Response:
+            if request.path == "/bad":
+                raise fault("the handler's own")
+            return Response.text("hello")
+
+        with serving(handler) as server, connect(server) as client:
+            for _ in range(2):
+                assert client.ask("/bad").status == 500
+                assert client.ask().body == b"hello"
+
     def test_a_thread_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")

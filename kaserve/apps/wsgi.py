@@ -15,7 +15,7 @@ from ..http.messages import Request, Response, error_response
 from .pipe import Pipe
 from .promise import Promise
 from .workers import Workers
-from .wsgi_answer import Application, FileWrapper, Result, StartResponse, close, new_start
+from .wsgi_answer import Application, FileWrapper, Result, StartResponse, close, new_start, require_bytes
 from .wsgi_environ import EnvironMaker
 
 __all__ = ["WSGI", "Application"]
@@ -85,6 +85,7 @@ def _answer(request: Request, start: StartResponse, result: Result) -> Response:
             pieces = iter(result)
             first = b"".join(start.written) if start.written is not None else next(filter(None, pieces), b"")
             if first:
+                require_bytes(first)  # also where HEAD wants none of it
                 return start.pieces(_Pieces(first, pieces, result))
             content = b""
         response = start.whole(request, content)
