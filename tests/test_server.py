@@ -209,6 +209,13 @@ class TestContextManager:
             server.__enter__()
         assert open_descriptors() == before
 
+    def test_nobody_else_turns_it(self) -> None:
+        with serving() as server, connect(server) as client:
+            for turn in (server.run, server.step):
+                with pytest.raises(RuntimeError, match="a thread of its own"):
+                    turn()
+            assert client.ask().body == b"hello"
+
     def test_it_leaves_no_thread_and_no_descriptor(self) -> None:
         threads, descriptors = threading.active_count(), open_descriptors()
         for _ in range(5):
@@ -695,7 +702,8 @@ class TestShutdown:
         thread = threading.Thread(target=server.run)
         thread.start()
         with connect(server) as client:
-            assert client.ask().body == b"stopped"
+            answer = client.ask()
+            assert (answer.body, answer.persists) == (b"stopped", False)  # RFC 9112 §9.6: said on the last answer
         thread.join(PATIENCE)
         assert not thread.is_alive()
 

@@ -910,6 +910,12 @@ def test_who_goes_while_waiting_is_not_asked_for() -> None:
     assert not gate.entered.acquire(blocking=False)
 
 
+@pytest.mark.parametrize("numbers", [(-1,), (1, -1)])
+def test_no_less_than_none(numbers: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="0 or more"):
+        WSGI(answering([]), *numbers)
+
+
 def test_a_closed_one_answers_nothing_more() -> None:
     handler = WSGI(answering([b"hello"]), 1)
     with serving(handler) as server, connect(server) as client:

@@ -32,9 +32,13 @@ class WSGI:
     the fastest way, for an application that never waits for anything, since nobody else is served meanwhile.
     queue: requests that may wait for a thread; more are answered with 503, at once.
     multiprocess: other processes serve the same application (`wsgi.multiprocess`).
+
+    Raises ValueError for a number below 0.
     """
 
     def __init__(self, app: Application, threads: int = 4, queue: int = 2048, *, multiprocess: bool = False) -> None:
+        if threads < 0 or queue < 0:
+            raise ValueError("threads and queue are 0 or more")
         self._app = app
         self._workers = Workers(threads, queue) if threads else None
         self._environ = EnvironMaker(
