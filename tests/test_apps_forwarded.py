@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaserve import HTTPError, Request, Response, Server
-from kaserve.apps.forwarded import Forwarded, Trusted
+from kaserve.apps.forwarded import Forwarded, ForwardedClient, Trusted
 from kaserve.http.body import Discard, Sink, Spool
 from kaserve.http.messages import Address
 from tests.servertools import config, connect, hello, serving, wait_for
@@ -243,6 +243,13 @@ class TestBothSorts:
     def test_of_which_one_is_the_clients_own(self, brought: str) -> None:
         """A proxy that knows only one sort passes the other one through."""
         assert seen(*ALL, ("forwarded", brought)) == UNTOUCHED
+
+
+def test_the_client_and_the_scheme_alone() -> None:
+    request = Request("GET", "/", 1, [*ALL, ("forwarded", "for=192.0.2.8;proto=http;host=evil")], host="inner")
+    request.client = PROXY
+    ForwardedClient(lambda _: Response(), Trusted("127.0.0.1"))(request)
+    assert (request.client, request.scheme, request.authority) == (("192.0.2.7", 0), "https", "inner")
 
 
 class TestHooks:
