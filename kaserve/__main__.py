@@ -24,6 +24,7 @@ from .apps.wsgi import Application
 from .config import Config, ConfigError, Option, options, read_environment
 from .net.service import Handler
 from .probe.command import main as probe
+from .probe.terminal import takes_color
 from .server import Server
 
 __all__ = ["main"]
@@ -335,14 +336,9 @@ def _start(handler: Handler, config: Config) -> Server:
 
 def _greet(server: Server) -> None:
     try:
-        print(banner(server, color=_takes_color()), flush=True)
+        print(banner(server, color=takes_color(sys.stdout)), flush=True)
     except OSError:  # nobody listens, or the disk is full: no reason not to serve
         pass
-
-
-def _takes_color() -> bool:
-    """Whether stdout is a terminal whose user has nothing against colour (no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def banner(server: Server, *, color: bool = False) -> str:

@@ -13,8 +13,9 @@ import pytest
 
 import kaserve
 from kaserve import Config
-from kaserve.__main__ import _takes_color, banner, main, read_config
+from kaserve.__main__ import banner, main, read_config
 from kaserve.config import options
+from kaserve.probe.terminal import takes_color
 from tests.servertools import ROOT, Process, connect, environment, request, run, serving
 from tests.test_config import NAMES, NEEDED, TABLE, USER
 
@@ -136,13 +137,13 @@ class TestColor:
         monkeypatch.setattr(sys, "stdout", Screen(True))
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.delenv("NO_COLOR", raising=False)
-        assert _takes_color()
+        assert takes_color(sys.stdout)
         for variable, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
             with monkeypatch.context() as context:
                 context.setenv(variable, value)
-                assert not _takes_color()
+                assert not takes_color(sys.stdout)
         monkeypatch.setattr(sys, "stdout", Screen(False))
-        assert not _takes_color()
+        assert not takes_color(sys.stdout)
 
     def test_where_to_look(self) -> None:
         with serving(status="/-/status", metrics="/metrics") as server:

@@ -1,9 +1,9 @@
 """Timeline: what happened on a few connections lately, for somebody who looks.
 
-While nobody looks nothing is recorded. While somebody does, connections that come are followed, and no more of them than
-fit on a page. When there are more, a few of them get the places of those that ended or fell silent, with each look; their
-requests are merged where they are too close to be told apart. So what it costs does not depend on how busy the server is.
-Knows no connection; times are those of the reactor.
+While nobody looks nothing is recorded. While somebody does, connections that come are followed, and no more of them
+than fit on a page. When there are more, each look gives a few of them the places of those that ended or fell silent;
+their requests are merged where they are too close to be told apart. So what it costs does not depend on how busy the
+server is. Knows no connection; times are those of the reactor.
 """
 
 from __future__ import annotations
