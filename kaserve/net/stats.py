@@ -39,9 +39,9 @@ REASONS = (
 class Stats:
     """Plain counters since the start.
 
-    accepted: connections. used: those that had a request which could be read; unused: those that ended without even one
-    which could not. requests: answers begun, refusals included. refused: refusals (HTTPError) by status. failed: answers
-    that a fault of the handler spoiled. closed: connections by the reason of their end, one of `REASONS`. races_lost:
+    accepted: connections. used: those that had a request which could be read; unused: those that ended without even
+    one which could not. requests: answers begun, refusals included. refused: refusals (HTTPError) by status. failed:
+    answers that a fault of the handler spoiled. closed: connections by the reason of their end, one of `REASONS`. races_lost:
     idle connections that got a request after the server had closed its side: what a client sees as a connection that
     ended under its request.
 
