@@ -111,6 +111,13 @@ class TestOptions:
             options = [text] if name == "port" else [flag(name), text]
         assert getattr(read_config(options, variables), name) == default
 
+    def test_help_fits_on_a_terminal(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        for columns, most in ((80, 80), (200, 110)):
+            monkeypatch.setenv("COLUMNS", str(columns))
+            with pytest.raises(SystemExit):
+                main(["--help"])
+            assert max(map(len, capsys.readouterr().out.splitlines())) <= most
+
     def test_help_shows_every_option_with_its_default(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as stop:
             main(["--help"])
