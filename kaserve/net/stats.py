@@ -41,9 +41,9 @@ class Stats:
 
     accepted: connections. used: those that had a request which could be read; unused: those that ended without even
     one which could not. requests: answers begun, refusals included. refused: refusals (HTTPError) by status. failed:
-    answers that a fault of the handler spoiled. closed: connections by the reason of their end, one of `REASONS`. races_lost:
-    idle connections that got a request after the server had closed its side: what a client sees as a connection that
-    ended under its request.
+    answers that a fault of the handler spoiled. closed: connections by the reason of their end, one of `REASONS`.
+    races_lost: idle connections that got a request after the server had closed its side: what a client sees as a
+    connection that ended under its request.
 
     statuses: answers by the first digit of their status. received, sent: bytes, heads included. gaps: seconds from an
     answer to the next request on its connection. latency: seconds from the first byte of a request to the last byte of
