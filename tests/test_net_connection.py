@@ -2016,6 +2016,9 @@ def test_a_client_that_is_not_welcome_is_told_so_before_it_asks(make: Make) -> N
     assert client.read() == b""
     assert net.stats.refused == {503: 1}
     assert net.stats.races_lost == 0, "it was answered"
+    client.close()
+    net.settle()
+    assert net.stats.closed == {"turned away": 1}
 
 
 def test_persistence_is_switched_off_and_on_at_run_time(make: Make) -> None:

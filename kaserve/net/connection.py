@@ -28,7 +28,7 @@ from ..http.protocol import CONTINUE, MOST_JOINED, HTTPProtocol
 from .plain import PlainSocket
 from .poller import NOTHING, READ, WRITE
 from .service import BUSY_UNTIL, Service
-from .stats import NO_GAP
+from .stats import NO_GAP, UNASKED
 from .stream import Stream
 from .timeline import Track
 from .timerwheel import Timer
@@ -62,8 +62,6 @@ _LOOKS = 8
 _BRIEF_LINGER = 0.1
 # Which part of its age a connection may be spared, by lot, so that those that began together do not end together.
 _AGE_JITTER = 0.1
-# Ends that a client may not have seen coming: a request that arrives afterwards is lost.
-_UNASKED = frozenset({"idle", "drain", "evicted", "shutdown"})
 
 
 class Connection(Timer):
@@ -195,7 +193,7 @@ class Connection(Timer):
         self._promised = BUSY_UNTIL
         if self.phase == HANDSHAKE:
             wheel.schedule(self, min(self.deadline, now + BUSY_UNTIL))
-        elif self.phase == LINGER and self.ending in _UNASKED:
+        elif self.phase == LINGER and self.ending in UNASKED:
             wheel.schedule(self, min(self.deadline, now + _BRIEF_LINGER))
         elif self.phase == IDLE:
             if spare_since + BUSY_UNTIL > now:
@@ -227,9 +225,10 @@ class Connection(Timer):
         try:
             if self.phase == HANDSHAKE:
                 self._service.stats.refused[error.status] += 1
-                self._close("refused")
+                self._close("turned away")
             else:
                 self._refuse(error)
+                self.ending = "turned away"
                 self._run()
         except Exception:
             self._fail()
@@ -635,7 +634,7 @@ class Connection(Timer):
             data = b""
         if not data:
             self._close("answered")
-        elif self.ending in _UNASKED:
+        elif self.ending in UNASKED:
             self._service.stats.races_lost += 1
             self.ending += ", race lost"
 
@@ -662,7 +661,8 @@ class Connection(Timer):
         reason = self.ending or reason
         host = self.client[0] if isinstance(self.client, tuple) else "unix"
         idle = service.reactor.now - self._rested
-        service.stats.connection_ended(reason, host, self.protocol.served, idle, by_client=by_client)
+        carried = self.protocol.served + (self.protocol.phase in (BODY, HANDLER))  # the last one without an answer
+        service.stats.connection_ended(reason, host, carried, idle, by_client=by_client)
         if self._track is not None:
             self._track.end(service.reactor.now, reason)
         service.connections.discard(self)
