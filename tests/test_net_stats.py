@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from concurrent.futures import Future
 
 import pytest
@@ -169,7 +170,7 @@ class Crowd:
         assert stats.used + sum(stats.gaps.counts) <= stats.per_connection.total  # some could not be read
 
 
-def broken():  # type: ignore[no-untyped-def]
+def broken() -> Iterator[bytes]:
     yield b"half of it"
     raise ZeroDivisionError
 
