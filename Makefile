@@ -127,13 +127,15 @@ $(VENV)/.installed-dev: $(DESCRIPTION)
 # want other versions. What builds the sdists is in [dev], so that nothing is fetched for that.
 $(VENV)/.suites: tests/suites/requirements.txt tests/suites/sdists.txt $(VENV)/.installed-dev
 	@echo "make: fetching the tests of frameworks"
-	@rm -rf $(VENV)/suites; \
-	if { $(PIP) download --retries 10 --no-deps --no-binary :all: --no-build-isolation --dest $(VENV)/suites \
-			-r tests/suites/sdists.txt && \
-		$(PIP) install --retries 10 --no-build-isolation --target $(VENV)/suites/site \
-			-r tests/suites/requirements.txt $(VENV)/suites/*.tar.gz; } >$(VENV)/suites.log 2>&1 </dev/null; \
-	then touch $@; \
-	else tail -n 5 $(VENV)/suites.log >&2; echo "make: not fetched, so what needs them is skipped" >&2; fi
+	@for attempt in 1 2 3; do \
+		rm -rf $(VENV)/suites; \
+		if { $(PIP) download --retries 10 --no-deps --no-binary :all: --no-build-isolation --dest $(VENV)/suites \
+				-r tests/suites/sdists.txt && \
+			$(PIP) install --retries 10 --no-build-isolation --target $(VENV)/suites/site \
+				-r tests/suites/requirements.txt $(VENV)/suites/*.tar.gz; } >$(VENV)/suites.log 2>&1 </dev/null; \
+		then touch $@; exit 0; fi; \
+	done; \
+	tail -n 5 $(VENV)/suites.log >&2; echo "make: not fetched, so what needs them is skipped" >&2
 
 # The servers in Python that kaserve is compared with. bjoern has to be compiled; without it the others are still there.
 $(VENV)/.installed-peers: benchmarks/requirements.txt $(VENV)/.installed
