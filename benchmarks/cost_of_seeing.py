@@ -8,7 +8,7 @@ Two ways to look, each with a browser's headers or wrk's, and both with ratios w
 shown.
 
 In turns: each server is a process with 32 connections of its own. They take turns on one core, some milliseconds each,
-and what is timed is nothing but the server's part of it. What disturbs the machine for longer than that disturbs all.
+and what counts is the processor time of the server's part. What disturbs the machine for longer than that disturbs all.
 
 Under load: `wrk -c64` on another core, requests a second and processor time of the server for each; here somebody may
 watch: a page that is open, or a scraper that comes once a second.
@@ -133,18 +133,18 @@ def main() -> int:
     if len(cores) < 2:
         print("cost_of_seeing.py: needs two cores: one for the server, one for the client", file=sys.stderr)
         return 3
-    os.sched_setaffinity(0, {cores[0]})  # and so for all that is not the server
     with ExitStack() as stack:
         ways = dict(WAYS)
         if options.without_statistics:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-tree-")))
             ways["no statistics"] = Way(tree=without_statistics(directory))
+        os.sched_setaffinity(0, {cores[0]})  # and so for all that is not the server
         for name in options.workload or ("hello", "browser"):
             workload = WORKLOADS[name]
             if options.only != "load":
                 unwatched = {name: way for name, way in ways.items() if way.watched is None}
                 spent = in_turns(unwatched, workload, options.rounds * 100, cores[-1])
-                print_table(f"{workload.title}: in turns", {"µs/request": spent})
+                print_table(f"{workload.title}: in turns", {"CPU µs/request": spent})
             if options.only != "turns":
                 speeds, spent = under_load(ways, workload, options, (cores[-1], cores[0]))
                 print_table(f"{workload.title}: under load", {"requests/s": speeds, "CPU µs/request": spent})
@@ -244,18 +244,23 @@ def serve_in_turns(name: str, workload_name: str) -> None:
     server.open()
     clients = [socket.create_connection(server.address) for _ in range(CONNECTIONS)]  # type: ignore[arg-type]
     segment = WORKLOADS[workload_name].segment("127.0.0.1")
+    since = time.process_time_ns()
     for _ in sys.stdin:
-        began_with, nanoseconds = answered, 0
+        began_with, of_clients = answered, 0
         for turn in range(1, TURNS + 1):
+            began = time.thread_time_ns()
             for client in clients:
                 client.sendall(segment)
-            began = time.perf_counter_ns()
+            of_clients += time.thread_time_ns() - began
             while answered < began_with + turn * CONNECTIONS:
                 server.step(0)
-            nanoseconds += time.perf_counter_ns() - began
+            began = time.thread_time_ns()
             for client in clients:
                 client.recv(65536)
-        print(nanoseconds / 1000 / (TURNS * CONNECTIONS), flush=True)
+            of_clients += time.thread_time_ns() - began
+        now = time.process_time_ns()  # of all threads: one may be writing the log
+        print((now - since - of_clients) / 1000 / (TURNS * CONNECTIONS), flush=True)
+        since = now
     server.close()
 
 

@@ -1,8 +1,8 @@
 """Around: what every handler that stands in front of another one does for it.
 
 Knows the hooks of handlers, which a server looks for by their names: `refuse` and `sink` before the body of a request
-is received (see `net.service.Service`), `new_turn` after each turn of the reactor, `user_of` for the access log, `guard`
-for what a server answers itself, `close` in the end.
+is received (see `net.service.Service`), `new_turn` after each turn of the reactor, `user_of` for the access log,
+`guard` for what a server answers itself, `close` in the end.
 """
 
 from __future__ import annotations
