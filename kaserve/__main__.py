@@ -206,7 +206,7 @@ def _check_extras(config: Config) -> None:
         try:
             qr.find_library()
         except ImportError:
-            raise _Refusal(EXIT_USAGE, "--qr: needs the package segno: pip install 'kaserve[qr]'") from None
+            raise _Refusal(EXIT_USAGE, "--qr: needs the package segno: pip install segno") from None
 
 
 def _open_error_log(config: Config) -> Callable[[], object] | None:

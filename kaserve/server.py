@@ -35,6 +35,7 @@ from .net.service import Handler, Service
 from .net.stats import Stats
 from .net.timerwheel import Timer, TimerWheel
 from .net.tls import TLS
+from .stats import Snapshot
 from .stderr import write_stderr
 
 __all__ = ["Server"]
@@ -141,16 +142,17 @@ class Server:
 
     @property
     def address(self) -> Address:
-        """(host, port) of the first address listened on, or the path of a Unix socket."""
+        """(host, port) of the first of `addresses`, or the path of a Unix socket; None before `open`."""
         return self._listeners[0].address if self._listeners else None
 
     @property
     def addresses(self) -> list[Address]:
+        """All that it listens on, or did until it was closed, in the order of the settings; none before `open`."""
         return [listener.address for listener in self._listeners]
 
     @property
     def url(self) -> str:
-        """Where a client on this machine finds the server."""
+        """Where a client on this machine finds the server; "" before `open`."""
         return self.url_of(self.address)
 
     def url_of(self, address: Address) -> str:
@@ -165,10 +167,17 @@ class Server:
 
     @property
     def stats(self) -> Stats:
+        """The counters themselves, which go on counting: numbers since the start, bytes and seconds."""
         return self._service.stats
+
+    def snapshot(self) -> Snapshot:
+        """All that is counted, at this moment, and what follows from it. In the server's own thread (see `call`), or
+        when it does not run."""
+        return self._insight.snapshot()
 
     @property
     def open_connections(self) -> int:
+        """How many there are, idle ones included."""
         return len(self._service.connections) + len(self._greetings)
 
     @property

@@ -29,7 +29,8 @@ _SHORTEST_HABIT = 1.0  # below that it is no time-out but a client that was done
 
 @dataclass(frozen=True)
 class Distribution:
-    """A histogram that does not change any more. counts: of the bounds, and one behind the last of them."""
+    """A histogram that does not change any more. bounds: the highest value of each bucket, in seconds or whatever is
+    counted. counts: of the bounds, and one behind the last of them. total: of all values."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
@@ -37,14 +38,17 @@ class Distribution:
 
     @classmethod
     def of(cls, histogram: Histogram) -> Distribution:
+        """What `histogram` holds now."""
         return cls(histogram.bounds, tuple(histogram.counts), histogram.total)
 
     @property
     def count(self) -> int:
+        """How many values there are."""
         return sum(self.counts)
 
     @property
     def mean(self) -> float | None:
+        """Of all values; None without any."""
         return self.total / self.count if self.count else None
 
     def quantile(self, share: float) -> float | None:
@@ -84,6 +88,7 @@ class PeerFigures:
 
     @classmethod
     def of(cls, peer: Peer) -> PeerFigures:
+        """What `peer` has shown until now."""
         return cls(
             peer.host,
             peer.connections,

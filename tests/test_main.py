@@ -263,7 +263,7 @@ class TestRefusals:
 
     def test_no_library_for_codes(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "segno", None)
-        assert refused(capsys, "--qr") == (2, "--qr: needs the package segno: pip install 'kaserve[qr]'")
+        assert refused(capsys, "--qr") == (2, "--qr: needs the package segno: pip install segno")
 
     @pytest.mark.parametrize(
         ("source", "handler", "reason"),

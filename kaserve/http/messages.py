@@ -245,16 +245,19 @@ class Request:
 
     @property
     def http_version(self) -> str:
+        """ "HTTP/1.1" or "HTTP/1.0", as sent."""
         return "HTTP/1.1" if self.minor else "HTTP/1.0"
 
     @property
     def fields(self) -> list[FieldLine]:
+        """The field lines as pairs, names in lower case."""
         if not isinstance(self._fields, list):
             self._fields = self._fields.lines()
         return self._fields
 
     @property
     def field_count(self) -> int:
+        """How many field lines there are."""
         return len(self._fields)
 
     def values(self, name: str) -> list[str]:
@@ -276,6 +279,7 @@ class Request:
 
     @property
     def headers(self) -> Headers:
+        """`fields` as a mapping without case; what is changed there is changed here."""
         return Headers(self.fields)
 
     @property
@@ -335,6 +339,8 @@ class FileSpan:
 
     The server sends it without reading it into memory. As the body of a response it owns the descriptor, unless there
     is an `owner`, whose close() is then called instead; once, however often close() is.
+
+    fd: a descriptor of a regular file, -1 when closed. offset, length: bytes, which the file must have.
     """
 
     __slots__ = ("_owner", "fd", "length", "offset")
@@ -346,6 +352,7 @@ class FileSpan:
         self._owner = owner
 
     def close(self) -> None:
+        """Lets go of the file."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             if self._owner is not None:
@@ -391,6 +398,7 @@ class Response:
 
     @property
     def headers(self) -> Headers:
+        """`fields` as a mapping without case; what is changed there is changed here."""
         return Headers(self.fields)
 
     @classmethod
