@@ -227,7 +227,7 @@ class Server:
 
     def run(self) -> None:
         """Serves until SIGTERM (drains), SIGINT (drains briefly; a second one aborts), or `shutdown`."""
-        self._check_process()
+        self._check_turn()
         if self._state in (State.NEW, State.CLOSED):
             self.open()
         restore = self._take_signals()
@@ -271,7 +271,7 @@ class Server:
 
     def step(self, timeout: float | None = 0.0) -> None:
         """Does what is due, having waited for it at most `timeout` seconds (None: until there is something)."""
-        self._check_process()
+        self._check_turn()
         self._reactor.step(timeout)
 
     def call(self, function: Callable[[], object]) -> None:
@@ -290,6 +290,7 @@ class Server:
         if timeout is None:
             timeout = self.config.graceful_timeout
         if not self.stopped:
+            self._service.keep_alive.enabled = False  # now, for the answer of a handler that has called this
             self._reactor.call(partial(self._drain, timeout, delay))
 
     def reload(self) -> None:
@@ -330,6 +331,12 @@ class Server:
             raise RuntimeError(
                 "this server belongs to the process that made it; after os.fork() the child has to make one of its own"
             )
+
+    def _check_turn(self) -> None:
+        """A reactor has one thread."""
+        self._check_process()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            raise RuntimeError("this server is in a `with` block, where a thread of its own runs it")
 
     def _open_log(self) -> Callable[[bytes], object]:
         """What takes the lines of the access log. Raises OSError whose text names the file."""

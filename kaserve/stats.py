@@ -84,7 +84,6 @@ class PeerFigures:
     closes_after: float | None = None
     outlived: int = 0
     races_lost: int = 0
-    announced: float | None = None
 
     @classmethod
     def of(cls, peer: Peer) -> PeerFigures:
@@ -99,7 +98,6 @@ class PeerFigures:
             _habit(peer.closed_idle),
             peer.outlived,
             peer.races_lost,
-            peer.announced,
         )
 
 
