@@ -300,7 +300,7 @@ cdef class Fields(FieldSource):
     cpdef list values(self, str name):
         cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._data) + self._start
         cdef Bytes end = <Bytes>PyBytes_AS_STRING(self._data) + self._end
-        cdef Bytes stop
+        cdef Bytes stop, value
         cdef kas_controls_state controls = kas_controls(at, end)
         cdef list values = []
         if name is None or not PyUnicode_IS_ASCII(name):
@@ -310,7 +310,8 @@ cdef class Fields(FieldSource):
         while at < end:
             stop = _line_end(&controls)
             if stop - at > size and at[size] == c':' and _is_name(at, wanted, size):
-                values.append(_value(at + size, stop))
+                value = _skip_space(at + size + 1, stop)
+                values.append(_shared(value, _cut_space(value, stop)))
             at = stop + 2
         return values
 

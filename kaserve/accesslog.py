@@ -32,7 +32,8 @@ class AccessLog:
     ) -> None:
         self._write = write
         self._moment = Moment(wall)
-        self._format, self.timed = make_format(log_format, self._moment, users)
+        self._format = make_format(log_format, self._moment, users)
+        self.timed = self._format.timed
         self._lines: list[str] = []
 
     def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
@@ -40,10 +41,11 @@ class AccessLog:
         lines = self._lines
         if not lines:  # the time of a turn is that of its first answer
             self._moment.tell()
-        lines.append(self._format(connection, request, response, size))
+        lines.append(self._format.line(connection, request, response, size))
 
     def flush(self) -> None:
         """Hands on what was noted since the last call."""
         if self._lines:
             lines, self._lines = self._lines, []
-            self._write(("\n".join(lines) + "\n").encode("ascii", "backslashreplace"))
+            lines.append("")  # the last line has an end as well
+            self._write("\n".join(lines).encode("ascii", "backslashreplace"))

@@ -24,6 +24,7 @@ from .server import Server
 __all__ = ["Worker"]
 
 _SIGN_OF_LIFE = 1.0  # seconds between two; gunicorn kills whoever gives none for its `timeout`
+_COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'  # gunicorn's own format
 _NO_LIMIT = 65536  # where gunicorn says 0; no client needs more, and a server needs some
 
 
@@ -46,6 +47,10 @@ class Worker(Base):
                 "proxy_protocol: kaserve.gunicorn.Worker takes the header from whoever can connect; "
                 "say --proxy-allow-from '*' if nobody but the proxy can"
             )
+        try:
+            Config(log_format=_log_format(cfg))
+        except ConfigError as error:
+            raise ConfigError(f"access_{error}") from None
 
     def run(self) -> None:
         """Serves until gunicorn has had enough."""
@@ -106,11 +111,16 @@ def read_config(cfg: Any, binds: tuple[str, ...]) -> Config:
         "limit_request_field_size": cfg.limit_request_field_size or _NO_LIMIT,
         "proxy_protocol": _takes_proxy_headers(cfg),
         "access_log": bool(cfg.accesslog),
-        "log_format": "combined",
+        "log_format": _log_format(cfg),
     }
     if cfg.is_ssl:
         settings |= {"tls_cert": cfg.certfile or cfg.keyfile, "tls_key": cfg.keyfile or ()}
     return Config(**read_environment(os.environ) | settings)
+
+
+def _log_format(cfg: Any) -> str:
+    """Atoms are the same in both; gunicorn's default has a name here, under which its lines are made faster."""
+    return "combined" if cfg.access_log_format == _COMBINED or not cfg.accesslog else str(cfg.access_log_format)
 
 
 def trusted_by(cfg: Any) -> str:

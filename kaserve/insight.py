@@ -40,7 +40,7 @@ class Insight:
         self._next_advice = 0.0
 
     def in_front_of(self, handler: Handler) -> Handler:
-        """`handler`, with the paths of the settings in front."""
+        """`handler`, with the paths of the settings in front. If it asks for passwords, they do so as well."""
         config = self._config
         paths: dict[str, Handler] = {}
         if config.status is not None:
@@ -48,6 +48,9 @@ class Insight:
             paths[config.status] = self._status
         if config.metrics is not None:
             paths[config.metrics] = Metrics(lambda: families(self.snapshot()))
+        guard = getattr(handler, "guard", None)
+        if guard is not None:
+            paths = {path: guard(shown) for path, shown in paths.items()}
         return Aside(handler, paths) if paths else handler
 
     def attach(self, service: Service, most_connections: int) -> None:

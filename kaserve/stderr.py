@@ -9,8 +9,31 @@ import logging
 import os
 import select
 import sys
+import threading
 
 __all__ = ["StderrHandler", "write_stderr"]
+
+
+class _Looks(threading.local):
+    """Whether a descriptor takes something without waiting.
+
+    Making a poll object costs more than asking it, and no two threads may ask the same one; so each thread has its own.
+    """
+
+    def __init__(self) -> None:
+        self._polls: dict[int, select.poll] = {}
+
+    def is_writable(self, fd: int) -> bool:
+        if not hasattr(select, "poll"):
+            return bool(select.select([], [fd], [], 0)[1])
+        poll = self._polls.get(fd)
+        if poll is None:
+            poll = self._polls[fd] = select.poll()
+            poll.register(fd, select.POLLOUT)
+        return bool(poll.poll(0))  # also in trouble, of which the write will tell
+
+
+_looks = _Looks()
 
 
 def write_stderr(data: bytes) -> None:
@@ -23,7 +46,7 @@ def write_stderr(data: bytes) -> None:
     try:
         fd = sys.__stderr__.fileno()
         for start in range(0, len(data), select.PIPE_BUF):  # a pipe that is writable takes this much at once
-            if not select.select([], [fd], [], 0)[1]:
+            if not _looks.is_writable(fd):
                 return
             os.write(fd, data[start : start + select.PIPE_BUF])
     except (OSError, ValueError):  # ValueError: closed since

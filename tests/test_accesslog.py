@@ -250,6 +250,11 @@ class TestEscaping:
         assert re.fullmatch(r"(?:[ !#-\[\]-~]|\\x[0-9a-f]{2})*", escaped)
         assert re.sub(r"\\x(..)", lambda match: chr(int(match[1], 16)), escaped) == text
 
+    def test_more_texts_than_are_remembered(self) -> None:
+        texts = [f"/{number}\t" for number in range(2500)] + ["/" + "x" * 300 + "\t"]
+        for _ in range(2):
+            assert [escape(text) for text in texts] == [text[:-1] + r"\x09" for text in texts]
+
     def test_a_quote_in_a_target(self, net: Logged) -> None:
         client, _ = net.connect()
         target = '/"'

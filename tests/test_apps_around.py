@@ -88,3 +88,13 @@ def test_a_door_passes_on_turns_and_its_end() -> None:
     door.new_turn()
     door.close()
     assert (inner.turns, inner.closed) == (1, 1)
+
+
+def test_of_two_doors_the_outer_one_guards() -> None:
+    users = {"anna": hash_password(b"secret")}
+    inner = BasicAuth(Inner(), users, realm="inner")
+    outer = Around(BasicAuth(Around(inner), users, realm="outer"))
+    refused = outer.guard(Inner())(put())
+    assert refused.status == 401
+    assert 'realm="outer"' in refused.headers["www-authenticate"]
+    outer.close()

@@ -135,6 +135,25 @@ class TestServing:
         gunicorn = start("--forwarded-allow-ips", "", KASERVE_FORWARDED_ALLOW_IPS="unix")
         assert gunicorn.ask("/who", "Forwarded: for=192.0.2.7;proto=https;host=a") == "192.0.2.7 https a"
 
+    @pytest.mark.parametrize(
+        ("log_format", "line"),
+        [
+            ("asked %(m)s %(U)s %({X-One}i)s %(s)s %(B)s %({content-type}o)s", "asked GET /path 1 200 3 text/plain"),
+            ("json", '"method":"GET","target":"/path?query","version":"1.1","status":200,"bytes":3,'),
+        ],
+    )
+    def test_a_log_format(self, start: Start, log_format: str, line: str) -> None:
+        gunicorn = start("--access-logformat", log_format)
+        assert gunicorn.ask("/path?query", "X-One: 1") == "one"
+        wait_for(lambda: line in gunicorn.log)
+
+    def test_the_log_format_that_gunicorn_has_is_combined(self) -> None:
+        config = pytest.importorskip("gunicorn.config")
+        module = pytest.importorskip("kaserve.gunicorn")
+        settings = config.Config()
+        settings.set("accesslog", "-")
+        assert module.read_config(settings, ("fd:3",)).log_format == "combined"
+
 
 class TestManaging:
     def test_a_drain_lets_the_running_request_finish(self, start: Start) -> None:
@@ -205,6 +224,8 @@ class TestManaging:
     [
         (("--cert-reqs", "2", "--ca-certs", "ca.pem"), "does not ask for client certificates"),
         (("--proxy-protocol", "auto"), "takes the header from whoever can connect"),
+        (("--access-logformat", "%(h)s %({wsgi.input}e)s"), "access_log_format: takes atoms of gunicorn's, of which"),
+        (("--access-logformat", "%(h)s\t%(s)s"), "access_log_format: takes a line of plain ASCII"),
     ],
 )
 def test_what_would_be_ignored_is_refused(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+from base64 import b64encode
 from typing import Any
 
 import pytest
 
 from kaserve import HTTPError, Request, Response
+from kaserve.apps.auth import BasicAuth
+from kaserve.apps.fields import Preflight
+from kaserve.apps.passwords import hash_password
 from tests.servertools import Client, Driven, get, hello, post
 
 HERE = "Host: localhost"
@@ -138,3 +142,23 @@ def test_advice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 def test_the_handler_still_answers() -> None:
     with Driven(hello, status="/-/status", metrics="/metrics") as driven:
         assert driven.connect().ask("/status").body == b"hello"
+
+
+@pytest.mark.parametrize("target", ["/metrics", "/metrics?x", "/-/status?json"])
+def test_who_asks_for_passwords_asks_for_one_here_too(target: str) -> None:
+    users = {"ann": hash_password(b"secret")}
+    with Driven(Preflight(BasicAuth(hello, users)), status="/-/status", metrics="/metrics") as driven:
+        client = driven.connect()
+        answers = {}
+        for password in ("", "wrong", "secret"):
+            field = f"Authorization: Basic {b64encode(f'ann:{password}'.encode()).decode()}"
+            for known in (False, True):  # at first it is checked in a thread
+                client.send(f"GET {target} HTTP/1.1\r\n{HERE}\r\n{field}\r\n\r\n".encode())
+                answers[password, known] = client.answer()
+        assert {key: answer.status for key, answer in answers.items()} == {
+            (password, known): 200 if password == "secret" else 401
+            for password in ("", "wrong", "secret")
+            for known in (False, True)
+        }
+        assert b"accepted" in answers["secret", True].body
+        assert look(client, target).value("www-authenticate") is not None

@@ -1,11 +1,12 @@
 # The types of kaserve/accesslog.py.
 
 from kaserve.http.messages cimport Request, Response
-from kaserve.logformat cimport Moment
+from kaserve.logformat cimport Format, Moment
 from kaserve.net.connection cimport Connection
 
 cdef class AccessLog:
-    cdef object _write, _format
+    cdef object _write
+    cdef Format _format
     cdef Moment _moment
     cdef public bint timed
     cdef list _lines

@@ -1,5 +1,7 @@
 # The types of kaserve/logformat.py.
 
+cimport cython
+
 from kaserve.http.messages cimport Request, Response
 from kaserve.net.connection cimport Connection
 
@@ -12,9 +14,36 @@ cdef class Moment:
     cpdef tell(self)
 
 cpdef str escape(str text)
+cdef str _quote(str text)
 cpdef str host_of(address)
-cpdef str _common(Moment moment, users, Connection connection, Request request, Response response, long long size)
-cpdef str _combined(Moment moment, users, Connection connection, Request request, Response response, long long size)
-cpdef str _json(Moment moment, users, Connection connection, Request request, Response response, long long size)
+
+cdef class Format:
+    cdef object _users
+    cdef Moment _moment
+    cdef public bint timed
+
+    cpdef str line(self, Connection connection, Request request, Response response, long long size)
+
+cdef class Common(Format):
+    @cython.locals(clf=str, sent=str, host=str, user=str, target=str)
+    cdef str _common(self, Connection connection, Request request, Response response, long long size)
+    cpdef str line(self, Connection connection, Request request, Response response, long long size)
+
+cdef class Combined(Common):
+    @cython.locals(line=str)
+    cpdef str line(self, Connection connection, Request request, Response response, long long size)
+
+cdef class Json(Format):
+    @cython.locals(arrival=double, handler=double, send=double, moment=Moment, asked=str, user=str)
+    cpdef str line(self, Connection connection, Request request, Response response, long long size)
+
+cdef class Atoms(Format):
+    cdef str _template
+    cdef list _atoms
+
+    cpdef str line(self, Connection connection, Request request, Response response, long long size)
+
+@cython.locals(micros="long long")
+cdef str _seconds(double seconds)
 cpdef str _field(Request request, str name)
 cpdef str _json_field(Request request, str name)

@@ -1,7 +1,8 @@
 """Around: what every handler that stands in front of another one does for it.
 
 Knows the hooks of handlers, which a server looks for by their names: `refuse` and `sink` before the body of a request
-is received (see `net.service.Service`), `new_turn` after each turn of the reactor, `close` in the end.
+is received (see `net.service.Service`), `new_turn` after each turn of the reactor, `user_of` for the access log,
+`guard` for what a server answers itself, `close` in the end.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ class Around:
         self._sink: Callable[[Request], Sink] | None = getattr(handler, "sink", None)
         if hasattr(handler, "user_of"):  # an access log asks it for each of its lines
             self.user_of: Callable[[Request], str] = handler.user_of
+        # What a server answers itself goes through the same door, the outermost of several.
+        if hasattr(handler, "guard") and not hasattr(type(self), "guard"):
+            self.guard: Callable[[Callable[[Request], Any]], Callable[[Request], Any]] = handler.guard
         if hasattr(handler, "new_turn"):  # a server calls it in every turn, so it is there only if somebody wants it
             self.new_turn: Callable[[], None] = handler.new_turn
 

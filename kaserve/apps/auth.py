@@ -93,10 +93,17 @@ class BasicAuth(Around):
         return self._admit(request, True) if verdict else receive_in_vain(request, self._refusal())
 
     def __call__(self, request: Request) -> Any:
+        return self._ask(request, self._handler)
+
+    def guard(self, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        """`handler`, which reads no bodies, behind the same door: a server's own pages, say."""
+        return lambda request: self._ask(request, handler)
+
+    def _ask(self, request: Request, handler: Callable[[Request], Any]) -> Any:
         verdict = self._verdict(request)
         if isinstance(verdict, Future):
-            return _Later(verdict, lambda verdict: self._answer(request, verdict))
-        return self._answer(request, verdict)
+            return _Later(verdict, lambda verdict: self._answer(request, handler, verdict))
+        return self._answer(request, handler, verdict)
 
     def _admit(self, request: Request, verdict: bool) -> Sink:
         """Where the handler wants the body. Raises HTTPError when that, or the verdict, is that nobody wants it."""
@@ -105,12 +112,12 @@ class BasicAuth(Around):
         super().refuse(request)
         return super().sink(request)
 
-    def _answer(self, request: Request, verdict: bool) -> Any:
+    def _answer(self, request: Request, handler: Callable[[Request], Any], verdict: bool) -> Any:
         if not verdict:
             return error_response(self._refusal())
         if request.flags & (CONTENT_LENGTH | TRANSFER_ENCODING) and isinstance(request.body, _Held):
             request.body = request.body.undecided.hand_over()
-        return self._handler(request)
+        return handler(request)
 
     def _refusal(self) -> HTTPError:
         return HTTPError(401, "a user and a password are needed", self._refusal_fields)

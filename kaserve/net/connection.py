@@ -133,7 +133,7 @@ class Connection(Timer):
         """Seconds that the request took to arrive, its handler to answer, and the answer to leave; in a service that is
         `timed`. Where no handler was called the refusal took no time."""
         called = self._called if self._called >= self._began else self._replied
-        return called - self._began, self._replied - called, self._service.reactor.read_clock() - self._replied
+        return called - self._began, self._replied - called, self._rested - self._replied
 
     # Called by the reactor, the wheel and the server.
 
@@ -499,13 +499,13 @@ class Connection(Timer):
             _close_body(response)
         self._response = None
         service = self._service
+        now = self._rested = service.reactor.read_clock()
         if service.access_log is not None:
             service.access_log.log(self, self.protocol.request, response, self._size)
-        now = service.reactor.read_clock()
         service.stats.latency.add(now - self._began)
         if self._track is not None:
             self._track.add(self._began, now, response.status)
-        self._began = self._rested = now
+        self._began = now
         self.protocol.finish()
 
     # Sending.
@@ -684,6 +684,7 @@ class Connection(Timer):
                 self._stream = None
                 _close_body(response)
             if self._service.access_log is not None:
+                self._rested = self._service.reactor.read_clock()
                 self._service.access_log.log(self, self.protocol.request, response, self._size)
 
     def _tell_owner(self) -> None:

@@ -26,6 +26,8 @@ cdef class Connection(Timer):
     cdef public str ending
     cdef public int phase
 
+    @cython.locals(called=double)
+    cpdef tuple times(self)
     cpdef ready(self, int events)
     cdef _expire(self)
     cdef _stall(self)
