@@ -213,6 +213,19 @@ def test_redirect() -> None:  # RFC 9110 §15.4
     assert Response.redirect("/a").headers["location"] == "/a"
 
 
+@pytest.mark.parametrize(
+    ("location", "field"),
+    [
+        ("https://u@[::1]:8/a;b,c/~d%20e?f=g&h='(i)*+!$#j", "https://u@[::1]:8/a;b,c/~d%20e?f=g&h='(i)*+!$#j"),
+        ("/caf\xe9 \u2603", "/caf%C3%A9%20%E2%98%83"),
+        ('/"<>\\^`{|}', "/%22%3C%3E%5C%5E%60%7B%7C%7D"),
+        ("/\r\nSet-Cookie: a=b\0", "/%0D%0ASet-Cookie:%20a=b%00"),
+    ],
+)
+def test_redirect_to_what_a_uri_cannot_contain(location: str, field: str) -> None:  # RFC 3987 §3.1, RFC 3986 §2.1
+    assert Response.redirect(location).headers["location"] == field
+
+
 def test_a_closed_response_closes_its_body() -> None:
     class Pieces:
         closed = 0

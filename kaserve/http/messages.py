@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import BinaryIO, Protocol
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from .errors import PHRASES, HTTPError
 
@@ -43,6 +43,9 @@ __all__ = [
     "error_response",
     "new_response",
 ]
+
+# The reserved characters of RFC 3986 §2.2, and the sign of what is encoded already.
+_URI = ":/?#[]@!$&'()*+,;=%"
 
 FieldLine = tuple[str, str]
 Address = tuple[str, int] | str | None
@@ -419,8 +422,9 @@ class Response:
 
     @classmethod
     def redirect(cls, location: str, status: int = 303) -> Response:
-        """Sends the client to `location`, a URI reference in ASCII (RFC 9110 §10.2.2, §15.4)."""
-        return cls(status, b"", (("Location", location),))
+        """Sends the client to `location`, a URI reference (RFC 9110 §10.2.2, §15.4). What a URI cannot contain, such as
+        spaces and characters beyond ASCII, is percent-encoded (RFC 3987 §3.1)."""
+        return cls(status, b"", (("Location", quote(location, safe=_URI)),))
 
     def close(self) -> None:
         """Lets go of the body, whether it was sent or not (PEP 3333's close() for iterables)."""
