@@ -144,6 +144,35 @@ def test_a_timer_may_cancel_another_one_that_is_due_in_the_same_turn(
     assert second.deadline == inf
 
 
+def test_very_many_that_are_due_at_once_are_called_in_several_turns(
+    reactor: Reactor, clock: FakeClock, channel: Watched, journal: list[str]
+) -> None:
+    """So whoever asks meanwhile waits for some of them, and not for all."""
+    for _ in range(1000):
+        reactor.wheel.schedule(Noted(journal), START + 1)
+    reactor.watch(channel.fd, channel, NOTHING, READ)
+    clock.advance(5)
+    reactor.step()
+    called = len(journal)
+    assert 0 < called < 500
+    assert reactor.timeout() == 0.0
+    channel.peer.send(b"x")
+    reactor.step(None)
+    assert journal[called] == "channel"
+    while reactor.timeout() == 0.0:
+        reactor.step()
+    assert journal.count("expired at 5") == 1000
+
+
+def test_a_step_without_a_timeout_waits_no_longer_than_for_the_next_deadline(
+    reactor: Reactor, clock: FakeClock, journal: list[str]
+) -> None:
+    reactor.wheel.schedule(Noted(journal), START + 1)
+    clock.advance(5)
+    reactor.step(None)
+    assert journal == ["expired at 5"]
+
+
 def test_again_is_one_call_in_the_next_turn_with_nothing_new(reactor: Reactor, channel: Watched) -> None:
     reactor.again(channel)
     assert channel.events == []

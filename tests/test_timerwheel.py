@@ -363,6 +363,60 @@ def test_absurd_deadlines(wheel: TimerWheel, deadline: float) -> None:
     assert wheel.expire(inf) == [timer]
 
 
+# Very many at once
+
+
+def test_no_more_are_looked_at_than_asked_for(wheel: TimerWheel) -> None:
+    timers = scheduled(wheel, *[1.0] * 7, *[2.0] * 3)
+    now = BIRTH + 3.0
+    batches = []
+    while wheel.timeout(now) == 0.0:
+        batches.append(wheel.expire(now, 4))
+    assert [len(batch) for batch in batches] == [4, 3 + 1, 2]
+    assert {timer for batch in batches for timer in batch} == set(timers)
+    assert wheel.timeout(now) is None
+
+
+def test_those_that_were_not_looked_at_yet_can_be_cancelled_and_put_off(wheel: TimerWheel) -> None:
+    timers = scheduled(wheel, *[1.0] * 4)
+    now = BIRTH + 1.0
+    (fired,) = wheel.expire(now, 1)
+    cancelled, put_off, brought_forward = (timer for timer in timers if timer is not fired)
+    wheel.cancel(cancelled)
+    wheel.schedule(put_off, now + 5.0)
+    wheel.schedule(brought_forward, BIRTH)
+    assert len(wheel) == 2
+    assert wheel.timeout(now) == 0.0
+    assert wheel.expire(now) == [brought_forward]
+    assert firings(wheel, now) == [(now + 5.0, put_off)]
+
+
+def test_timers_of_other_laps_take_one_look_each(wheel: TimerWheel) -> None:
+    """The ones that are not due go back to the place they came from, and must not be met there again and again."""
+    timers = scheduled(wheel, 1.0, *[1.0 + LAP * lap for lap in range(1, 10)])
+    now = BIRTH + 1.0
+    looks = 0
+    fired: list[Timer] = []
+    while wheel.timeout(now) == 0.0:
+        fired += wheel.expire(now, 1)
+        looks += 1
+    assert fired == timers[:1]
+    assert looks <= len(timers) + 1
+    assert firings(wheel, now) == [(timer.deadline, timer) for timer in timers[1:]]
+
+
+def test_what_is_added_into_the_past_meanwhile_is_not_overtaken_for_a_lap(wheel: TimerWheel) -> None:
+    scheduled(wheel, *[1.5] * 3)
+    now = BIRTH + 1.75
+    wheel.expire(now, 2)
+    (late,) = scheduled(wheel, 0.5)
+    fired = []
+    while wheel.timeout(now) == 0.0:
+        fired += wheel.expire(now, 1)
+    assert late in fired
+    assert len(fired) == 2
+
+
 # Clocks that jump
 
 
@@ -591,6 +645,21 @@ class WheelMachine(RuleBasedStateMachine):
         overdue = {timer for timer in due if self.next_tick(self.deadlines[timer]) <= self.now}
         assert len(set(fired)) == len(fired)
         assert overdue <= set(fired) <= due
+        self.forget(fired)
+
+    @rule(most=st.integers(1, 5))
+    def expire_some(self, most: int) -> None:
+        """Who is still due has its turn in the next calls, for which the wheel asks at once."""
+        fired = self.wheel.expire(self.now, most)
+        due = {timer for timer, deadline in self.deadlines.items() if deadline <= self.now}
+        overdue = {timer for timer in due if self.next_tick(self.deadlines[timer]) <= self.now}
+        assert len(set(fired)) == len(fired) <= most
+        assert set(fired) <= due
+        if not overdue <= set(fired):
+            assert self.wheel.timeout(self.now) == 0.0
+        self.forget(fired)
+
+    def forget(self, fired: list[Timer]) -> None:
         deadlines = [self.deadlines.pop(timer) for timer in fired]
         assert deadlines == sorted(deadlines)
         assert deadlines == [timer.deadline for timer in fired]

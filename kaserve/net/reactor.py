@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ..http.dates import format_date
 from .poller import NOTHING, READ, WRITE, Poller, new_poller
-from .timerwheel import Timer, TimerWheel
+from .timerwheel import TimerWheel
 
 __all__ = ["Channel", "Reactor"]
 
@@ -47,7 +47,6 @@ class Reactor:
         "_channels",
         "_clock",
         "_date_second",
-        "_expired",
         "_poller",
         "_running",
         "_waker",
@@ -69,7 +68,6 @@ class Reactor:
         self._poller = new_poller() if poller is None else poller
         self._channels: dict[int, Channel] = {}
         self._again: list[Channel] = []
-        self._expired: deque[Timer] = deque()  # off the wheel, and not called yet
         self._calls: deque[Callable[[], object]] = deque()
         self._running = False
         self._waker = Waker()
@@ -113,7 +111,7 @@ class Reactor:
 
     def timeout(self) -> float | None:
         """Seconds after which `step` must be called at the latest; None for never, 0 for now."""
-        if self._again or self._expired:
+        if self._again:
             return 0.0
         return self.wheel.timeout(self._clock())
 
@@ -123,7 +121,9 @@ class Reactor:
 
     def step(self, timeout: float | None = 0.0) -> None:
         """One turn, waiting at most `timeout` seconds (None: as long as nothing happens) for something to do."""
-        ready = self._poller.poll(0.0 if self._again or self._expired else timeout)
+        if timeout is None or self._again:
+            timeout = self.timeout()
+        ready = self._poller.poll(timeout)
         self._tell_time()
         again, self._again = self._again, []
         for fd, events in ready:
@@ -141,25 +141,18 @@ class Reactor:
                 _complain()
         if self._calls:
             self._make_calls()
-        self._expired += self.wheel.expire(self.now)
-        if self._expired:
-            self._expire_some()
-        for function in self.after_turn:
-            try:
-                function()
-            except Exception:
-                _complain()
-
-    def _expire_some(self) -> None:
-        """Calls the timers that are due. Should very many be so at once, the others, and whoever has become ready in
-        between, come in the next turns."""
-        for _ in range(min(len(self._expired), _MOST_EXPIRED)):
-            timer = self._expired.popleft()
+        # Should very many be due at once, the others, and whoever has become ready in between, come in the next turns.
+        for timer in self.wheel.expire(self.now, _MOST_EXPIRED):
             if timer.deadline <= self.now:  # another one may have changed its mind
                 try:
                     timer.expired(self.now)
                 except Exception:
                     _complain()
+        for function in self.after_turn:
+            try:
+                function()
+            except Exception:
+                _complain()
 
     def run(self) -> None:
         """Turns until `stop`."""

@@ -37,6 +37,9 @@ _OFF = -1
 _MOST_TICKS = 2.0**62
 """Absurdly late deadlines are looked at after so many ticks: compiled, a slot number is a C integer."""
 
+_ALL = 2**62
+"""More timers than there are."""
+
 _by_deadline = attrgetter("deadline")
 
 
@@ -70,7 +73,7 @@ class TimerWheel:
     when `timeout` says so. If the clock is set back, the timers wait until it gets to their deadlines again.
     """
 
-    __slots__ = ("_count", "_due", "_mask", "_next", "_origin", "_ring", "_tick")
+    __slots__ = ("_count", "_due", "_mask", "_next", "_origin", "_rest", "_ring", "_tick")
 
     def __init__(self, now: float, *, tick: float = 0.125, slots: int = 1024) -> None:
         """An empty wheel, born at `now` (seconds), with a power of two of `slots`, each `tick` seconds long.
@@ -85,6 +88,7 @@ class TimerWheel:
         self._tick = tick
         self._mask = slots - 1
         self._ring: list[set[Timer] | None] = [None] * slots  # a set exists only while it holds something
+        self._rest: set[Timer] = set()  # of a slot that came up: what has not been looked at yet
         self._count = 0
         self._next = 0  # no entry is in an earlier slot than this one,
         self._due = inf  # which comes up at this time; inf when the wheel is empty
@@ -124,30 +128,41 @@ class TimerWheel:
 
         That may be too soon, as entries may be: `expire` then finds nothing, and the next answer is later.
         """
+        if self._rest:
+            return 0.0
         if self._due == inf:
             return None
         return max(0.0, self._due - now)
 
-    def expire(self, now: float) -> list[Timer]:
+    def expire(self, now: float, most: int = _ALL) -> list[Timer]:
         """Take the timers due at `now` (seconds) off the wheel and return them, earliest deadline first.
 
-        A deadline that passed less than a tick ago may be left to the next call. While the caller goes
-        through the list, any timer may schedule or cancel any other, so each of them is asked once more:
+        A deadline that passed less than a tick ago may be left to the next call. No more than `most` timers are
+        looked at, so that very many deadlines in one moment do not keep the owner from everything else; when that
+        was not all, `timeout` is 0.0. While the caller goes through the list, any timer may schedule or cancel
+        any other, so each of them is asked once more:
 
             for timer in wheel.expire(now):
                 if timer.deadline <= now:
                     timer.expired(now)
         """
         fired: list[Timer] = []
-        if now < self._due:
+        if now < self._due and not self._rest:
             return fired
-        last = max(self._next, int(self._ticks(now)))  # rounding must not deny that _next has come up
-        for timer in self._lift(last):
+        last = int(self._ticks(now))
+        if now >= self._due:
+            last = max(self._next, last)  # rounding must not deny that _next has come up
+        # A long sleep skips more slots than there are places, but after one lap every place is empty.
+        self._next = max(self._next, last - self._mask)
+        for _ in range(most):
+            timer = self._take(last)
+            if timer is None:
+                break
             if timer.deadline <= now:
                 fired.append(timer)
             elif timer.deadline < inf:
                 self._put(timer, max(last + 1, self._slot_for(timer.deadline)))
-        self._look_ahead(last + 1)
+        self._look_ahead(self._next)
         fired.sort(key=_by_deadline)
         return fired
 
@@ -186,30 +201,35 @@ class TimerWheel:
 
     def _remove(self, timer: Timer) -> None:
         """Undo `_put`, but leave `_next` as it is: it may be too early, and a better one is a search away."""
-        place = timer._slot & self._mask
-        entries = self._ring[place]
-        assert entries is not None, "the timer is on another wheel"
-        entries.remove(timer)
-        if not entries:
-            self._ring[place] = None
+        if self._rest and timer in self._rest:
+            self._rest.remove(timer)
+        else:
+            place = timer._slot & self._mask
+            entries = self._ring[place]
+            assert entries is not None, "the timer is on another wheel"
+            entries.remove(timer)
+            if not entries:
+                self._ring[place] = None
         timer._slot = _OFF
         self._count -= 1
         if not self._count:
             self._due = inf
 
-    def _lift(self, last: int) -> list[Timer]:
-        """Remove all that shares a place with a slot from `_next` to `last`, whatever lap it is for."""
-        lifted: list[Timer] = []
-        # A long sleep skips more slots than there are places, but after one lap every place is empty.
-        for slot in range(self._next, min(last, self._next + self._mask) + 1):
-            entries = self._ring[slot & self._mask]
+    def _take(self, last: int) -> Timer | None:
+        """Remove a timer that shares a place with a slot from `_next` to `last`, whatever lap it is for."""
+        while not self._rest:
+            if self._next > last:
+                return None
+            place = self._next & self._mask
+            self._next += 1
+            entries = self._ring[place]
             if entries is not None:
-                self._ring[slot & self._mask] = None
-                lifted.extend(entries)
-        for timer in lifted:
-            timer._slot = _OFF
-        self._count -= len(lifted)
-        return lifted
+                self._ring[place] = None
+                self._rest = entries
+        timer = self._rest.pop()
+        timer._slot = _OFF
+        self._count -= 1
+        return timer
 
     def _look_ahead(self, first: int) -> None:
         """Let `_next` be the first slot from `first` on whose place is taken, as no entry can be earlier."""

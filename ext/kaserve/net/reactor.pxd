@@ -13,7 +13,7 @@ cdef class Reactor:
     cdef public list after_turn
     cdef public list _again
     cdef public dict _channels
-    cdef public object _calls, _clock, _expired, _poller, _waker, _wall
+    cdef public object _calls, _clock, _poller, _waker, _wall
     cdef public long long _date_second
     cdef public bint _running
 
@@ -21,7 +21,6 @@ cdef class Reactor:
     cpdef double read_clock(self) except? -1
     @cython.locals(ready=list, events=int)
     cpdef step(self, timeout=*)
-    cdef _expire_some(self)
     cdef _tell_time(self)
 
 cdef class Waker:

@@ -6,16 +6,17 @@ cdef class Timer:
 
 cdef class TimerWheel:
     cdef public list _ring
+    cdef public set _rest
     cdef public double _due, _origin, _tick
     cdef public long long _count, _mask, _next
 
     cpdef schedule(self, Timer timer, double deadline)
     cpdef cancel(self, Timer timer)
-    cpdef list expire(self, double now)
+    cpdef list expire(self, double now, long long most=*)
     cdef double _ticks(self, double time) noexcept
     cdef long long _slot_for(self, double deadline) noexcept
     cdef double _time_of(self, long long slot) noexcept
     cdef _put(self, Timer timer, long long slot)
     cdef _remove(self, Timer timer)
-    cdef list _lift(self, long long last)
+    cdef Timer _take(self, long long last)
     cdef _look_ahead(self, long long first)
