@@ -13,7 +13,7 @@ def test_requests() -> None:
         stats.answer_begun(status)
     assert (stats.used, stats.requests) == (2, 4)
     assert sum(stats.gaps.counts) == 2
-    assert stats.statuses == [0, 0, 2, 0, 1, 1]
+    assert stats.statuses.counts == [0, 2, 0, 1, 1]
 
 
 def ended(stats: Stats, reason: str, served: int = 5, idle: float = 60.0, *, by_client: bool = False) -> None:
