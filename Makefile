@@ -57,7 +57,7 @@ help: ## list these targets
 serve: $(VENV)/.compiled ## serve demo/ with kaserve; options: make serve ARGS="8080 --keep-alive 5"
 	@$(BIN)/python -m kaserve --directory demo $(ARGS)
 
-test: tools $(VENV)/.installed-dev $(VENV)/.compiled ## everything that must pass: ruff, mypy, all tests on both builds
+test: tools $(VENV)/.installed-dev $(VENV)/.suites $(VENV)/.compiled ## everything that must pass: ruff, mypy, all tests on both builds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
@@ -122,6 +122,18 @@ $(VENV)/.installed: $(DESCRIPTION)
 $(VENV)/.installed-dev: $(DESCRIPTION)
 	@$(INSTALL); install ".[dev]"
 	@touch $(VENV)/.installed $@
+
+# The frameworks' own tests, which only their sdists have, and what they run with: apart from the environment, since they
+# want other versions. What builds the sdists is in [dev], so that nothing is fetched for that.
+$(VENV)/.suites: tests/suites/requirements.txt tests/suites/sdists.txt $(VENV)/.installed-dev
+	@echo "make: fetching the tests of frameworks"
+	@rm -rf $(VENV)/suites; \
+	if { $(PIP) download --retries 10 --no-deps --no-binary :all: --no-build-isolation --dest $(VENV)/suites \
+			-r tests/suites/sdists.txt && \
+		$(PIP) install --retries 10 --no-build-isolation --target $(VENV)/suites/site \
+			-r tests/suites/requirements.txt $(VENV)/suites/*.tar.gz; } >$(VENV)/suites.log 2>&1 </dev/null; \
+	then touch $@; \
+	else tail -n 5 $(VENV)/suites.log >&2; echo "make: not fetched, so what needs them is skipped" >&2; fi
 
 # The servers in Python that kaserve is compared with. bjoern has to be compiled; without it the others are still there.
 $(VENV)/.installed-peers: benchmarks/requirements.txt $(VENV)/.installed

@@ -9,9 +9,8 @@ what it sees with what is asked. The exit code is 0 when all of it was kept. Lin
 from __future__ import annotations
 
 import argparse
-import heapq
+import math
 import os
-import random
 import re
 import resource
 import select
@@ -28,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from processes import clean_up_when_terminated, raise_descriptor_limit, wait_until
+from punctual import Clients
 
 from kaserve import Request, Response
 
@@ -50,9 +50,9 @@ def app(request: Request) -> Response:
 
 
 class Server:
-    """`python -m kaserve` on a free port. options: of its command line; descriptors: how many it may have."""
+    """`python -m kaserve`. options: of its command line; port: 0 for a free one; descriptors: how many it may have."""
 
-    def __init__(self, *options: str, descriptors: int = 0, stderr: int = subprocess.DEVNULL) -> None:
+    def __init__(self, *options: str, port: int = 0, descriptors: int = 0, stderr: int = subprocess.DEVNULL) -> None:
         what = () if "--directory" in options else ("--handler", "faults:app")
 
         def limit() -> None:
@@ -61,7 +61,7 @@ class Server:
 
         path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kaserve", "0", *what, "--metrics", "/metrics", *options],
+            [sys.executable, "-m", "kaserve", str(port), *what, "--metrics", "/metrics", *options],
             stdout=subprocess.PIPE,
             stderr=stderr,
             stdin=subprocess.DEVNULL,
@@ -102,8 +102,8 @@ class Server:
 
 
 @contextmanager
-def server(*options: str, descriptors: int = 0, stderr: int = subprocess.DEVNULL) -> Iterator[Server]:
-    serving = Server(*options, descriptors=descriptors, stderr=stderr)
+def server(*options: str, port: int = 0, descriptors: int = 0, stderr: int = subprocess.DEVNULL) -> Iterator[Server]:
+    serving = Server(*options, port=port, descriptors=descriptors, stderr=stderr)
     try:
         yield serving
     finally:
@@ -168,74 +168,75 @@ def descriptors(report: Report) -> None:
     """a descriptor limit of 256, and 400 clients that all stay"""
     with server("--no-access-log", descriptors=256) as serving:
         start = time.monotonic()
-        clients = [Guest(serving) for _ in range(400)]
-        served = [0.0] * len(clients)
-        while not all(served) and time.monotonic() < start + 60:
-            for number in poll(clients):
-                if clients[number].advance() and not served[number]:
-                    served[number] = time.monotonic() - start
+        crowd = Crowd(serving, 400)
+        served = crowd.serve(60.0)
         report.add(
-            f"{sum(map(bool, served))} of 400 clients served, the last one after {max(served):.1f} s",
+            f"{served} of 400 clients served, the last one after {time.monotonic() - start:.1f} s",
             "all, by evicting idle ones",
-            all(served),
+            served == 400,
         )
         before = serving.cpu()
         time.sleep(3)
         share = (serving.cpu() - before) / 3
         report.add(f"{share:.0%} of a core with all of them there", "no spinning: under 10 %", share < 0.1)
-        for client in clients:
-            client.close()
+        crowd.close()
         bystander = Bystander(serving.address)
         time.sleep(2)
         p99 = bystander.p99()
         report.add(f"p99 of {p99 * 1000:.1f} ms when they are gone", "full service: under 50 ms", p99 < 0.05)
 
 
-class Guest:
-    """Asks once and stays; whoever is evicted goes. It does not come back."""
+class Crowd:
+    """Clients that all come at once. Each asks once and stays; whoever is evicted goes, and does not come back."""
 
-    def __init__(self, serving: Server) -> None:
-        self.sock = socket.socket()
-        self.sock.setblocking(False)
-        with suppress(BlockingIOError):
-            self.sock.connect(serving.address)
-        self.asked = False
+    def __init__(self, serving: Server, size: int) -> None:
+        self._epoll = select.epoll()
+        self._present: dict[int, socket.socket] = {}
+        for _ in range(size):
+            sock = socket.socket()
+            sock.setblocking(False)
+            with suppress(BlockingIOError):
+                sock.connect(serving.address)
+            self._present[sock.fileno()] = sock
+            self._epoll.register(sock, select.EPOLLOUT)
 
-    def events(self) -> int:
-        return select.POLLIN if self.asked else select.POLLOUT
+    def serve(self, seconds: float) -> int:
+        """How many of them have had their answers, when all have or the time is over."""
+        served, end = 0, time.monotonic() + seconds
+        size = len(self._present)
+        while served < size and time.monotonic() < end:
+            for fd, events in self._epoll.poll(0.05):
+                served += self._advance(fd, events)
+        return served
 
-    def advance(self) -> bool:
+    def _advance(self, fd: int, events: int) -> bool:
         """Whether it has just had its answer."""
-        if not self.asked:
-            self.sock.send(GET)
-            self.asked = True
-            return False
+        sock = self._present[fd]
         answer = b""
         with suppress(ConnectionError):
-            answer = self.sock.recv(65536)
+            if not events & select.EPOLLIN:
+                sock.send(GET)
+                self._epoll.modify(fd, select.EPOLLIN)
+                return False
+            answer = sock.recv(65536)
         if not answer:
-            self.close()
+            del self._present[fd]
+            sock.close()
         return b" 200 " in answer
 
     def close(self) -> None:
-        self.sock.close()
-
-
-def poll(guests: Sequence[Guest], timeout: float = 0.05) -> list[int]:
-    """Which of them can go on, by number."""
-    poller = select.poll()
-    numbers = {}
-    for number, guest in enumerate(guests):
-        if guest.sock.fileno() >= 0:
-            poller.register(guest.sock, guest.events())
-            numbers[guest.sock.fileno()] = number
-    return [numbers[fd] for fd, _ in poller.poll(timeout * 1000)]
+        self._epoll.close()
+        for sock in self._present.values():
+            sock.close()
 
 
 def slowloris(report: Report) -> None:
     """1,000 connections that send a byte of a head every 0.5 s"""
     timeout = 10.0
     with server("--no-access-log", "--header-timeout", f"{timeout:g}") as serving:
+        bystander = Bystander(serving.address)
+        time.sleep(3.0)
+        before = bystander.p99()
         bystander = Bystander(serving.address)
         socks = [serving.connect() for _ in range(1000)]
         head = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: " + b"a" * 1000
@@ -255,7 +256,11 @@ def slowloris(report: Report) -> None:
             f"all gone after {seconds:.1f} s", f"header_timeout + 1 s: {timeout + 1:g} s", seconds <= timeout + 1
         )
         p99 = bystander.p99()
-        report.add(f"p99 of a normal client meanwhile {p99 * 1000:.1f} ms", "under 50 ms", p99 < 0.05)
+        report.add(
+            f"p99 of a normal client meanwhile {p99 * 1000:.1f} ms, {before * 1000:.1f} ms before them",
+            "under 50 ms",
+            p99 < 0.05,
+        )
         answers = [sock.recv(65536) for sock in socks]
         refused = sum(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
         report.add(f"{refused} of 1000 were told 408", "all", refused == 1000)
@@ -381,68 +386,19 @@ def close_when_closed(socks: Sequence[socket.socket]) -> None:
             by_fd.pop(fd).close()
 
 
-@dataclass
-class Tally:
-    """Clients that send one more request at a certain moment. offsets: seconds from that moment to when it left."""
-
-    answered: int = 0
-    refused: int = 0  # they saw the close before they sent
-    lost: int = 0
-    offsets: list[float] = field(default_factory=list)
-
-
-def send_around(
-    serving: Server, samples: int, after: float, spread: tuple[float, float], tally: Tally, watchful: bool = True
-) -> None:
-    """`samples` connections; each asks, waits until `after` + lot seconds from the answer, and asks once more.
-
-    watchful: unless it sees that the server has closed by then.
-    """
-    socks = [serving.connect() for _ in range(samples)]
-    due: list[tuple[float, float, int]] = []
-    for number, sock in enumerate(socks):
-        sock.sendall(GET)
-        assert b" 200 " in sock.recv(65536)
-        moment = time.monotonic() + after
-        due.append((moment + random.uniform(*spread), moment, number))
-    heapq.heapify(due)
-    sent = []
-    while due:
-        start, moment, number = heapq.heappop(due)
-        time.sleep(max(0.0, start - time.monotonic()))
-        sock = socks[number]
-        if watchful and select.select([sock], [], [], 0)[0]:
-            tally.refused += 1
-            sock.close()
-            continue
-        tally.offsets.append(time.monotonic() - moment)
-        with suppress(ConnectionError):
-            sock.sendall(GET)
-        sent.append(sock)
-    for sock in sent:
-        answer = b""
-        with suppress(ConnectionError):
-            answer = sock.recv(65536)
-        tally.answered += answer.startswith(b"HTTP/1.1 200 ")
-        tally.lost += not answer
-        sock.close()
-
-
 def expiry(report: Report) -> None:
     """requests within 5 ms of the announced expiry, 10,000 samples"""
-    tally = Tally()
-    with server("--no-access-log", "--keep-alive", "1") as serving:
-        for _ in range(100):
-            send_around(serving, 250, 1.0, (-0.005, 0.0), tally)
-            punctual = sum(abs(offset) <= 0.005 for offset in tally.offsets)
-            if punctual >= 10_000:
-                break
+    tolerance = 0.005
+    with server("--no-access-log", "--keep-alive", "1", "--keep-alive-requests", "0") as serving:
+        clients = Clients(serving.address, 1.0, (-tolerance, tolerance), tolerance)
+        clients.run(250, enough=10_000, seconds=240.0)
         counted = serving.metric("kaserve_races_lost_total")
+    near, late = clients.in_time, clients.late
     report.add(
-        f"{tally.answered} answered, {tally.refused} refused before they were sent, {tally.lost} lost; "
-        f"{punctual} left within 5 ms of the expiry; the server counts {counted} lost",
+        f"{near.total} within 5 ms of the expiry: {near.answered} answered, {near.refused} refused before they were "
+        f"sent, {near.lost} lost; {late.total} more were late, {late.lost} of them lost; the server counts {counted}",
         "none lost of 10,000",
-        tally.lost == counted == 0 and tally.answered == len(tally.offsets) and punctual >= 10_000,
+        near.total >= 10_000 and near.lost == late.lost == counted == 0,
     )
 
 
@@ -453,17 +409,17 @@ def race(report: Report) -> None:
 
 
 def _race(report: Report, what: str, watchful: bool) -> None:
-    tally = Tally()
     with server("--no-access-log", "--keep-alive", "1") as serving:
-        for _ in range(6):
-            send_around(serving, 500, 1.0 + GRACE, (-0.02, 0.14), tally, watchful)
+        clients = Clients(serving.address, 1.0 + GRACE, (-0.02, 0.14), watchful=watchful)
+        clients.run(500, enough=3000, seconds=60.0)
+        tally = clients.in_time
         wait_until(lambda: serving.metric("kaserve_races_lost_total") == tally.lost, 2.0)
         counted = serving.metric("kaserve_races_lost_total")
     report.add(
         f"{what}: {tally.answered} answered, {tally.refused} saw the close and did not send, {tally.lost} lost; "
         f"the server counts {counted} lost",
         "both count the same",
-        tally.lost == counted and tally.answered + tally.refused + tally.lost == 3000,
+        tally.lost == counted and tally.total >= 3000,
     )
 
 
@@ -472,29 +428,49 @@ def burst(report: Report) -> None:
     with server("--no-access-log") as serving:
         for _ in range(3):
             start = time.monotonic()
-            guests = [Guest(serving) for _ in range(1500)]
-            answers = 0
-            while answers < len(guests) and time.monotonic() < start + 10:
-                for number in poll(guests):
-                    answers += guests[number].advance()
+            crowd = Crowd(serving, 1500)
+            served = crowd.serve(10.0)
             seconds = time.monotonic() - start
-            report.add(f"{answers} served in {seconds:.2f} s", "all within a second", answers == 1500 and seconds < 1.0)
-            for guest in guests:
-                guest.close()
+            report.add(f"{served} served in {seconds:.2f} s", "all within a second", served == 1500 and seconds < 1.0)
+            crowd.close()
             time.sleep(0.5)
+
+
+def port(report: Report) -> None:
+    """a second server on the same port, and a third one as soon as the first has stopped"""
+    with server("--no-access-log") as serving:
+        _, number = serving.address
+        command = [sys.executable, "-m", "kaserve", str(number), "--directory", "."]
+        second = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        report.add(
+            f"the second ends with {second.returncode} and {second.stderr.decode().strip()!r}",
+            "exit code 3",
+            second.returncode == 3,
+        )
+        for _ in range(100):  # closed by the server first: its side stays in TIME_WAIT
+            serving.metric("kaserve_requests_total")
+        stopped = serving.stop()
+        with server("--no-access-log", port=number) as third, third.connect() as sock:
+            sock.sendall(GET)
+            answer = sock.recv(65536)
+        report.add(
+            f"the first ends with {stopped}, the third takes its port at once and answers {answer[9:15].decode()}",
+            "the port can be taken again at once",
+            stopped == 0 and b" 200 " in answer,
+        )
 
 
 def logs(report: Report) -> None:
     """an access log on a full disk, on a closed pipe, on one that nobody reads"""
-    usual = _seconds_with_log(os.open(os.devnull, os.O_WRONLY))
-    full = _seconds_with_log(os.open("/dev/full", os.O_WRONLY))
-    reader, writer = os.pipe()
-    unread = _seconds_with_log(writer)
-    os.close(reader)
-    reader, writer = os.pipe()
-    os.close(reader)
-    closed = _seconds_with_log(writer)
-    for what, seconds in (("a full disk", full), ("a closed pipe", closed), ("a pipe nobody reads", unread)):
+    fastest = dict.fromkeys(("no trouble", "a full disk", "a closed pipe", "a pipe nobody reads"), math.inf)
+    for _ in range(3):  # in turns, so that it is not decided by what else the machine has to do
+        for what in fastest:
+            stderr, *others = _open_log(what)
+            fastest[what] = min(fastest[what], _seconds_with_log(stderr))
+            for fd in (stderr, *others):
+                os.close(fd)
+    usual = fastest.pop("no trouble")
+    for what, seconds in fastest.items():
         report.add(
             f"{what}: 10,000 requests in {seconds:.2f} s, {usual:.2f} s without trouble",
             "neither stops nor slows it (under 1.5 times)",
@@ -502,9 +478,19 @@ def logs(report: Report) -> None:
         )
 
 
+def _open_log(what: str) -> list[int]:
+    """A descriptor to write to, and one that has to stay open meanwhile, if any."""
+    if what in ("no trouble", "a full disk"):
+        return [os.open("/dev/full" if what == "a full disk" else os.devnull, os.O_WRONLY)]
+    reader, writer = os.pipe()
+    if what == "a pipe nobody reads":
+        return [writer, reader]
+    os.close(reader)
+    return [writer]
+
+
 def _seconds_with_log(stderr: int) -> float:
     with server("--keep-alive-requests", "0", stderr=stderr) as serving, serving.connect() as sock:
-        os.close(stderr)
         start = time.monotonic()
         for _ in range(10_000):
             sock.sendall(GET)
@@ -514,7 +500,7 @@ def _seconds_with_log(stderr: int) -> float:
 
 ROWS: dict[str, Callable[[Report], None]] = {
     function.__name__: function
-    for function in (descriptors, slowloris, unread, pipeline, drain, expiry, race, burst, logs)
+    for function in (descriptors, slowloris, unread, pipeline, drain, expiry, race, burst, port, logs)
 }
 
 

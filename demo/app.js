@@ -74,7 +74,10 @@ function summary(found, count) {
   const connecting = found
     .filter(({ kind }) => kind === "fresh")
     .reduce((sum, { entry }) => sum + entry.connectEnd - entry.connectStart, 0);
-  if (fresh === 0) {
+  const cached = count("cached");
+  if (cached === found.length) {
+    words.push("Not one request.");
+  } else if (fresh === 0) {
     words.push("Not one handshake: every request found a connection open.");
   } else {
     words.push(`${plural(fresh, "request", "requests")} waited for a handshake, ${milliseconds(connecting)} together.`);
@@ -82,9 +85,8 @@ function summary(found, count) {
       words.push(`${reused} found a connection open.`);
     }
   }
-  const cached = count("cached");
   if (cached > 0) {
-    words.push(`${cached} more came from the browser's cache.`);
+    words.push(`${cached} came from the browser's cache.`);
   }
   const protocols = [...new Set(found.map(({ entry }) => entry.nextHopProtocol).filter(Boolean))];
   if (protocols.length > 0) {

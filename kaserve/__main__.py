@@ -24,6 +24,7 @@ from .apps.wsgi import Application
 from .config import Config, ConfigError, Option, options, read_environment
 from .net.service import Handler
 from .probe.command import main as probe
+from .probe.terminal import takes_color
 from .server import Server
 
 __all__ = ["main"]
@@ -35,14 +36,15 @@ EXIT_APP = 4  # an application that cannot be imported
 
 _EXAMPLES = """\
 examples:
-  %(prog)s                              this directory, on http://127.0.0.1:8000/
-  %(prog)s 8080 -d site -b 0.0.0.0      a directory, for the whole network
-  %(prog)s --wsgi site:app --threads 8  a WSGI application
-  %(prog)s --status /status             with a page that shows the connections, live
-  %(prog)s probe https://example.org/   how a server, any server, keeps its connections
+  %(prog)s                           this directory, on 127.0.0.1:8000
+  %(prog)s 80 -d site -b 0.0.0.0     a directory, for the whole network
+  %(prog)s --wsgi site:app           a WSGI application
+  %(prog)s --status /status          with a live page of connections
+  %(prog)s probe http://localhost/   how any server keeps connections
 
-Every option is also an environment variable: --keep-alive is KASERVE_KEEP_ALIVE.
-SIGTERM lets running requests finish, Ctrl-C does so briefly, SIGHUP opens the logs anew."""
+Every option is an environment variable as well: KASERVE_KEEP_ALIVE, say.
+SIGTERM lets running requests finish, Ctrl-C does so briefly, SIGHUP opens the
+logs anew."""
 
 _LAST_WORDS = 1.0  # seconds for what an application does behind its last answer
 
@@ -147,7 +149,7 @@ def _make_parser() -> _Parser:
     parser = _Parser(
         prog="python -m kaserve",
         usage="%(prog)s [PORT] [options]\n       %(prog)s probe URL",
-        description="Serves a directory, a WSGI application or a handler over persistent HTTP connections.",
+        description="Serves a directory, a WSGI application or a handler over persistent HTTP\nconnections.",
         epilog=_EXAMPLES,
         formatter_class=_Help,
         allow_abbrev=False,
@@ -206,7 +208,7 @@ def _check_extras(config: Config) -> None:
         try:
             qr.find_library()
         except ImportError:
-            raise _Refusal(EXIT_USAGE, "--qr: needs the package segno: pip install 'kaserve[qr]'") from None
+            raise _Refusal(EXIT_USAGE, "--qr: needs the package segno: pip install segno") from None
 
 
 def _open_error_log(config: Config) -> Callable[[], object] | None:
@@ -335,14 +337,9 @@ def _start(handler: Handler, config: Config) -> Server:
 
 def _greet(server: Server) -> None:
     try:
-        print(banner(server, color=_takes_color()), flush=True)
+        print(banner(server, color=takes_color(sys.stdout)), flush=True)
     except OSError:  # nobody listens, or the disk is full: no reason not to serve
         pass
-
-
-def _takes_color() -> bool:
-    """Whether stdout is a terminal whose user has nothing against colour (no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def banner(server: Server, *, color: bool = False) -> str:

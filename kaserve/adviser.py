@@ -38,7 +38,7 @@ def proxy_waits_longer(snapshot: Snapshot) -> Iterator[Advice]:
     ours = snapshot.settings.keep_alive
     hosts: dict[float, list[str]] = {}
     for peer in _with_keep_alive(snapshot):
-        theirs = max(peer.closes_after or 0.0, peer.announced or 0.0)
+        theirs = peer.closes_after
         if theirs and ours < theirs + _MARGIN:
             hosts.setdefault(theirs, []).append(peer.host)
     for theirs, names in hosts.items():
@@ -51,21 +51,23 @@ def proxy_waits_longer(snapshot: Snapshot) -> Iterator[Advice]:
 
 
 def races_lost(snapshot: Snapshot) -> Iterator[Advice]:
-    """Requests that met our close."""
-    if not snapshot.races_lost:
+    """Requests that met our close, where time was up; whoever had to make room or met the end of the server did not
+    lose its request for the settings of keep-alive."""
+    count = snapshot.closed["idle, race lost"]
+    if not count:
         return
     hosts = [peer.host for peer in snapshot.peers if peer.races_lost]
     whose = f" (from {_listed(hosts)})" if hosts else ""
     yield Advice(
         "races lost",
-        f"{_times(snapshot.races_lost, 'request')}{whose} came when the connection had just been closed as idle: raise "
+        f"{_times(count, 'request')}{whose} came when the connection had just been closed as idle: raise "
         f"--keep-alive above the {_seconds(snapshot.settings.keep_alive)} it is, so that clients are the ones to close",
     )
 
 
 def evicted(snapshot: Snapshot) -> Iterator[Advice]:
     """Idle connections that had to make room."""
-    count = snapshot.closed["evicted"]
+    count = snapshot.closed["evicted"] + snapshot.closed["evicted, race lost"]
     if count:
         yield Advice(
             "evicted",
@@ -78,7 +80,7 @@ def peer_never_closes(snapshot: Snapshot) -> Iterator[Advice]:
     """A host that has lost requests, and of whose idle connections we close each: if it is a proxy, its time-out is
     longer than ours, only that nobody has seen it."""
     for peer in _with_keep_alive(snapshot):
-        if peer.announced is not None or peer.times_closed or not peer.races_lost:
+        if peer.times_closed or not peer.races_lost:
             continue
         if peer.outlived >= _ENOUGH and peer.outlived >= 0.9 * (peer.connections - peer.silent):
             yield Advice(
@@ -92,7 +94,8 @@ def single_requests(snapshot: Snapshot) -> Iterator[Advice]:
     """Connections that could have been kept, and were not used again."""
     if not snapshot.settings.keep_alive:
         return
-    single, used = snapshot.per_connection.counts[0], snapshot.per_connection.count
+    turned_away = snapshot.closed["turned away"]  # unasked, but not unanswered
+    single, used = snapshot.per_connection.counts[0] - turned_away, snapshot.per_connection.count - turned_away
     if used >= _ENOUGH and single >= used / 2:
         who = [peer.host for peer in snapshot.peers if peer.single >= max(_ENOUGH, single / 2)]
         yield Advice(

@@ -329,6 +329,7 @@ class Config:
 
     @property
     def limits(self) -> Limits:
+        """Those of a request, in bytes and fields."""
         return Limits(
             request_line=self.limit_request_line,
             fields=self.limit_request_fields,
@@ -339,6 +340,7 @@ class Config:
 
     @property
     def deadlines(self) -> Deadlines:
+        """Those of a connection, in seconds."""
         return Deadlines(
             keep_alive=self.keep_alive,
             header_timeout=self.header_timeout,

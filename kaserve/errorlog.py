@@ -7,6 +7,7 @@ says under the name "kaserve".
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 
@@ -17,6 +18,9 @@ __all__ = ["RateLimit", "set_up"]
 _MOST = 10  # of one kind
 _PERIOD = 60.0  # seconds
 _MOST_KINDS = 1000
+
+# What a terminal could take for a command, C1 controls included, but for the lines of a traceback.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class RateLimit(logging.Filter):
@@ -73,14 +77,21 @@ def set_up(path: str | None) -> Callable[[], object] | None:
     reopen: Callable[[], object] | None = None
     if path is None:
         handler = StderrHandler()
-        handler.setFormatter(logging.Formatter("kaserve: %(levelname)s: %(message)s"))
+        handler.setFormatter(_Formatter("kaserve: %(levelname)s: %(message)s"))
     else:
         handler = _File(path, encoding="utf-8", errors="backslashreplace")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+        handler.setFormatter(_Formatter("%(asctime)s %(levelname)s: %(message)s"))
         reopen = handler.reopen
     handler.addFilter(RateLimit())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     return reopen
+
+
+class _Formatter(logging.Formatter):
+    """An exception may quote what a client sent, whoever raised it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", super().format(record))
 
 
 class _File(logging.FileHandler):

@@ -10,10 +10,16 @@ from collections.abc import Iterator
 
 from ._version import __version__
 from .apps.metrics import Family, Sample, counter, gauge, histogram
+from .http.phases import Phase
 from .http.wire import IMPLEMENTATION
+from .net.stats import REASONS
 from .stats import Distribution, Snapshot
 
 __all__ = ["families"]
+
+# What may come is there from the beginning, as 0: a series that appears with its first event hides that from `rate`.
+_NONE_OPEN = {phase.name: 0 for phase in Phase if phase != Phase.CLOSED}
+_NONE_CLOSED = dict.fromkeys(REASONS, 0)
 
 
 def families(snapshot: Snapshot) -> Iterator[Family]:
@@ -23,10 +29,10 @@ def families(snapshot: Snapshot) -> Iterator[Family]:
     yield gauge("kaserve_uptime_seconds", "Time since the server started.", snapshot.uptime)
     yield counter("kaserve_connections_accepted", "Connections taken.", snapshot.accepted)
     yield counter("kaserve_connections_used", "Connections that carried at least one request.", snapshot.used)
-    yield gauge("kaserve_connections_open", "Open connections by phase.", dict(snapshot.open), "phase")
-    yield counter(
-        "kaserve_connections_closed", "Connections by the reason of their end.", dict(snapshot.closed), "reason"
-    )
+    still_open = {**_NONE_OPEN, **snapshot.open}
+    yield gauge("kaserve_connections_open", "Open connections by phase.", still_open, "phase")
+    closed = {**_NONE_CLOSED, **snapshot.closed}
+    yield counter("kaserve_connections_closed", "Connections by the reason of their end.", closed, "reason")
     yield counter("kaserve_requests", "Answers begun, refusals included.", snapshot.requests)
     yield counter("kaserve_responses", "Answers begun, by the class of their status.", dict(snapshot.statuses), "class")
     refused = {str(status): count for status, count in sorted(snapshot.refused.items())}

@@ -15,8 +15,10 @@ from typing import Any
 
 from gunicorn.workers.base import Worker as Base
 
+from .apps.forwarded import ForwardedClient, Trusted
 from .apps.wsgi import WSGI
 from .config import Config, ConfigError, read_environment
+from .net.service import Handler
 from .server import Server
 
 __all__ = ["Worker"]
@@ -50,7 +52,11 @@ class Worker(Base):
         _log_as(self.log)
         application = WSGI(self.wsgi, self.cfg.threads, multiprocess=self.cfg.workers > 1)
         binds = tuple(f"fd:{os.dup(sock.fileno())}" for sock in self.sockets)  # the originals stay gunicorn's
-        server = self._server = Server(application, read_config(self.cfg, binds), log_lines=self._log_lines)
+        config = read_config(self.cfg, binds)
+        handler: Handler = application
+        if not config.forwarded_allow_ips:
+            handler = ForwardedClient(application, Trusted(trusted_by(self.cfg)))
+        server = self._server = Server(handler, config, log_lines=self._log_lines)
         server.open()
         try:
             while not server.stopped:
@@ -89,7 +95,6 @@ class Worker(Base):
 
 def read_config(cfg: Any, binds: tuple[str, ...]) -> Config:
     """The settings of gunicorn in kaserve's words, before those of the environment."""
-    trusted = cfg.forwarded_allow_ips
     settings: dict[str, Any] = {
         "bind": binds,
         "backlog": cfg.backlog,
@@ -99,8 +104,6 @@ def read_config(cfg: Any, binds: tuple[str, ...]) -> Config:
         "limit_request_line": cfg.limit_request_line or _NO_LIMIT,
         "limit_request_fields": cfg.limit_request_fields,
         "limit_request_field_size": cfg.limit_request_field_size or _NO_LIMIT,
-        # gunicorn believes whoever comes through a Unix socket.
-        "forwarded_allow_ips": ",".join([*(trusted.split(",") if isinstance(trusted, str) else trusted), "unix"]),
         "proxy_protocol": _takes_proxy_headers(cfg),
         "access_log": bool(cfg.accesslog),
         "log_format": "combined",
@@ -108,6 +111,13 @@ def read_config(cfg: Any, binds: tuple[str, ...]) -> Config:
     if cfg.is_ssl:
         settings |= {"tls_cert": cfg.certfile or cfg.keyfile, "tls_key": cfg.keyfile or ()}
     return Config(**read_environment(os.environ) | settings)
+
+
+def trusted_by(cfg: Any) -> str:
+    """Whom gunicorn believes: 127.0.0.1, unless somebody says otherwise, and whoever comes through a Unix socket. Since
+    nobody has to ask for that, no more is believed than what proxies in front of gunicorn set (`ForwardedClient`)."""
+    trusted = cfg.forwarded_allow_ips
+    return ",".join([*(trusted.split(",") if isinstance(trusted, str) else trusted), "unix"])
 
 
 def _takes_proxy_headers(cfg: Any) -> bool:

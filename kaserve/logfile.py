@@ -40,6 +40,7 @@ class LogFile:
         self._leaving = threading.Event()
         self._is_stale = False
         self._is_torn = False  # the file ends in the middle of a line
+        self._why = ""  # lines were not written, and nobody was told yet
         self._complained = 0  # lines
         self._next_complaint = 0.0
         self._thread: threading.Thread | None = None
@@ -99,9 +100,10 @@ class LogFile:
             self._is_stale = False
             self._open_anew()
         data = b"".join([self._waiting.popleft() for _ in range(len(self._waiting))])
-        why = self._append(data) if data else ""
+        if data:
+            self._why = self._append(data) or self._why
         self._taken += len(data)
-        self._complain(why or "it is not written fast enough")
+        self._complain()
 
     def _open_anew(self) -> None:
         try:
@@ -128,13 +130,15 @@ class LogFile:
         self._is_torn = False
         return ""
 
-    def _complain(self, why: str) -> None:
+    def _complain(self) -> None:
         """Says what was lost, if anything was, and it was not said a moment ago."""
         lost = self.lost - self._complained
         if lost and time.monotonic() >= self._next_complaint:
+            why, self._why = self._why or "it is not written fast enough", ""
             self._complained += lost
             self._next_complaint = time.monotonic() + _COMPLAIN_EVERY
-            log.error("%d lines of the access log were lost: %s: %s", lost, self.path, why)
+            what = "1 line of the access log was" if lost == 1 else f"{lost} lines of the access log were"
+            log.error("%s lost: %s: %s", what, self.path, why)
 
 
 def _open(path: str) -> int:

@@ -35,6 +35,7 @@ from .net.service import Handler, Service
 from .net.stats import Stats
 from .net.timerwheel import Timer, TimerWheel
 from .net.tls import TLS
+from .stats import Snapshot
 from .stderr import write_stderr
 
 __all__ = ["Server"]
@@ -141,16 +142,17 @@ class Server:
 
     @property
     def address(self) -> Address:
-        """(host, port) of the first address listened on, or the path of a Unix socket."""
+        """(host, port) of the first of `addresses`, or the path of a Unix socket; None before `open`."""
         return self._listeners[0].address if self._listeners else None
 
     @property
     def addresses(self) -> list[Address]:
+        """All that it listens on, or did until it was closed, in the order of the settings; none before `open`."""
         return [listener.address for listener in self._listeners]
 
     @property
     def url(self) -> str:
-        """Where a client on this machine finds the server."""
+        """Where a client on this machine finds the server; "" before `open`."""
         return self.url_of(self.address)
 
     def url_of(self, address: Address) -> str:
@@ -165,10 +167,17 @@ class Server:
 
     @property
     def stats(self) -> Stats:
+        """The counters themselves, which go on counting: numbers since the start, bytes and seconds."""
         return self._service.stats
+
+    def snapshot(self) -> Snapshot:
+        """All that is counted, at this moment, and what follows from it. In the server's own thread (see `call`), or
+        when it does not run."""
+        return self._insight.snapshot()
 
     @property
     def open_connections(self) -> int:
+        """How many there are, idle ones included."""
         return len(self._service.connections) + len(self._greetings)
 
     @property
@@ -218,7 +227,7 @@ class Server:
 
     def run(self) -> None:
         """Serves until SIGTERM (drains), SIGINT (drains briefly; a second one aborts), or `shutdown`."""
-        self._check_process()
+        self._check_turn()
         if self._state in (State.NEW, State.CLOSED):
             self.open()
         restore = self._take_signals()
@@ -262,7 +271,7 @@ class Server:
 
     def step(self, timeout: float | None = 0.0) -> None:
         """Does what is due, having waited for it at most `timeout` seconds (None: until there is something)."""
-        self._check_process()
+        self._check_turn()
         self._reactor.step(timeout)
 
     def call(self, function: Callable[[], object]) -> None:
@@ -281,6 +290,7 @@ class Server:
         if timeout is None:
             timeout = self.config.graceful_timeout
         if not self.stopped:
+            self._service.keep_alive.enabled = False  # now, for the answer of a handler that has called this
             self._reactor.call(partial(self._drain, timeout, delay))
 
     def reload(self) -> None:
@@ -321,6 +331,12 @@ class Server:
             raise RuntimeError(
                 "this server belongs to the process that made it; after os.fork() the child has to make one of its own"
             )
+
+    def _check_turn(self) -> None:
+        """A reactor has one thread."""
+        self._check_process()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            raise RuntimeError("this server is in a `with` block, where a thread of its own runs it")
 
     def _open_log(self) -> Callable[[bytes], object]:
         """What takes the lines of the access log. Raises OSError whose text names the file."""

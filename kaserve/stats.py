@@ -29,7 +29,8 @@ _SHORTEST_HABIT = 1.0  # below that it is no time-out but a client that was done
 
 @dataclass(frozen=True)
 class Distribution:
-    """A histogram that does not change any more. counts: of the bounds, and one behind the last of them."""
+    """A histogram that does not change any more. bounds: the highest value of each bucket, in seconds or whatever is
+    counted. counts: of the bounds, and one behind the last of them. total: of all values."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
@@ -37,14 +38,17 @@ class Distribution:
 
     @classmethod
     def of(cls, histogram: Histogram) -> Distribution:
+        """What `histogram` holds now."""
         return cls(histogram.bounds, tuple(histogram.counts), histogram.total)
 
     @property
     def count(self) -> int:
+        """How many values there are."""
         return sum(self.counts)
 
     @property
     def mean(self) -> float | None:
+        """Of all values; None without any."""
         return self.total / self.count if self.count else None
 
     def quantile(self, share: float) -> float | None:
@@ -80,10 +84,10 @@ class PeerFigures:
     closes_after: float | None = None
     outlived: int = 0
     races_lost: int = 0
-    announced: float | None = None
 
     @classmethod
     def of(cls, peer: Peer) -> PeerFigures:
+        """What `peer` has shown until now."""
         return cls(
             peer.host,
             peer.connections,
@@ -94,7 +98,6 @@ class PeerFigures:
             _habit(peer.closed_idle),
             peer.outlived,
             peer.races_lost,
-            peer.announced,
         )
 
 

@@ -85,7 +85,7 @@ class Fault(Protocol):
         ends the connection."""
 
 
-class _Nothing:
+class _Nothing(Fault):
     """The base of all faults: a request that meets none."""
 
     def begin(self, relay: Relay) -> bool:
@@ -202,6 +202,7 @@ class Relay:
         self.held = b""
 
     def send(self, data: bytes) -> None:
+        """To the client. Raises OSError when it is gone."""
         self._client.sendall(data)
         self.answered += len(data)
 
@@ -211,11 +212,12 @@ class Relay:
         self._client.close()
 
     def pause(self, seconds: float) -> bool:
-        """Waits; whether everything is over meanwhile."""
+        """Waits for `seconds`; whether everything is over meanwhile."""
         return self._faults.over.wait(seconds)
 
     @property
     def is_idle(self) -> bool:
+        """Whether no answer is waited for."""
         return self._is_answered
 
     def stop(self) -> None:
@@ -271,7 +273,7 @@ class Relay:
 
 class Faults:
     """Stands between clients and `server`, at an `address` and `url` of its own. As long as nothing is asked for, it
-    passes everything on.
+    passes everything on. Raises TypeError for a server that does not listen on TCP, OSError without a free port.
 
     >>> from kaserve import Response
     >>> with serve(lambda request: Response.text("hello")) as server, Faults(server) as faults:
@@ -313,6 +315,7 @@ class Faults:
 
     @property
     def open_connections(self) -> int:
+        """How many clients are connected."""
         with self._lock:
             return len(self._relays)
 

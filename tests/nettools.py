@@ -21,6 +21,7 @@ from kaserve.net.connection import Connection
 from kaserve.net.poller import NOTHING, new_poller
 from kaserve.net.reactor import Reactor
 from kaserve.net.service import AccessLog, Deadlines, Handler, Service
+from kaserve.net.tls import TLS
 from tests.wiretools import Answer, read_answers
 
 START = 1000.0
@@ -121,8 +122,9 @@ class Net:
         self.stats = self.service.stats
         self._clients: list[Client] = []
 
-    def connect(self, *, tcp: bool = False, send_buffer: int = 0) -> tuple[Client, Connection]:
-        """A client and the connection that serves it. send_buffer: how much the kernel takes from the server."""
+    def connect(self, *, tcp: bool = False, send_buffer: int = 0, tls: TLS | None = None) -> tuple[Client, Connection]:
+        """A client and the connection that serves it. send_buffer: how much the kernel takes from the server. tls: what
+        the server speaks, while the client is left to itself."""
         theirs, accepted = tcp_pair() if tcp else socket.socketpair()
         ours = ServerSocket(accepted)
         if send_buffer:
@@ -131,7 +133,7 @@ class Net:
         ours.setblocking(False)
         client = Client(theirs)
         self._clients.append(client)
-        return client, Connection(self.service, ours, PEER, HERE)
+        return client, Connection(self.service, ours if tls is None else tls.wrap(ours), PEER, HERE)
 
     def step(self) -> None:
         """One turn."""

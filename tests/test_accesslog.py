@@ -559,6 +559,17 @@ class TestFile:
         assert file.lost == 2
         assert "2 lines of the access log were lost: /dev/full: No space left" in caplog.text
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+    def test_the_reason_is_remembered_until_it_is_said(self, caplog: pytest.LogCaptureFixture) -> None:
+        file = LogFile("/dev/full")
+        file.write(b"one\n")
+        wait_for(lambda: caplog.records)
+        file.write(b"two\n")  # about which it keeps silent, for a minute
+        wait_for(lambda: file.lost == 2)
+        file.close()
+        said = [record.getMessage() for record in caplog.records]
+        assert said == ["1 line of the access log was lost: /dev/full: No space left on device"] * 2
+
     def test_a_reader_that_does_not_read_costs_lines_and_not_requests(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaserve import HTTPError, Request, Response, Server
-from kaserve.apps.forwarded import Forwarded, Trusted
+from kaserve.apps.forwarded import Forwarded, ForwardedClient, Trusted
 from kaserve.http.body import Discard, Sink, Spool
 from kaserve.http.messages import Address
 from tests.servertools import config, connect, hello, serving, wait_for
@@ -132,6 +132,8 @@ class TestTheChain:
             ("[2001:DB8:0::7]", ("2001:db8::7", 0)),
             ("2001:db8::7", ("2001:db8::7", 0)),
             ("::ffff:192.0.2.7", ("192.0.2.7", 0)),
+            ("192.0.2.7:_x-1.y", ("192.0.2.7", 0)),  # RFC 7239 §6.3: the port alone is hidden
+            ("[2001:db8::7]:_x", ("2001:db8::7", 0)),
         ],
     )
     def test_forms_of_a_node(self, node: str, address: Address) -> None:
@@ -142,7 +144,8 @@ class TestTheChain:
         "node",
         [
             "", " ", ",", "unknown", "_hidden", "localhost", "192.0.2.07", "192.0.2",
-            "192.0.2.7:", "192.0.2.7:65536", "192.0.2.7:-1", "192.0.2.7/32", "[192.0.2.7",
+            "192.0.2.7:", "192.0.2.7:_", "192.0.2.7:_\xb9",
+            "192.0.2.7:65536", "192.0.2.7:-1", "192.0.2.7/32", "[192.0.2.7",
             "[2001:db8::7", "2001:db8::7]", "fe80::1%eth0",
             "[fe80::1%25x]", "1" * 5000, ":" * 5000, "192.0.2.7\x00", "\xb9.2.3.4", "[]", "[]:1", '"', "\\",
         ],
@@ -240,6 +243,13 @@ class TestBothSorts:
     def test_of_which_one_is_the_clients_own(self, brought: str) -> None:
         """A proxy that knows only one sort passes the other one through."""
         assert seen(*ALL, ("forwarded", brought)) == UNTOUCHED
+
+
+def test_the_client_and_the_scheme_alone() -> None:
+    request = Request("GET", "/", 1, [*ALL, ("forwarded", "for=192.0.2.8;proto=http;host=evil")], host="inner")
+    request.client = PROXY
+    ForwardedClient(lambda _: Response(), Trusted("127.0.0.1"))(request)
+    assert (request.client, request.scheme, request.authority) == (("192.0.2.7", 0), "https", "inner")
 
 
 class TestHooks:

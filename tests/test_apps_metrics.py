@@ -101,6 +101,8 @@ def test_the_figures_survive(openmetrics: bool) -> None:
         return float(one.value)
 
     assert value("kaserve_connections_open", phase="IDLE") == 1
+    assert value("kaserve_connections_open", phase="LINGER") == 0  # what was not there yet is there as 0
+    assert value("kaserve_connections_closed", "kaserve_connections_closed_total", reason="evicted") == 0
     assert value("kaserve_connections_closed", "kaserve_connections_closed_total", reason="client") == 1
     assert value("kaserve_responses", "kaserve_responses_total", **{"class": "2xx"}) == 2
     assert value("kaserve_requests_refused", "kaserve_requests_refused_total", status="431") == 1
@@ -145,6 +147,9 @@ PROMETHEUS = (
         (("text/plain", "Application/OpenMetrics-Text ; Version=1.0.0"), True),
         (("application/openmetrics-text;q=0.2, text/plain;q=0.3",), False),
         (("application/openmetrics-text;q=0",), False),
+        (("application/openmetrics-text;q=0.5, */*",), False),
+        (("application/openmetrics-text;q=0.5, text/*;q=0.4, */*",), True),
+        (('application/openmetrics-text;version="1.0.0"',), True),
         (("application/openmetrics-text;q=1.5",), False),
         (("application/openmetrics-text;q=nan, text/plain",), False),
         (("application/openmetrics-text;version=2.0.0",), False),

@@ -16,6 +16,10 @@ import pytest
 
 import kaserve
 import kaserve.apps
+import kaserve.gunicorn
+import kaserve.pytest_plugin
+import kaserve.stats
+import kaserve.systemd
 import kaserve.testing
 from kaserve.config import options
 from tests.transcripts import ROOT, Block, Replay, Session, decode, encode, normalise, read_blocks
@@ -23,10 +27,7 @@ from tests.transcripts import ROOT, Block, Replay, Session, decode, encode, norm
 README = ROOT / "README.md"
 KEEP_ALIVE = ROOT / "docs" / "keep-alive.md"
 EMBEDDING = ROOT / "docs" / "embedding.md"
-LOGS = ROOT / "docs" / "logs.md"
 API = ROOT / "docs" / "api.md"
-SITE = ROOT / "docs" / "site.md"
-TLS = ROOT / "docs" / "tls.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -142,26 +143,72 @@ def _tcp(server: kaserve.Server) -> tuple[str, int]:
     return server.address
 
 
-PUBLIC = [(module, name) for module in (kaserve, kaserve.apps, kaserve.testing) for name in module.__all__]
+MODULES = (
+    kaserve,
+    kaserve.apps,
+    kaserve.testing,
+    kaserve.pytest_plugin,
+    kaserve.stats,
+    kaserve.systemd,
+    kaserve.gunicorn,
+)
+PUBLIC = [(module, name) for module in MODULES for name in module.__all__]
+
+# Used by a command, which tests/test_gunicorn.py runs.
+WITHOUT_EXAMPLE = {"Worker"}
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda value: getattr(value, "__name__", value))
-def test_every_public_name_is_documented(module: Any, name: str) -> None:
-    """In its module, in the section of that in docs/api.md, and so is what a class of `kaserve` has."""
-    value = getattr(module, name)
-    (section,) = re.findall(rf"^## {re.escape(module.__name__)}\n(.*?)(?=^## |\Z)", API.read_text(), re.M | re.S)
-    assert f"`{name}`" in section
-    if isinstance(value, str):
-        return
-    own = inspect.getdoc(value)
-    assert own
-    assert own != inspect.getdoc(value.__mro__[1] if inspect.isclass(value) else object)
-    if module is kaserve and inspect.isclass(value) and not issubclass(value, Exception):
-        fields = getattr(value, "__dataclass_fields__", {})  # of Config: they have their own table
-        (part,) = re.findall(rf"^### {name}\n(.*?)(?=^###? |\Z)", section, re.M | re.S)
-        members = [member for member in vars(value) if not member.startswith("_") and member not in fields]
+class TestEachPublicName:
+    def test_is_documented_where_it_is_defined(self, module: Any, name: str) -> None:
+        """And so is all that a class has; a compiled one does not tell attributes from properties."""
+        value = getattr(module, name)
+        if isinstance(value, str):
+            return
+        own = inspect.getdoc(value)
+        assert own
+        assert own != inspect.getdoc(value.__mro__[1] if inspect.isclass(value) else object)
+        if inspect.isclass(value) and kaserve.IMPLEMENTATION == "pure":
+            described = f"{own} {inspect.getdoc(value.__init__)}"
+            untold = {
+                member
+                for member in _members(value)
+                if not (
+                    re.search(rf"\b{member}\b", described)
+                    if inspect.ismemberdescriptor(vars(value)[member])
+                    else inspect.getdoc(getattr(value, member))
+                )
+            }
+            assert untold == set()
+
+    def test_is_in_the_interface(self, module: Any, name: str) -> None:
+        """In the section of its module, and what a class has in its own part or in that section."""
+        (section,) = re.findall(rf"^## {re.escape(module.__name__)}\n(.*?)(?=^## |\Z)", _prose(API), re.M | re.S)
+        assert f"`{name}`" in section
+        (part,) = re.findall(rf"^### {name}\n(.*?)(?=^###? |\Z)", section, re.M | re.S) or [section]
         told = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", part))))
-        assert set(members) - told == set(), "which are not told of"
+        assert _members(getattr(module, name)) - told == set(), "which are not told of"
+
+    def test_is_used_by_an_example_that_is_run(self, module: Any, name: str) -> None:
+        if name in WITHOUT_EXAMPLE:
+            return
+        blocks = read_blocks(API, "python") + read_blocks(EMBEDDING, "python")
+        used = set(re.findall(r"\w+", "\n".join(line for block in blocks for line in block.lines)))
+        assert {name, *_members(getattr(module, name))} - used - FOR_THE_SERVER == set()
+
+
+# Methods that are public because modules of this package call them on each other.
+FOR_THE_SERVER = {"sink", "new_turn", "take", "run", "stop", "is_idle"}
+
+
+def _members(value: Any) -> set[str]:
+    """Public methods, properties and attributes. Not the fields of dataclasses, which have their own tables, nor what
+    a class inherits or, as the faults do, only defines anew."""
+    if not inspect.isclass(value) or issubclass(value, Exception):
+        return set()
+    fields = getattr(value, "__dataclass_fields__", {})
+    known = {member for base in value.__mro__[1:] if base.__module__.startswith("kaserve.") for member in vars(base)}
+    return {member for member in vars(value) if not member.startswith("_")} - set(fields) - known
 
 
 def _get(server: kaserve.Server, target: str) -> tuple[int, bytes]:
@@ -219,25 +266,47 @@ def _anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", [README, KEEP_ALIVE, LOGS, SITE, TLS], ids=lambda path: path.name)
+# They name the options of other programs beside ours.
+OF_OTHERS = {"deployment.md", "migration.md", "probe.md"}
+
+
+def _known_options() -> set[str]:
+    known = {"--" + name.replace("_", "-") for name in options()} | {"--help", "--version", "--hash-password"}
+    return known | {"--no-" + name.replace("_", "-") for name, option in options().items() if option.metavar is None}
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path.name not in OF_OTHERS], ids=lambda path: path.name
+)
 def test_options_exist(document: Path) -> None:
-    known = {"--" + name.replace("_", "-") for name in options()} | {
-        "--help",
-        "--version",
-        "--hash-password",
-    }
-    known |= {"--no-" + name.replace("_", "-") for name, option in options().items() if option.metavar is None}
     of_others = {"--raw", "--access-logformat"}  # curl, gunicorn
-    assert set(re.findall(r"`(--[a-z-]+)", _prose(document))) - known - of_others == set()
+    assert set(re.findall(r"`(--[a-z-]+)", _prose(document))) - _known_options() - of_others == set()
 
 
-@pytest.mark.parametrize("document", [README, KEEP_ALIVE], ids=lambda path: path.name)
-def test_defaults_are_right(document: Path) -> None:
-    """In the tables of the settings."""
-    rows = re.findall(r"^\| `--([a-z-]+) [A-Z]+` \| (\S+) \|", _prose(document), re.MULTILINE)
-    assert len(rows) > 5
-    for name, default in rows:
-        assert f"{getattr(kaserve.Config(), name.replace('-', '_')):g}" == default, name
+def test_options_of_commands_exist() -> None:
+    """In whatever begins with `python -m kaserve` or is handed to it by make."""
+    command = re.compile(r"(?:python -m kaserve(?! probe)|make serve ARGS=).*")
+    commands = [line for document in DOCUMENTS for line in command.findall(document.read_text(encoding="utf-8"))]
+    assert len(commands) > 50
+    found = {option for line in commands for option in re.findall(r"(?<=[ \"`])--[a-z-]+", line)}
+    assert found - _known_options() == set()
+
+
+def test_defaults_are_right() -> None:
+    """In the tables of settings, wherever one is."""
+    rows = [
+        (document.name, *row)
+        for document in DOCUMENTS
+        for table in re.findall(r"^\| option \| default \|.*\n((?:\|.*\n)+)", _prose(document), re.MULTILINE)
+        for row in re.findall(r"^\| `--([a-z-]+)[^|]*` \| ([^|]+) \|", table, re.MULTILINE)
+    ]
+    assert {name for name, _, _ in rows} >= {"README.md", "keep-alive.md", "logs.md"}
+    for document, name, told in rows:
+        default = getattr(kaserve.Config(), name.replace("-", "_"))
+        said_in_words = {0: {"0", "any number", "what the descriptor limit allows"}, None: {"-"}}
+        assert told in said_in_words.get(default, {f"{default:g}" if isinstance(default, float) else str(default)}), (
+            f"{document}: --{name}"
+        )
 
 
 def test_every_page_is_on_the_site() -> None:

@@ -116,3 +116,16 @@ def test_to_a_file_and_then_to_a_new_one(
     ]
     assert path.read_text().endswith(" ERROR: new\n")
     assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_obeys_nobody(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
+    """An application that raises ValueError(path) has no way to know that the path holds an escape sequence."""
+    root.handlers.clear()
+    errorlog.set_up(None)
+    try:
+        raise ValueError("\x1b[2J\x9b31m\rkaserve: \x7f caf\xe9")
+    except ValueError:
+        root.exception("it\tfailed")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "kaserve: ERROR: it\tfailed"
+    assert lines[-1] == r"ValueError: \x1b[2J\x9b31m\x0dkaserve: \x7f café"

@@ -20,7 +20,7 @@ import os, threading
 def app(environ, start_response):
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or VERSION
     if environ["PATH_INFO"] == "/who":
-        body = " ".join((environ["REMOTE_ADDR"], environ["wsgi.url_scheme"])).encode()
+        body = " ".join((environ["REMOTE_ADDR"], environ["wsgi.url_scheme"], environ["HTTP_HOST"])).encode()
     elif environ["PATH_INFO"] == "/pid":
         body = str(os.getpid()).encode()
     elif environ["PATH_INFO"] == "/fail":
@@ -127,7 +127,13 @@ class TestServing:
 
     def test_the_client_of_a_proxy(self, start: Start) -> None:
         forwarded = ("X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: https")
-        assert start().ask("/who", *forwarded) == "192.0.2.7 https"
+        # Its proxies were never asked to remove these, which may be the client's.
+        others = ("X-Forwarded-Host: evil", "Forwarded: for=192.0.2.8;proto=http;host=evil")
+        assert start().ask("/who", *forwarded, *others) == "192.0.2.7 https h"
+
+    def test_all_that_a_proxy_can_tell(self, start: Start) -> None:
+        gunicorn = start("--forwarded-allow-ips", "", KASERVE_FORWARDED_ALLOW_IPS="unix")
+        assert gunicorn.ask("/who", "Forwarded: for=192.0.2.7;proto=https;host=a") == "192.0.2.7 https a"
 
 
 class TestManaging:
@@ -215,4 +221,4 @@ def test_the_proxy_protocol(start: Start) -> None:
     gunicorn = start("--proxy-protocol", "auto", "--proxy-allow-from", "*")
     with gunicorn.connect() as client:
         client.send(b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n" + get("/who"))
-        assert client.answer().body == b"192.0.2.7 http"
+        assert client.answer().body == b"192.0.2.7 http h"

@@ -13,8 +13,9 @@ import pytest
 
 import kaserve
 from kaserve import Config
-from kaserve.__main__ import _takes_color, banner, main, read_config
+from kaserve.__main__ import banner, main, read_config
 from kaserve.config import options
+from kaserve.probe.terminal import takes_color
 from tests.servertools import ROOT, Process, connect, environment, request, run, serving
 from tests.test_config import NAMES, NEEDED, TABLE, USER
 
@@ -110,6 +111,13 @@ class TestOptions:
             options = [text] if name == "port" else [flag(name), text]
         assert getattr(read_config(options, variables), name) == default
 
+    def test_help_fits_on_a_terminal(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        for columns, most in ((80, 80), (200, 110)):
+            monkeypatch.setenv("COLUMNS", str(columns))
+            with pytest.raises(SystemExit):
+                main(["--help"])
+            assert max(map(len, capsys.readouterr().out.splitlines())) <= most
+
     def test_help_shows_every_option_with_its_default(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as stop:
             main(["--help"])
@@ -136,13 +144,13 @@ class TestColor:
         monkeypatch.setattr(sys, "stdout", Screen(True))
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.delenv("NO_COLOR", raising=False)
-        assert _takes_color()
+        assert takes_color(sys.stdout)
         for variable, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
             with monkeypatch.context() as context:
                 context.setenv(variable, value)
-                assert not _takes_color()
+                assert not takes_color(sys.stdout)
         monkeypatch.setattr(sys, "stdout", Screen(False))
-        assert not _takes_color()
+        assert not takes_color(sys.stdout)
 
     def test_where_to_look(self) -> None:
         with serving(status="/-/status", metrics="/metrics") as server:
@@ -263,7 +271,7 @@ class TestRefusals:
 
     def test_no_library_for_codes(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "segno", None)
-        assert refused(capsys, "--qr") == (2, "--qr: needs the package segno: pip install 'kaserve[qr]'")
+        assert refused(capsys, "--qr") == (2, "--qr: needs the package segno: pip install segno")
 
     @pytest.mark.parametrize(
         ("source", "handler", "reason"),

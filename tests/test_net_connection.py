@@ -5,6 +5,7 @@ What is expected comes from the design (the picture of the phases, the close pol
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -1218,6 +1219,33 @@ def test_an_exception_is_a_500_that_keeps_the_connection(make: Make, caplog: pyt
     assert connection.phase == IDLE
 
 
+@pytest.mark.parametrize("fault", [GeneratorExit, asyncio.CancelledError, pytest.fail.Exception])
+def test_so_is_what_is_no_exception(fault: type[BaseException], make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    def handler(request: Request) -> Response:
+        raise fault("the handler's own")
+
+    net = make(handler)
+    client, connection = net.connect()
+    with faults(caplog, "the handler failed on <Request GET / "):
+        [answer] = net.ask(client, GET)
+    assert (answer.status, connection.phase) == (500, IDLE)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, SystemExit])
+def test_what_may_come_from_a_signal_is_for_the_program(fault: type[BaseException], make: Make) -> None:
+    """In the main thread, where a Ctrl-C may meet a handler of a server that somebody else's loop turns."""
+
+    def handler(request: Request) -> Response:
+        raise fault
+
+    net = make(handler)
+    client, connection = net.connect()
+    client.send(GET)
+    with pytest.raises(fault):
+        net.step()
+    connection.abort()
+
+
 def test_an_http_error_is_its_status_and_closes(make: Make) -> None:
     net = make(Router(no=HTTPError(405, "only GET", (("Allow", "GET"),))))
     client, connection = net.connect()
@@ -1988,6 +2016,9 @@ def test_a_client_that_is_not_welcome_is_told_so_before_it_asks(make: Make) -> N
     assert client.read() == b""
     assert net.stats.refused == {503: 1}
     assert net.stats.races_lost == 0, "it was answered"
+    client.close()
+    net.settle()
+    assert net.stats.closed == {"turned away": 1}
 
 
 def test_persistence_is_switched_off_and_on_at_run_time(make: Make) -> None:

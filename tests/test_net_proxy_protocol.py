@@ -60,6 +60,8 @@ GOOD: list[tuple[bytes, Address, Address]] = [
     (v2(0x12, TCP4), None, None),  # of datagrams: not of this connection
     (v2(0x00, b"", command=0x20), None, None),  # LOCAL: the proxy's own
     (v2(0x11, TCP4, command=0x20), None, None),
+    (v2(0x11, b"", command=0x20), None, None),  # §2.2: its family is ignored,
+    (v2(0xFF, b"more", command=0x20), None, None),  # also one that nobody knows
 ]
 
 BAD = [
@@ -77,7 +79,7 @@ BAD = [
     b"PROXY TCP6 fe80::1%eth0 ::1 1 1\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 1\n", b"PROXY UNKNOWN\n",
     b"PROXY UNKNOWN " + b"f" * 92 + b"\r\n", b"PROXY UNKNOWN " + b"f" * 200,
     SIGNATURE[:-1] + b"\r", SIGNATURE + b"\x11", SIGNATURE + b"\x31", SIGNATURE + b"\x22", SIGNATURE + b"\x2f",
-    SIGNATURE + b"\x21\x13", SIGNATURE + b"\x21\x41", SIGNATURE + b"\x21\x01", SIGNATURE + b"\x20\xff",
+    SIGNATURE + b"\x21\x13", SIGNATURE + b"\x21\x41", SIGNATURE + b"\x21\x01", SIGNATURE + b"\x20\x00\xff\xff",
     v2(0x11, TCP4[:-1]), v2(0x11, b""), v2(0x21, TCP4), v2(0x31, UNIX[:-1]),
     v2(0x11, TCP4, length=0xFFFF), v2(0x00, b"", length=4081),
 ]  # fmt: skip

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import socket
 import ssl
+import subprocess
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from kaserve.net.certificate import host_names
 from kaserve.net.poller import READ, WRITE
 from kaserve.net.tls import TLS, TLSSocket
 from tests.nettools import GET, LAST_GET, Body, Net, Router, file_span, get, hello, open_descriptors, post
-from tests.servertools import Client, Driven, Process, connect, serving, wait_for
+from tests.servertools import PATIENCE, Client, Driven, Process, connect, program, serving, wait_for
 from tests.tlstools import Certificate, TLSClient, client_context, make_certificate
 from tests.wiretools import read_answers
 
@@ -805,6 +807,23 @@ def test_the_settings_of_a_server(certificates: Certificates, tmp_path: Path) ->
             client, shown = connect_tls(process.address, name)
             assert shown == der(certificate)
             client.close()
+
+
+def test_a_second_handshake_is_refused(certificates: Certificates) -> None:
+    """Renegotiation (RFC 5246 §7.2.2), for which OpenSSL's own client has a command: R."""
+    with serving(hello, tls_cert=certificates.first.cert, tls_key=certificates.first.key) as server:
+        assert isinstance(server.address, tuple)
+        target = ":".join(map(str, server.address))
+        command = [program("openssl"), "s_client", "-tls1_2", "-connect", target]
+        terminal, typed = os.pipe()  # stays open: at its end the client would leave, whatever it waits for
+        with open(terminal, "rb") as stdin, open(typed, "wb", buffering=0) as keys:
+            keys.write(b"R\n")
+            said = subprocess.run(command, stdin=stdin, capture_output=True, text=True, timeout=PATIENCE)
+        assert "RENEGOTIATING" in said.stdout + said.stderr
+        assert "no renegotiation" in said.stderr
+        client, _ = connect_tls(server.address)
+        with client:
+            assert client.ask().status == 200
 
 
 def test_requests_know_their_scheme(certificates: Certificates) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -461,6 +462,33 @@ def test_a_line_that_nobody_answers_on() -> None:
         assert line.ended == ""
 
 
+def test_an_answer_that_does_not_end() -> None:
+    with lab().line() as line:
+        line._wire = Endless(clock := FakeClock())
+        line._clock = clock
+        with pytest.raises(NoAnswer, match="no whole answer in 10 s"):
+            line.ask("GET", TARGET.request("GET"))
+
+
+class Endless(FakeWire):
+    """Always one more byte, after a second."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self._head = b"HTTP/1.1 200 OK\r\n\r\n"
+
+    def send(self, data: bytes) -> None:
+        pass
+
+    def receive(self, seconds: float) -> bytes:
+        self._clock.advance(1.0)
+        data, self._head = self._head or b"x", b""
+        return data
+
+    def close(self) -> None:
+        pass
+
+
 # On kaserve itself, whose time is the test's.
 
 
@@ -573,4 +601,37 @@ def test_the_command_without_a_url(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
-        capsys.readouterr()
+        assert re.fullmatch("kaserve probe: .+\n", capsys.readouterr().err)
+
+
+def test_the_command_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes its time, so people press Ctrl-C; that is no reason for a traceback."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kaserve.probe.command.probe", interrupted)
+    assert main(["probe", "http://h/"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_certificate_that_nobody_trusts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+        error.verify_message = "self-signed certificate"
+        raise error
+
+    monkeypatch.setattr("kaserve.probe.command.probe", refused)
+    assert main(["probe", "https://h/"]) == 3
+    assert "not trusted (self-signed certificate); --insecure takes any\n" in capsys.readouterr().err
+
+
+def test_the_command_shows_colour_where_it_is_wanted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaserve.probe.command.probe", lambda *_: bad_report())
+    for wanted in (True, False):
+        monkeypatch.setattr("kaserve.probe.command.takes_color", lambda stream, wanted=wanted: wanted)
+        assert main(["probe", "http://h/"]) == 0
+        out, err = capsys.readouterr()
+        assert ("\x1b" in out, "\x1b" in err) == (wanted, wanted)

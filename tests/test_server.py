@@ -184,6 +184,20 @@ class TestContextManager:
             assert client.ask().status == 200
             assert [signal.getsignal(number) for number in numbers] == before
 
+    @pytest.mark.parametrize("fault", [SystemExit, KeyboardInterrupt, pytest.skip.Exception])
+    def test_no_fault_of_a_handler_ends_the_thread(self, fault: type[BaseException]) -> None:
+        """Nobody would notice but the clients, who would wait."""
+
+        def handler(request: Request) -> Response:
+            if request.path == "/bad":
+                raise fault("the handler's own")
+            return Response.text("hello")
+
+        with serving(handler) as server, connect(server) as client:
+            for _ in range(2):
+                assert client.ask("/bad").status == 500
+                assert client.ask().body == b"hello"
+
     def test_a_thread_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -194,6 +208,13 @@ class TestContextManager:
         with pytest.raises(RuntimeError, match="can't start"):
             server.__enter__()
         assert open_descriptors() == before
+
+    def test_nobody_else_turns_it(self) -> None:
+        with serving() as server, connect(server) as client:
+            for turn in (server.run, server.step):
+                with pytest.raises(RuntimeError, match="a thread of its own"):
+                    turn()
+            assert client.ask().body == b"hello"
 
     def test_it_leaves_no_thread_and_no_descriptor(self) -> None:
         threads, descriptors = threading.active_count(), open_descriptors()
@@ -681,7 +702,8 @@ class TestShutdown:
         thread = threading.Thread(target=server.run)
         thread.start()
         with connect(server) as client:
-            assert client.ask().body == b"stopped"
+            answer = client.ask()
+            assert (answer.body, answer.persists) == (b"stopped", False)  # RFC 9112 §9.6: said on the last answer
         thread.join(PATIENCE)
         assert not thread.is_alive()
 

@@ -2,12 +2,14 @@
 
 The state machine of test_net_connection.py plays clients that mostly mean well, and knows what each must be answered.
 Here nobody means well, and what the answers must be is learnt from two witnesses: h11, which reads them as a client,
-and the protocol alone, which was given the same bytes in one piece and without a socket.
+and the protocol alone, which was given the same bytes in one piece and without a socket. Over TLS it must be the same,
+and whoever spoils the handshake hears of that, or nothing.
 """
 
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -21,11 +23,15 @@ from kaserve.http.messages import FileSpan, Request, Response, error_response
 from kaserve.http.phases import CLOSED, HANDLER, LINGER, Phase
 from kaserve.http.protocol import KeepAlive
 from kaserve.net.connection import Connection
+from kaserve.net.poller import WRITE
 from kaserve.net.service import PHASES
+from kaserve.net.tls import TLS, TLSSocket
 from tests.fuzz.generate import Chance
+from tests.fuzz.handshakes import HANDSHAKES
 from tests.fuzz.visits import MALICE, Leaving, Visit, Visits
 from tests.nettools import Body, Client, Net, ServerSocket, file_span, get, open_descriptors
 from tests.test_net_connection import take_answer
+from tests.tlstools import Veiled, client_context, make_certificate
 from tests.wiretools import IMPLEMENTATIONS, converse, held
 
 CONTENT = bytes(range(256)) * 400
@@ -35,6 +41,9 @@ MOST_UNSENT = 64 * 1024 + len(CONTENT) + 1024  # answers that are collected, and
 PATIENCE = 250.0  # seconds after which nobody is waited for any more, whatever the phase
 
 Harm = Callable[[Chance], bytes]
+
+CLIENTS = [client_context(ssl.TLSVersion.TLSv1_2), client_context(ssl.TLSVersion.TLSv1_3)]
+ALERT, HANDSHAKE_RECORD = b"\x15", b"\x16"
 
 # One build at a time: the protocol that bears witness is the one that the connections run on.
 HERE = next(each for each in IMPLEMENTATIONS if each.package == "kaserve.http")
@@ -55,6 +64,10 @@ class Guest:
     @property
     def was_cut_off(self) -> bool:
         """The server ended it with a reset, so that a part of an answer is not taken for the whole."""
+        if isinstance(self.client, Veiled):
+            return self.client.truncated
+        if self.visit.bare:
+            return False
         assert isinstance(self.connection._sock, ServerSocket)
         return self.connection._sock.aborted
 
@@ -135,8 +148,9 @@ def content_of(request: Request) -> bytes:
 class Storm:
     """Some visits at a time to one server. `play` plays them to their end, and checks all that can be checked."""
 
-    def __init__(self, visits: Visits, size: int, *, time_passes: bool) -> None:
+    def __init__(self, visits: Visits, size: int, *, time_passes: bool, tls: TLS | None = None) -> None:
         self.chance = visits.chance
+        self.tls = tls
         self.time_passes = time_passes
         self.host = Host()
         self.limits = Limits(body=100_000) if self.chance.one_in(2) else LOW_LIMITS
@@ -148,7 +162,11 @@ class Storm:
         return KeepAlive(120, self.requests)
 
     def welcome(self, visit: Visit) -> Guest:
-        client, connection = self.net.connect(send_buffer=self.chance.pick((0, 0, 4096)))
+        send_buffer = self.chance.pick((0, 0, 4096))
+        client, connection = self.net.connect(send_buffer=send_buffer, tls=self.tls)
+        if self.tls is not None and not visit.bare:
+            context = self.chance.pick(CLIENTS)
+            client = Veiled(client.sock, context, self.net.settle)
         guest = Guest(visit, client, connection, list(visit.pieces))
         self.host.guests[connection] = guest
         return guest
@@ -165,7 +183,11 @@ class Storm:
             self.wait_for_everybody()
             for guest in self.guests:
                 self.check_answers(guest)
-                if not self.time_passes and guest.visit.leaving in (Leaving.STAY, Leaving.FINISH):
+                if (
+                    not self.time_passes
+                    and not guest.visit.bare
+                    and guest.visit.leaving in (Leaving.STAY, Leaving.FINISH)
+                ):
                     self.check_requests(guest)
             self.check_nothing_is_left()
         finally:
@@ -231,7 +253,10 @@ class Storm:
                 assert connection.deadline == math.inf
                 assert held(protocol) == len(connection._unsent) == 0
                 continue
-            assert self.net.interest(connection) == PHASES[phase].waits_for
+            waits_for = PHASES[phase].waits_for
+            if isinstance(connection._sock, TLSSocket) and connection._sock.must_write:
+                waits_for = WRITE
+            assert self.net.interest(connection) == waits_for
             if phase == HANDLER:
                 assert connection.deadline == math.inf
                 assert connection._awaited is not None or connection in self.net.reactor._again
@@ -242,6 +267,10 @@ class Storm:
     def check_answers(self, guest: Guest) -> None:
         """To h11 they are well-formed, they are those of the log, and nothing follows a close."""
         rest, close = guest.client.received, False
+        if guest.visit.bare and not guest.visit.wire[:1].isalpha():
+            assert rest[:1] in (b"", ALERT, HANDSHAKE_RECORD), "neither TLS nor silence"
+            assert not guest.logged
+            return
         for method, status, size in guest.logged:
             if not rest and not guest.client.ended:
                 break
@@ -285,6 +314,51 @@ def test_a_storm(seed: int, caplog: pytest.LogCaptureFixture) -> None:
         Storm(visits, 10, time_passes=number % 2 == 0).play()
     assert not caplog.records, "no exception is left to the last resort"
     assert open_descriptors() == descriptors
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> TLS:
+    return TLS([make_certificate(tmp_path_factory.mktemp("certificates"), "h", "h")])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_storm_over_tls(seed: int, tls: TLS, caplog: pytest.LogCaptureFixture) -> None:
+    descriptors = open_descriptors()
+    visits = Visits(seed, tls=True)
+    for number in range(10):
+        Storm(visits, 10, time_passes=number % 2 == 0, tls=tls).play()
+    assert not caplog.records, "no exception is left to the last resort"
+    assert open_descriptors() == descriptors
+
+
+@pytest.mark.parametrize(("kind", "harm"), HANDSHAKES, ids=[kind for kind, _ in HANDSHAKES])
+def test_no_handshake_of_any_kind_harms(kind: str, harm: Harm, tls: TLS, caplog: pytest.LogCaptureFixture) -> None:
+    """Each of them alone, by somebody who waits: it ends by its deadline at the latest, and the next one is served."""
+    visits = Visits(1)
+    for _ in range(10):
+        net = Net()
+        wire = harm(visits.chance)
+        client, connection = net.connect(tls=tls)
+        unsent = wire
+        while unsent and not client.ended:
+            unsent = unsent[client.send(unsent) :]
+            net.settle()
+            client.read()
+        net.sleep(PATIENCE)
+        client.read()
+        assert client.ended
+        assert connection.phase == CLOSED
+        if wire[:1].isalpha():
+            assert net.stats.refused == {400: 1}
+            assert client.received.startswith(b"HTTP/1.1 400 ")
+        else:
+            assert net.stats.requests == 0
+            assert client.received[:1] in (b"", ALERT, HANDSHAKE_RECORD)
+        other, _ = net.connect(tls=tls)
+        other = Veiled(other.sock, CLIENTS[1], net.settle)
+        assert [each.status for each in net.ask(other, get("/"))] == [200]
+        net.close()
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("kind", "harm"), MALICE, ids=[kind for kind, _ in MALICE])

@@ -73,6 +73,28 @@ class TestWorkers:
                 work.may_end.set()
             assert late.begun.wait(PATIENCE)
 
+    def test_the_system_has_no_room_for_one(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with workers(2, 0) as some:
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", start)
+                for _ in range(5):  # more than there is room for: nothing of it is kept
+                    assert not some.submit(Work())
+            one, two = Work(), Work()
+            assert some.submit(one)
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", start)
+                assert some.submit(two)  # the one that is there does both
+            one.may_end.set()
+            two.may_end.set()
+            assert two.begun.wait(PATIENCE)
+            assert len(some._threads) == 1
+        assert "kaserve worker 2 could not be started: can't start new thread" in caplog.text
+
     @pytest.mark.parametrize("fault", [LookupError, SystemExit, KeyboardInterrupt])
     def test_a_fault_ends_the_work_and_not_the_thread(
         self, fault: type[BaseException], caplog: pytest.LogCaptureFixture

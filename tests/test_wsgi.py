@@ -196,6 +196,15 @@ def test_write(threads: int) -> None:
             assert client.ask(target).body == body
 
 
+def test_a_kind_of_bytes_is_bytes(threads: int) -> None:
+    class Markup(bytes):
+        pass
+
+    for pieces in ([Markup(b"hello")], Result([Markup(b"hel"), Markup(b"lo")])):
+        with client_of(answering(pieces), threads) as client:
+            assert client.ask().body == b"hello"
+
+
 def test_write_in_a_thread_sends_at_once() -> None:
     arrived = threading.Semaphore(0)
 
@@ -308,6 +317,20 @@ def test_exc_info_is_raised_when_the_head_is_sent(threads: int, caplog: pytest.L
     assert "LookupError" in errors(caplog)
 
 
+def test_no_exception_is_none_to_be_raised(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    """PEP 3333, "The start_response() Callable": nothing has failed, so nothing allows another head."""
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [TEXT])
+        yield b"begun"
+        start_response("500 Sorry", [TEXT], (None, None, None))
+
+    with client_of(app, threads) as client:
+        client.send(get())
+        assert is_cut_off(client)
+    assert "without an exception" in errors(caplog)
+
+
 def test_also_by_write(threads: int) -> None:
     def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         write = start_response("200 OK", [TEXT])
@@ -398,13 +421,12 @@ def test_faults_are_a_500_and_a_traceback(threads: int, caplog: pytest.LogCaptur
     """The client learns nothing of it, and the connection goes on."""
     with client_of(faulty, threads) as client:
         for fault in FAULTS:
-            if fault == "exits" and not threads:
-                continue  # ends the server, whose thread it is
             caplog.clear()
             answer = client.ask(f"/{fault}")
             assert (answer.status, answer.persists) == (500, True), fault
             assert b"secret" not in answer.body
             assert any(record.exc_info for record in caplog.records), fault
+            assert client.ask(f"/{fault}", method="HEAD").status == 500, fault
             assert client.ask("/good").body == b"hello"
 
 
@@ -518,6 +540,44 @@ def _chunk(client: Client) -> int:
     return size
 
 
+@pytest.mark.parametrize("kind", ["pieces", "file", "write"])
+def test_an_answer_for_a_server_that_is_gone_is_closed(kind: str, tmp_path: Path) -> None:
+    """PEP 3333: close() is called in every case, and nobody waits for a client for ever."""
+    path = tmp_path / "file"
+    path.write_bytes(b"hello")
+    begun, may_end, released = threading.Event(), threading.Event(), threading.Event()
+    result = Result(iter(lambda: b"x" * 65536, b""))
+    file = open(path, "rb")
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        begun.set()
+        assert may_end.wait(PATIENCE)
+        write = start_response("200 OK", [TEXT])
+        if kind == "pieces":
+            return result
+        if kind == "file":
+            wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
+            return wrapped
+        try:
+            while True:
+                write(b"x" * 65536)
+        finally:
+            released.set()
+
+    handler = WSGI(app, 1)
+    with serving(handler) as server, connect(server) as client:
+        client.send(get())
+        assert begun.wait(PATIENCE)
+        server.shutdown(0.0)
+    may_end.set()
+    handler.close(PATIENCE)  # the thread comes to its end
+    if kind == "pieces":
+        result.wait()
+    assert kind != "write" or released.is_set()
+    assert kind != "file" or file.closed
+    file.close()
+
+
 def test_a_server_that_stops_wakes_the_application() -> None:
     result = Result(iter(lambda: b"x" * 65536, b""))
     handler = WSGI(answering(result), 1)
@@ -602,7 +662,8 @@ class TestFiles:
                 assert client.ask().value("content-length") == "0"
 
     def test_of_other_kinds_are_read(self, threads: int, path: Path, tmp_path: Path) -> None:
-        """gzip.GzipFile has a fileno(), of something else than what it reads."""
+        """gzip.GzipFile has a fileno(), of something else than what it reads; so has what derives from io.FileIO."""
+        (tmp_path / "loud").write_bytes(b"HELLO")
         with gzip.open(tmp_path / "packed", "wb") as packed:
             packed.write(b"hello")
         files: list[Callable[[], Any]] = [
@@ -612,6 +673,8 @@ class TestFiles:
             lambda: _pipe(b"hello"),
             lambda: _named(b"hello"),
             lambda: _Reader(b"hello"),
+            lambda: _Quiet(tmp_path / "loud"),
+            lambda: io.BufferedReader(_Quiet(tmp_path / "loud")),
         ]
         for open_file in files:
             with client_of(file_app(open_file), threads) as client:
@@ -651,6 +714,18 @@ def _named(data: bytes) -> Any:
     file.write(data)
     file.seek(0)
     return file
+
+
+class _Quiet(io.FileIO):
+    """Reads what the file says, in a lower voice."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return (super().read(size) or b"").lower()
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Reader:
@@ -833,6 +908,12 @@ def test_who_goes_while_waiting_is_not_asked_for() -> None:
     gate.open.set()
     handler.close(PATIENCE)
     assert not gate.entered.acquire(blocking=False)
+
+
+@pytest.mark.parametrize("numbers", [(-1,), (1, -1)])
+def test_no_less_than_none(numbers: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="0 or more"):
+        WSGI(answering([]), *numbers)
 
 
 def test_a_closed_one_answers_nothing_more() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -195,3 +197,87 @@ class TLSClient:
         except ssl.SSLWantReadError:
             pass
         self.flush()
+
+
+class Veiled(Client):
+    """A client after its handshake: it encrypts and decrypts, and otherwise it is as one without TLS, which waits for
+    nobody. truncated: it came to an end that nobody told."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, settle: Callable[[], object]) -> None:
+        """settle: gives the server its turns, which has to do its part of the handshake in here."""
+        super().__init__(sock)
+        self.truncated = False
+        self._wire = Client(sock)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing)
+        self._encrypted = b""  # and not sent yet,
+        self._meant = 0  # and how many of the bytes that `send` was given are in there
+        done = False
+        while not done:
+            try:
+                self._tls.do_handshake()
+                done = True
+            except ssl.SSLWantReadError:
+                pass
+            self._flush()
+            settle()
+            self._feed()
+
+    def send(self, data: bytes) -> int:
+        """How much of `data` the kernel took, by records. What is given next must begin with the rest."""
+        sent = 0
+        while self._flush():
+            sent += self._meant
+            piece = data[sent : sent + 16384]
+            self._meant = len(piece)
+            if not piece:
+                break
+            try:
+                self._tls.write(piece)
+            except ssl.SSLError:  # the server has said that this is the end
+                return len(data)
+        return sent
+
+    def read(self, most: int = 1 << 62) -> bytes:
+        """What has come, decrypted, of at most `most` bytes."""
+        self._flush()
+        self._feed(most)
+        data = b"".join(iter(self._decrypt, b""))
+        self.received += data
+        return data
+
+    def finish(self) -> None:
+        """Says close_notify, and nothing to TCP."""
+        with suppress(ssl.SSLError):
+            self._tls.unwrap()
+        self._flush()
+
+    def reset(self) -> None:
+        """Vanishes, with last words that nobody can decrypt."""
+        self._wire.send(b"\x17\x03\x03\x00\x20" + bytes(32))
+        super().reset()
+
+    def _flush(self) -> bool:
+        """Whether nothing is left to send."""
+        self._encrypted += self._outgoing.read()
+        self._encrypted = self._encrypted[self._wire.send(self._encrypted) :]
+        return not self._encrypted
+
+    def _feed(self, most: int = 1 << 62) -> None:
+        if data := self._wire.read(most):
+            self._incoming.write(data)
+        if self._wire.ended:
+            self._incoming.write_eof()
+
+    def _decrypt(self) -> bytes:
+        """The content of a record; nothing when none is there."""
+        data = b""
+        with suppress(ssl.SSLWantReadError):
+            try:
+                data = self._tls.read(65536)
+                self.ended = self.ended or not data
+            except ssl.SSLZeroReturnError:  # having said so itself, it is told in another way
+                self.ended = True
+            except ssl.SSLEOFError:
+                self.ended = self.truncated = True
+        return data

@@ -20,15 +20,19 @@ from ..http.messages import Address, Request
 from ..http.target import is_host
 from .around import Around
 
-__all__ = ["Forwarded", "Trusted"]
+__all__ = ["Forwarded", "ForwardedClient", "Trusted"]
 
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _MOST_HOPS = 64  # no chain of proxies is this long
 _MOST_TEXT = 8192  # nor what it writes into one field
 
-# V4, V4:PORT, V6, [V6] or [V6]:PORT (RFC 7239 §6); the addresses themselves are for `ipaddress` to judge.
-_NODE = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+))(?::(?P<port>[0-9]{1,5}))?|(?P<bare>[0-9A-Fa-f:.]+)")
+# V4, V4:PORT, V6, [V6] or [V6]:PORT (RFC 7239 §6); the addresses themselves are for `ipaddress` to judge. A port may be
+# hidden (§6.3).
+_NODE = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+))(?::(?:(?P<port>[0-9]{1,5})|_[0-9A-Za-z._\-]+))?"
+    r"|(?P<bare>[0-9A-Fa-f:.]+)"
+)
 
 # One pair of RFC 7239 §4 with what follows it; a pair may be missing between two separators. Nothing is given back that
 # was matched once (`*+`), or a long row of spaces would be tried in every possible way.
@@ -94,13 +98,24 @@ class Forwarded(Around):
     def _rewrite(self, request: Request) -> None:
         if request.client not in self._trusted:
             return
-        told = _agreement(_read_forwarded(request, self._trusted), _read_x_forwarded(request, self._trusted))
+        told = self._read(request, self._trusted)
         if told.client is not None:
             request.client = told.client
         if told.scheme is not None:
             request.scheme = told.scheme
         if told.authority is not None:
             request.authority = told.authority
+
+    def _read(self, request: Request, trusted: Trusted) -> _Told:
+        return _agreement(_read_forwarded(request, trusted), _read_x_forwarded(request, trusted))
+
+
+class ForwardedClient(Forwarded):
+    """For proxies that set X-Forwarded-For and X-Forwarded-Proto and are not known to remove the others, which are the
+    client's own invention then: nothing but these two is believed."""
+
+    def _read(self, request: Request, trusted: Trusted) -> _Told:
+        return _read_x_forwarded(request, trusted)._replace(authority=None)
 
 
 def _agreement(one: _Told, other: _Told) -> _Told:

@@ -111,13 +111,15 @@ def prefers_openmetrics(accept: str) -> bool:
         name, *parameters = [part.strip(" \t").lower() for part in member.split(";")]
         quality = 1.0
         for parameter in parameters:
-            if parameter.startswith("q="):
-                quality = float(parameter[2:]) if _QUALITY.fullmatch(parameter[2:]) else 0.0
-            elif name == _OPENMETRICS_RANGE and parameter.startswith("version=") and parameter != "version=1.0.0":
+            key, _, value = parameter.partition("=")
+            if key == "q":
+                quality = float(value) if _QUALITY.fullmatch(value) else 0.0
+            elif name == _OPENMETRICS_RANGE and key == "version" and value.strip('"') != "1.0.0":
                 quality = 0.0  # a version that is not spoken here
         best[name] = max(quality, best.get(name, 0.0))
     openmetrics = best.get(_OPENMETRICS_RANGE, 0.0)
-    return openmetrics > 0 and openmetrics >= best.get("text/plain", 0.0)
+    text = best.get("text/plain", best.get("text/*", best.get("*/*", 0.0)))
+    return openmetrics > 0 and openmetrics >= text
 
 
 def encode(families: Iterable[Family], *, openmetrics: bool = False) -> str:

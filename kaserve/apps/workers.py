@@ -33,21 +33,29 @@ class Workers:
         self._closed = False
 
     def submit(self, work: Callable[[], object]) -> bool:
-        """Has `work` called in one of the threads; False, and nothing happens, when too much is waiting already."""
+        """Has `work` called in one of the threads; False, and nothing happens, when too much is waiting already, or
+        there is no thread to be had."""
         with self._lock:
             if self._closed or self._unfinished >= self._most:
                 return False
-            self._unfinished += 1
-            if len(self._threads) < min(self._unfinished, self._most_threads):
+            if len(self._threads) < min(self._unfinished + 1, self._most_threads):
                 self._start_thread()
+            if not self._threads:
+                return False
+            self._unfinished += 1
         self._queue.put(work)
         return True
 
     def _start_thread(self) -> None:
+        """One more, unless the system has no room for it: then those that are there have more to do."""
         name = f"kaserve worker {len(self._threads) + 1}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
-        thread.start()
-        self._threads.append(thread)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            log.error("%s could not be started: %s", name, error)
+        else:
+            self._threads.append(thread)
 
     def _work(self) -> None:
         while True:

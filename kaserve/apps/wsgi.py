@@ -15,7 +15,7 @@ from ..http.messages import Request, Response, error_response
 from .pipe import Pipe
 from .promise import Promise
 from .workers import Workers
-from .wsgi_answer import Application, FileWrapper, Result, StartResponse, close, new_start
+from .wsgi_answer import Application, FileWrapper, Result, StartResponse, close, new_start, require_bytes
 from .wsgi_environ import EnvironMaker
 
 __all__ = ["WSGI", "Application"]
@@ -32,9 +32,13 @@ class WSGI:
     the fastest way, for an application that never waits for anything, since nobody else is served meanwhile.
     queue: requests that may wait for a thread; more are answered with 503, at once.
     multiprocess: other processes serve the same application (`wsgi.multiprocess`).
+
+    Raises ValueError for a number below 0.
     """
 
     def __init__(self, app: Application, threads: int = 4, queue: int = 2048, *, multiprocess: bool = False) -> None:
+        if threads < 0 or queue < 0:
+            raise ValueError("threads and queue are 0 or more")
         self._app = app
         self._workers = Workers(threads, queue) if threads else None
         self._environ = EnvironMaker(
@@ -85,6 +89,7 @@ def _answer(request: Request, start: StartResponse, result: Result) -> Response:
             pieces = iter(result)
             first = b"".join(start.written) if start.written is not None else next(filter(None, pieces), b"")
             if first:
+                require_bytes(first)  # also where HEAD wants none of it
                 return start.pieces(_Pieces(first, pieces, result))
             content = b""
         response = start.whole(request, content)

@@ -28,7 +28,7 @@ from ..http.messages import (
     new_response,
 )
 
-__all__ = ["Application", "ExcInfo", "FileWrapper", "Result", "StartResponse", "close", "new_start"]
+__all__ = ["Application", "ExcInfo", "FileWrapper", "Result", "StartResponse", "close", "new_start", "require_bytes"]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 Result = Iterable[bytes]
@@ -120,7 +120,10 @@ class StartResponse:
         if exc_info is None:
             raise RuntimeError("start_response is called a second time without exc_info")
         error = exc_info[1]
-        if self.sent and error is not None:
+        if self.sent and error is None:  # sys.exc_info() where there is no exception
+            raise RuntimeError("start_response is called behind the head, without an exception")
+        if self.sent:
+            assert error is not None
             try:
                 raise error.with_traceback(exc_info[2])
             finally:
@@ -129,8 +132,7 @@ class StartResponse:
 
     def write(self, data: bytes) -> None:
         """PEP 3333: sends `data`, for applications that were not written with iterables in mind."""
-        if type(data) is not bytes:
-            raise TypeError(f"the content of an answer is bytes, not {type(data).__name__}")
+        require_bytes(data)
         if not data:
             return
         if self.transmit is not None:
@@ -243,13 +245,14 @@ class FileWrapper:
         """The rest of the file, or None unless it is a regular one of which a descriptor tells the truth.
 
         Many objects have a fileno() that is not what read() reads: gzip.GzipFile has the one of the compressed file.
-        So the types of `io` and `tempfile` are trusted, and nothing else.
+        So the types of `io` and `tempfile` are trusted, and nothing else: what derives from them may read in a way of
+        its own.
         """
         file: Any = self.file
         if isinstance(file, tempfile._TemporaryFileWrapper):
             file = file.file
-        raw = file.raw if isinstance(file, (io.BufferedReader, io.BufferedRandom)) else file
-        if not isinstance(raw, io.FileIO):
+        raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
+        if type(raw) is not io.FileIO:
             return None
         try:
             file.flush()
@@ -260,6 +263,12 @@ class FileWrapper:
         if not S_ISREG(status.st_mode):
             return None
         return FileSpan(fd, position, max(0, status.st_size - position), self)
+
+
+def require_bytes(data: object) -> None:
+    """Raises TypeError for what an application has mistaken for content."""
+    if not isinstance(data, bytes):
+        raise TypeError(f"the content of an answer is bytes, not {type(data).__name__}")
 
 
 def close(result: object) -> None:

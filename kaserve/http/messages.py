@@ -247,10 +247,12 @@ class Request:
 
     @property
     def http_version(self) -> str:
+        """ "HTTP/1.1" or "HTTP/1.0", as sent."""
         return "HTTP/1.1" if self.minor else "HTTP/1.0"
 
     @property
     def fields(self) -> list[FieldLine]:
+        """The field lines as pairs, names in lower case."""
         if not isinstance(self._fields, list):
             self._fields = self._fields.lines()
         return self._fields
@@ -274,6 +276,7 @@ class Request:
 
     @property
     def headers(self) -> Headers:
+        """`fields` as a mapping without case; what is changed there is changed here."""
         return Headers(self.fields)
 
     @property
@@ -333,6 +336,8 @@ class FileSpan:
 
     The server sends it without reading it into memory. As the body of a response it owns the descriptor, unless there
     is an `owner`, whose close() is then called instead; once, however often close() is.
+
+    fd: a descriptor of a regular file, -1 when closed. offset, length: bytes, which the file must have.
     """
 
     __slots__ = ("_owner", "fd", "length", "offset")
@@ -344,6 +349,7 @@ class FileSpan:
         self._owner = owner
 
     def close(self) -> None:
+        """Lets go of the file."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             if self._owner is not None:
@@ -389,6 +395,7 @@ class Response:
 
     @property
     def headers(self) -> Headers:
+        """`fields` as a mapping without case; what is changed there is changed here."""
         return Headers(self.fields)
 
     @classmethod

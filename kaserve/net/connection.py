@@ -17,6 +17,7 @@ import struct
 import sys
 from concurrent.futures import Future
 from functools import partial
+from threading import current_thread, main_thread
 from typing import Any
 
 from ..http.errors import HTTPError
@@ -28,7 +29,7 @@ from ..http.wire import join
 from .plain import PlainSocket
 from .poller import NOTHING, READ, WRITE
 from .service import BUSY_UNTIL, Service
-from .stats import NO_GAP
+from .stats import NO_GAP, UNASKED
 from .stream import Stream
 from .timeline import Track
 from .timerwheel import Timer
@@ -62,8 +63,6 @@ _LOOKS = 8
 _BRIEF_LINGER = 0.1
 # Which part of its age a connection may be spared, by lot, so that those that began together do not end together.
 _AGE_JITTER = 0.1
-# Ends that a client may not have seen coming: a request that arrives afterwards is lost.
-_UNASKED = frozenset({"idle", "drain", "evicted", "shutdown"})
 
 
 class Connection(Timer):
@@ -199,7 +198,7 @@ class Connection(Timer):
         self._promised = BUSY_UNTIL
         if self.phase == HANDSHAKE:
             wheel.schedule(self, min(self.deadline, now + BUSY_UNTIL))
-        elif self.phase == LINGER and self.ending in _UNASKED:
+        elif self.phase == LINGER and self.ending in UNASKED:
             wheel.schedule(self, min(self.deadline, now + _BRIEF_LINGER))
         elif self.phase == IDLE:
             if spare_since + BUSY_UNTIL > now:
@@ -231,9 +230,10 @@ class Connection(Timer):
         try:
             if self.phase == HANDSHAKE:
                 self._service.stats.refused[error.status] += 1
-                self._close("refused")
+                self._close("turned away")
             else:
                 self._refuse(error)
+                self.ending = "turned away"
                 self._run()
         except Exception:
             self._fail()
@@ -323,8 +323,6 @@ class Connection(Timer):
         """What the handler promised is there; perhaps too late."""
         if self._awaited is future:
             self.ready(NOTHING)
-        elif not future.cancelled() and future.exception() is None and isinstance(future.result(), Response):
-            _close_body(future.result())
 
     def _settle(self) -> None:
         """Enters the phase that the turn has led to, or has its deadline start anew."""
@@ -390,7 +388,8 @@ class Connection(Timer):
                 return protocol.read_body()
         except HTTPError as error:
             self._refuse(error)
-        except Exception:  # of the refuse hook, or of the sink: a full disk, say
+        except BaseException as error:  # of the refuse hook, or of the sink: a full disk, say
+            _leave_to_program(error)
             log.exception("the body of %r could not be taken", protocol.request)
             self._respond_failure()
         return True
@@ -424,7 +423,8 @@ class Connection(Timer):
                 raise TypeError(f"a handler answers with a Response, not with {type(response).__name__}")
         except HTTPError as error:
             self._refuse(error)
-        except Exception:
+        except BaseException as error:
+            _leave_to_program(error)
             log.exception("the handler failed on %r", request)
             self._respond_failure()
         else:
@@ -472,7 +472,8 @@ class Connection(Timer):
             if not joined and has_body(protocol.request, response.status):
                 stream = Stream(response, protocol)  # before the head, so that a handler that fails at once is a 500
             head = protocol.respond(response, reactor.date_line, wanted)
-        except Exception:
+        except BaseException as error:
+            _leave_to_program(error)
             log.exception("the answer to %r cannot be sent", protocol.request)
             _close_body(response)
             self._respond_failure()
@@ -574,7 +575,8 @@ class Connection(Timer):
         self._awaited = None
         try:
             data = stream.advance()
-        except Exception:
+        except BaseException as error:
+            _leave_to_program(error)
             log.exception("the handler failed while answering %r", self.protocol.request)
             self._service.stats.failed += 1
             self._abort("failed")
@@ -651,7 +653,7 @@ class Connection(Timer):
             data = b""
         if not data:
             self._close("answered")
-        elif self.ending in _UNASKED:
+        elif self.ending in UNASKED:
             self._service.stats.races_lost += 1
             self.ending += ", race lost"
 
@@ -679,13 +681,14 @@ class Connection(Timer):
         reason = self.ending or reason
         host = self.client[0] if isinstance(self.client, tuple) else "unix"
         idle = service.reactor.now - self._rested
-        service.stats.connection_ended(reason, host, self.protocol.served, idle, by_client=by_client)
+        carried = self.protocol.served + (self.protocol.phase in (BODY, HANDLER))  # the last one without an answer
+        service.stats.connection_ended(reason, host, carried, idle, by_client=by_client)
         if self._track is not None:
             self._track.end(service.reactor.now, reason)
         service.connections.discard(self)
         awaited, self._awaited = self._awaited, None
-        if awaited is not None:
-            awaited.cancel()
+        if awaited is not None and not awaited.cancel():
+            awaited.add_done_callback(_let_go)
         for function in (self._end_answer, self.protocol.close, self._tell_owner):
             try:
                 function()
@@ -740,5 +743,20 @@ def _close_body(response: Response) -> None:
     """Lets go of the body; its close() is the handler's own code, and may fail."""
     try:
         response.close()
-    except Exception:
+    except BaseException as error:
+        _leave_to_program(error)
         _complain("closing the body of an answer failed")
+
+
+def _let_go(future: Future[Any]) -> None:
+    """Closes the answer that nobody waits for any more: at once, and in the thread that made it, since the reactor may
+    have ended."""
+    if not future.cancelled() and future.exception() is None and isinstance(future.result(), Response):
+        _close_body(future.result())
+
+
+def _leave_to_program(error: BaseException) -> None:
+    """Whatever handlers raise is their fault, and a 500 (pytest's outcomes are no Exceptions, nor is asyncio's
+    CancelledError), unless it is a signal that had the main thread raise it: then it is for the program."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit)) and current_thread() is main_thread():
+        raise error

@@ -17,11 +17,9 @@ _MOST_SAMPLES = 16
 class Peer:
     """One host. connections: that have ended, `single` of them after one request, `silent` without any. requests: on
     all of them. closed_idle: the last times after which it closed an idle connection itself, in seconds; `times_closed`
-    how often it did. outlived: idle connections that the server had to close. races_lost: see `Stats`. announced: the
-    last timeout it sent in a Keep-Alive field, None without one."""
+    how often it did. outlived: idle connections that the server had to close. races_lost: see `Stats`."""
 
     __slots__ = (
-        "announced",
         "closed_idle",
         "connections",
         "host",
@@ -42,7 +40,6 @@ class Peer:
         self.times_closed = 0
         self.outlived = 0
         self.races_lost = 0
-        self.announced: float | None = None
         self.closed_idle: deque[float] = deque(maxlen=_MOST_SAMPLES)
 
 

@@ -90,7 +90,8 @@ def _read_v2(data: bytes) -> ProxyHeader | None:
     """A binary header, of fixed fields, addresses, and further values that nobody asks for here (§2.2)."""
     if len(data) > 12 and data[12] not in (_LOCAL, _PROXY):
         raise ProxyError("another version or command")
-    family = data[13] if len(data) > 13 else _UNSPEC
+    is_local = len(data) > 12 and data[12] == _LOCAL  # then the family means nothing, and neither does what follows
+    family = data[13] if len(data) > 13 and not is_local else _UNSPEC
     if family != _UNSPEC and family not in _ADDRESS_SIZES and family not in _DATAGRAMS:
         raise ProxyError("an unknown family of addresses")
     if len(data) < _FIXED:
@@ -104,7 +105,7 @@ def _read_v2(data: bytes) -> ProxyHeader | None:
         raise ProxyError("a header without room for its addresses")
     if len(data) < size:
         return None
-    if data[12] == _LOCAL or not address_size:
+    if not address_size:
         return ProxyHeader(size)
     client = data[_FIXED : _FIXED + address_size]
     server = data[_FIXED + address_size : _FIXED + 2 * address_size]

@@ -11,18 +11,39 @@ from collections import Counter
 from .histogram import CLASSES, COUNTS, TIMES, Histogram
 from .peers import Peers
 
-__all__ = ["NO_GAP", "Stats"]
+__all__ = ["NO_GAP", "REASONS", "UNASKED", "Stats"]
 
 NO_GAP = -1.0  # in front of a connection's first request
+
+# Ends that a client may not have seen coming: a request that arrives afterwards is lost.
+UNASKED = frozenset({"idle", "drain", "evicted", "shutdown"})
+# Why connections end.
+REASONS = (
+    *sorted(UNASKED),
+    *sorted(f"{reason}, race lost" for reason in UNASKED),
+    "client",
+    "answered",
+    "request limit",
+    "age",
+    "refused",
+    "turned away",
+    "handshake",
+    "header timeout",
+    "body timeout",
+    "send timeout",
+    "reset",
+    "failed",
+)
 
 
 class Stats:
     """Plain counters since the start.
 
-    accepted: connections. used: those that had a request; unused: those that ended without. requests: answers begun,
-    refusals included. refused: refusals (HTTPError) by status. failed: answers that a fault of the handler spoiled.
-    closed: connections by the reason of their end. races_lost: idle connections that got a request after the server had
-    closed its side: what a client sees as a connection that ended under its request.
+    accepted: connections. used: those that had a request which could be read; unused: those that ended without even
+    one which could not. requests: answers begun, refusals included. refused: refusals (HTTPError) by status. failed:
+    answers that a fault of the handler spoiled. closed: connections by the reason of their end, one of `REASONS`.
+    races_lost: idle connections that got a request after the server had closed its side: what a client sees as a
+    connection that ended under its request.
 
     statuses: answers by the class of their status. received, sent: bytes, heads included. gaps: seconds from an
     answer to the next request on its connection. latency: seconds from the first byte of a request to the last byte of
@@ -78,26 +99,19 @@ class Stats:
         self.requests += 1
         self.statuses.add(status)
 
-    def connection_ended(
-        self, reason: str, host: str, served: int, idle: float, *, by_client: bool, announced: float | None = None
-    ) -> None:
-        """One that answered `served` requests and was idle for `idle` seconds at last.
-
-        by_client: the client closed first, while the connection was idle. announced: what its requests said of a
-        timeout (`Keep-Alive: timeout=`).
-        """
+    def connection_ended(self, reason: str, host: str, carried: int, idle: float, *, by_client: bool) -> None:
+        """One that carried so many requests, be it that the last one got no answer, and was idle for `idle` seconds at
+        last. by_client: the client closed first, while the connection was idle."""
         self.closed[reason] += 1
         peer = self.peers.of(host)
         peer.connections += 1
-        peer.requests += served
-        peer.single += served == 1
-        peer.silent += served == 0
-        if announced is not None:
-            peer.announced = announced
-        if not served:
+        peer.requests += carried
+        peer.single += carried == 1
+        peer.silent += carried == 0
+        if not carried:
             self.unused += 1
             return
-        self.per_connection.add(served)
+        self.per_connection.add(carried)
         if by_client:
             self.client_closed.add(idle)
             peer.times_closed += 1

@@ -1,8 +1,9 @@
 """Timeline: what happened on a few connections lately, for somebody who looks.
 
-While nobody looks nothing is recorded. While somebody does, the first connections that come are followed, and no more
-of them than fit on a page; their requests are merged where they are too close to be told apart. So what it costs does
-not depend on how busy the server is. Knows no connection; times are those of the reactor.
+While nobody looks nothing is recorded. While somebody does, connections that come are followed, and no more of them
+than fit on a page. When there are more, each look gives a few of them the places of those that ended or fell silent;
+their requests are merged where they are too close to be told apart. So what it costs does not depend on how busy the
+server is. Knows no connection; times are those of the reactor.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import deque
 __all__ = ["Span", "Timeline", "Track"]
 
 _MOST_TRACKS = 24
+_MOST_NEW = 6  # that a look makes room for
 _MOST_SPANS = 240
 _WINDOW = 30.0  # seconds that are shown
 _RESOLUTION = 0.05  # seconds, below which two requests are one block on any screen
@@ -19,37 +21,46 @@ _LOOK = 5.0  # seconds for which one look keeps it recording
 
 
 class Span:
-    """Requests that followed each other at once. status: the worst one."""
+    """Requests that followed each other at once. pipelined: those of them that had come before the answer in front of
+    theirs was finished. status: the worst one."""
 
-    __slots__ = ("count", "end", "start", "status")
+    __slots__ = ("count", "end", "pipelined", "start", "status")
 
     def __init__(self, start: float, end: float, status: int) -> None:
         self.start = start
         self.end = end
         self.count = 1
+        self.pipelined = 0
         self.status = status
 
 
 class Track:
-    """One connection. ended: when, or None; why: see `Stats.closed`."""
+    """One connection. ended: when, or None; why: see `Stats.closed`. is_shown: it has a place on the page; without one
+    nothing is recorded."""
 
-    __slots__ = ("client", "ended", "number", "opened", "requests", "spans", "why")
+    __slots__ = ("_timeline", "client", "ended", "is_shown", "number", "opened", "requests", "spans", "why")
 
-    def __init__(self, number: int, client: str, opened: float) -> None:
+    def __init__(self, timeline: Timeline, number: int, client: str, opened: float) -> None:
+        self._timeline = timeline
         self.number = number
         self.client = client
         self.opened = opened
         self.ended: float | None = None
         self.why = ""
+        self.is_shown = False
         self.requests = 0
         self.spans: deque[Span] = deque(maxlen=_MOST_SPANS)
 
     def add(self, start: float, end: float, status: int) -> None:
-        """A request that came at `start` and was answered by `end`."""
+        """A request that came at `start`, at the end of the answer before it if it was there already, and was answered
+        by `end`."""
         self.requests += 1
+        if not self.is_shown and not self._timeline.admit(self, end):
+            return
         spans = self.spans
         if spans and start - spans[-1].end < _RESOLUTION:
             last = spans[-1]
+            last.pipelined += start == last.end
             last.end = max(last.end, end)
             last.count += 1
             last.status = max(last.status, status)
@@ -59,6 +70,15 @@ class Track:
     def end(self, now: float, why: str) -> None:
         self.ended = now
         self.why = why
+
+    def last_seen(self) -> float:
+        """When something was to be seen of it for the last time."""
+        return self.spans[-1].end if self.spans else self.opened
+
+    def hide(self) -> None:
+        """It loses its place, and what was recorded: what comes now may not follow that without a gap."""
+        self.is_shown = False
+        self.spans.clear()
 
 
 class Timeline:
@@ -78,23 +98,49 @@ class Timeline:
 
         number: of the connection. opened: when it was.
         """
-        if now > self._until or len(self._tracks) >= _MOST_TRACKS:
+        track = Track(self, number, client, opened)
+        return track if self.admit(track, now) else None
+
+    def admit(self, track: Track, now: float) -> bool:
+        """Gives `track` a place, if somebody looks and there is one."""
+        if not self.recording or now > self._until or len(self._tracks) >= _MOST_TRACKS:
             self.recording = False
-            return None
-        track = Track(number, client, opened)
+            return False
         self._tracks.append(track)
-        return track
+        track.is_shown = True
+        return True
 
     def look(self, now: float) -> list[dict[str, object]]:
-        """What is to be seen, oldest connection first, as JSON has it: all times are seconds before `now`. Whoever
-        wants more has to look again within a few seconds."""
-        if now > self._until:  # nobody has for a while, and what is there has holes
-            self._tracks.clear()
-        self._until = now + _LOOK
+        """What is to be seen, in the order in which it came, as JSON has it: all times are seconds before `now`.
+        Whoever wants more has to look again within a few seconds."""
         start = now - _WINDOW
-        self._tracks = [track for track in self._tracks if track.ended is None or track.ended > start]
-        self.recording = len(self._tracks) < _MOST_TRACKS
+        if now > self._until:  # nobody has for a while, and what is there has holes
+            self._keep([])
+        elif not self.recording:  # there were more
+            self._make_room(start)
+        self._keep([track for track in self._tracks if track.ended is None or track.ended > start])
+        self._until = now + _LOOK
+        self.recording = True
         return [_shown(track, now) for track in self._tracks]
+
+    def _make_room(self, start: float) -> None:
+        """For a few others. Who has been idle for all the time since `start` goes first, then who ended first."""
+        silent = [track for track in self._tracks if track.ended is None and track.last_seen() <= start]
+        ended = [track for track in self._tracks if track.ended is not None]
+        going = sorted(silent, key=Track.last_seen) + sorted(ended, key=_end)
+        going = going[: max(0, len(self._tracks) + _MOST_NEW - _MOST_TRACKS)]
+        self._keep([track for track in self._tracks if track not in going])
+
+    def _keep(self, kept: list[Track]) -> None:
+        for track in self._tracks:
+            if track not in kept:
+                track.hide()
+        self._tracks = kept
+
+
+def _end(track: Track) -> float:
+    assert track.ended is not None
+    return track.ended
 
 
 def _shown(track: Track, now: float) -> dict[str, object]:
@@ -106,7 +152,7 @@ def _shown(track: Track, now: float) -> dict[str, object]:
         "ended": None if track.ended is None else round(now - track.ended, 3),
         "why": track.why,
         "spans": [
-            [round(now - span.start, 3), round(now - span.end, 3), span.count, span.status]
+            [round(now - span.start, 3), round(now - span.end, 3), span.count, span.status, span.pipelined]
             for span in track.spans
             if span.end > now - _WINDOW
         ],

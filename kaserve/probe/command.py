@@ -7,17 +7,20 @@ import json
 import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from .experiments import Lab
 from .line import NoAnswer, Target, open_socket, read_url
 from .report import as_json, as_table, probe
+from .terminal import takes_color
 
 __all__ = ["main"]
 
 EXIT_OK = 0
 EXIT_USAGE = 2
 EXIT_NO_SERVER = 3
+EXIT_INTERRUPTED = 130  # as shells have it
 
 _CONNECT_SECONDS = 10.0
 
@@ -30,18 +33,25 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         print(f"kaserve probe: {error}", file=sys.stderr)
         return EXIT_USAGE
-    show_progress = sys.stderr.isatty()
+    show_progress = takes_color(sys.stderr)
     try:
         report = probe(given.url, _lab(target, given), _progress if show_progress else lambda label: None)
     except (OSError, NoAnswer) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        print(f"kaserve probe: {given.url}: {reason}", file=sys.stderr)
+        print(f"kaserve probe: {given.url}: {_reason(error)}", file=sys.stderr)
         return EXIT_NO_SERVER
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     finally:
         if show_progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-    print(json.dumps(as_json(report), indent=2) if given.json else as_table(report, colour=sys.stdout.isatty()))
+    print(json.dumps(as_json(report), indent=2) if given.json else as_table(report, colour=takes_color(sys.stdout)))
     return EXIT_OK
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message}); --insecure takes any"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _lab(target: Target, given: argparse.Namespace) -> Lab:
@@ -67,8 +77,15 @@ def _progress(label: str) -> None:
     print(f"\r\x1b[K{label} ...", end="", file=sys.stderr, flush=True)
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"kaserve probe: {message}\n")
+
+
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m kaserve probe",
         description="Reports how an HTTP server keeps its connections. Sends it some GETs, HEADs and POSTs, and as "
         "many GETs as one connection takes: probe your own servers.",
@@ -92,14 +109,21 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    seconds = _number(float, text)
     if not 0 < seconds <= 86400:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"takes seconds, above 0 and up to 86400, not {text!r}")
     return seconds
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    count = int(_number(int, text))
     if not 0 < count <= 1_000_000:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"takes a number from 1 to 1000000, not {text!r}")
     return count
+
+
+def _number(kind: Callable[[str], float], text: str) -> float:
+    try:
+        return kind(text)
+    except ValueError:
+        return 0

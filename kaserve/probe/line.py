@@ -156,12 +156,14 @@ class Line:
     def answer(self) -> Answer:
         """The next one. Raises NoAnswer."""
         end = self._clock() + self._patience
+        silent = True
         try:
             while (answer := self._reader.read()) is None:
                 if self.ended:  # the reader has been told, and waits for nothing more
                     raise NoAnswer(self.ended)
                 if not self._receive(end - self._clock()):
-                    raise NoAnswer(f"nothing for {self._patience:g} s")
+                    raise NoAnswer(f"{'nothing for' if silent else 'no whole answer in'} {self._patience:g} s")
+                silent = False
             return answer
         except BadResponse as error:
             raise NoAnswer(self.ended if self.ended and not self._reader.unread else str(error)) from None

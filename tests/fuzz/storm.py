@@ -1,6 +1,7 @@
 """The storm: hostile visits to a real server, in a process of its own, over the loopback device.
 
     python -m tests.fuzz.storm --connections 100000 --seed 7
+    python -m tests.fuzz.storm --connections 20000 --tls
 
 Many visitors at a time send what `visits` makes up; now and then somebody comes who means well, and must be served. At
 the end the server must be as it was: every connection gone, memory and descriptors as after the first twentieth of the
@@ -16,6 +17,7 @@ import selectors
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import sys
 import tempfile
@@ -26,15 +28,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.fuzz.visits import Leaving, Visit, Visits
-from tests.servertools import DEMO, Process, connect
+from tests.servertools import DEMO, Client, Process, connect
+from tests.tlstools import client_context, make_certificate
 
 __all__ = ["main", "storm"]
 
 _AT_A_TIME = 100
 _STAYS = 0.15  # seconds without a byte after which a visitor who stays has seen enough
+_SHAKES = 5.0  # seconds for a handshake, while all the others want one as well
 _MOST_GROWTH = 8 << 20  # bytes of resident memory, after the first visits have been
 _MOST_KEPT = 65536  # bytes of answers that a visitor looks at
 _RESET = struct.pack("ii", 1, 0)
+_RECORDS = {b"\x15": "alert", b"\x16": "handshake"}
+_LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 # Short deadlines, so that whoever is waited for is gone soon; low limits, so that they are reached.
 OPTIONS = "--no-access-log --zip --upload --upload-overwrite --limit-request-body 65536 --keep-alive-requests 200"
@@ -44,13 +50,16 @@ OPTIONS += " --keep-alive 2 --header-timeout 2 --body-timeout 2 --send-timeout 2
 class Visitor:
     """One visit on its way."""
 
-    def __init__(self, visit: Visit, address: tuple[str, int], now: float) -> None:
+    def __init__(self, visit: Visit, address: tuple[str, int], now: float, tls: ssl.SSLContext | None) -> None:
         self.visit = visit
         self.sock = socket.create_connection(address)
         self.sock.setblocking(False)
         self.unsent = list(visit.pieces)
         self.received = b""
         self.until = now + _STAYS
+        if tls is not None and not visit.bare:  # shakes hands with the first piece
+            self.sock = tls.wrap_socket(self.sock, do_handshake_on_connect=False)
+            self.until = now + (_SHAKES if self.unsent else 0.0)
         self.left = False  # its sending side is closed
 
     def move(self, now: float) -> bool:
@@ -60,9 +69,9 @@ class Visitor:
                 return False
             if self.unsent:
                 self._send(now)
-        except BlockingIOError:
+        except _LATER:
             pass
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             return False
         if self.unsent and now < self.until:
             return True
@@ -70,7 +79,7 @@ class Visitor:
             self.left = True
             self.until = now + _STAYS
             try:
-                self.sock.shutdown(socket.SHUT_WR)
+                socket.socket.shutdown(self.sock, socket.SHUT_WR)  # also beneath TLS
             except OSError:
                 return False
         return self.visit.leaving in (Leaving.STAY, Leaving.FINISH) and now < self.until
@@ -78,7 +87,7 @@ class Visitor:
     def _read(self, now: float) -> bool:
         try:
             data = self.sock.recv(65536)
-        except BlockingIOError:
+        except _LATER:
             return True
         self.until = now + _STAYS
         if len(self.received) < _MOST_KEPT:
@@ -99,7 +108,9 @@ class Visitor:
         self.sock.close()
 
 
-def storm(address: tuple[str, int], visits: Iterator[Visit], innocent_every: int = 500) -> Counter[str]:
+def storm(
+    address: tuple[str, int], visits: Iterator[Visit], tls: ssl.SSLContext | None = None, innocent_every: int = 500
+) -> Counter[str]:
     """Plays `visits` to whoever listens on `address`; what they were answered. Raises AssertionError."""
     answers: Counter[str] = Counter()
     selector = selectors.DefaultSelector()
@@ -109,13 +120,13 @@ def storm(address: tuple[str, int], visits: Iterator[Visit], innocent_every: int
     while present or pending is not None:
         now = time.monotonic()
         while pending is not None and len(present) < _AT_A_TIME:
-            visitor = Visitor(pending, address, now)
+            visitor = Visitor(pending, address, now, tls)
             present.add(visitor)
             events = selectors.EVENT_READ if visitor.visit.reads else selectors.EVENT_WRITE
             selector.register(visitor.sock, events, visitor)
             count += 1
             if count % innocent_every == 0:
-                be_innocent(address)
+                be_innocent(address, tls)
             pending = next(visits, None)
         ready = {key.data for key, _ in selector.select(0.005)}
         now = time.monotonic()
@@ -129,9 +140,12 @@ def storm(address: tuple[str, int], visits: Iterator[Visit], innocent_every: int
     return answers
 
 
-def be_innocent(address: tuple[str, int]) -> None:
+def be_innocent(address: tuple[str, int], tls: ssl.SSLContext | None) -> None:
     """Somebody who means well, in the middle of it."""
-    with connect(address) as client:
+    client = connect(address)
+    if tls is not None:
+        client = Client(tls.wrap_socket(client.sock))
+    with client:
         for _ in range(2):
             answer = client.ask("/index.html")
             assert answer.status == 200
@@ -141,17 +155,23 @@ def be_innocent(address: tuple[str, int]) -> None:
 def _first_status(visitor: Visitor) -> str:
     if not visitor.received:
         return "none"
+    if visitor.visit.bare and visitor.received[:1] in _RECORDS:
+        return _RECORDS[visitor.received[:1]]
     assert visitor.received.startswith(b"HTTP/1."), visitor.received[:200]
     return visitor.received[9:12].decode()
 
 
 @contextmanager
-def server() -> Iterator[Process]:
+def server(tls: bool) -> Iterator[Process]:
     """A server of the demo's files, which takes uploads besides: into a copy."""
     with tempfile.TemporaryDirectory(prefix="kaserve-storm-") as name:
         directory = Path(name, "site")
         shutil.copytree(DEMO, directory)
-        with Process("0", "--directory", str(directory), *OPTIONS.split()) as process:
+        options = OPTIONS.split()
+        if tls:
+            certificate = make_certificate(Path(name), "h", "h")
+            options += ["--tls-cert", certificate.cert, "--tls-key", certificate.key]
+        with Process("0", "--directory", str(directory), *options) as process:
             yield process
 
 
@@ -177,10 +197,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.storm")
     parser.add_argument("--connections", type=int, default=100_000, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of another run (default: new)")
+    parser.add_argument("--tls", action="store_true", help="half of them inside TLS, half against its handshake")
     options = parser.parse_args(arguments)
+    tls = client_context() if options.tls else None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the end of each block, which ends the server
     print(f"seed {options.seed}", flush=True)
-    visits = Visits(options.seed)
+    visits = Visits(options.seed, tls=options.tls)
     kinds: Counter[str] = Counter()
 
     def some(count: int) -> Iterator[Visit]:
@@ -189,21 +211,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kinds[visit.kind] += 1
             yield visit
 
-    with server() as process:
+    with server(options.tls) as process:
         address = process.address
         assert isinstance(address, tuple)
         before = descriptors(process.pid)
-        be_innocent(address)
+        be_innocent(address, tls)
         start = time.monotonic()
         first = options.connections // 20
-        answers = storm(address, some(first))
+        answers = storm(address, some(first), tls)
         settle(process.pid, before)
         warm = resident(process.pid)
-        answers += storm(address, some(options.connections - first))
+        answers += storm(address, some(options.connections - first), tls)
         took = time.monotonic() - start
         after = settle(process.pid, before)
         grown = resident(process.pid) - warm
-        be_innocent(address)
+        be_innocent(address, tls)
         process.signal(signal.SIGTERM)
         status = process.wait()
         said = process.stderr
@@ -213,6 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"descriptors: {before} before, {after} after")
     print(f"resident memory: {warm / 2**20:.1f} MiB after {first:,} connections, {grown / 2**20:+.1f} MiB at the end")
     print(f"exit status {status}; lines on stderr: {len(said.splitlines())}")
+    print(said[:2000], end="")
     faults = []
     if "Traceback" in said:
         faults.append("a traceback on stderr:\n" + said[said.index("Traceback") :][:3000])

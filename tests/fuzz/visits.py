@@ -1,7 +1,8 @@
 """Visits for the storms: what a client sends in which pieces, whether it reads, and how it leaves.
 
 Some send what the differential fuzzer tries (from the grammar, mutated from the corpus, at random), the others what
-somebody sends who wants to harm: to hold the server up, to fill its memory, or to be understood in two ways.
+somebody sends who wants to harm: to hold the server up, to fill its memory, or to be understood in two ways. Over TLS
+some of them want no handshake, or none that ends.
 
 Knows no server: tests/test_storm.py plays visits to connections with a clock of its own, tests/fuzz/storm.py to a
 server in a process of its own.
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tests.fuzz.generate import Chance, Generator
+from tests.fuzz.handshakes import HANDSHAKES
 from tests.wiretools import cut
 
 __all__ = ["MALICE", "Leaving", "Visit", "Visits"]
@@ -34,6 +36,7 @@ class Visit:
     pieces: tuple[bytes, ...]
     reads: bool  # what it is sent; or nothing, ever
     leaving: Leaving
+    bare: bool = False  # over TLS: this is what is sent from the first byte on, instead of a handshake
 
     @property
     def wire(self) -> bytes:
@@ -41,15 +44,20 @@ class Visit:
 
 
 class Visits:
-    """Visits without end, the same ones for the same seed."""
+    """Visits without end, the same ones for the same seed. tls: to a server that speaks it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, tls: bool = False) -> None:
         self._generator = Generator(seed)
         self.chance = self._generator.chance
+        self.tls = tls
 
     def next(self) -> Visit:
         chance = self.chance
-        if chance.one_in(3):
+        bare = self.tls and chance.one_in(2)
+        if bare:
+            kind, harm = chance.pick(HANDSHAKES)
+            pieces = self._cut(harm(chance))
+        elif chance.one_in(3):
             kind, harm = chance.pick(MALICE)
             pieces = self._cut(harm(chance))
         elif chance.one_in(16):
@@ -60,7 +68,7 @@ class Visits:
             case = self._generator.pipeline()
             pieces = tuple(cut(case.wire, case.places))
         leaving = chance.pick((Leaving.STAY, Leaving.STAY, Leaving.FINISH, Leaving.VANISH, Leaving.RESET))
-        return Visit(kind, tuple(filter(None, pieces)), not chance.one_in(8), leaving)
+        return Visit(kind, tuple(filter(None, pieces)), not chance.one_in(8), leaving, bare)
 
     def _cut(self, wire: bytes) -> tuple[bytes, ...]:
         chance = self.chance
