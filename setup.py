@@ -26,6 +26,7 @@ MODULES = (
     "net/reactor",
     "net/histogram",
     "net/stats",
+    "net/timeline",
     "net/service",
     "net/connection",
     "logformat",

@@ -10,6 +10,7 @@ most handlers look at few of a browser's fields, or at none.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
@@ -21,7 +22,7 @@ from kaserve.http.messages import (
     CLOSE, CONNECTION, CONTENT_LENGTH, FLAGS, HOP_BY_HOP, HOST, HOSTS, KEEP_ALIVE, TRANSFER_ENCODING
 )
 
-__all__ = ["ChunkedDecoder", "encode_head", "find_head_end", "parse_head"]
+__all__ = ["ChunkedDecoder", "encode_head", "find_head_end", "join", "parse_head"]
 
 cdef extern from "Python.h":
     str PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
@@ -433,20 +434,58 @@ cdef _malformed(Bytes line):
     return HTTPError(400, "a field line is malformed")
 
 
+# What one answer says the next one often says with the same objects. Each pair has a seat that follows from its place in
+# memory, where it lies until another one needs the same seat, beside the line that is made of it.
+cdef list _sent_fields = [None] * SEATS
+cdef list _sent_lines = [b""] * SEATS
+cdef int _sent_flags[SEATS]
+
+
+cdef inline int _seat_of_field(field) noexcept:
+    return <int>((<size_t><PyObject *>field >> 4) % SEATS)
+
+
+cdef inline bytes _sent_line(field):
+    """The line of `field` where it is remembered."""
+    cdef int seat = _seat_of_field(field)
+    return <bytes>_sent_lines[seat] if <object>_sent_fields[seat] is field else None
+
+
+cdef int _remember_line(field, const char *line, Py_ssize_t size, int flags) except -1:
+    """Only what is plainly a pair of str: giving up another one runs nobody's code."""
+    cdef int seat
+    if size <= LONGEST and type(field) is tuple and type((<tuple>field)[0]) is str and type((<tuple>field)[1]) is str:
+        seat = _seat_of_field(field)
+        _sent_lines[seat] = PyBytes_FromStringAndSize(line, size)
+        _sent_fields[seat] = field
+        _sent_flags[seat] = flags
+    return 0
+
+
 cpdef tuple encode_head(status, fields):
     """See `wire`."""
     cdef list lines = fields if type(fields) is list else list(fields)
     cdef int flags = 0, flag
     cdef Py_ssize_t size = 0
     cdef Bytes name, name_end, value, value_end
-    cdef bytes encoded
+    cdef bytes encoded, line
     cdef char *into
+    cdef char *begin
+    if len(lines) == 1:
+        line = _sent_line(lines[0])
+        if line is not None:
+            return line, _sent_flags[_seat_of_field(lines[0])]
     for field in lines:
         size += _most_of_line(field)
     encoded = PyBytes_FromStringAndSize(NULL, size)
     into = PyBytes_AS_STRING(encoded)
     # Until this is done no line of Python is run that could change what has been looked at.
     for field in lines:
+        line = _sent_line(field)
+        if line is not None:
+            flags |= _sent_flags[_seat_of_field(field)]
+            into = _write(into, PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line))
+            continue
         if not _is_pair(field):
             raise TypeError(f"not a pair of str: {field!r}")
         name_object, value_object = <tuple>field
@@ -464,13 +503,14 @@ cpdef tuple encode_head(status, fields):
         if flag == _CONNECTION:
             flag |= _options(value, value_end)
         flags |= flag
-        if flag & _OURS:
-            continue
-        value = _skip_space(value, value_end)
-        into = _write(into, name, name_end - name)
-        into = _write(into, b": ", 2)
-        into = _write(into, value, _cut_space(value, value_end) - value)
-        into = _write(into, b"\r\n", 2)
+        begin = into
+        if not flag & _OURS:
+            value = _skip_space(value, value_end)
+            into = _write(into, name, name_end - name)
+            into = _write(into, b": ", 2)
+            into = _write(into, value, _cut_space(value, value_end) - value)
+            into = _write(into, b"\r\n", 2)
+        _remember_line(field, begin, into - begin, flag)
     size = into - PyBytes_AS_STRING(encoded)
     return encoded if size == PyBytes_GET_SIZE(encoded) else encoded[:size], flags
 
@@ -491,6 +531,23 @@ cdef inline Py_ssize_t _most_of_line(field) noexcept:
         PyUnicode_GET_LENGTH(<object>PyTuple_GET_ITEM(field, 0))
         + PyUnicode_GET_LENGTH(<object>PyTuple_GET_ITEM(field, 1)) + 4
     )
+
+
+cpdef bytes join(pieces):
+    """See `wire`."""
+    cdef Py_ssize_t size = 0
+    cdef bytes joined
+    cdef char *into
+    cdef tuple all = pieces if type(pieces) is tuple else tuple(pieces)
+    for piece in all:
+        if type(piece) is not bytes:
+            raise TypeError(f"not bytes: {piece!r}")
+        size += PyBytes_GET_SIZE(piece)
+    joined = PyBytes_FromStringAndSize(NULL, size)
+    into = PyBytes_AS_STRING(joined)
+    for piece in all:
+        into = _write(into, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
+    return joined
 
 
 cdef inline char *_write(char *into, const void *text, Py_ssize_t size) noexcept:

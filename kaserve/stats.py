@@ -196,7 +196,7 @@ def take_snapshot(stats: Stats, phases: Iterable[str], settings: Settings, uptim
         sent=stats.sent,
         closed=stats.closed.copy(),
         refused=stats.refused.copy(),
-        statuses={f"{digit}xx": count for digit, count in enumerate(stats.statuses) if digit},
+        statuses={f"{digit}xx": count for digit, count in enumerate(stats.statuses.counts, 1)},
         gaps=Distribution.of(stats.gaps),
         latency=Distribution.of(stats.latency),
         per_connection=Distribution.of(stats.per_connection),

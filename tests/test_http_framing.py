@@ -176,7 +176,7 @@ def test_two_lengths_are_a_mistake() -> None:
         length_of(GET, Response(200, b"hello", FIVE + FIVE))
 
 
-@pytest.mark.parametrize("declared", ["", "-1", "x", "0x5"])
+@pytest.mark.parametrize("declared", ["", "-1", "x", "0x5", "9223372036854775808"])
 def test_a_length_that_is_none_is_a_mistake_also_without_content(declared: str) -> None:
     for to, body in ((HEAD, b""), (GET, pieces())):
         with pytest.raises(ValueError, match="Content-Length"):

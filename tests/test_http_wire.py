@@ -391,6 +391,18 @@ def test_limits_of_chunks(
         assert caught.value.status == status
 
 
+# join.
+
+
+def test_pieces_are_joined(implementation: Implementation) -> None:
+    join = implementation.module("wire").join
+    for kind in (list, tuple):
+        assert join(kind([])) == b""
+        assert join(kind([b"a", b"", b"bc\0", b"d" * 5000])) == b"abc\0" + b"d" * 5000
+        with pytest.raises(TypeError):
+            join(kind([b"a", "b"]))
+
+
 # encode_head.
 
 
@@ -450,6 +462,19 @@ def test_the_first_bad_field_is_told_of(implementation: Implementation) -> None:
         for second, *_ in bad:
             with pytest.raises(error, match=told):
                 encode_head(200, [("A", "1"), first, second])
+
+
+def test_a_line_that_is_remembered_is_that_of_its_pair_alone(implementation: Implementation) -> None:
+    """The compiled encoder finds it by the pair's place in memory, which hundreds of others come to share."""
+    encode_head = implementation.module("wire").encode_head
+    pairs = [(f"X-{number}", str(number)) for number in range(2000)]
+    for pair in pairs * 2:
+        assert encode_head(200, [pair]) == (b"X-%b: %b\r\n" % (pair[1].encode(), pair[1].encode()), 0)
+    long = ("X", "x" * 2000)
+    for _ in range(2):
+        assert encode_head(200, [pairs[0], long, pairs[-1]])[0] == b"X-0: 0\r\nX: %b\r\nX-1999: 1999\r\n" % (
+            b"x" * 2000
+        )
 
 
 def test_any_iterable_of_fields_will_do(implementation: Implementation) -> None:

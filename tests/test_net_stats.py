@@ -25,7 +25,7 @@ def test_requests() -> None:
         stats.answer_begun(status)
     assert (stats.used, stats.requests) == (2, 4)
     assert sum(stats.gaps.counts) == 2
-    assert stats.statuses == [0, 0, 2, 0, 1, 1]
+    assert stats.statuses.counts == [0, 2, 0, 1, 1]
 
 
 def ended(stats: Stats, reason: str, carried: int = 5, idle: float = 60.0, *, by_client: bool = False) -> None:
@@ -148,7 +148,7 @@ class Crowd:
         assert set(stats.closed) <= set(REASONS)
         assert stats.accepted == ended + len(connections)
         assert ended == stats.unused + sum(stats.per_connection.counts)
-        assert stats.requests == sum(stats.statuses)
+        assert stats.requests == sum(stats.statuses.counts)
         assert sum(stats.refused.values()) + stats.failed <= stats.requests + stats.closed["failed"]
         assert sum(stats.latency.counts) <= stats.requests
         lost = [count for reason, count in stats.closed.items() if reason.endswith("race lost")]

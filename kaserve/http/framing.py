@@ -40,6 +40,7 @@ UNTIL_CLOSE = -2
 UNSAID = -3
 
 _MOST_DIGITS = 19  # what a 64-bit length has
+_LARGEST = 2**63 - 1  # an answer's, which whoever reads it must be able to count
 
 
 def request_body(request: Request) -> int:
@@ -140,7 +141,10 @@ def _declared_length(response: Response) -> int:
     lengths = response.headers.get_all("content-length")
     if len(lengths) != 1 or DIGITS.fullmatch(lengths[0].encode("latin-1", "replace")) is None:
         raise ValueError(f"not a Content-Length: {lengths!r}")
-    return int(lengths[0])
+    length = int(lengths[0])
+    if length > _LARGEST:
+        raise ValueError(f"the Content-Length is too large: {length}")
+    return length
 
 
 def persists(request: Request | None, response_length: int, wanted: bool) -> bool:

@@ -191,7 +191,7 @@ class Request:
     """A request, complete: its head checked and its body received.
 
     method: the token as sent. target: the request-target as sent (RFC 9112 §3.2). minor: 0 or 1, of HTTP/1.x.
-    fields: the field lines as pairs, names in lower case. flags: the bits above `FLAGS`.
+    fields: the field lines as pairs, names in lower case. field_count: how many came. flags: the bits above `FLAGS`.
     raw_path: the path still percent-encoded ("*" for OPTIONS of the server). query: what follows "?", "" without one.
     authority: host and port the request is for, "" when it names none. scheme: "http" or "https".
     client, server: (host, port) of the two ends, or the path of a Unix socket.
@@ -204,6 +204,7 @@ class Request:
         "_trailers",
         "authority",
         "client",
+        "field_count",
         "flags",
         "method",
         "minor",
@@ -235,6 +236,7 @@ class Request:
         self.target = target
         self.minor = minor
         self._fields = fields
+        self.field_count = len(fields)
         self.flags = flags
         self.raw_path = target
         self.query = ""
@@ -257,11 +259,6 @@ class Request:
         if not isinstance(self._fields, list):
             self._fields = self._fields.lines()
         return self._fields
-
-    @property
-    def field_count(self) -> int:
-        """How many field lines there are."""
-        return len(self._fields)
 
     def values(self, name: str) -> list[str]:
         """Every value of the field `name`, which is in lower case; cheaper than `headers`."""

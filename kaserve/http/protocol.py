@@ -41,7 +41,7 @@ from .messages import (
 )
 from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
 from .target import resolve_target
-from .wire import ChunkedDecoder, encode_head, find_head_end, parse_head
+from .wire import ChunkedDecoder, encode_head, find_head_end, join, parse_head
 
 __all__ = ["CONTINUE", "MOST_JOINED", "HTTPProtocol", "KeepAlive", "Phase"]
 
@@ -336,7 +336,7 @@ class HTTPProtocol:
         self.sends_body = has_body(request, response.status)
         self.body_left = length
         body = response.body
-        return b"".join(
+        return join(
             (
                 status_line,
                 b"" if flags & DATE else date,
@@ -361,10 +361,10 @@ class HTTPProtocol:
 
     def _status_line(self, status: int) -> bytes:
         """RFC 9112 §4. Raises ValueError for a status that is not for a final answer."""
-        line = _status_lines[self._keep_alive.minor].get(status)
-        if line is None:
+        if not 200 <= status < 600:
             raise ValueError(f"not the status of an answer: {status!r}")
-        return line
+        lines = _status_lines[self._keep_alive.minor]
+        return lines[status - 200]
 
     def encode_body(self, piece: bytes) -> bytes:
         """SEND: the next piece, never empty, as it goes on the wire; what exceeds a counted body is cut off."""
@@ -446,19 +446,19 @@ class HTTPProtocol:
 
 
 # What is written into heads again and again, ready-made.
-_status_lines: list[dict[int, bytes]] = [
-    {
-        status: b"HTTP/1.%d %d %b\r\n" % (minor, status, PHRASES.get(status, "").encode("ascii"))
-        for status in range(200, 600)
-    }
+_status_lines: list[list[bytes]] = [
+    [b"HTTP/1.%d %d %b\r\n" % (minor, status, PHRASES.get(status, "").encode("ascii")) for status in range(200, 600)]
     for minor in (0, 1)
 ]
 _length_lines: dict[int, bytes] = {CHUNKED: b"Transfer-Encoding: chunked\r\n", UNTIL_CLOSE: b"", UNSAID: b""}
+_short_length_lines: list[bytes] = [b"Content-Length: %d\r\n" % length for length in range(1024)]
 _MOST_REMEMBERED = 4096
 
 
 def _length_line(length: int) -> bytes:
     """How the end of the body is found: the framing field for a length of `framing.response_body`."""
+    if 0 <= length < len(_short_length_lines):
+        return _short_length_lines[length]
     line = _length_lines.get(length)
     if line is None:
         line = b"Content-Length: %d\r\n" % length

@@ -1,6 +1,6 @@
 """The contract of the syntax, and the choice between its two implementations.
 
-Only four things exist twice, in Python (`wire_pure`) and in Cython (`ext/_fast.pyx`), and this page says what both
+Only five things exist twice, in Python (`wire_pure`) and in Cython (`ext/_fast.pyx`), and this page says what both
 must do. They do syntax and nothing else, are strict, and have no options; what decides has one source elsewhere.
 
 `find_head_end(data: bytes, start: int) -> int`
@@ -28,17 +28,20 @@ must do. They do syntax and nothing else, are strict, and have no options; what 
     names in `messages.FLAGS` but for Host, Expect and Date); which of them were there is told by the bits returned.
     Raises TypeError for what is not a pair of str, and ValueError for a name that is no token or a value with a CR, LF,
     NUL or another byte that no field may hold (RFC 9110 §5.5): a response is never split.
+
+`join(pieces: Sequence[bytes]) -> bytes`
+    The pieces one after the other, which are a list or a tuple.
 """
 
 from __future__ import annotations
 
-__all__ = ["IMPLEMENTATION", "ChunkedDecoder", "encode_head", "find_head_end", "parse_head"]
+__all__ = ["IMPLEMENTATION", "ChunkedDecoder", "encode_head", "find_head_end", "join", "parse_head"]
 
 try:
-    from ._fast import ChunkedDecoder, encode_head, find_head_end, parse_head
+    from ._fast import ChunkedDecoder, encode_head, find_head_end, join, parse_head
 
     IMPLEMENTATION = "compiled"
 except ImportError:
-    from .wire_pure import ChunkedDecoder, encode_head, find_head_end, parse_head
+    from .wire_pure import ChunkedDecoder, encode_head, find_head_end, join, parse_head
 
     IMPLEMENTATION = "pure"

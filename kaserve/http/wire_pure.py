@@ -34,7 +34,7 @@ from .messages import (
     Request,
 )
 
-__all__ = ["ChunkedDecoder", "encode_head", "find_head_end", "parse_head"]
+__all__ = ["ChunkedDecoder", "encode_head", "find_head_end", "join", "parse_head"]
 
 # Bounds of the memories: enough for the fields of many different clients, at most about a megabyte.
 _MOST_LINES = 1024
@@ -139,6 +139,11 @@ def _encode_field_line(field: object) -> tuple[bytes, int]:
     encoded = b"" if ours else b"%b: %b\r\n" % (raw_name, raw_value.strip(OWS)), flag
     _remember(_sent, (name, value), encoded, len(name) + len(value))
     return encoded
+
+
+def join(pieces: Sequence[bytes]) -> bytes:
+    """See `wire`."""
+    return b"".join(pieces)
 
 
 def _remember(memory: dict[K, V], key: K, value: V, size: int) -> None:

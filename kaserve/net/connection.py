@@ -25,6 +25,7 @@ from ..http.framing import has_body
 from ..http.messages import Address, FileSpan, Request, Response, error_response
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from ..http.protocol import CONTINUE, MOST_JOINED, HTTPProtocol
+from ..http.wire import join
 from .plain import PlainSocket
 from .poller import NOTHING, READ, WRITE
 from .service import BUSY_UNTIL, Service
@@ -72,6 +73,8 @@ class Connection(Timer):
         "_aged",
         "_awaited",
         "_began",
+        "_behind",
+        "_behind_size",
         "_called",
         "_interest",
         "_moved_at",
@@ -118,6 +121,8 @@ class Connection(Timer):
         self._interest = NOTHING
         self._parting = False  # the next answer is the last one
         self._unsent: bytes | memoryview = b""  # encoded, and not taken by the kernel yet
+        self._behind: list[bytes] | None = None  # what leaves together with it,
+        self._behind_size = 0  # and how many bytes that is
         self._response: Response | None = None  # the one being sent
         self._stream: Stream | None = None  # what of its body is not even encoded yet
         self._awaited: Future[Any] | None = None  # an answer, or a piece of one, that the handler gives later
@@ -302,7 +307,7 @@ class Connection(Timer):
                     break
                 self._finish()
             elif phase == HANDLER:
-                if requests_left == 0 or len(self._unsent) >= _MOST_UNSENT or self._awaits():
+                if requests_left == 0 or len(self._unsent) + self._behind_size >= _MOST_UNSENT or self._awaits():
                     break  # the turn is used up; meanwhile nothing more is read
                 self._answer()
                 requests_left -= 1
@@ -403,7 +408,7 @@ class Connection(Timer):
         if service.sink is not None:
             self.protocol.sink = service.sink(request)
         if self.protocol.must_continue:
-            self._unsent = bytes(self._unsent) + CONTINUE
+            self._collect(CONTINUE)
 
     def _answer(self) -> None:
         """Has the handler answer the request that is complete, or takes the answer that was waited for."""
@@ -485,9 +490,9 @@ class Connection(Timer):
             _close_body(response)
         elif joined:
             self._size = protocol.body_left
-        self._unsent = bytes(self._unsent) + head if self._unsent else head
+        self._collect(head)
         if stream is not None and not stream.starts_large():  # they leave together
-            self._unsent += self._advance(stream)
+            self._collect(self._advance(stream))
 
     def _finish(self) -> None:
         """The answer is encoded to its end."""
@@ -510,8 +515,22 @@ class Connection(Timer):
 
     # Sending.
 
+    def _collect(self, data: bytes) -> None:
+        """Has `data` leave together with what is encoded already: the answers to a pipeline, say."""
+        if not self._unsent:
+            self._unsent = data
+            return
+        if self._behind is None:
+            self._behind = []
+        self._behind.append(data)
+        self._behind_size += len(data)
+
     def _flush(self, flags: int = 0) -> bool:
         """Gives the kernel what is encoded; True when it took all."""
+        if self._behind is not None:
+            self._unsent = join([bytes(self._unsent), *self._behind])
+            self._behind = None
+            self._behind_size = 0
         data = self._unsent
         try:
             sent = self._sock.send(data, flags)
@@ -657,6 +676,7 @@ class Connection(Timer):
         phase = self.phase
         self.phase = CLOSED
         self._unsent = b""
+        self._behind = None
         by_client = reason == "client" or (reason == "reset" and phase == IDLE)
         reason = self.ending or reason
         host = self.client[0] if isinstance(self.client, tuple) else "unix"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 
-__all__ = ["COUNTS", "TIMES", "Histogram"]
+__all__ = ["CLASSES", "COUNTS", "TIMES", "Histogram"]
 
 
 def _one_two_five(first: int, last: int) -> tuple[float, ...]:
@@ -19,6 +19,7 @@ def _one_two_five(first: int, last: int) -> tuple[float, ...]:
 
 TIMES = _one_two_five(-5, 4)  # seconds: 10 microseconds to 5000 seconds
 COUNTS = (1.0, 2.0, 3.0, *_one_two_five(0, 6)[2:])  # of requests: 1 to 500,000
+CLASSES = (199.0, 299.0, 399.0, 499.0)  # of statuses: 1xx to 5xx
 
 
 class Histogram:

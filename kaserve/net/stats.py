@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .histogram import COUNTS, TIMES, Histogram
+from .histogram import CLASSES, COUNTS, TIMES, Histogram
 from .peers import Peers
 
 __all__ = ["NO_GAP", "REASONS", "UNASKED", "Stats"]
@@ -45,7 +45,7 @@ class Stats:
     races_lost: idle connections that got a request after the server had closed its side: what a client sees as a
     connection that ended under its request.
 
-    statuses: answers by the first digit of their status. received, sent: bytes, heads included. gaps: seconds from an
+    statuses: answers by the class of their status. received, sent: bytes, heads included. gaps: seconds from an
     answer to the next request on its connection. latency: seconds from the first byte of a request to the last byte of
     its answer. per_connection: requests, of those that were used and have ended. client_closed: seconds a connection
     had been idle when its client closed it.
@@ -81,7 +81,7 @@ class Stats:
         self.sent = 0
         self.refused: Counter[int] = Counter()
         self.closed: Counter[str] = Counter()
-        self.statuses = [0] * 6
+        self.statuses = Histogram(CLASSES)
         self.gaps = Histogram(TIMES)
         self.latency = Histogram(TIMES)
         self.per_connection = Histogram(COUNTS)
@@ -97,7 +97,7 @@ class Stats:
 
     def answer_begun(self, status: int) -> None:
         self.requests += 1
-        self.statuses[status // 100] += 1
+        self.statuses.add(status)
 
     def connection_ended(self, reason: str, host: str, carried: int, idle: float, *, by_client: bool) -> None:
         """One that carried so many requests, be it that the last one got no answer, and was idle for `idle` seconds at

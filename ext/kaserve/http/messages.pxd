@@ -12,6 +12,7 @@ cdef class FieldSource:
 cdef class Request:
     cdef public str method, target, raw_path, query, authority, scheme, mount
     cdef public int minor, flags
+    cdef public Py_ssize_t field_count
     cdef public object client, server
     cdef public list _trailers
     cdef public object _body, _fields

@@ -2,6 +2,7 @@
 
 cimport cython
 
+from kaserve.http._fast cimport join
 from kaserve.http.framing cimport has_body
 from kaserve.http.messages cimport FileSpan, Request, Response
 from kaserve.http.protocol cimport HTTPProtocol
@@ -12,6 +13,9 @@ from kaserve.net.timerwheel cimport Timer
 
 cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND
 cdef int NOTHING, READ, WRITE
+cdef int MOST_JOINED
+cdef Py_ssize_t _MOST_UNSENT
+cdef int _MOST_REQUESTS_PER_TURN
 
 cdef class Connection(Timer):
     cdef public Service _service
@@ -19,6 +23,8 @@ cdef class Connection(Timer):
     cdef public Response _response
     cdef public double _accepted, _aged, _began, _called, _moved_at, _promised, _replied, _rested
     cdef public int _interest
+    cdef public list _behind
+    cdef public Py_ssize_t _behind_size
     cdef public bint _parting
     cdef public long long _needed, _queued, _size, number
     cdef public HTTPProtocol protocol
@@ -45,9 +51,11 @@ cdef class Connection(Timer):
     cdef _await(self, future)
     cdef bint _awaits(self) except -1
     cdef _refuse(self, error)
+    @cython.locals(head=bytes, joined=bint, protocol=HTTPProtocol, reactor=Reactor, service=Service)
     cdef _respond(self, Response response, bint wanted)
     @cython.locals(service=Service, now=double)
     cdef _finish(self)
+    cdef _collect(self, bytes data)
     @cython.locals(sent=Py_ssize_t)
     cdef bint _flush(self, int flags=*) except -1
     cdef bint _send_stream(self, stream) except -1

@@ -4,6 +4,7 @@ from kaserve.http.limits cimport Limits
 from kaserve.http.protocol cimport KeepAlive
 from kaserve.net.reactor cimport Reactor
 from kaserve.net.stats cimport Stats
+from kaserve.net.timeline cimport Timeline
 
 cdef class Waiting:
     cdef public int events
@@ -15,7 +16,8 @@ cdef class Service:
     cdef public KeepAlive keep_alive
     cdef public Limits limits
     cdef public Stats stats
-    cdef public object access_log, chance, handler, on_close, refuse, sink, timeline
+    cdef public object access_log, chance, handler, on_close, refuse, sink
+    cdef public Timeline timeline
     cdef public set connections
     cdef public list rows
     cdef public str scheme
