@@ -436,7 +436,8 @@ cdef _malformed(Bytes line):
 
 # What one answer says the next one often says with the same objects. Each pair has a seat that follows from its place in
 # memory, where it lies until another one needs the same seat, beside the line that is made of it.
-cdef list _sent_fields = [None] * SEATS
+cdef object _NOBODY = object()  # in the seats that are free: no field of any answer is this
+cdef list _sent_fields = [_NOBODY] * SEATS
 cdef list _sent_lines = [b""] * SEATS
 cdef int _sent_flags[SEATS]
 

@@ -56,6 +56,10 @@ class Guard:
         return image
 
 
+class Fleeting(tuple[object, ...]):
+    """A pair that is not plainly one, so that the encoder does not remember it: its texts are images."""
+
+
 class GuardedDecoder:
     """A decoder that is fed images."""
 
@@ -87,7 +91,7 @@ class Guarded(Build):
         self.ChunkedDecoder = lambda limits: GuardedDecoder(build.ChunkedDecoder(limits), guard)
 
     def _place_field(self, line: object) -> object:
-        return tuple(map(self._place_text, line)) if type(line) is tuple else line
+        return Fleeting(map(self._place_text, line)) if type(line) is tuple else line
 
     def _place_text(self, text: object) -> object:
         """An image of a str of one byte a character: the others are refused before anybody looks into them."""
