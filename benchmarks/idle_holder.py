@@ -1,6 +1,6 @@
 """Hold many idle connections open: a process of its own, so that its descriptors are nobody else's.
 
-    python idle_holder.py PORT COUNT
+    python idle_holder.py PORT COUNT [SECONDS]
 
 Each connection does one request for / first, for a connection that never did one is not what keep-alive leaves behind.
 A JSON line tells how many are open.  When standard input ends, a second line tells how many still are.
@@ -18,7 +18,7 @@ SOURCES = 5
 BATCH = 100
 """Connections that are opened side by side, so that a server which answers late does not make it take hours."""
 OPEN_SECONDS = 60.0
-"""For all of them together."""
+"""For all of them together, unless told otherwise."""
 IP_BIND_ADDRESS_NO_PORT = 24
 """From <linux/in.h>; the socket module does not name it before Python 3.13."""
 
@@ -27,7 +27,7 @@ def remaining(deadline: float) -> float:
     """Seconds left; TimeoutError when there are none."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
-        raise TimeoutError(f"not open after {OPEN_SECONDS:.0f} s")
+        raise TimeoutError("they could not be opened in time")
     return seconds
 
 
@@ -54,10 +54,10 @@ def read_answer(connection: socket.socket, deadline: float) -> None:
         answer += data
 
 
-def open_connections(port: int, count: int) -> tuple[list[socket.socket], str]:
-    """Open `count` connections, or as many as can be had, and the reason why not all."""
+def open_connections(port: int, count: int, seconds: float) -> tuple[list[socket.socket], str]:
+    """Open `count` connections, or as many as can be had in so many `seconds`, and the reason why not all."""
     held: list[socket.socket] = []
-    deadline = time.monotonic() + OPEN_SECONDS
+    deadline = time.monotonic() + seconds
     try:
         while len(held) < count:
             batch = [connect(port, len(held) + i, deadline) for i in range(min(BATCH, count - len(held)))]
@@ -81,7 +81,8 @@ def main() -> None:
     """Open, report, wait for the end of standard input, report."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    held, error = open_connections(int(sys.argv[1]), int(sys.argv[2]))
+    port, count, *seconds = sys.argv[1:]
+    held, error = open_connections(int(port), int(count), float(seconds[0]) if seconds else OPEN_SECONDS)
     print(json.dumps({"open": len(held), "error": error}), flush=True)
     sys.stdin.read()
     print(json.dumps({"open": still_open(held), "error": ""}), flush=True)

@@ -22,7 +22,6 @@ from pathlib import Path
 from processes import raise_descriptor_limit
 
 HERE = Path(__file__).resolve().parent
-IDLE_SECONDS = 20
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 SERVER = """
 import sys
@@ -58,26 +57,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Many idle connections that expire at once.")
     # Beyond three quarters of the limit they would be promised less time.
     parser.add_argument("--count", type=int, default=int(hard * 0.7), help="idle connections (%(default)s)")
+    parser.add_argument(
+        "--idle", type=int, default=20, help="seconds until they expire, and to open them (%(default)s)"
+    )
     parser.add_argument("--most", type=float, default=50.0, help="milliseconds that the client may wait (%(default)s)")
     options = parser.parse_args()
     raise_descriptor_limit()
     paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-c", SERVER, str(IDLE_SECONDS)]
+    command = [sys.executable, "-c", SERVER, str(options.idle)]
     with subprocess.Popen(command, env=environment, **pipes) as server:  # type: ignore[call-overload]
         port = int(server.stdout.readline())
         with socket.create_connection(("127.0.0.1", port), 30) as client:
             ask(client)
             before = resident(server.pid)
-            holding = [sys.executable, str(HERE / "idle_holder.py"), str(port), str(options.count)]
+            holding = [sys.executable, str(HERE / "idle_holder.py"), str(port), str(options.count), str(options.idle)]
             with subprocess.Popen(holding, **pipes) as holder:  # type: ignore[call-overload]
                 held = json.loads(holder.stdout.readline())
                 each = (resident(server.pid) - before) / max(1, held["open"])
                 print(f"{held['open']} idle connections {held['error']}: {each:.0f} bytes each")
                 alone = max(ask(client) for _ in range(2000))
                 os.kill(server.pid, signal.SIGSTOP)
-                time.sleep(IDLE_SECONDS + 2)
+                time.sleep(options.idle + 2)
                 waits = []
                 with socket.create_connection(("127.0.0.1", port), 30) as newcomer:  # the first one has expired as well
                     os.kill(server.pid, signal.SIGCONT)
