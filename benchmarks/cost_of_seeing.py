@@ -3,6 +3,7 @@
     python benchmarks/cost_of_seeing.py
     python benchmarks/cost_of_seeing.py --rounds 9 --seconds 3 --without-statistics
     python benchmarks/cost_of_seeing.py --only turns --workload hello
+    python benchmarks/cost_of_seeing.py --only load --rounds 21 --way "page open"
 
 Two ways to look, each with a browser's headers or wrk's, and both with ratios within each round, of which the median is
 shown.
@@ -110,8 +111,9 @@ class Way:
     """Another checkout to import kaserve from."""
 
 
+NOTHING = "nothing"
 WAYS = {
-    "nothing": Way(),
+    NOTHING: Way(),
     "common": Way({"log_format": "common", "access_log_file": LOG}),
     "common, stderr": Way({"log_format": "common"}),
     "combined": Way({"log_format": "combined", "access_log_file": LOG}),
@@ -138,6 +140,8 @@ def main() -> int:
         if options.without_statistics:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-tree-")))
             ways["no statistics"] = Way(tree=without_statistics(directory))
+        if options.way:
+            ways = {name: way for name, way in ways.items() if name == NOTHING or name in options.way}
         os.sched_setaffinity(0, {cores[0]})  # and so for all that is not the server
         for name in options.workload or ("hello", "browser"):
             workload = WORKLOADS[name]
@@ -158,6 +162,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=2, help="of load in each measurement")
     parser.add_argument("--only", choices=("turns", "load"))
     parser.add_argument("--workload", action="append", choices=("hello", "browser"), help="default: both")
+    parser.add_argument("--way", action="append", metavar="NAME", help=f"beside {NOTHING!r}; default: all")
     parser.add_argument("--without-statistics", action="store_true", help="compile a copy without them, too")
     parser.add_argument("--side", nargs=2, metavar=("WAY", "WORKLOAD"), help=argparse.SUPPRESS)
     return parser.parse_args()
