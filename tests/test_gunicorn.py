@@ -210,9 +210,9 @@ class TestManaging:
 
     def test_a_worker_that_is_idle_lives_longer_than_the_timeout(self, start: Start) -> None:
         """It shows that it lives; gunicorn, which looks once a second, kills nobody."""
-        gunicorn = start("--timeout", "2")
+        gunicorn = start("--timeout", "4", "--keep-alive", "4")  # less, and a busy machine is late for a sign of life
         pid = gunicorn.ask("/pid")
-        with gunicorn.connect() as client:  # closed when it has been idle for 2 s and 1 s more
+        with gunicorn.connect() as client:  # closed when it has been idle for 4 s and 1 s more
             assert client.ask().status == 200
             assert client.is_closed
         assert gunicorn.ask("/pid") == pid
