@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -23,6 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--compiled") and kaserve.IMPLEMENTATION != "compiled":
         raise pytest.UsageError("kaserve is not compiled: make .venv/.compiled says why")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_garbage() -> None:
+    """A module counts its own descriptors: what one before it let go of is closed by now, and not in the middle."""
+    gc.collect()
 
 
 def pytest_report_header() -> str:

@@ -279,6 +279,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def open_descriptors() -> int:
+    """How many there are. Less than before is no leak: what an earlier test let go of may be collected at any time."""
     return len(os.listdir("/dev/fd"))
 
 

@@ -303,7 +303,7 @@ def test_nothing_stays_open(site: Path, ask: Ask, executor: ThreadPoolExecutor) 
     taken.close()  # type: ignore[attr-defined]  # a generator, whatever its annotation says
     executor.submit(int).result()
     executor.shutdown()
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before
 
 
 def test_pieces_are_bounded(site: Path, ask: Ask) -> None:

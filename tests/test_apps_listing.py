@@ -464,7 +464,7 @@ def test_directories_of_any_size(tmp_path: Path, site: Tree, count: int) -> None
     assert (type(described.body) is bytes) == (type(shown.body) is bytes) == (count < 512)
     assert [each["name"] for each in json.loads(content(described))] == expected
     assert [href for href, _ in Page(content(shown)).links] == expected
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before
 
 
 def test_an_answer_that_nobody_takes_leaves_nothing_open(tmp_path: Path, site: Tree) -> None:
@@ -477,7 +477,7 @@ def test_an_answer_that_nobody_takes_leaves_nothing_open(tmp_path: Path, site: T
     next(taken.body)
     taken.close()
     taken.close()
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def house() -> Iterator[House]:
     house = House()
     yield house
     house.close()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 # Taking.
@@ -401,7 +401,7 @@ def test_a_path_that_cannot_be_leaves_nothing_open(tmp_path: Path) -> None:
         open_listener(f"unix:{tmp_path}/missing/socket", 0, backlog=5)
     with pytest.raises(OSError, match="too long"):
         open_listener(f"unix:{tmp_path}/{'x' * 200}", 0, backlog=5)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 # Forms of an address.
@@ -501,7 +501,7 @@ def test_other_forms_are_refused(bind: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         open_listener(bind, 8000, backlog=5)
     assert not isinstance(caught.value, OSError)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @pytest.mark.parametrize("bind", ["192.0.2.1", "192.0.2.1:80", "fd:999999"])
@@ -509,7 +509,7 @@ def test_addresses_that_cannot_be_had(bind: str) -> None:
     before = open_descriptors()
     with pytest.raises(OSError, match=r"."):
         open_listener(bind, 0, backlog=5)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_a_descriptor_that_is_not_a_socket() -> None:

@@ -34,7 +34,7 @@ def pair(adopt: Adopt) -> Iterator[tuple[socket.socket, PlainSocket]]:
     yield theirs, ours
     theirs.close()
     ours.close()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 Pair = tuple[socket.socket, PlainSocket]
@@ -134,7 +134,7 @@ def test_one_that_nobody_closed_is_closed(adopt: Adopt) -> None:
             pytest.skip("socket.socket warns of it")
         del ours
         assert theirs.recv(1) == b""
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_one_that_was_never_made_closes_nothing(pair: Pair) -> None:

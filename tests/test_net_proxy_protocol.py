@@ -171,7 +171,7 @@ def house() -> Iterator[House]:
     house.client.close()
     house.ours.close()
     house.reactor.close()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 class TestGreeting:
@@ -312,4 +312,4 @@ class TestServer:
         with Driven(who, proxy_protocol=True) as driven, connect(driven.server, driven.turn):
             driven.settle()
             driven.server.close()
-        assert open_descriptors() == before
+        assert open_descriptors() <= before

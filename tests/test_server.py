@@ -207,7 +207,7 @@ class TestContextManager:
         server = Server(hello, config())
         with pytest.raises(RuntimeError, match="can't start"):
             server.__enter__()
-        assert open_descriptors() == before
+        assert open_descriptors() <= before
 
     def test_nobody_else_turns_it(self) -> None:
         with serving() as server, connect(server) as client:
@@ -223,7 +223,8 @@ class TestContextManager:
                 assert client.exchange(post(b"x" * 1_000_000))[0].status == 200
                 assert threading.active_count() == threads + 1
                 server.shutdown(0.0)
-        assert (threading.active_count(), open_descriptors()) == (threads, descriptors)
+        assert threading.active_count() == threads
+        assert open_descriptors() <= descriptors
 
     def test_a_server_is_started_once(self) -> None:
         server = Server(hello, config())
@@ -405,7 +406,7 @@ class TestAddresses:
             server.__enter__()
         assert bind.removesuffix(":80") in str(caught.value)
         assert "None" not in str(caught.value)
-        assert open_descriptors() == before
+        assert open_descriptors() <= before
 
     def test_a_pipe_is_no_listening_socket(self) -> None:
         readable, writable = os.pipe()

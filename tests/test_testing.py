@@ -34,7 +34,8 @@ def _nothing_is_left() -> Iterator[None]:
     handled.clear()
     threads, descriptors = threading.active_count(), open_descriptors()
     yield
-    assert (threading.active_count(), open_descriptors()) == (threads, descriptors)
+    assert threading.active_count() <= threads
+    assert open_descriptors() <= descriptors
 
 
 class TestServe:
