@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from processes import Child, Command, clean_up_when_terminated, running, wait_until
-from serving import free_port
+from serving import accepts, free_port
 
 MIB = 1 << 20
 BLOCK = bytes(MIB)
@@ -114,7 +114,7 @@ def main() -> int:
             env={"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "benchmarks"))), "BIG_FILE": str(file)},
         )  # fmt: skip
         with running(command, core=core, directory=Path(name)) as child:
-            if not wait_until(lambda: not child.alive() or _listens(port), 10) or not child.alive():
+            if not wait_until(lambda: not child.alive() or accepts(port), 10) or not child.alive():
                 raise RuntimeError(child.last_words())
             upload(port, MIB, Watch(child))  # so that the threads are there
             before = child.resident_bytes()
@@ -137,14 +137,6 @@ def main() -> int:
                 )
                 good = good and moved == size and grown <= options.most_mib
     return int(not good)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

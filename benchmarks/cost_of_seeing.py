@@ -34,11 +34,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import wrk
 from peers import APPS
 from processes import Command, clean_up_when_terminated, running, wait_until
-from serving import free_port
+from serving import accepts, free_port
 from tables import align
 from workloads import WORKLOADS, Workload
 
@@ -245,9 +246,10 @@ def serve_in_turns(name: str, workload_name: str) -> None:
         answered += 1
         return Response.text("hello")
 
-    server = Server(hello, Config(port=0, keep_alive_requests=0, **settings))  # type: ignore[arg-type]
+    server = Server(hello, Config(port=0, keep_alive_requests=0, **settings))
     server.open()
-    clients = [socket.create_connection(server.address) for _ in range(CONNECTIONS)]  # type: ignore[arg-type]
+    assert isinstance(server.address, tuple)
+    clients = [socket.create_connection(server.address) for _ in range(CONNECTIONS)]
     segment = WORKLOADS[workload_name].segment("127.0.0.1")
     since = time.process_time_ns()
     for _ in sys.stdin:
@@ -269,7 +271,7 @@ def serve_in_turns(name: str, workload_name: str) -> None:
     server.close()
 
 
-def _settings(way: Way) -> dict[str, object]:
+def _settings(way: Way) -> dict[str, Any]:
     return {"access_log": "log_format" in way.settings, **way.settings}
 
 
@@ -308,7 +310,7 @@ def _load(way: Way, workload: Workload, seconds: int, cores: tuple[int, int]) ->
         tempfile.TemporaryDirectory(prefix="bench-") as name,
         running(command, core=cores[0], directory=Path(name)) as child,
     ):
-        if not wait_until(lambda: _accepts(port), 15):
+        if not wait_until(lambda: accepts(port), 15):
             raise RuntimeError(f"it did not start: {child.last_words()}")
         send = partial(
             wrk.run,
@@ -325,14 +327,6 @@ def _load(way: Way, workload: Workload, seconds: int, cores: tuple[int, int]) ->
     if load.errors:
         raise RuntimeError(load.errors)
     return load.requests_per_second, cpu / load.requests * 1e6
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
 
 
 # --- without statistics -----------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processes import clean_up_when_terminated, raise_descriptor_limit, wait_until
+from processes import clean_up_when_terminated, raise_descriptor_limit, resident_bytes, wait_until
 from punctual import Clients
 
 from kaserve import Request, Response
@@ -80,8 +80,7 @@ class Server:
         return socket.create_connection(self.address, timeout=30)
 
     def resident(self) -> int:
-        text = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
-        return int(text.partition("Rss:")[2].split()[0]) * 1024
+        return resident_bytes(self.process.pid)
 
     def cpu(self) -> float:
         """Seconds so far."""

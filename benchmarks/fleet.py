@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from processes import wait_until
+from processes import resident_bytes, wait_until
 
 HERE = Path(__file__).parent
 PATIENCE = 30.0
@@ -61,8 +61,7 @@ class Process:
 
     @property
     def resident_bytes(self) -> int:
-        (line,) = (x for x in Path(f"/proc/{self.pid}/status").read_text().splitlines() if x.startswith("VmRSS:"))
-        return int(line.split()[1]) * 1024
+        return resident_bytes(self.pid)
 
     @property
     def descriptors(self) -> int:

@@ -17,9 +17,10 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
-from processes import raise_descriptor_limit
+from processes import raise_descriptor_limit, resident_bytes
 
 HERE = Path(__file__).resolve().parent
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -31,11 +32,6 @@ with Server(lambda request: Response.text("hello"), config) as server:
     print(server.address[1], flush=True)
     sys.stdin.read()
 """
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory that process `pid` has at the moment."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def ask(connection: socket.socket) -> float:
@@ -65,17 +61,20 @@ def main() -> int:
     raise_descriptor_limit()
     paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-c", SERVER, str(options.idle)]
-    with subprocess.Popen(command, env=environment, **pipes) as server:  # type: ignore[call-overload]
+    start = partial(subprocess.Popen[str], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with start([sys.executable, "-c", SERVER, str(options.idle)]) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
         port = int(server.stdout.readline())
         with socket.create_connection(("127.0.0.1", port), 30) as client:
             ask(client)
-            before = resident(server.pid)
+            before = resident_bytes(server.pid)
             holding = [sys.executable, str(HERE / "idle_holder.py"), str(port), str(options.count), str(options.idle)]
-            with subprocess.Popen(holding, **pipes) as holder:  # type: ignore[call-overload]
+            with start(holding) as holder:
+                assert holder.stdin is not None
+                assert holder.stdout is not None
                 held = json.loads(holder.stdout.readline())
-                each = (resident(server.pid) - before) / max(1, held["open"])
+                each = (resident_bytes(server.pid) - before) / max(1, held["open"])
                 print(f"{held['open']} idle connections {held['error']}: {each:.0f} bytes each")
                 alone = max(ask(client) for _ in range(2000))
                 os.kill(server.pid, signal.SIGSTOP)

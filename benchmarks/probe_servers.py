@@ -16,7 +16,9 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from socket import create_connection
+
+from processes import wait_until
+from serving import accepts
 
 from kaserve.probe.experiments import Lab
 from kaserve.probe.line import open_socket, read_url
@@ -88,7 +90,7 @@ def probe_server(name: str, port: int, most_wait: float) -> Report | None:
             command, cwd=APPS, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True, env=ENVIRONMENT
         ) as process:
             try:
-                return _probe(port, most_wait) if _listens(port) else None
+                return _probe(port, most_wait) if wait_until(lambda: accepts(port), 10) else None
             finally:
                 os.killpg(process.pid, signal.SIGTERM)
 
@@ -97,17 +99,6 @@ def _probe(port: int, most_wait: float) -> Report:
     url = f"http://127.0.0.1:{port}/"
     target = read_url(url)
     return probe(url, Lab(target, lambda: open_socket(target, 10.0), time.monotonic, most_wait=most_wait))
-
-
-def _listens(port: int) -> bool:
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            create_connection(("127.0.0.1", port), 1).close()
-            return True
-        except OSError:
-            time.sleep(0.1)
-    return False
 
 
 def table(found: dict[str, Report]) -> str:

@@ -57,7 +57,7 @@ class Child:
 
     def resident_bytes(self) -> int:
         """Resident memory of the whole tree; a page shared by two of its processes counts twice."""
-        return sum(_resident_bytes(pid) for pid, _ in self._members())
+        return sum(resident_bytes(pid) for pid, _ in self._members())
 
     def stop(self) -> None:
         """Ask the whole tree to end, and kill what has not ended after STOP_SECONDS."""
@@ -142,8 +142,9 @@ def clean_up_when_terminated() -> None:
     signal.signal(signal.SIGHUP, leave)
 
 
-def _resident_bytes(pid: int) -> int:
-    # Not the field of /proc/PID/stat: that one is an estimate which may be off by hundreds of pages.
+def resident_bytes(pid: int) -> int:
+    """Resident memory of one process; 0 when it is gone."""
+    # Not those of /proc/PID/stat, statm or status: they are estimates which may be off by hundreds of pages.
     with suppress(FileNotFoundError, ProcessLookupError):
         for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
             if line.startswith("Rss:"):

@@ -49,6 +49,15 @@ def serving(
             yield Server(peer, site, child)
 
 
+def accepts(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody takes connections there."""
+    try:
+        socket.create_connection((host, port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 nobody uses, from below those that the kernel gives to outgoing connections.
 
@@ -132,15 +141,8 @@ def _check_closed(answers: BinaryIO) -> None:
 def _wait_for(child: Child, site: Site) -> None:
     """Wait until the server accepts connections; CannotServe repeats its last words if it never does."""
 
-    def accepts() -> bool:
-        try:
-            socket.create_connection((site.host, site.port), 1).close()
-        except OSError:
-            return False
-        return True
-
     def settled() -> bool:
-        return accepts() or not child.alive()
+        return accepts(site.port, site.host) or not child.alive()
 
     if not wait_until(settled, START_SECONDS):
         raise CannotServe(f"did not listen within {START_SECONDS:.0f} s: {child.last_words()}")
