@@ -340,7 +340,7 @@ _COUNTS = {
     "kaserve/net/connection.py": {
         "        self._service.stats.received += len(data)\n": "",
         "        self._service.stats.sent += sent\n": "",
-        "        service.stats.latency.add(now - self._began)\n": "",
+        "        self._service.stats.latency.add(now - self._began)\n": "",
     },
 }
 """What a request adds to the statistics, and what it is replaced with. The clock is still looked at where an answer

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from json.encoder import encode_basestring_ascii
 
-from .http.messages import Address, Request, Response
+from .http.messages import Request, Response, host_of
 from .net.connection import Connection
 
-__all__ = ["Format", "Moment", "escape", "host_of", "make_format", "parse_atoms"]
+__all__ = ["Format", "Moment", "escape", "make_format", "parse_atoms"]
 
 Users = Callable[[Request], str]
 
@@ -60,11 +60,6 @@ def escape(text: str) -> str:
 def _quote(text: str) -> str:
     """`text` as a string of JSON."""
     return _quoted[text]
-
-
-def host_of(address: Address) -> str:
-    """The host of a client; "unix" for one that came through a Unix socket."""
-    return address[0] if isinstance(address, tuple) else "unix"
 
 
 class Moment:
@@ -174,14 +169,20 @@ def _seconds(seconds: float) -> str:
     return f"0.{micros:06d}" if 0 <= micros < 1_000_000 else f"{seconds:.6f}"
 
 
+def _value(request: Request | None, name: str) -> str | None:
+    """Of a field, which may have come in several lines (RFC 9110 §5.3); None without any."""
+    values = None if request is None else request.values(name)
+    return ", ".join(values) if values else None
+
+
 def _field(request: Request | None, name: str) -> str:
-    values = () if request is None else request.values(name)
-    return escape(values[0] if len(values) == 1 else ", ".join(values)) if values else "-"
+    value = _value(request, name)
+    return "-" if value is None else escape(value)
 
 
 def _json_field(request: Request | None, name: str) -> str:
-    values = () if request is None else request.values(name)
-    return _quote(values[0] if len(values) == 1 else ", ".join(values)) if values else "null"
+    value = _value(request, name)
+    return "null" if value is None else _quote(value)
 
 
 # Atoms, as gunicorn has them.

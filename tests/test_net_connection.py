@@ -39,7 +39,8 @@ from kaserve.http.limits import Limits
 from kaserve.http.messages import FileSpan, Request, Response
 from kaserve.http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from kaserve.http.protocol import MOST_JOINED, KeepAlive
-from kaserve.net.connection import Connection, _queued_bytes
+from kaserve.net.connection import Connection
+from kaserve.net.plain import queued_bytes
 from kaserve.net.poller import NOTHING, READ, WRITE
 from kaserve.net.service import PHASES, Deadlines, Handler
 from tests.nettools import (
@@ -422,8 +423,8 @@ def test_what_a_client_takes_out_of_the_kernel_is_progress_too(make: Make) -> No
     give(net, client, GET)
     fd = connection._sock.fileno()
     for _ in range(2):
-        before = _queued_bytes(fd)
-        while _queued_bytes(fd) > before - 30_000:
+        before = queued_bytes(fd)
+        while queued_bytes(fd) > before - 30_000:
             client.read(16384)
             assert not net.busy, "the kernel would take more: this shows nothing"
         net.sleep(60 - LATE)

@@ -2,7 +2,7 @@
 
 cimport cython
 
-from kaserve.http.messages cimport Request, Response
+from kaserve.http.messages cimport Request, Response, host_of
 from kaserve.net.connection cimport Connection
 
 cdef class Moment:
@@ -15,7 +15,6 @@ cdef class Moment:
 
 cpdef str escape(str text)
 cdef str _quote(str text)
-cpdef str host_of(address)
 
 cdef class Format:
     cdef object _users
@@ -45,5 +44,6 @@ cdef class Atoms(Format):
 
 @cython.locals(micros="long long")
 cdef str _seconds(double seconds)
+cdef str _value(Request request, str name)
 cpdef str _field(Request request, str name)
 cpdef str _json_field(Request request, str name)

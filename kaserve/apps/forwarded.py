@@ -98,7 +98,7 @@ class Forwarded(Around):
     def _rewrite(self, request: Request) -> None:
         if request.client not in self._trusted:
             return
-        told = self._read(request, self._trusted)
+        told = self._read(request)
         if told.client is not None:
             request.client = told.client
         if told.scheme is not None:
@@ -106,16 +106,16 @@ class Forwarded(Around):
         if told.authority is not None:
             request.authority = told.authority
 
-    def _read(self, request: Request, trusted: Trusted) -> _Told:
-        return _agreement(_read_forwarded(request, trusted), _read_x_forwarded(request, trusted))
+    def _read(self, request: Request) -> _Told:
+        return _agreement(_read_forwarded(request, self._trusted), _read_x_forwarded(request, self._trusted))
 
 
 class ForwardedClient(Forwarded):
     """For proxies that set X-Forwarded-For and X-Forwarded-Proto and are not known to remove the others, which are the
     client's own invention then: nothing but these two is believed."""
 
-    def _read(self, request: Request, trusted: Trusted) -> _Told:
-        return _read_x_forwarded(request, trusted)._replace(authority=None)
+    def _read(self, request: Request) -> _Told:
+        return _read_x_forwarded(request, self._trusted)._replace(authority=None)
 
 
 def _agreement(one: _Told, other: _Told) -> _Told:

@@ -120,10 +120,9 @@ class StartResponse:
         if exc_info is None:
             raise RuntimeError("start_response is called a second time without exc_info")
         error = exc_info[1]
-        if self.sent and error is None:  # sys.exc_info() where there is no exception
-            raise RuntimeError("start_response is called behind the head, without an exception")
         if self.sent:
-            assert error is not None
+            if error is None:  # sys.exc_info() where there is no exception
+                raise RuntimeError("start_response is called behind the head, without an exception")
             try:
                 raise error.with_traceback(exc_info[2])
             finally:

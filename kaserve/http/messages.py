@@ -41,6 +41,7 @@ __all__ = [
     "Request",
     "Response",
     "error_response",
+    "host_of",
     "new_response",
 ]
 
@@ -449,3 +450,8 @@ def error_response(error: HTTPError) -> Response:
     response = Response.text(f"{error.status} {phrase}: {error.reason}\n", error.status)
     response.fields.extend(error.fields)
     return response
+
+
+def host_of(address: Address) -> str:
+    """The host of a client; "unix" for one that came through a Unix socket."""
+    return address[0] if isinstance(address, tuple) else "unix"

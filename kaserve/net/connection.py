@@ -14,7 +14,6 @@ import math
 import os
 import socket
 import struct
-import sys
 from concurrent.futures import Future
 from functools import partial
 from threading import current_thread, main_thread
@@ -22,11 +21,11 @@ from typing import Any
 
 from ..http.errors import HTTPError
 from ..http.framing import has_body
-from ..http.messages import Address, FileSpan, Request, Response, error_response
+from ..http.messages import Address, FileSpan, Request, Response, error_response, host_of
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from ..http.protocol import CONTINUE, MOST_JOINED, HTTPProtocol
 from ..http.wire import join
-from .plain import PlainSocket
+from .plain import PlainSocket, queued_bytes
 from .poller import NOTHING, READ, WRITE
 from .service import BUSY_UNTIL, Service
 from .stats import NO_GAP, UNASKED
@@ -34,15 +33,6 @@ from .stream import Stream
 from .timeline import Track
 from .timerwheel import Timer
 from .tls import NotTLSError, TLSSocket
-
-try:
-    from fcntl import ioctl
-    from termios import TIOCOUTQ
-
-    # What has not been sent yet (linux/sockios.h: SIOCOUTQNSD, of TCP alone), or what has not been confirmed.
-    _QUEUES: tuple[int, ...] = (0x894B, TIOCOUTQ) if sys.platform == "linux" else (TIOCOUTQ,)
-except ImportError:  # Windows, whose sockets do not tell
-    _QUEUES = ()
 
 __all__ = ["Connection"]
 
@@ -184,7 +174,7 @@ class Connection(Timer):
         its share all the same; so it is asked several times within the deadline, to know when that was."""
         reactor = self._service.reactor
         stop = self._moved_at + self._service.rows[SEND].seconds
-        if self._needed <= self._queued - _queued_bytes(self._sock.fileno()):
+        if self._needed <= self._queued - queued_bytes(self._sock.fileno()):
             self._enter(SEND)
         elif reactor.now < stop:
             reactor.wheel.schedule(self, min(reactor.now + self._service.rows[SEND].seconds / _LOOKS, stop))
@@ -355,7 +345,7 @@ class Connection(Timer):
         self._needed = waiting.share
         if phase == SEND:
             self._moved_at = now
-            self._queued = _queued_bytes(self._sock.fileno())
+            self._queued = queued_bytes(self._sock.fileno())
             reactor.wheel.schedule(self, now + waiting.seconds / _LOOKS)
         else:
             reactor.wheel.schedule(self, now + waiting.seconds)
@@ -395,9 +385,8 @@ class Connection(Timer):
         return True
 
     def _new_track(self) -> Track | None:
-        host = self.client[0] if isinstance(self.client, tuple) else "unix"
         service = self._service
-        return service.timeline.follow(self.number, host, self._accepted, service.reactor.now)
+        return service.timeline.follow(self.number, host_of(self.client), self._accepted, service.reactor.now)
 
     def _welcome_body(self, request: Request) -> None:
         """The handler may refuse the body now (HTTPError), or take it in its own way; a client that waits for a word is
@@ -498,20 +487,27 @@ class Connection(Timer):
         """The answer is encoded to its end."""
         response = self._response
         assert response is not None
-        if self._stream is not None:
-            self._size = self._stream.size
-            self._stream = None
-            _close_body(response)
-        self._response = None
-        service = self._service
-        now = self._rested = service.reactor.read_clock()
-        if service.access_log is not None:
-            service.access_log.log(self, self.protocol.request, response, self._size)
-        service.stats.latency.add(now - self._began)
+        self._end_answer()
+        now = self._rested
+        self._service.stats.latency.add(now - self._began)
         if self._track is not None:
             self._track.add(self._began, now, response.status)
         self._began = now
         self.protocol.finish()
+
+    def _end_answer(self) -> None:
+        """Lets go of the answer that is being sent, if there is one, whole or not; and logs it."""
+        response, self._response = self._response, None
+        if response is None:
+            return
+        if self._stream is not None:
+            self._size = self._stream.size
+            self._stream = None
+            _close_body(response)
+        service = self._service
+        self._rested = service.reactor.read_clock()
+        if service.access_log is not None:
+            service.access_log.log(self, self.protocol.request, response, self._size)
 
     # Sending.
 
@@ -679,7 +675,7 @@ class Connection(Timer):
         self._behind = None
         by_client = reason == "client" or (reason == "reset" and phase == IDLE)
         reason = self.ending or reason
-        host = self.client[0] if isinstance(self.client, tuple) else "unix"
+        host = host_of(self.client)
         idle = service.reactor.now - self._rested
         carried = self.protocol.served + (self.protocol.phase in (BODY, HANDLER))  # the last one without an answer
         service.stats.connection_ended(reason, host, carried, idle, by_client=by_client)
@@ -695,31 +691,9 @@ class Connection(Timer):
             except Exception:  # others' code: their log, their sink. The connection has ended all the same.
                 _complain("the end of a connection was not taken well")
 
-    def _end_answer(self) -> None:
-        """The answer that was being sent, if there is one, stays as it is."""
-        response, self._response = self._response, None
-        if response is not None:
-            if self._stream is not None:
-                self._size = self._stream.size
-                self._stream = None
-                _close_body(response)
-            if self._service.access_log is not None:
-                self._rested = self._service.reactor.read_clock()
-                self._service.access_log.log(self, self.protocol.request, response, self._size)
-
     def _tell_owner(self) -> None:
         if self._service.on_close is not None:
             self._service.on_close(self)
-
-
-def _queued_bytes(fd: int) -> int:
-    """How much of what the kernel took for `fd` still waits in its buffers; 0 where the system does not tell."""
-    for request in _QUEUES:
-        try:
-            return int.from_bytes(ioctl(fd, request, b"\0\0\0\0"), sys.byteorder)
-        except OSError:
-            pass
-    return 0
 
 
 def _complain(message: str) -> None:

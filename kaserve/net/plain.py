@@ -6,8 +6,18 @@ Knows what a connection asks of its socket, which `tls` has as well. The two imp
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
 from typing import Protocol
+
+try:
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+
+    # What has not been sent yet (linux/sockios.h: SIOCOUTQNSD, of TCP alone), or what has not been confirmed.
+    _QUEUES: tuple[int, ...] = (0x894B, TIOCOUTQ) if sys.platform == "linux" else (TIOCOUTQ,)
+except ImportError:  # Windows, whose sockets do not tell
+    _QUEUES = ()
 
 Socket: Callable[[socket.socket], PlainSocket] | None
 try:
@@ -15,7 +25,7 @@ try:
 except ImportError:
     Socket = None
 
-__all__ = ["PlainSocket", "adopt"]
+__all__ = ["PlainSocket", "adopt", "queued_bytes"]
 
 
 class PlainSocket(Protocol):
@@ -43,3 +53,14 @@ class PlainSocket(Protocol):
 def adopt(sock: socket.socket) -> PlainSocket:
     """`sock`, or what takes its place; then `sock` itself has given its descriptor away."""
     return sock if Socket is None else Socket(sock)
+
+
+def queued_bytes(fd: int) -> int:
+    """How much of what the kernel took for the socket `fd` still waits in its buffers; 0 where the system does not
+    tell."""
+    for request in _QUEUES:
+        try:
+            return int.from_bytes(ioctl(fd, request, b"\0\0\0\0"), sys.byteorder)
+        except OSError:
+            pass
+    return 0

@@ -16,7 +16,7 @@ from typing import TypeVar
 from tests.fuzz.cases import Case, Chunks, Fields, Head, Pipeline
 from tests.wiretools import load_corpus
 
-__all__ = ["GENERATORS", "TOKENS", "Chance", "Generator", "corpus_wires", "heads_of", "streams_of"]
+__all__ = ["GENERATORS", "TOKENS", "Chance", "Generator", "corpus_wires", "heads_of", "named", "streams_of"]
 
 T = TypeVar("T")
 
@@ -44,6 +44,11 @@ class Chance:
 
     def bytes(self, most: int) -> bytes:
         return self._random.randbytes(self.below(most + 1))
+
+
+def named(*functions: Callable[[Chance], bytes]) -> list[tuple[str, Callable[[Chance], bytes]]]:
+    """Kinds of what may be sent, by the names of the functions that make them."""
+    return [(function.__name__.replace("_", " "), function) for function in functions]
 
 
 @dataclass(slots=True)

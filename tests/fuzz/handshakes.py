@@ -5,9 +5,7 @@ Most of it begins as the handshakes of honest clients do (RFC 8446 §4.1.2), sin
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from tests.fuzz.generate import Chance
+from tests.fuzz.generate import Chance, named
 
 __all__ = ["HANDSHAKES"]
 
@@ -122,11 +120,7 @@ def _sized(content: bytes) -> bytes:
     return len(content).to_bytes(2, "big") + content
 
 
-def _named(*functions: Callable[[Chance], bytes]) -> list[tuple[str, Callable[[Chance], bytes]]]:
-    return [(function.__name__.replace("_", " "), function) for function in functions]
-
-
-HANDSHAKES = _named(
+HANDSHAKES = named(
     noise,
     noise_in_records,
     part_of_a_hello,

@@ -10,11 +10,10 @@ server in a process of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from tests.fuzz.generate import Chance, Generator
+from tests.fuzz.generate import Chance, Generator, named
 from tests.fuzz.handshakes import HANDSHAKES
 from tests.wiretools import cut
 
@@ -212,11 +211,7 @@ def forms(chance: Chance) -> bytes:
     return head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
-def _named(*functions: Callable[[Chance], bytes]) -> list[tuple[str, Callable[[Chance], bytes]]]:
-    return [(function.__name__.replace("_", " "), function) for function in functions]
-
-
-MALICE = _named(
+MALICE = named(
     endless_request_line,
     endless_field,
     endless_fields,

@@ -2,6 +2,8 @@
 
 cimport cython
 
+cpdef str host_of(address)
+
 cdef class Headers:
     cdef public list _lines
 

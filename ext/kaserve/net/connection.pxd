@@ -53,7 +53,7 @@ cdef class Connection(Timer):
     cdef _refuse(self, error)
     @cython.locals(head=bytes, joined=bint, protocol=HTTPProtocol, reactor=Reactor, service=Service)
     cdef _respond(self, Response response, bint wanted)
-    @cython.locals(service=Service, now=double)
+    @cython.locals(now=double)
     cdef _finish(self)
     cdef _collect(self, bytes data)
     @cython.locals(sent=Py_ssize_t)
