@@ -14,7 +14,8 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
 # What a change of makes a new installation necessary.
 DESCRIPTION = pyproject.toml setup.py kaserve/_version.py
 # What a change of makes the compiled part stale, which would be imported in place of the new source.
-COMPILED = setup.py ext/*.pyx ext/*.h ext/kaserve/*.pxd ext/kaserve/*/*.pxd kaserve/accesslog.py kaserve/logformat.py kaserve/http/*.py kaserve/net/*.py kaserve/apps/wsgi*.py
+COMPILED = setup.py ext/*.pyx ext/*.h ext/kaserve/*/*.pxd ext/kaserve/*/*/*.pxd \
+	kaserve/http/*.py kaserve/telemetry/*.py kaserve/logs/*.py kaserve/net/*.py kaserve/handlers/wsgi/*.py
 # What the benchmarks write, beside the charts.
 RESULTS = benchmarks/results
 # What mypy reads; only those that exist, as mypy refuses a directory that is not there.

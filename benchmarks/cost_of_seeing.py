@@ -333,7 +333,7 @@ def _load(way: Way, workload: Workload, seconds: int, cores: tuple[int, int]) ->
 
 _NOTHING = "        return  # nothing, to see what it would cost\n"
 _COUNTS = {
-    "kaserve/net/stats.py": {
+    "kaserve/telemetry/counters.py": {
         "        if gap < 0:\n": _NOTHING + "        if gap < 0:\n",
         "        self.requests += 1\n": _NOTHING + "        self.requests += 1\n",
     },

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kaserve import Config, Request, Response, Server
-from kaserve.apps import Files
-from kaserve.apps.wsgi import WSGI
+from kaserve.handlers import Files
+from kaserve.handlers.wsgi.application import WSGI
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .apps.auth import parse_user
-from .apps.fields import parse_field, parse_rule
-from .apps.forwarded import Trusted
+from .handlers.middleware.basic_auth import parse_user
+from .handlers.middleware.forwarded import Trusted
+from .handlers.middleware.headers import parse_field, parse_rule
 from .http.limits import Limits
 from .http.protocol import KeepAlive
-from .logformat import parse_atoms
+from .logs.formats import parse_atoms
 from .net.listener import split_host_port
 from .net.service import Deadlines
 

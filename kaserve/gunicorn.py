@@ -15,9 +15,9 @@ from typing import Any
 
 from gunicorn.workers.base import Worker as Base
 
-from .apps.forwarded import ForwardedClient, Trusted
-from .apps.wsgi import WSGI
 from .config import Config, ConfigError, read_environment
+from .handlers.middleware.forwarded import ForwardedClient, Trusted
+from .handlers.wsgi.application import WSGI
 from .net.service import Handler
 from .server import Server
 

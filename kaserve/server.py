@@ -19,24 +19,24 @@ from random import random
 from types import FrameType, TracebackType
 
 from . import systemd
-from .accesslog import AccessLog
-from .apps.forwarded import Forwarded, Trusted
 from .config import Config
+from .handlers.middleware.forwarded import Forwarded, Trusted
 from .http.messages import Address
-from .insight import Insight
-from .logfile import LogFile
+from .insight.endpoints import Insight
+from .logs.access import AccessLog
+from .logs.file import LogFile
+from .logs.stderr import write_stderr
 from .net.connection import Connection
+from .net.limiter import Room
 from .net.listener import Listener, open_listener, split_host_port
-from .net.plain import adopt
 from .net.proxy_protocol import Greeting
 from .net.reactor import Reactor
-from .net.room import Room
 from .net.service import Handler, Service
-from .net.stats import Stats
+from .net.sockets import adopt
 from .net.timerwheel import Timer, TimerWheel
 from .net.tls import TLS
-from .stats import Snapshot
-from .stderr import write_stderr
+from .telemetry.counters import Stats
+from .telemetry.snapshot import Snapshot
 
 __all__ = ["Server"]
 

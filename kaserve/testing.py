@@ -23,8 +23,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .apps import Files
 from .config import Config
+from .handlers import Files
 from .http.dates import format_date
 from .net.service import Handler
 from .server import Server
@@ -56,7 +56,7 @@ def serve(
         raise TypeError("serve() takes one of: a handler, wsgi=, directory=")
     with ExitStack() as stack:
         if wsgi is not None:
-            from .apps.wsgi import WSGI
+            from .handlers.wsgi.application import WSGI
 
             application = WSGI(wsgi, threads)
             stack.callback(application.close)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import kaserve
-from tests.wiretools import IMPLEMENTATIONS, Implementation
+from tests.tools.wire import IMPLEMENTATIONS, Implementation
 
 # A slow machine fails nobody, and what failed once fails again. More examples: --hypothesis-profile=long.
 settings.register_profile(

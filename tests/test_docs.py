@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 import kaserve
-import kaserve.apps
 import kaserve.gunicorn
+import kaserve.handlers
 import kaserve.pytest_plugin
-import kaserve.stats
 import kaserve.systemd
+import kaserve.telemetry.snapshot
 import kaserve.testing
 from kaserve.config import options
-from tests.transcripts import ROOT, Block, Replay, Session, decode, encode, normalise, read_blocks
+from tests.tools.transcripts import ROOT, Block, Replay, Session, decode, encode, normalise, read_blocks
 
 README = ROOT / "README.md"
 KEEP_ALIVE = ROOT / "docs" / "keep-alive.md"
@@ -145,10 +145,10 @@ def _tcp(server: kaserve.Server) -> tuple[str, int]:
 
 MODULES = (
     kaserve,
-    kaserve.apps,
+    kaserve.handlers,
     kaserve.testing,
     kaserve.pytest_plugin,
-    kaserve.stats,
+    kaserve.telemetry.snapshot,
     kaserve.systemd,
     kaserve.gunicorn,
 )

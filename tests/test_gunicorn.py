@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servertools import PATIENCE, Client, connect, environment, get, missing, post, refuses, wait_for
+from tests.tools.server import PATIENCE, Client, connect, environment, get, missing, post, refuses, wait_for
 
 APP = """
 import os, threading

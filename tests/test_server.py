@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from kaserve import Config, Request, Response, Server
-from tests.nettools import open_descriptors
-from tests.servertools import (
+from tests.tools.net import open_descriptors
+from tests.tools.server import (
     PATIENCE,
     Client,
     Driven,
@@ -35,7 +35,7 @@ from tests.servertools import (
     wait_for,
 )
 
-ECHO = ("--handler", "tests.servertools:echo")
+ECHO = ("--handler", "tests.tools.server:echo")
 
 
 def half_sent(process: Process) -> Client:
@@ -73,8 +73,8 @@ class TestSignals:
 
     def test_a_second_sigint_aborts(self) -> None:
         """Were it not for the second one, the server would wait for the client much longer than this test does."""
-        patient = f"import kaserve.server, kaserve.__main__; kaserve.server._BRIEF = {10 * PATIENCE}; "
-        main = "raise SystemExit(kaserve.__main__.main())"
+        patient = f"import kaserve.server, kaserve.cli.main; kaserve.server._BRIEF = {10 * PATIENCE}; "
+        main = "raise SystemExit(kaserve.cli.main.main())"
         with (
             Process("0", *ECHO, "--graceful-timeout", "900", program=("-c", patient + main)) as process,
             half_sent(process) as client,
@@ -367,7 +367,7 @@ class TestAddresses:
     def test_a_port_may_be_shared_by_processes(self) -> None:
         """Each of them is asked, and one goes on alone when the other has left."""
 
-        own = ("--handler", "tests.servertools:pid", "--reuse-port")
+        own = ("--handler", "tests.tools.server:pid", "--reuse-port")
         with Process("0", *own) as one:
             assert isinstance(one.address, tuple)
             with Process(str(one.address[1]), *own) as two:

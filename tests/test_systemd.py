@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kaserve import Server, systemd
-from tests.servertools import PATIENCE, Process, config, connect, hello
+from tests.tools.server import PATIENCE, Process, config, connect, hello
 
 
 class Manager:

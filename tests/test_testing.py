@@ -16,8 +16,8 @@ import pytest
 import kaserve.testing
 from kaserve import Request, Response, Server
 from kaserve.testing import EarlyAnswer, Fault, Faults, IdleClose, Relay, Reset, Slow, TruncatedBody, serve
-from tests.nettools import open_descriptors
-from tests.servertools import PATIENCE, ROOT, Client, config, connect, environment, get, hello, post, refuses, wait_for
+from tests.tools.net import open_descriptors
+from tests.tools.server import PATIENCE, ROOT, Client, config, connect, environment, get, hello, post, refuses, wait_for
 
 handled: list[str] = []
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 
-from .body import Sink, Spool
 from .errors import PHRASES, HTTPError
 from .framing import (
     CHUNKED,
@@ -40,6 +39,7 @@ from .messages import (
     Trailers,
 )
 from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
+from .sinks import Sink, Spool
 from .target import resolve_target
 from .wire import ChunkedDecoder, encode_head, find_head_end, join, parse_head
 

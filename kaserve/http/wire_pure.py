@@ -10,15 +10,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from .errors import HTTPError
-from .grammar import (
-    CHUNK_SIZE_LINE,
-    FIELD_LINE,
-    FIELD_NAME,
-    FIELD_VALUE,
-    LONE_LINE_END,
-    OWS,
-    REQUEST_LINE,
-)
+from .grammar import CHUNK_SIZE_LINE, FIELD_LINE, FIELD_NAME, FIELD_VALUE, LONE_LINE_END, OWS, REQUEST_LINE
 from .limits import Limits
 from .messages import (
     CLOSE,

@@ -2,8 +2,8 @@
 
 import socket
 
-from .plain import PlainSocket
 from .poller import Poller
+from .sockets import PlainSocket
 
 def Socket(sock: socket.socket) -> PlainSocket: ...
 def Epoll() -> Poller: ...

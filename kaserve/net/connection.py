@@ -25,12 +25,12 @@ from ..http.messages import Address, FileSpan, Request, Response, error_response
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from ..http.protocol import CONTINUE, MOST_JOINED, HTTPProtocol
 from ..http.wire import join
-from .plain import PlainSocket, queued_bytes
+from ..telemetry.counters import NO_GAP, UNASKED
+from ..telemetry.timeline import Track
+from .body_source import Stream
 from .poller import NOTHING, READ, WRITE
 from .service import BUSY_UNTIL, Service
-from .stats import NO_GAP, UNASKED
-from .stream import Stream
-from .timeline import Track
+from .sockets import PlainSocket, queued_bytes
 from .timerwheel import Timer
 from .tls import NotTLSError, TLSSocket
 

@@ -11,15 +11,15 @@ from concurrent.futures import Future
 from random import random
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..http.body import Sink
 from ..http.limits import Limits
 from ..http.messages import Request, Response
 from ..http.phases import HANDSHAKE, Phase
 from ..http.protocol import KeepAlive
+from ..http.sinks import Sink
+from ..telemetry.counters import Stats
+from ..telemetry.timeline import Timeline
 from .poller import NOTHING, READ, WRITE
 from .reactor import Reactor
-from .stats import Stats
-from .timeline import Timeline
 
 if TYPE_CHECKING:
     from .connection import Connection

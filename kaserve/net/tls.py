@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable, Sequence
 
 from .certificate import host_names
-from .plain import PlainSocket, adopt
+from .sockets import PlainSocket, adopt
 
 __all__ = ["TLS", "NotTLSError", "TLSSocket"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..http.dates import format_date, parse_date
-from ..http.keepalive import read_max, read_timeout
+from ..http.keep_alive import read_max, read_timeout
 from ..http.messages import KEEP_ALIVE, TRANSFER_ENCODING
 from ..http.responses import Answer
 from .line import Line, NoAnswer, Target, Wire

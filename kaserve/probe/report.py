@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from . import experiments
+from ..probe import experiments
 from .experiments import Basics, Finding, Idle, Lab, Limit, Persistence
 from .line import NoAnswer
 

@@ -70,7 +70,7 @@ print("yes")
 PROOF
 
 say "the corpus, and all tests of what is compiled"
-"$python" -m pytest --compiled -p no:cacheprovider ${TESTS:-tests/test_http_*.py tests/test_timerwheel.py tests/test_net_*.py}
+"$python" -m pytest --compiled -p no:cacheprovider ${TESTS:-tests/test_http_*.py tests/net/test_timerwheel.py tests/test_net_*.py}
 
 say "against a guard page"
 "$python" -m tests.fuzz.guarded --cases "$cases"

@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.fuzz.cases import BUILDS, Case, Chunks, Fields, Head, Pipeline, compare
 from tests.fuzz.generate import TOKENS, corpus_wires, heads_of, streams_of
-from tests.wiretools import PURE
+from tests.tools.wire import PURE
 
 __all__ = ["case_of", "main"]
 

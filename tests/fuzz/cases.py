@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from tests.wiretools import IMPLEMENTATIONS, PURE, Implementation, Outcome, Seen, converse, cut
+from tests.tools.wire import IMPLEMENTATIONS, PURE, Implementation, Outcome, Seen, converse, cut
 
 __all__ = ["BUILDS", "Build", "Case", "Chunks", "Difference", "Fields", "Head", "Pipeline", "compare", "observe"]
 
@@ -160,7 +160,7 @@ class Fields:
             yield Fields(self.lines[:index] + self.lines[index + 1 :])
 
     def entry(self) -> str:
-        return f"# for tests/test_http_wire.py\n{self.lines!r}"
+        return f"# for tests/http/test_wire.py\n{self.lines!r}"
 
 
 # Whole conversations.

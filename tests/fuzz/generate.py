@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.fuzz.cases import Case, Chunks, Fields, Head, Pipeline
-from tests.wiretools import load_corpus
+from tests.tools.wire import load_corpus
 
 __all__ = ["GENERATORS", "TOKENS", "Chance", "Generator", "corpus_wires", "heads_of", "named", "streams_of"]
 

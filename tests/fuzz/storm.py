@@ -28,8 +28,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.fuzz.visits import Leaving, Visit, Visits
-from tests.servertools import DEMO, Client, Process, connect
-from tests.tlstools import client_context, make_certificate
+from tests.tools.server import DEMO, Client, Process, connect
+from tests.tools.tls import client_context, make_certificate
 
 __all__ = ["main", "storm"]
 

@@ -4,8 +4,8 @@ Some send what the differential fuzzer tries (from the grammar, mutated from the
 somebody sends who wants to harm: to hold the server up, to fill its memory, or to be understood in two ways. Over TLS
 some of them want no handshake, or none that ends.
 
-Knows no server: tests/test_storm.py plays visits to connections with a clock of its own, tests/fuzz/storm.py to a
-server in a process of its own.
+Knows no server: tests/end_to_end/test_storm.py plays visits to connections with a clock of its own,
+tests/fuzz/storm.py to a server in a process of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from enum import Enum
 
 from tests.fuzz.generate import Chance, Generator, named
 from tests.fuzz.handshakes import HANDSHAKES
-from tests.wiretools import cut
+from tests.tools.wire import cut
 
 __all__ = ["MALICE", "Leaving", "Visit", "Visits"]
 

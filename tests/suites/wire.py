@@ -22,10 +22,10 @@ from wsgiref.util import setup_testing_defaults
 import h11
 
 from kaserve import Request, Server
-from kaserve.apps import WSGI, Mount
-from kaserve.apps.wsgi_answer import Application, FileWrapper, close
+from kaserve.handlers import WSGI, Mount
+from kaserve.handlers.wsgi.start_response import Application, FileWrapper, close
 from kaserve.testing import serve
-from tests.servertools import PATIENCE
+from tests.tools.server import PATIENCE
 
 Environ = dict[str, Any]
 

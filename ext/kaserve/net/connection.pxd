@@ -8,7 +8,7 @@ from kaserve.http.messages cimport FileSpan, Request, Response
 from kaserve.http.protocol cimport HTTPProtocol
 from kaserve.net.reactor cimport Reactor
 from kaserve.net.service cimport Service, Waiting
-from kaserve.net.stats cimport Stats
+from kaserve.telemetry.counters cimport Stats
 from kaserve.net.timerwheel cimport Timer
 
 cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND

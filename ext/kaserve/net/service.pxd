@@ -3,8 +3,8 @@
 from kaserve.http.limits cimport Limits
 from kaserve.http.protocol cimport KeepAlive
 from kaserve.net.reactor cimport Reactor
-from kaserve.net.stats cimport Stats
-from kaserve.net.timeline cimport Timeline
+from kaserve.telemetry.counters cimport Stats
+from kaserve.telemetry.timeline cimport Timeline
 
 cdef class Waiting:
     cdef public int events

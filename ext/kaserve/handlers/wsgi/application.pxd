@@ -1,0 +1,12 @@
+# The types of kaserve/handlers/wsgi/application.py.
+
+cimport cython
+
+from kaserve.http.messages cimport Request, Response
+from kaserve.handlers.wsgi.start_response cimport StartResponse, new_start
+from kaserve.handlers.wsgi.environ cimport EnvironMaker
+
+cdef class WSGI:
+    cdef object _app
+    cdef public object _workers
+    cdef EnvironMaker _environ

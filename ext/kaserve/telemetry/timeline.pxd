@@ -1,0 +1,6 @@
+# The types of kaserve/telemetry/timeline.py.
+
+cdef class Timeline:
+    cdef public bint recording
+    cdef public double _until
+    cdef public list _tracks

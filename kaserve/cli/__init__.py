@@ -1,0 +1,1 @@
+"""The command line: words for the user, in one place."""

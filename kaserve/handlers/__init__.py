@@ -1,0 +1,9 @@
+"""What answers a request: handlers that know messages, and never sockets."""
+
+from __future__ import annotations
+
+from .mount import Mount
+from .static.files import Files
+from .wsgi.application import WSGI
+
+__all__ = ["WSGI", "Files", "Mount"]

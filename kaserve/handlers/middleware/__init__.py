@@ -1,0 +1,1 @@
+"""Handlers that stand in front of another handler."""

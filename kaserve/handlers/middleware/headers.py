@@ -1,0 +1,245 @@
+"""Fields that the user of a site wants in its answers, beside those that HTTP itself asks for.
+
+Knows `--header`, `--cors`, `--cache-control`, fingerprinted names and nosniff. Does not know files or what is said of
+them (`files`): it is told a name, once for each version of a file, and says which lines to add. What may be added is
+checked when the server starts, so that no answer can fail because of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from concurrent.futures import Future
+from fnmatch import translate
+from typing import Any, NamedTuple
+
+from ...http.errors import HTTPError
+from ...http.grammar import FIELD_NAME, FIELD_VALUE, TOKEN
+from ...http.messages import FLAGS, FieldLine, Request, Response
+from ...http.sinks import Sink
+from .base import Around
+
+__all__ = ["Adding", "Addition", "Additions", "Preflight", "is_fingerprinted", "parse_field", "parse_rule"]
+
+_FOR_EVER = "max-age=31536000, immutable"  # RFC 8246
+NOSNIFF: FieldLine = ("X-Content-Type-Options", "nosniff")
+# What a script of another origin may see of an answer, beyond the few fields that it always may.
+CORS: tuple[FieldLine, ...] = (
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Expose-Headers", "Accept-Ranges, Content-Encoding, Content-Range, Date, ETag, Location, Vary"),
+)
+
+
+# What is given, and whether it can be.
+
+# What frames a message or describes its content: said by whoever makes the message, or it would not be true.
+_NEVER_ADDED = FLAGS.keys() | frozenset(
+    """
+    content-encoding content-range content-type etag last-modified accept-ranges allow location www-authenticate
+    """.split()
+)
+
+
+def parse_field(text: str) -> FieldLine:
+    """The field in `NAME:VALUE`. Raises ValueError with what it must be instead (RFC 9110 §5.1, §5.5)."""
+    name, colon, value = text.partition(":")
+    value = value.strip(" \t")
+    try:
+        is_field = FIELD_NAME.fullmatch(name.encode("ascii")) and FIELD_VALUE.fullmatch(value.encode("latin-1"))
+    except UnicodeEncodeError:
+        is_field = None
+    if not colon or not is_field:
+        raise ValueError("takes NAME:VALUE, as in 'X-Robots-Tag: noindex'")
+    if name.lower() in _NEVER_ADDED:
+        raise ValueError(f"cannot set {name}, which every answer says for itself")
+    return name, value
+
+
+class Rule(NamedTuple):
+    """Cache-Control for the names that match; pattern: None for all."""
+
+    pattern: re.Pattern[str] | None
+    whole_path: bool
+    value: str
+
+
+# A pattern is told from a directive by the characters that no directive has in its name: `*.html=no-cache`, but
+# `max-age=60`.
+_RULE = re.compile(r"(?:(?P<pattern>[^=]*[*?\[./][^=]*)=)?(?P<value>.*)", re.DOTALL)
+_DIRECTIVE = r"[A-Za-z0-9-]+(?:=(?:[A-Za-z0-9-]+|\"[ !#-\[\]-~]*\"))?"  # RFC 9111 §5.2, without exotic characters
+_DIRECTIVES = re.compile(rf"{_DIRECTIVE}(?:[ \t]*,[ \t]*{_DIRECTIVE})*")
+
+
+def parse_rule(text: str) -> Rule:
+    """The rule in `[PATTERN=]DIRECTIVES`. Raises ValueError with what it must be instead."""
+    found = _RULE.fullmatch(text)
+    value = found["value"].strip(" \t") if found else ""
+    if found is None or _DIRECTIVES.fullmatch(value) is None:
+        raise ValueError("takes DIRECTIVES or PATTERN=DIRECTIVES, as in '*.html=no-cache'")
+    pattern = found["pattern"]
+    if pattern is None:
+        return Rule(None, False, value)
+    return Rule(re.compile(translate(pattern.strip(" \t").removeprefix("/"))), "/" in pattern, value)
+
+
+# Names that change with their content.
+
+# What build tools put in front of the suffixes. A name that is taken for one by mistake is not asked for again for a
+# year, so the shapes are narrow; one that is missed costs a 304. None of them is a word, a version or a date: letters
+# and digits must alternate.
+_HEX = r"(?=[0-9a-f]*[0-9][a-f])(?=[0-9a-f]*[a-f][0-9])[0-9a-f]"  # webpack, Parcel, Django, Sprockets, Hugo
+_BASE32 = r"(?=[A-Z2-7]*[2-7][A-Z])[A-Z2-7]{8}"  # esbuild
+# Vite, Rollup: with a capital in a place that capitals of words do not have.
+_BASE64 = r"(?=\w*[0-9])(?=\w*[a-z])(?=\w*[A-Z](?![a-z]))[A-Za-z0-9_]{8}"
+_FINGERPRINT = re.compile(
+    rf"(?:.*[^-._][-.](?:{_HEX}{{8,64}}|{_BASE32}|{_BASE64})|{_HEX}{{16,64}})"
+    r"(?:\.(?:min|chunk|bundle|module))?"
+    r"\.(?:m?js|css|wasm|json|map|txt|svg|png|jpe?g|gif|webp|avif|jxl|ico|woff2?|ttf|otf|eot|mp[34]|webm|ogg)"
+    r"(?:\.map)?(?:\.(?:gz|br|zst))?",
+    re.ASCII,
+)
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")  # says what a thing is, not how it looks today
+
+
+def is_fingerprinted(name: str) -> bool:
+    """Whether a file called `name` never changes, since another content gets another name."""
+    return _FINGERPRINT.fullmatch(name) is not None and _UUID.search(name) is None
+
+
+# What is added.
+
+
+class Addition(NamedTuple):
+    """The lines for one file: with its content, and to a 304, which has no content to speak of (RFC 9110 §15.4.5)."""
+
+    whole: tuple[FieldLine, ...]
+    unmodified: tuple[FieldLine, ...]
+
+
+class Additions:
+    """All that is added to the answers of a site.
+
+    fields: lines for every answer, each as of `parse_field`. cache_control: rules as of `parse_rule`; the first that
+    matches is the one. immutable: whether fingerprinted names may be kept for ever when no rule speaks of them.
+    private: whether answers are for certain users only, so that no cache between may keep them (RFC 9111 §3.5).
+    always: what every answer gets that is not of a file; of_errors: the same where it has content, that says why.
+    """
+
+    def __init__(
+        self,
+        fields: Iterable[FieldLine] = (),
+        *,
+        cors: bool = False,
+        cache_control: Iterable[Rule] = (),
+        immutable: bool = True,
+        private: bool = False,
+    ) -> None:
+        given = tuple(fields)
+        names = {name.lower() for name, _ in given}
+        self.always = tuple(line for line in (CORS if cors else ()) if line[0].lower() not in names) + given
+        self._with_content = () if NOSNIFF[0].lower() in names else (NOSNIFF,)
+        self.of_errors = self._with_content + self.always
+        self._rules = () if "cache-control" in names else tuple(cache_control)
+        self._immutable = immutable and "cache-control" not in names
+        self._kept_for_ever = ("Cache-Control", f"{'private' if private else 'public'}, {_FOR_EVER}")
+
+    def of_file(self, path: bytes) -> Addition:
+        """What the file at `path` below the directory gets; a listing's path ends in a slash, or is empty."""
+        unmodified = (*self.always, *self._cache_control(path.decode(errors="surrogateescape")))
+        return Addition(self._with_content + unmodified, unmodified)
+
+    def _cache_control(self, path: str) -> tuple[FieldLine, ...]:
+        name = path.rpartition("/")[2]
+        for rule in self._rules:
+            if rule.pattern is None or rule.pattern.fullmatch(path if rule.whole_path else name):
+                return (("Cache-Control", rule.value),)
+        return (self._kept_for_ever,) if self._immutable and is_fingerprinted(name) else ()
+
+
+# Around handlers.
+
+
+class Adding(Around):
+    """A handler that adds `fields` to what another one answers; for those that do not do it themselves."""
+
+    def __init__(self, handler: Any, fields: tuple[FieldLine, ...]) -> None:
+        super().__init__(handler)
+        self._fields = fields
+
+    def refuse(self, request: Request) -> None:
+        try:
+            super().refuse(request)
+        except HTTPError as error:
+            raise self._refusal(error) from None
+
+    def sink(self, request: Request) -> Sink:
+        try:
+            return super().sink(request)
+        except HTTPError as error:
+            raise self._refusal(error) from None
+
+    def __call__(self, request: Request) -> Response | Future[Response]:
+        try:
+            answer = self._handler(request)
+        except HTTPError as error:
+            raise self._refusal(error) from None
+        return self._added_later(answer) if isinstance(answer, Future) else self._added(answer)
+
+    def _refusal(self, error: HTTPError) -> HTTPError:
+        return HTTPError(error.status, error.reason, (*error.fields, *self._fields))
+
+    def _added(self, response: Response) -> Response:
+        if isinstance(response, Response):  # if it is none, whoever sends it says so
+            names = {name.lower() for name, _ in response.fields}
+            response.fields.extend(line for line in self._fields if line[0].lower() not in names)
+        return response
+
+    def _added_later(self, awaited: Future[Response]) -> Future[Response]:
+        answer: Future[Response] = Future()
+
+        def complete(done: Future[Response]) -> None:
+            if not answer.set_running_or_notify_cancel():  # nobody waits any more
+                if not done.cancelled() and done.exception() is None:
+                    done.result().close()
+                return
+            try:
+                answer.set_result(self._added(done.result()))
+            except HTTPError as error:
+                answer.set_exception(self._refusal(error))
+            except BaseException as error:  # of the handler, for whoever asked
+                answer.set_exception(error)
+
+        answer.add_done_callback(lambda done: done.cancelled() and awaited.cancel())
+        awaited.add_done_callback(complete)
+        return answer
+
+
+_MAX_AGE = "86400"  # the most that any browser takes
+
+
+class Preflight(Around):
+    """A handler that tells scripts of other origins beforehand what they may ask another one for (Fetch §4.8).
+
+    It stands in front of everything else, since a browser asks this without credentials. Only reading is offered: what
+    changes something here is not for the pages of others.
+    """
+
+    def __call__(self, request: Request) -> Any:
+        if request.method == "OPTIONS" and request.values("access-control-request-method"):
+            return _allowance(request)
+        return self._handler(request)
+
+
+def _allowance(request: Request) -> Response:
+    asked = ", ".join(request.values("access-control-request-headers"))
+    names = [name.strip(" \t") for name in asked.split(",")]
+    if not all(TOKEN.fullmatch(name.encode("latin-1")) for name in names):
+        names = ["*"]
+    fields = [
+        CORS[0],
+        ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
+        ("Access-Control-Allow-Headers", ", ".join(names)),  # "*" alone would leave Authorization out
+        ("Access-Control-Max-Age", _MAX_AGE),
+        ("Vary", "Access-Control-Request-Headers"),
+    ]
+    return Response(204, b"", fields)

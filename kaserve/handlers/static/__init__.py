@@ -1,0 +1,1 @@
+"""Serving the files of a directory."""

@@ -1,0 +1,1 @@
+"""Running WSGI applications (PEP 3333)."""

@@ -1,0 +1,116 @@
+"""Conditional requests (RFC 9110 §13): whether what the client has is still good, or what it is about to change.
+
+Knows entity tags and dates as they stand in fields. Does not know files, clocks, or what an answer looks like. Pure
+functions, over values. Ranges themselves are in `ranges`; here is only whether they still apply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from .dates import parse_date
+from .messages import FieldLine
+
+__all__ = ["conditions", "entity_tags", "evaluate", "matches_strongly", "matches_weakly", "range_applies"]
+
+_CONDITIONAL = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"))
+
+# entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE (§8.8.3). A comma is an etagc too, so lists cannot be split at commas.
+_ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+# An element of a list, possibly empty, up to the comma or the end (§5.6.1). The possessive "*+" never gives back white
+# space once taken, so that no input makes matching slow.
+_ELEMENT = re.compile(rf"[ \t]*+(?P<tag>{_ENTITY_TAG})?+[ \t]*+(?:,|\Z)")
+
+
+def conditions(fields: Iterable[FieldLine]) -> dict[str, str]:
+    """The conditional fields of a request by name; empty, as mostly, when it is not conditional.
+
+    Several lines of one field make one list (§5.3), which a date cannot be, so that it is then ignored.
+    """
+    found: dict[str, str] = {}
+    for name, value in fields:
+        if name in _CONDITIONAL:
+            found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+def evaluate(method: str, conditions: dict[str, str], etag: str, modified: int | None, now: float) -> int:
+    """The status that `conditions` demand: 200 to go on as if there were none, 304, or 412.
+
+    conditions: of `conditions()`. etag, modified: the validators of the selected representation, the latter in whole
+    seconds since the epoch, or None for what has no date. now: the time, in the same measure. The steps are numbered as
+    in §13.2.2, which also says why their order matters: tags tell what dates cannot.
+    """
+    is_retrieval = method in ("GET", "HEAD")
+    # Step 1: a tag that is weak, on either side, does not vouch for every byte, and nor does what is no tag at all.
+    match = conditions.get("if-match")
+    if match is not None:
+        if not _is_any(match) and not any(matches_strongly(tag, etag) for tag in entity_tags(match)):
+            return 412
+    # Step 2: as soon as there is an If-Match, the date is not looked at (§13.1.4); nor is one that is no date.
+    elif modified is not None:
+        unmodified_since = _date(conditions, "if-unmodified-since", now)
+        if unmodified_since is not None and modified > unmodified_since:
+            return 412
+    # Step 3.
+    none_match = conditions.get("if-none-match")
+    if none_match is not None:
+        if not _is_any(none_match) and not any(matches_weakly(tag, etag) for tag in entity_tags(none_match)):
+            return 200
+        return 304 if is_retrieval else 412
+    # Step 4, likewise (§13.1.3).
+    if modified is not None and is_retrieval:
+        modified_since = _date(conditions, "if-modified-since", now)
+        if modified_since is not None and modified <= modified_since:
+            return 304
+    # Step 5 is `range_applies`. Step 6: go on.
+    return 200
+
+
+def range_applies(conditions: dict[str, str], etag: str, modified: int | None, now: float) -> bool:
+    """Whether a Range is to be obeyed: step 5, If-Range (§13.1.5). The arguments are those of `evaluate`.
+
+    The parts of a file can only be put together if they are of the same bytes. So a weak tag never matches, and a date
+    only if it is the very same, and its second is over: within it there may have been another version (§8.8.2.2).
+    """
+    value = conditions.get("if-range")
+    if value is None:
+        return True
+    if value.startswith(('"', "W/")):
+        return entity_tags(value) == [value] and matches_strongly(value, etag)
+    return modified is not None and modified < int(now) and parse_date(value, now) == modified
+
+
+def _date(conditions: dict[str, str], name: str, now: float) -> int | None:
+    value = conditions.get(name)
+    return None if value is None else parse_date(value, now)
+
+
+def _is_any(value: str) -> bool:
+    """Whether a list of tags is `*`, which stands for whatever there is."""
+    return value.strip(" \t") == "*"
+
+
+def entity_tags(value: str) -> list[str]:
+    """The tags of a list, each as it was sent; none when anything in the list is not a tag."""
+    tags: list[str] = []
+    position = 0
+    while position < len(value):
+        element = _ELEMENT.match(value, position)
+        if element is None:
+            return []
+        if element["tag"] is not None:
+            tags.append(element["tag"])
+        position = element.end()
+    return tags
+
+
+def matches_weakly(one: str, other: str) -> bool:
+    """Weak comparison (§8.8.3.2): the same but for weakness."""
+    return one.removeprefix("W/") == other.removeprefix("W/")
+
+
+def matches_strongly(one: str, other: str) -> bool:
+    """Strong comparison (§8.8.3.2): the same, and neither is weak."""
+    return one == other and not one.startswith("W/")

@@ -1,0 +1,1 @@
+"""The pages that show what telemetry has: the status page and the metrics."""

@@ -1,0 +1,21 @@
+"""The overview: all that the status page shows, as JSON."""
+
+from __future__ import annotations
+
+from .._version import __version__
+from ..http.wire import IMPLEMENTATION
+from ..telemetry.advice import advise
+from ..telemetry.snapshot import Snapshot
+
+__all__ = ["overview"]
+
+
+def overview(snapshot: Snapshot, timeline: list[dict[str, object]]) -> dict[str, object]:
+    """timeline: see `net.timeline.Timeline.look`."""
+    return {
+        "version": __version__,
+        "implementation": IMPLEMENTATION,
+        "advice": [advice.text for advice in advise(snapshot)],
+        "timeline": timeline,
+        **snapshot.as_json(),
+    }

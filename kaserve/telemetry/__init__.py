@@ -1,0 +1,1 @@
+"""What a server counts and remembers, and what follows from it. Knows the phases of HTTP and nothing else."""

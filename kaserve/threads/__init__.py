@@ -1,0 +1,1 @@
+"""Work on other threads than the reactor's, and how its results come back."""

@@ -1,0 +1,505 @@
+"""The command line: its words, its exit codes, and what the first lines on the screen say."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+import kaserve
+from kaserve import Config
+from kaserve.cli.main import banner, main, read_config
+from kaserve.config import options
+from kaserve.probe.terminal import takes_color
+from tests.test_config import NAMES, NEEDED, TABLE, USER
+from tests.tools.server import ROOT, Process, connect, environment, request, run, serving
+
+OTHER_USER = USER.replace("ann:", "bob:")
+
+APPLICATION = """
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/fault":
+        print("said on wsgi.errors", file=environ["wsgi.errors"])
+        raise LookupError("the fault")
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+    return [b"hello"]
+
+class Factory:
+    @staticmethod
+    def make():
+        return app
+"""
+
+BUILD = {"pure": "pure Python", "compiled": "compiled"}[kaserve.IMPLEMENTATION]
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def given(name: str) -> list[str]:
+    """The other value of the table, as a user writes it, without what it needs."""
+    default, _, text = TABLE[name]
+    if name == "port":
+        return [text]
+    if isinstance(default, bool):
+        return ["--no-" + flag(name)[2:]] if default else [flag(name)]
+    return [flag(name), text]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """The exit code and the one line that a command line is refused with."""
+    with pytest.raises(SystemExit) as stop:
+        raise SystemExit(main(arguments))  # or argparse itself
+    code = stop.value.code
+    assert isinstance(code, int)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"kaserve: [^\n]+\n", shown.err), shown.err
+    return code, shown.err.removeprefix("kaserve: ").rstrip("\n")
+
+
+class TestOptions:
+    @pytest.mark.parametrize("name", NAMES)
+    def test_each_setting(self, name: str) -> None:
+        needed = NEEDED.get(name, {})
+        config = read_config([*given(name), *(text for other in needed for text in given(other))], {})
+        assert config == Config(**{name: TABLE[name][1]}, **needed)
+
+    def test_none_is_the_defaults(self) -> None:
+        assert read_config([], {}) == Config()
+
+    def test_as_users_of_http_server_write_them(self) -> None:
+        config = read_config(["9000", "-b", "::1", "-d", "site", "-p", "HTTP/1.0"], {})
+        assert config == Config(port=9000, bind="::1", directory="site", protocol="HTTP/1.0")
+        assert read_config(["--bind=0.0.0.0", "--directory=site", "80"], {}).port == 80
+
+    def test_addresses_add_up(self) -> None:
+        config = read_config(["-b", "127.0.0.1", "--bind", "unix:/run/site", "-b", "[::1]:80"], {})
+        assert config.bind == ("127.0.0.1", "unix:/run/site", "[::1]:80")
+
+    @pytest.mark.parametrize(
+        "arguments",
+        ["-H X-Mine a", "-H X-Mine:a", "--header X-Mine a", "--header X-Mine:a", "--header=X-Mine:a"],
+    )
+    def test_fields_as_http_server_has_them_too(self, arguments: str) -> None:
+        config = read_config([*arguments.split(), "8080", "-H", "X-More", "-1 : b"], {})
+        assert (config.header, config.port) == (("X-Mine:a", "X-More:-1 : b"), 8080)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_an_option_beats_the_variable_which_beats_the_default(self, name: str) -> None:
+        default, value, text = TABLE[name]
+        needed = {"KASERVE_" + other.upper(): TABLE[other][2] for other in NEEDED.get(name, {})}
+        variables = {"KASERVE_" + name.upper(): text, **needed}
+        assert getattr(read_config([], variables), name) == value
+        if default == ():  # where no default could win, a variable of another kind has to lose
+            variables["KASERVE_" + name.upper()] = {"header": "X: 1", "cache_control": "no-store"}.get(name, OTHER_USER)
+        if default is None:
+            default = "/another"  # which is a path as well
+            options = [flag(name), default]
+        elif isinstance(default, bool):
+            options = [flag(name)] if default else ["--no-" + flag(name)[2:]]
+        else:
+            if default == ():
+                default = (text,)
+            text = default[0] if isinstance(default, tuple) else str(default)
+            options = [text] if name == "port" else [flag(name), text]
+        assert getattr(read_config(options, variables), name) == default
+
+    def test_help_fits_on_a_terminal(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        for columns, most in ((80, 80), (200, 110)):
+            monkeypatch.setenv("COLUMNS", str(columns))
+            with pytest.raises(SystemExit):
+                main(["--help"])
+            assert max(map(len, capsys.readouterr().out.splitlines())) <= most
+
+    def test_help_shows_every_option_with_its_default(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as stop:
+            main(["--help"])
+        assert stop.value.code == 0
+        text = " ".join(capsys.readouterr().out.split())
+        for name, option in options().items():
+            assert ("PORT" if name == "port" else flag(name)) in text
+            assert option.help in text
+            default = TABLE[name][0]
+            if not isinstance(default, (bool, tuple)) and default is not None:
+                shown = f"{default:g}" if isinstance(default, float) else str(default)
+                assert (f"{option.help} (default: {shown})" if shown else option.help) in text
+        assert "KASERVE_KEEP_ALIVE" in text
+
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as stop:
+            main(["--version"])
+        assert stop.value.code == 0
+        assert capsys.readouterr().out == f"kaserve {kaserve.__version__} ({BUILD})\n"
+
+
+class TestColor:
+    def test_on_a_terminal_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdout", Screen(True))
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        assert takes_color(sys.stdout)
+        for variable, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+            with monkeypatch.context() as context:
+                context.setenv(variable, value)
+                assert not takes_color(sys.stdout)
+        monkeypatch.setattr(sys, "stdout", Screen(False))
+        assert not takes_color(sys.stdout)
+
+    def test_where_to_look(self) -> None:
+        with serving(status="/-/status", metrics="/metrics") as server:
+            url = server.url
+            lines = banner(server).splitlines()
+            assert f"  status: {url}-/status" in lines
+            assert f"  metrics: {url}metrics" in lines
+            assert f"  at \x1b[1;36m{url}\x1b[0m" in banner(server, color=True).splitlines()
+            assert "\x1b" not in banner(server)
+
+
+class Screen(io.StringIO):
+    def __init__(self, is_terminal: bool) -> None:
+        super().__init__()
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+
+class TestRefusals:
+    """Exit code 2 for what cannot be meant, 3 for what cannot be had, 4 for an application that cannot be imported."""
+
+    @pytest.fixture(autouse=True)
+    def _no_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in NAMES:
+            monkeypatch.delenv("KASERVE_" + name.upper(), raising=False)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ("http", "the port: takes a whole number, not 'http'"),
+            ("65536", "the port: takes a port, 0 to 65535, not '65536'"),
+            ("-1", "the port: takes a whole number, not '-1'"),
+            ("8000 9000", "unrecognized arguments: 9000"),
+            ("--nonsense", "unrecognized arguments: --nonsense"),
+            ("--keep 5", "unrecognized arguments: --keep"),  # no abbreviations: they break when an option is added
+            ("--keep-alive", "argument --keep-alive: expected one argument"),
+            ("--keep-alive soon", "--keep-alive: takes seconds, such as 30 or 0.5, not 'soon'"),
+            ("--keep-alive nan", "--keep-alive: takes seconds, such as 30 or 0.5, not 'nan'"),
+            ("--keep-alive-requests 1.5", "--keep-alive-requests: takes a whole number, not '1.5'"),
+            ("--limit-request-body 1X", "--limit-request-body: takes bytes, such as 65536, 64K or 1G, not '1X'"),
+            ("--limit-request-line 5", "limits of lines: no request fits into fewer than 16 bytes"),
+            ("-p HTTP/2", "--protocol: takes HTTP/1.0 or HTTP/1.1, not 'HTTP/2'"),
+            (
+                "--log-format apache",
+                "--log-format: takes common, combined, json, or atoms such as '%(h)s %(r)s %(s)s', not 'apache'",
+            ),
+            ("--no-access-log --access-log-file x", "access_log_file: needs access_log"),
+            ("-H X", "--header: takes NAME:VALUE, as in 'X-Robots-Tag: noindex', not 'X'"),
+            ("-H", "argument -H/--header: expected one argument"),
+            (
+                "-H Connection close",
+                "--header: cannot set Connection, which every answer says for itself, not 'Connection:close'",
+            ),
+            ("--upload-overwrite", "upload_overwrite: needs upload"),
+            ("--upload --handler a:b", "upload: is for a directory, not for a handler"),
+            ("-b fd:x", "--bind: takes HOST, HOST:PORT, unix:PATH or fd:N, not 'fd:x'"),
+            ("-b h:99999", "--bind: takes HOST, HOST:PORT, unix:PATH or fd:N, not 'h:99999'"),
+            ("--handler app", "--handler: takes MODULE:FUNCTION, not 'app'"),
+            ("--handler :function", "--handler: takes MODULE:FUNCTION, not ':function'"),
+            ("--wsgi app", "--wsgi: takes MODULE:APP, not 'app'"),
+            ("--wsgi app:", "--wsgi: takes MODULE:APP, not 'app:'"),
+            ("--wsgi app:()", "--wsgi: takes MODULE:APP, not 'app:()'"),
+            ("--wsgi app:f --handler app:g", "handler and wsgi: only one of them can be served"),
+            ("--threads many", "--threads: takes a whole number, not 'many'"),
+        ],
+    )
+    def test_bad_values(self, arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+        code, line = refused(capsys, *arguments.split())
+        assert code == 2
+        assert line.startswith(message)
+
+    def test_bad_variables(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KASERVE_KEEP_ALIVE", "soon")
+        assert refused(capsys) == (2, "KASERVE_KEEP_ALIVE: takes seconds, such as 30 or 0.5, not 'soon'")
+
+    def test_a_port_in_use(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with serving() as server:
+            assert isinstance(server.address, tuple)
+            port = server.address[1]
+            message = f"cannot listen on 127.0.0.1:{port}: Address already in use"
+            assert refused(capsys, str(port)) == (3, message)
+
+    @pytest.mark.parametrize("bind", ["192.0.2.1", "no.such.host.invalid", "a..b", "unix:/no/such/directory/socket"])
+    def test_an_address_that_is_not_ours(self, bind: str, capsys: pytest.CaptureFixture[str]) -> None:
+        code, line = refused(capsys, "0", "-b", bind)
+        assert (code, line.startswith(f"cannot listen on {bind}")) == (3, True)
+
+    def test_a_missing_directory(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        missing = str(tmp_path / "missing")
+        assert refused(capsys, "-d", missing) == (3, f"cannot serve {missing!r}: No such file or directory")
+
+    def test_a_directory_that_is_a_file(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert refused(capsys, "-d", __file__) == (3, f"cannot serve {__file__!r}: Not a directory")
+
+    @pytest.mark.parametrize(
+        ("content", "code", "message"),
+        [
+            (None, 3, "cannot read {}: No such file or directory"),
+            (b"\xff", 3, "cannot read {}: it is not text in UTF-8"),
+            (b"# nobody\n\n", 2, "--auth-file: there is no user in"),
+            (b"# one\nann:secret\n", 2, "--auth-file: line 2 of "),
+        ],
+    )
+    def test_files_of_users(
+        self, content: bytes | None, code: int, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "users"
+        if content is not None:
+            path.write_bytes(content)
+        found, line = refused(capsys, "-d", str(tmp_path), "--auth-file", str(path))
+        assert (found, line.startswith(message.format(repr(str(path))))) == (code, True), line
+
+    def test_a_password_that_is_none(self) -> None:
+        process = run("--hash-password", input="\n")
+        assert (process.returncode, process.stderr) == (2, "kaserve: there is no password\n")
+
+    def test_no_library_for_codes(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "segno", None)
+        assert refused(capsys, "--qr") == (2, "--qr: needs the package segno: pip install segno")
+
+    @pytest.mark.parametrize(
+        ("source", "handler", "reason"),
+        [
+            ("", "no_such_module:f", "ModuleNotFoundError: No module named 'no_such_module'"),
+            ("", "NAME:f", "AttributeError: module 'NAME' has no attribute 'f'"),
+            ("def (", "NAME:f", "SyntaxError: invalid syntax (NAME.py, line 1)"),
+            ("import no_such_module", "NAME:f", "ModuleNotFoundError: No module named 'no_such_module'"),
+            ("raise RuntimeError('first\\nsecond')", "NAME:f", "RuntimeError: first second"),
+            ("raise SystemExit(7)", "NAME:f", "SystemExit: 7"),
+            ("class A: pass", "NAME:A.f", "AttributeError: type object 'A' has no attribute 'f'"),
+        ],
+    )
+    def test_a_handler_that_cannot_be_imported(
+        self,
+        source: str,
+        handler: str,
+        reason: str,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        request: pytest.FixtureRequest,
+    ) -> None:
+        name = f"app{abs(hash(request.node.name))}"
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        handler = handler.replace("NAME", name)
+        reason = reason.replace("NAME", name)
+        assert refused(capsys, "--handler", handler) == (4, f"cannot import {handler!r}: {reason}")
+
+    def test_a_handler_that_is_no_function(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.syspath_prepend(".")
+        assert refused(capsys, "--handler", "tests.tools.server:ROOT") == (
+            4,
+            "'tests.tools.server:ROOT' is not a function",
+        )
+
+    @pytest.mark.parametrize(
+        ("source", "target", "message"),
+        [
+            ("", "NAME:app", "cannot import 'NAME:app': AttributeError: module 'NAME' has no attribute 'app'"),
+            ("", "NAME:app()", "cannot import 'NAME:app()': AttributeError: module 'NAME' has no attribute 'app'"),
+            ("app = 5", "NAME:app", "'NAME:app' is not an application"),
+            ("def app(): return 5", "NAME:app()", "'NAME:app()' is not an application"),
+            ("def app(): 1 // 0", "NAME:app()", "cannot import 'NAME:app()': ZeroDivisionError: integer division"),
+            ("app = 5", "NAME:app()", "cannot import 'NAME:app()': TypeError: 'int' object is not callable"),
+        ],
+    )
+    def test_an_application_that_cannot_be_had(
+        self,
+        source: str,
+        target: str,
+        message: str,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        request: pytest.FixtureRequest,
+    ) -> None:
+        name = f"wsgi{abs(hash(request.node.name))}"
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        code, line = refused(capsys, "--wsgi", target.replace("NAME", name))
+        assert code == 4
+        assert line.startswith(message.replace("NAME", name))
+
+    @pytest.mark.parametrize(
+        ("options", "code"), [(["x"], 2), (["-d", "/no/such/directory"], 3), (["--handler", "no_such_module:f"], 4)]
+    )
+    def test_the_exit_code_of_the_process(self, options: list[str], code: int) -> None:
+        process = run(*options)
+        assert process.returncode == code
+        assert process.stdout == ""
+        assert process.stderr.startswith("kaserve: ")
+        assert process.stderr.count("\n") == 1
+
+
+class TestServing:
+    @pytest.mark.parametrize(("options", "what"), [(["--threads", "0"], "no threads"), ([], "4 threads")])
+    @pytest.mark.parametrize("target", ["site_app:app", "site_app:Factory.make()"])
+    def test_an_application(self, tmp_path: Path, target: str, options: list[str], what: str) -> None:
+        (tmp_path / "site_app.py").write_text(APPLICATION)
+        path = os.pathsep.join((str(tmp_path), str(ROOT)))
+        with Process("0", "--wsgi", target, *options, PYTHONPATH=path) as process, process.connect() as client:
+            assert process.banner.splitlines()[0].endswith(f" serves WSGI application {target} ({what})")
+            assert client.ask().body == b"hello"
+            answer = client.ask("/fault")
+            assert (answer.status, answer.persists) == (500, True)
+            assert client.ask().body == b"hello"
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+            assert "the handler failed on <Request GET /fault HTTP/1.1>" in process.stderr
+            assert "LookupError: the fault" in process.stderr
+            assert "said on wsgi.errors" in process.stderr
+
+    def test_a_directory(self, tmp_path: Path) -> None:
+        (tmp_path / "index.html").write_text("<p>hello</p>")
+        with Process("0", "-d", str(tmp_path), "--keep-alive", "5", "--keep-alive-requests", "0") as process:
+            with process.connect() as client:
+                answer = client.ask()
+                assert (answer.status, answer.body) == (200, b"<p>hello</p>")
+                assert answer.value("keep-alive") == "timeout=5"
+            assert process.banner.splitlines() == [
+                f"kaserve {kaserve.__version__} ({BUILD}) serves directory {tmp_path}",
+                f"  at {process.url}",
+                "  keep-alive: 5 s idle, any number of requests, 3600 s of age per connection (HTTP/1.1)",
+                "  Ctrl-C stops it",
+            ]
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+
+    def test_a_handler_on_several_addresses(self, tmp_path: Path) -> None:
+        path = tmp_path / "socket"
+        with Process(
+            *("0", "--handler", "tests.tools.server:hello", "-b", "127.0.0.1", "-b", f"unix:{path}"),
+            *("-p", "HTTP/1.0", "--no-access-log"),
+        ) as process:
+            what, at, also_at, keep_alive, _ = process.banner.splitlines()
+            assert what.endswith(" serves handler tests.tools.server:hello")
+            assert at.startswith("  at http://127.0.0.1:")
+            assert also_at == f"  at unix:{path}"
+            assert keep_alive == "  keep-alive: 120 s idle, 1000 requests, 3600 s of age per connection (HTTP/1.0)"
+            for address in (process.address, str(path)):
+                with connect(address) as client:
+                    assert client.ask().body == b"hello"
+            assert process.stderr == ""
+
+    def test_by_variables_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"content")
+        with Process(KASERVE_PORT="0", KASERVE_DIRECTORY=str(tmp_path), KASERVE_KEEP_ALIVE="0") as process:
+            assert "  keep-alive: off (HTTP/1.1)\n" in process.banner
+            with process.connect() as client:
+                answer = client.ask("/file")
+                assert (answer.body, answer.persists) == (b"content", False)
+                assert client.is_closed
+
+    def test_an_option_beats_the_variable(self) -> None:
+        with Process("0", "--keep-alive", "7", KASERVE_KEEP_ALIVE="0", KASERVE_PORT="1") as process:
+            assert "  keep-alive: 7 s idle" in process.banner
+            with process.connect() as client:
+                assert client.ask(method="OPTIONS").value("keep-alive") == "timeout=7, max=999"
+
+    def test_a_site_with_everything(self, tmp_path: Path) -> None:
+        """From the inside to the outside: files, uploads, users, other origins."""
+        (tmp_path / "app.3f9a1c2b.js").write_text("1")
+        hashed = run("--hash-password", input="secret\n")
+        assert (hashed.returncode, hashed.stderr) == (0, "")
+        users = tmp_path / "users"
+        users.write_text(f"# who may come in\n\nann:{hashed.stdout}")
+        ann = "Authorization: Basic YW5uOnNlY3JldA=="
+        with (
+            Process(
+                *("0", "-d", str(tmp_path), "--upload", "--cors", "-H", "X-Mine", "1", "--auth-file", str(users)),
+                *("--cache-control", "*.js=no-cache"),
+            ) as process,
+            process.connect() as client,
+        ):
+            preflight = client.ask("/", "Access-Control-Request-Method: GET", method="OPTIONS")
+            stranger = client.ask("/")
+            client.send(request("PUT", "/new", ann, "Content-Length: 3") + b"new")
+            put = client.answer()
+            get = client.ask("/app.3f9a1c2b.js", ann)
+            listing = client.ask("/", ann)
+            missing = client.ask("/none", ann)
+            answers = [preflight, stranger, put, get, listing, missing]
+            assert [answer.status for answer in answers] == [204, 401, 201, 200, 200, 404]
+            assert all(answer.value("access-control-allow-origin") == "*" for answer in answers)
+            assert all(answer.value("x-mine") == "1" for answer in answers[1:])
+            assert get.value("cache-control") == "no-cache"
+            assert b"multipart/form-data" in listing.body
+            assert process.banner.splitlines()[-3:-1] == [
+                "  takes uploads",
+                "  asks for a password, which travels readably: there is no TLS",
+            ]
+        assert (tmp_path / "new").read_bytes() == b"new"
+
+    def test_a_handler_with_everything(self) -> None:
+        with (
+            Process(
+                "0", "--handler", "tests.tools.server:hello", "--cors", "-H", "X-Mine:1", "--auth", USER
+            ) as process,
+            process.connect() as client,
+        ):
+            stranger = client.ask()
+            answer = client.ask("/", "Authorization: Basic YW5uOnBhc3N3b3Jk")
+            for each, status in ((stranger, 401), (answer, 200)):
+                assert (each.status, each.value("x-mine"), each.value("access-control-allow-origin")) == (
+                    status,
+                    "1",
+                    "*",
+                )
+
+    def test_the_access_log_is_on_stderr(self) -> None:
+        with Process("0", "--handler", "tests.tools.server:hello") as process:
+            with process.connect() as client:
+                client.ask("/one")
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+            assert re.fullmatch(r'127\.0\.0\.1 - - \[[^]]+\] "GET /one HTTP/1\.1" 200 5\n', process.stderr)
+
+    def test_a_directory_whose_name_is_not_utf_8(self, tmp_path: Path) -> None:
+        directory = bytes(tmp_path) + b"/caf\xe9"
+        try:
+            Path(directory.decode(errors="surrogateescape")).mkdir()
+        except OSError:
+            pytest.skip("this file system takes no such names")
+        name = directory.decode(errors="surrogateescape")
+        with Process("0", "-d", name, PYTHONIOENCODING="utf-8:strict") as process, process.connect() as client:
+            assert f"serves directory {tmp_path}/caf\\xe9\n" in process.banner
+            assert client.ask().status == 200
+
+    def test_a_handler_with_a_fault_shows_its_traceback_in_the_log_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "faulty.py").write_text("def handler(request):\n    raise LookupError('secret')\n")
+        path = f"{tmp_path}:{environment()['PYTHONPATH']}"
+        with Process("0", "--handler", "faulty:handler", PYTHONPATH=path) as process, process.connect() as client:
+            answers = client.ask(), client.ask()
+            assert [answer.status for answer in answers] == [500, 500]
+            assert b"secret" not in answers[0].body
+            process.signal(signal.SIGTERM)
+            client.close()
+            assert process.wait() == 0
+            assert process.stderr.count("LookupError: secret") == 2
+
+
+def test_the_library_example_of_the_package() -> None:
+    """The lines that `help(kaserve)` shows."""
+    import doctest
+
+    failed, attempted = doctest.testmod(kaserve)
+    assert (failed, attempted > 0) == (0, True)

@@ -1,0 +1,130 @@
+"""A listing in a browser: the filter, the keys, the orders; names that would like to be scripts; and no complaint.
+
+That the console stays empty shows that the page keeps its own Content-Security-Policy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from kaserve.handlers import Files
+from tests.tools.browser import Browser
+from tests.tools.server import serving
+
+VISIBLE = "[...document.querySelectorAll('tbody tr:not([hidden]):not(.parent) bdi')].map(each => each.textContent)"
+FOCUSED = "document.activeElement.textContent"
+FIELD = "document.querySelector('input').value"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    site = tmp_path_factory.mktemp("site")
+    for name, size in (("alpha.txt", 30), ("beta 2.txt", 10), ("beta 10.txt", 20), ("Ünï.txt", 1)):
+        (site / name).write_bytes(b"x" * size)
+    (site / "deep" / "below").mkdir(parents=True)
+    (site / "deep" / "one.txt").write_bytes(b"1")
+    for bad in (b"<img src=x onerror=fail()>", b'"><script>fail()<script>', b"javascript:fail()", b"\xff%41#?\n"):
+        (site / "bad" / os.fsdecode(bad)).mkdir(parents=True)
+    with closing(Files(site, zip=True)) as files, serving(files, access_log=False) as server:
+        yield server.url
+
+
+@pytest.fixture(autouse=True)
+def _no_complaints(browser: Browser) -> Iterator[None]:
+    browser.errors.clear()
+    yield
+    browser.evaluate("0")  # what came before it is there by now
+    assert browser.errors == []
+
+
+def test_the_filter(browser: Browser, url: str) -> None:
+    browser.open(url)
+    assert browser.evaluate(VISIBLE) == ["bad", "deep", "alpha.txt", "beta 2.txt", "beta 10.txt", "Ünï.txt"]
+    browser.press("/", *"TXT b")  # all the words, in any order and in any case
+    assert browser.evaluate(VISIBLE) == ["beta 2.txt", "beta 10.txt"]
+    assert browser.evaluate("document.getElementById('count').textContent") == "2 of 6"
+    browser.press("x")
+    assert browser.evaluate(VISIBLE) == []
+    assert browser.evaluate("document.getElementById('none').hidden") is False
+    browser.press("Escape")
+    assert len(browser.evaluate(VISIBLE)) == 6
+
+
+def test_the_filter_outlives_another_order(browser: Browser, url: str) -> None:
+    browser.open(url)
+    browser.press("/", *"beta")
+    browser.evaluate("document.querySelectorAll('th a')[1].focus()")
+    browser.press_and_follow("Enter")
+    assert browser.evaluate("location.search + location.hash") == "?sort=size&order=desc#beta"
+    assert browser.evaluate(FIELD) == "beta"
+    assert browser.evaluate(VISIBLE) == ["beta 10.txt", "beta 2.txt"]
+
+
+def test_the_keys(browser: Browser, url: str) -> None:
+    browser.open(url)
+    browser.press("ArrowDown", "ArrowDown")
+    assert browser.evaluate(FOCUSED) == "deep/"
+    browser.press("ArrowUp", "ArrowUp")
+    assert browser.evaluate("document.activeElement.tagName") == "INPUT"
+    browser.press("ArrowDown", "ArrowDown")
+    browser.press_and_follow("Enter")
+    assert browser.evaluate("location.pathname") == "/deep/"
+    assert browser.evaluate(VISIBLE) == ["below", "one.txt"]
+    browser.press_and_follow("Backspace")
+    assert browser.evaluate("location.pathname") == "/"
+
+
+def test_enter_opens_the_first_that_is_left(browser: Browser, url: str) -> None:
+    browser.open(url)
+    browser.press("/", *"dee")
+    browser.press_and_follow("Enter")
+    assert browser.evaluate("location.pathname") == "/deep/"
+
+
+def test_an_order_goes_along(browser: Browser, url: str) -> None:
+    browser.open(url + "?sort=date&order=desc")
+    hrefs = browser.evaluate("[...document.querySelectorAll('.directory a')].map(each => each.getAttribute('href'))")
+    assert sorted(hrefs) == ["bad/?sort=date&order=desc", "deep/?sort=date&order=desc"]
+
+
+def test_names_are_names(browser: Browser, url: str) -> None:
+    """No element comes of them, and each link leads to its own directory."""
+    browser.open(url + "bad/")
+    assert browser.evaluate("document.querySelectorAll('img, main script').length") == 0
+    hrefs = browser.evaluate("[...document.querySelectorAll('.directory a')].map(each => each.href)")
+    assert len(hrefs) == 4
+    for href in hrefs:
+        assert href.startswith(url + "bad/")
+        browser.open(href)
+        assert browser.evaluate("document.querySelectorAll('tbody tr').length") == 1
+        assert browser.evaluate("document.getElementById('filter').hidden") is True  # there is nothing to filter
+
+
+def test_what_is_not_of_the_page_is_not_run(browser: Browser, url: str) -> None:
+    """By its Content-Security-Policy: should a name ever become markup, that is all it becomes."""
+    browser.open(url)
+    browser.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))")
+    assert browser.evaluate("window.ran") is None
+    assert len(browser.errors) == 1
+    assert "Content Security Policy" in browser.errors.pop()
+
+
+@pytest.mark.parametrize("width", [320, 360, 800])
+@pytest.mark.parametrize("path", ["", "bad/"])
+def test_nothing_has_to_be_scrolled_sideways(browser: Browser, url: str, path: str, width: int) -> None:
+    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=640, deviceScaleFactor=1, mobile=width < 800)
+    try:
+        browser.open(url + path)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    finally:
+        browser.call("Emulation.clearDeviceMetricsOverride")

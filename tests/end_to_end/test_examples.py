@@ -1,0 +1,304 @@
+"""The examples run, as they stand: each is started, asked, and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import configparser
+import http.client
+import importlib.util
+import os
+import re
+import shlex
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples import in_asyncio
+from kaserve import Server
+from kaserve.cli.main import read_config
+from tests.tools.server import PATIENCE, ROOT, config, connect, environment, get, hello, missing, program, wait_for
+
+EXAMPLES = ROOT / "examples"
+UNITS = EXAMPLES / "systemd"
+TESTED = {"handler.py", "in_asyncio.py", "in_thread.py", "in_tk.py", "in_trio.py", "tls.py", "wsgi_app.py"}
+
+
+def test_each_has_a_test() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == TESTED
+
+
+class Example:
+    """A program of `examples/` that runs; `url` is where it says it serves."""
+
+    def __init__(self, name: str, *arguments: str) -> None:
+        self._stderr = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / name), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=environment(),
+            text=True,
+        )
+        try:
+            self.url = self._read_url()
+        except BaseException:
+            self.close()
+            raise
+        host, _, port = self.url.rpartition("//")[2].rstrip("/").partition(":")
+        self.address = host, int(port)
+
+    def _read_url(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        match = re.match(r"at (\S+) until", line)
+        assert match is not None, line + self.stderr
+        return match[1]
+
+    @property
+    def stderr(self) -> str:
+        return os.pread(self._stderr.fileno(), 1 << 20, 0).decode()
+
+    def ask(self, target: str, body: bytes | None = None) -> str:
+        connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
+        try:
+            connection.request("GET" if body is None else "POST", target, body)
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """It ends well, and has nothing to complain of."""
+        self.process.send_signal(number)
+        assert self.process.wait(PATIENCE) == 0, self.stderr
+        assert "Traceback" not in self.stderr
+        assert "Warning" not in self.stderr
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self._stderr.close()
+
+
+@contextmanager
+def running(name: str, *arguments: str) -> Iterator[Example]:
+    example = Example(name, *arguments)
+    try:
+        yield example
+    finally:
+        example.close()
+
+
+def test_handler() -> None:
+    with running("handler.py", "0") as example:
+        assert "/hello" in example.ask("/")
+        assert example.ask("/hello?name=you") == '{"hello":"you"}'
+        assert example.ask("/length", b"12345") == "5 bytes\n"
+        assert example.ask("/lines").endswith("line 998\nline 999\n")
+        assert example.ask("/other") == "not found\n"
+        example.stop()
+
+
+def test_wsgi_app() -> None:
+    with running("wsgi_app.py", "0") as example:
+        assert example.ask("/world") == "hello, /world\n"
+        assert example.ask("/wsgi_app.py") == (EXAMPLES / "wsgi_app.py").read_text()
+        example.stop()
+
+
+def test_tls(tmp_path: Path) -> None:
+    """With a certificate made as its text says."""
+    text = (EXAMPLES / "tls.py").read_text()
+    match = re.search(r"^(openssl .*?)\n\n", text, re.MULTILINE | re.DOTALL)
+    assert match is not None
+    program("openssl")
+    subprocess.run(["sh", "-ec", match[1]], cwd=tmp_path, check=True, capture_output=True, timeout=PATIENCE)
+    context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    with running("tls.py", str(tmp_path / "site.pem"), "0") as example:
+        assert example.url.startswith("https://")
+        connection = http.client.HTTPSConnection(*example.address, timeout=PATIENCE, context=context)
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"hello over https\n"
+        connection.close()
+        example.stop()
+
+
+def test_in_thread() -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "in_thread.py")],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"(at http://127\.0\.0\.1:\d+/: hello from /thread\n){2}", done.stdout)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_in_asyncio(number: signal.Signals) -> None:
+    with running("in_asyncio.py", "0") as example:
+        before = int(example.ask("/").split()[0])
+        assert re.fullmatch(r"\d+ ticks later\n", later := example.ask("/slow"))
+        assert int(later.split()[0]) > 0  # the program's own task went on
+        assert int(example.ask("/").split()[0]) > before
+        example.stop(number)
+
+
+def test_asyncio_ends_connections_that_are_idle() -> None:
+    """That is a deadline of the server's, which the loop has to keep."""
+    server = Server(hello, config(keep_alive=0.25))
+    server.open()
+    ends: list[bytes] = []
+
+    async def ask() -> None:
+        assert isinstance(server.address, tuple)
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(get())
+        ends.append(await asyncio.wait_for(reader.read(), PATIENCE))  # up to the end, which the server makes
+        writer.close()
+        await writer.wait_closed()
+        server.shutdown()
+
+    async def both() -> None:
+        await asyncio.gather(in_asyncio.serve(server), ask())
+
+    asyncio.run(both())
+    assert ends[0].endswith(b"hello")
+    assert server.stopped
+    assert server.stats.closed["idle"] == 1
+
+
+def test_in_trio() -> None:
+    if importlib.util.find_spec("trio") is None:
+        missing("trio is not installed")
+    with running("in_trio.py", "0") as example:
+        before = int(example.ask("/").split()[0])
+        wait_for(lambda: int(example.ask("/").split()[0]) > before)
+        example.stop()
+
+
+def test_in_tk_without_a_window() -> None:
+    """Its loop, which is Tcl's, needs no display."""
+    tkinter = pytest.importorskip("tkinter", reason="this Python has no Tk")
+    from examples import in_tk
+
+    tcl = tkinter.Tcl()
+    interpreter: Any = tcl.tk
+    server = Server(hello, config(keep_alive=0.25))
+    server.open()
+    in_tk.Turner(tcl, server)
+    with connect(server) as client:
+        client.send(get())
+        client.sock.setblocking(False)
+        received = b""
+        while True:
+            try:
+                data = client.sock.recv(65536)
+            except BlockingIOError:
+                interpreter.dooneevent(0)  # waits for one; there is always another to come
+                continue
+            if not data:
+                break
+            received += data
+    assert received.endswith(b"hello")
+    assert server.stats.closed["idle"] + server.open_connections == 1
+    server.shutdown(0.0)
+    while not server.stopped:
+        interpreter.dooneevent(0)
+    server.close()  # which it is already
+
+
+def test_in_tk() -> None:
+    tkinter = pytest.importorskip("tkinter", reason="this Python has no Tk")
+    try:
+        tkinter.Tk().destroy()
+    except tkinter.TclError as error:
+        pytest.skip(f"no display for a window: {error}")
+    with running("in_tk.py", "0") as example:
+        assert example.ask("/") == "it is in the window\n"
+
+
+class TestUnits:
+    @staticmethod
+    def read(name: str) -> configparser.ConfigParser:
+        parser = configparser.ConfigParser(interpolation=None, strict=False, delimiters=("=",))
+        parser.optionxform = str  # type: ignore[assignment, method-assign]
+        parser.read_string((UNITS / name).read_text())
+        return parser
+
+    def test_the_command_is_one(self) -> None:
+        service = self.read("kaserve.service")["Service"]
+        python, *arguments = shlex.split(service["ExecStart"])
+        assert (Path(python).name, arguments[:2]) == ("python3", ["-m", "kaserve"])
+        config = read_config(arguments[2:], {})
+        assert config.directory == "/srv/www"
+        assert service["Type"] == "notify"
+        assert float(service["TimeoutStopSec"]) > config.graceful_timeout
+
+    def test_the_sockets_are_those_of_the_service(self) -> None:
+        assert "kaserve.socket" in self.read("kaserve.service")["Unit"]["Requires"].split()
+        assert self.read("kaserve.socket")["Socket"]["ListenStream"] == "80"
+
+    def test_systemd_understands_them(self, tmp_path: Path) -> None:
+        """But for the python3 that this machine may have elsewhere."""
+        analyze = program("systemd-analyze")
+        for name in ("kaserve.socket", "kaserve.service"):
+            text = (UNITS / name).read_text().replace("/usr/bin/python3", sys.executable)
+            (tmp_path / name).write_text(text)
+        done = subprocess.run(
+            [analyze, "verify", "--man=no", str(tmp_path / "kaserve.service")],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        complaints = [line for line in done.stderr.splitlines() if "kaserve." in line]
+        assert complaints == []
+
+
+def test_all_of_it_as_systemd_does_it(tmp_path: Path) -> None:
+    """The command of the unit, activated by a socket, with a manager that listens: READY, an answer, STOPPING."""
+    (tmp_path / "file").write_bytes(b"content")
+    service = TestUnits.read("kaserve.service")["Service"]
+    arguments = shlex.split(service["ExecStart"].replace("/srv/www", str(tmp_path)))[1:]
+    manager = (
+        "import os, sys\n"
+        "os.dup2(int(sys.argv[1]), 3)\n"
+        "os.environ |= {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '1', 'LISTEN_FDNAMES': 'kaserve.socket'}\n"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])\n"
+    )
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(str(tmp_path / "notify"))
+    notify.settimeout(PATIENCE)
+    with notify, socket.create_server(("127.0.0.1", 0)) as listener:
+        client = connect(listener.getsockname())  # before the service runs: nobody is refused
+        client.send(get("/file"))
+        process = subprocess.Popen(
+            [sys.executable, "-c", manager, str(listener.fileno()), *arguments],
+            env=environment(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="60000000"),
+            pass_fds=(listener.fileno(),),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            assert notify.recv(100) == b"READY=1"
+            assert client.answer().body == b"content"
+            assert notify.recv(100) == b"WATCHDOG=1"
+            client.close()
+            process.send_signal(signal.SIGTERM)
+            assert notify.recv(100) == b"STOPPING=1"
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+            process.wait()

@@ -1,0 +1,135 @@
+"""kaserve behind real proxies, configured as docs/proxies.md says."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaserve import Request, Response, Server
+from kaserve.config import options
+from tests.tools.proxies import free_port, running
+from tests.tools.server import PATIENCE, ROOT, connect, get, program, serving
+
+PROXIES = ROOT / "docs" / "proxies.md"
+LIES = ("X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: gopher", "X-Forwarded-Host: evil", "Forwarded: for=6.6.6.6")
+
+
+def who(request: Request) -> Response:
+    host = request.client[0] if isinstance(request.client, tuple) else None
+    return Response.json([host, request.scheme, request.authority, request.method, len(request.body.read())])
+
+
+def configuration(language: str, mark: str) -> str:
+    """The block of the page that is in `language` and has `mark` in it."""
+    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", PROXIES.read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = (block for block in blocks if mark in block)
+    return block
+
+
+@contextmanager
+def nginx(directory: Path, server: Server) -> Iterator[tuple[str, int]]:
+    binary = program("nginx", "/usr/sbin/nginx")
+    port, text = free_port(), configuration("nginx", "upstream")
+    assert isinstance(server.address, tuple)
+    text = text.replace("127.0.0.1:8000", f"127.0.0.1:{server.address[1]}").replace(
+        "listen 80", f"listen 127.0.0.1:{port}"
+    )
+    paths = "".join(
+        f"{each}_temp_path {directory}/{each}; " for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    whole = (
+        f"daemon off; master_process off; pid {directory}/pid; error_log stderr;\n"
+        f"events {{}}\nhttp {{ access_log off; client_max_body_size 100m; {paths}\n{text}}}\n"
+    )
+    (directory / "nginx.conf").write_text(whole)
+    with running(binary, "-p", str(directory), "-e", "stderr", "-c", str(directory / "nginx.conf"), port=port):
+        yield "127.0.0.1", port
+
+
+@contextmanager
+def haproxy(directory: Path, server: Server, text: str) -> Iterator[tuple[str, int]]:
+    binary = program("haproxy", "/usr/sbin/haproxy")
+    port = free_port()
+    assert isinstance(server.address, tuple)
+    text = text.replace("127.0.0.1:8000", f"127.0.0.1:{server.address[1]}").replace(
+        "bind :80", f"bind 127.0.0.1:{port}"
+    )
+    (directory / "haproxy.cfg").write_text(text)
+    with running(binary, "-db", "-f", str(directory / "haproxy.cfg"), port=port):
+        yield "127.0.0.1", port
+
+
+@pytest.fixture(params=["nginx", "haproxy"])
+def behind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Server, tuple[str, int]]]:
+    with serving(who, forwarded_allow_ips="127.0.0.1") as server:
+        proxy: Any = (
+            nginx(tmp_path, server)
+            if request.param == "nginx"
+            else haproxy(tmp_path, server, configuration("haproxy", "mode http"))
+        )
+        with proxy as address:
+            yield server, address
+
+
+def ask(address: tuple[str, int], *fields: str, body: bytes | None = None) -> tuple[int, Any]:
+    """The status and the content of an answer, on a connection of its own."""
+    connection = http.client.HTTPConnection(*address, timeout=PATIENCE)
+    try:
+        headers = {"Host": "h"} | dict(field.split(": ") for field in fields)
+        connection.request("GET" if body is None else "POST", "/", body, headers)
+        response = connection.getresponse()
+        content = response.read()
+        assert response.status != 200 or response.getheader("Keep-Alive") is None
+        return response.status, json.loads(content) if response.status == 200 else None
+    finally:
+        connection.close()
+
+
+def test_the_proxys_word_counts_and_the_clients_does_not(behind: tuple[Server, tuple[str, int]]) -> None:
+    _, address = behind
+    for fields in ((), LIES):
+        assert ask(address, *fields) == (200, ["127.0.0.1", "http", "h", "GET", 0])
+
+
+def test_one_connection_behind_serves_many_in_front(behind: tuple[Server, tuple[str, int]]) -> None:
+    server, address = behind
+    for _ in range(10):
+        assert ask(address)[0] == 200
+        assert ask(address, body=b"x" * 100_000) == (200, ["127.0.0.1", "http", "h", "POST", 100_000])
+    assert server.stats.requests == 20
+    assert server.stats.accepted < 20  # each thread of the proxy has connections of its own
+
+
+def test_a_server_that_stops_loses_nothing(behind: tuple[Server, tuple[str, int]]) -> None:
+    """Whoever asks meanwhile gets an answer; afterwards it is the proxy's own."""
+    server, address = behind
+    assert ask(address)[0] == 200
+    server.shutdown()
+    while not server.stopped:
+        assert ask(address)[0] in (200, 502, 503)
+    assert server.stats.races_lost == 0
+    assert ask(address)[0] in (502, 503)
+
+
+@pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
+def test_the_proxy_protocol(tmp_path: Path, version: str) -> None:
+    text = configuration("haproxy", "mode tcp").replace("send-proxy-v2", version)
+    with serving(who, proxy_protocol=True) as server, haproxy(tmp_path, server, text) as address:
+        with connect(address) as client:
+            for _ in range(2):
+                client.send(get())
+                assert client.answer().body == b'["127.0.0.1","http","h","GET",0]'
+        assert server.stats.accepted >= 1
+
+
+def test_what_the_page_says_of_options() -> None:
+    text = re.sub(r"^```.*?^```$", "", PROXIES.read_text(), flags=re.MULTILINE | re.DOTALL)
+    known = {"--" + name.replace("_", "-") for name in options()}
+    assert set(re.findall(r"--[a-z][a-z-]+", text)) <= known

@@ -1,0 +1,455 @@
+"""BasicAuth and passwords: who comes in, who waits for whom, and where bodies go meanwhile."""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kaserve.handlers.middleware import basic_auth
+from kaserve.handlers.middleware.basic_auth import BasicAuth, parse_user
+from kaserve.handlers.middleware.passwords import hash_password, read_hash
+from kaserve.http.errors import HTTPError
+from kaserve.http.messages import Request, Response
+from kaserve.http.sinks import InVain, Sink, Spool
+from tests.tools.files import parse
+from tests.tools.server import Client, connect, request, serving
+
+
+def fast_hash(password: bytes) -> str:
+    import hashlib
+
+    digest = hashlib.pbkdf2_hmac("sha256", password, b"salt", 1, 32)
+    return f"$pbkdf2-sha256$1$c2FsdA${base64.b64encode(digest).decode().rstrip('=')}"
+
+
+USERS = {"ann": fast_hash(b"secret"), "j\u00f6rg": fast_hash("p:w\u00e4".encode())}
+
+
+def credentials(user: str, password: str, scheme: str = "Basic") -> str:
+    return f"Authorization: {scheme} {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+ANN = credentials("ann", "secret")
+WRONG = credentials("ann", "wrong")
+
+
+class Inner:
+    """A handler that remembers what it was asked, and in which thread."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.kept: list[bytes] = []
+
+    def note(self, what: str) -> None:
+        self.calls.append((what, threading.get_ident()))
+
+    def refuse(self, request: Request) -> None:
+        self.note("refuse")
+        if request.method == "PATCH":
+            raise HTTPError(405, "no")
+
+    def sink(self, request: Request) -> Sink:
+        self.note("sink")
+        return Spool()
+
+    def __call__(self, request: Request) -> Response:
+        self.note("call")
+        return Response.text(f"{request.method} {request.body.read().decode()}")
+
+    @property
+    def names(self) -> list[str]:
+        assert {thread for _, thread in self.calls} <= {threading.get_ident()}
+        return [name for name, _ in self.calls]
+
+
+@pytest.fixture
+def inner() -> Inner:
+    return Inner()
+
+
+@pytest.fixture
+def door(inner: Inner) -> Iterator[BasicAuth]:
+    door = BasicAuth(inner, USERS, fields=(("X-Mine", "1"),))
+    yield door
+    door.close()
+
+
+def ask(door: BasicAuth, *lines: str, method: str = "GET") -> Response:
+    answer = door(parse("/", method, *lines))
+    response = answer.result(20) if isinstance(answer, Future) else answer
+    assert isinstance(response, Response)
+    return response
+
+
+class TestWhoComesIn:
+    def test_nobody_without_credentials(self, door: BasicAuth, inner: Inner) -> None:
+        """RFC 9110 §11.6.1, RFC 7617 §2 and §2.1."""
+        response = door(parse("/"))
+        assert isinstance(response, Response)  # at once
+        assert response.status == 401
+        assert response.headers["www-authenticate"] == 'Basic realm="kaserve", charset="UTF-8"'
+        assert response.headers["x-mine"] == "1"
+        assert inner.names == []
+
+    @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "Basic  "])
+    def test_who_has_a_password(self, door: BasicAuth, scheme: str) -> None:
+        assert ask(door, credentials("ann", "secret", scheme)).status == 200
+        assert ask(door, credentials("j\u00f6rg", "p:w\u00e4", scheme)).status == 200
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            WRONG,
+            credentials("ann", ""),
+            credentials("ann", "secret "),
+            credentials("Ann", "secret"),
+            credentials("", "secret"),
+            credentials("bob", "secret"),
+            credentials("j\u00f6rg", "secret"),
+        ],
+    )
+    def test_nobody_else(self, door: BasicAuth, inner: Inner, line: str) -> None:
+        assert [ask(door, line).status for _ in range(2)] == [401, 401]
+        assert inner.names == []
+
+    @pytest.mark.parametrize(
+        "value",
+        ["", "Basic", "Basic ", "Basic !", "Basic YW5u", "Basic YW5uOnNlY3JldA", "Basic YW5uOnNlY3JldA===", "\xff",
+         "Digest YW5uOnNlY3JldA==", "YW5uOnNlY3JldA==", "Basic YW5uOnNlY3JldA==, Basic YW5uOnNlY3JldA=="],
+    )  # fmt: skip
+    def test_malformed_credentials(self, door: BasicAuth, value: str) -> None:
+        response = door(parse("/", "GET", f"Authorization: {value}"))
+        assert isinstance(response, Response)
+        assert response.status == 401
+
+    def test_two_of_them(self, door: BasicAuth) -> None:
+        assert ask(door, ANN, ANN).status == 401
+
+    def test_a_handler_of_any_kind(self) -> None:
+        door = BasicAuth(lambda request: Response.text("in"), USERS)
+        assert ask(door, ANN).body == b"in"
+        assert isinstance(door.sink(parse("/", "POST", ANN, "Content-Length: 1")), Spool)
+        door.close()
+
+    def test_a_handler_that_answers_later(self) -> None:
+        later: Future[Response] = Future()
+        door = BasicAuth(lambda request: later, USERS)
+        answer = door(parse("/", "GET", ANN))
+        assert answer is later or answer.result(20) is later  # the former if the hash was there at once
+        assert door(parse("/", "GET", ANN)) is later
+        door.close()
+
+
+class TestTheSlowHash:
+    """It is computed once for each password, by another thread, and without anybody else waiting."""
+
+    @pytest.fixture
+    def checked(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+        class Checked:
+            """Passwords that were checked; none is before `go` is set."""
+
+            def __init__(self) -> None:
+                self.passwords: list[bytes] = []
+                self.threads: set[int] = set()
+                self.go = threading.Event()
+
+            def __call__(self, password: bytes) -> bool:
+                assert self.go.wait(20)
+                self.passwords.append(password)
+                self.threads.add(threading.get_ident())
+                return password == b"secret"
+
+        checked = Checked()
+        monkeypatch.setattr(basic_auth, "read_hash", lambda text: checked)
+        yield checked
+        checked.go.set()
+
+    def test_is_computed_once(self, checked: Any, inner: Inner) -> None:
+        door = BasicAuth(inner, USERS)
+        together = [door(parse("/", "GET", ANN)) for _ in range(3)]
+        assert all(isinstance(answer, Future) and not answer.done() for answer in together)
+        checked.go.set()
+        assert [answer.result(20).status for answer in together] == [200, 200, 200]
+        assert isinstance(door(parse("/", "GET", ANN)), Response)
+        assert checked.passwords == [b"secret"]
+        assert threading.get_ident() not in checked.threads
+        assert inner.names == ["call"] * 4  # each in this thread
+        door.close()
+
+    def test_takes_its_time_for_strangers_too(self, checked: Any) -> None:
+        checked.go.set()
+        door = BasicAuth(Inner(), USERS)
+        assert ask(door, credentials("nobody", "secret")).status == 401
+        assert checked.passwords == [b"secret"]
+        door.close()
+
+    def test_who_is_known_does_not_wait_for_who_is_not(self, checked: Any) -> None:
+        door = BasicAuth(Inner(), USERS)
+        checked.go.set()
+        assert ask(door, ANN).status == 200
+        checked.go.clear()
+        assert isinstance(door(parse("/", "GET", WRONG)), Future)
+        assert ask(door, ANN).status == 200
+        checked.go.set()
+        door.close()
+
+    def test_who_left_is_not_answered(self, checked: Any, inner: Inner) -> None:
+        door = BasicAuth(inner, USERS)
+        answer = door(parse("/", "GET", ANN))
+        assert isinstance(answer, Future)
+        assert answer.cancel()
+        checked.go.set()
+        assert ask(door, ANN).status == 200  # the verdict is there all the same
+        assert inner.names == ["call"]
+        door.close()
+
+    def test_what_is_remembered_is_bounded(self, checked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(basic_auth, "_MOST_REMEMBERED", 4)
+        checked.go.set()
+        door = BasicAuth(Inner(), USERS)
+        assert ask(door, ANN).status == 200
+        for number in range(20):
+            assert ask(door, credentials("ann", str(number))).status == 401
+        assert len(door._known) <= 4
+        assert isinstance(door(parse("/", "GET", ANN)), Response)  # and the right one is still known
+        assert len(checked.passwords) == 21
+        door.close()
+
+    def test_no_password_is_kept(self, door: BasicAuth) -> None:
+        ask(door, ANN)
+        assert b"secret" not in repr(vars(door)).encode()
+
+    def test_a_fault_is_not_a_verdict(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(password: bytes) -> bool:
+            raise MemoryError
+
+        monkeypatch.setattr(basic_auth, "read_hash", lambda text: fail)
+        door = BasicAuth(Inner(), USERS)
+        for _ in range(2):
+            answer = door(parse("/", "GET", ANN))
+            assert isinstance(answer, Future)
+            with pytest.raises(MemoryError):
+                answer.result(20)
+        assert (door._known, door._pending) == ({}, {})
+        door.close()
+
+
+class TestBodies:
+    """Nothing of a body reaches the handler before its sender is known."""
+
+    @staticmethod
+    def post(*lines: str, length: int = 4, method: str = "POST") -> Request:
+        return parse("/", method, f"Content-Length: {length}", *lines)
+
+    @pytest.mark.parametrize("lines", [(), ("Authorization: Basic !",)])
+    def test_a_small_one_of_a_stranger_is_taken_in_vain(
+        self, door: BasicAuth, inner: Inner, lines: tuple[str, ...]
+    ) -> None:
+        assert isinstance(door.sink(self.post(*lines)), InVain)
+        assert inner.names == []
+
+    def test_one_in_chunks_is_taken_in_vain_until_it_is_too_much(self, door: BasicAuth) -> None:
+        sink = door.sink(parse("/", "POST", "Transfer-Encoding: chunked"))
+        sink.write(b"x" * 64 * 1024)
+        with pytest.raises(HTTPError) as caught:
+            sink.write(b"x")
+        assert caught.value.status == 401
+
+    def test_a_stranger_is_not_told_to_go_on(self, door: BasicAuth) -> None:
+        with pytest.raises(HTTPError) as caught:
+            door.sink(parse("/", "POST", "Expect: 100-continue", "Content-Length: 4"))
+        assert caught.value.status == 401
+        assert caught.value.fields[0][0] == "WWW-Authenticate"
+
+    def test_a_large_one_of_a_stranger_is_refused(self, door: BasicAuth) -> None:
+        with pytest.raises(HTTPError):
+            door.sink(self.post(length=1 << 20))
+
+    def test_one_of_a_known_user(self, door: BasicAuth, inner: Inner) -> None:
+        ask(door, ANN)
+        assert isinstance(door.sink(self.post(ANN)), Spool)
+        with pytest.raises(HTTPError, match="405"):
+            door.sink(self.post(ANN, method="PATCH"))
+        assert inner.names == ["call", "refuse", "sink", "refuse"]
+
+    @staticmethod
+    def send(door: BasicAuth, request: Request, *pieces: bytes) -> Any:
+        sink = door.sink(request)
+        for piece in pieces:
+            sink.write(piece)
+        request.body = sink.finish()
+        answer = door(request)
+        return answer.result(20) if isinstance(answer, Future) else answer
+
+    def test_it_comes_while_the_password_is_checked(self, inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+        go = threading.Event()
+        monkeypatch.setattr(
+            basic_auth, "read_hash", lambda text: lambda password: go.wait(20) and password == b"secret"
+        )
+        door = BasicAuth(inner, USERS)
+        request = self.post(ANN)
+        sink = door.sink(request)
+        sink.write(b"bo")
+        sink.write(b"dy")
+        request.body = sink.finish()
+        assert inner.names == []
+        answer = door(request)
+        go.set()
+        assert answer.result(20).body == b"POST body"
+        assert inner.names == ["refuse", "sink", "call"]
+        # A handler that refuses is heard then; a wrong password ends it, wherever the body is.
+        wrong = self.post(WRONG)
+        assert self.send(door, wrong, b"body").status == 401
+        door.close()
+
+    def test_the_verdict_comes_in_the_middle_of_it(self, inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+        verdicts: list[Future[bool]] = []
+        door = BasicAuth(inner, USERS)
+
+        def submit(*_: Any) -> Future[bool]:
+            verdicts.append(Future())
+            return verdicts[-1]
+
+        monkeypatch.setattr(door._pool, "submit", submit)
+        request = self.post(ANN)
+        sink = door.sink(request)
+        sink.write(b"bo")
+        verdicts[0].set_result(True)
+        sink.write(b"dy")
+        assert inner.names == ["refuse", "sink"]
+        request.body = sink.finish()
+        answer = door(request)
+        assert isinstance(answer, Response)
+        assert answer.body == b"POST body"
+        for line, status in ((WRONG, 401), (credentials("ann", "secret", "basic"), 405)):
+            sink = door.sink(self.post(line, method="PATCH"))
+            sink.write(b"bo")
+            verdicts[-1].set_result(status != 401)
+            with pytest.raises(HTTPError, match=str(status)):
+                sink.write(b"dy")
+            sink.abandon()
+        door.close()
+
+    def test_a_held_body_is_let_go(self, door: BasicAuth, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(door._pool, "submit", lambda *_: Future())
+        request = self.post(ANN)
+        sink: Any = door.sink(request)
+        sink.write(b"x" * (1 << 20))
+        request.body = sink.finish()
+        before = len(os.listdir("/dev/fd"))
+        request.close()
+        assert len(os.listdir("/dev/fd")) == before - 1
+
+
+class TestOverConnections:
+    @pytest.fixture
+    def client(self, door: BasicAuth) -> Iterator[Client]:
+        with serving(door) as server, connect(server) as client:
+            yield client
+
+    def test_one_connection_for_all(self, door: BasicAuth) -> None:
+        """The server calls the handler in its own thread, whoever checked the password."""
+        seen = set()
+
+        def handler(request: Request) -> Response:
+            seen.add(threading.get_ident())
+            return Response()
+
+        door._handler = handler
+        with serving(door) as server, connect(server) as client:
+            lines = [(), (ANN,), (WRONG,), (ANN,), ("Authorization: x",), (credentials("j\u00f6rg", "p:w\u00e4"),)]
+            statuses = [client.ask("/", *each).status for each in lines]
+            assert statuses == [401, 200, 401, 200, 401, 200]
+        assert len(seen) == 1
+
+    def test_a_small_body_keeps_the_connection(self, client: Client) -> None:
+        for line, status in (("X: 1", 401), (WRONG, 401), (ANN, 200), (WRONG, 401), (ANN, 200)):
+            client.send(request("PUT", "/", line, "Content-Length: 4") + b"body")
+            answer = client.answer()
+            assert (answer.status, answer.persists) == (status, True)
+            assert answer.body == b"PUT body" or status == 401
+
+    def test_nobody_is_told_to_go_on_in_vain(self, client: Client) -> None:
+        client.send(request("PUT", "/", "Expect: 100-continue", "Content-Length: 4"))
+        answer = client.answer()
+        assert (answer.status, answer.persists) == (401, False)
+        assert client.is_closed
+
+    def test_who_is_known_is_told_to_go_on(self, client: Client) -> None:
+        client.send(request("PUT", "/", ANN, "Expect: 100-continue", "Content-Length: 4"))
+        assert client._until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.send(b"body")
+        assert client.answer().body == b"PUT body"
+
+
+class TestPasswords:
+    def test_a_new_hash(self) -> None:
+        first, second = hash_password(b"secret"), hash_password(b"secret")
+        assert first != second
+        assert first.startswith("$scrypt$ln=15,r=8,p=1$")
+        check = read_hash(first)
+        assert (check(b"secret"), check(b"Secret"), check(b"")) == (True, False, False)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            # By passlib.
+            "$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E",
+            "$pbkdf2-sha256$29000$ghDi/D.HMOb8n5MSgjAmZA$SWiMbp/vlb8Id.WKTW6zHusv2e8ZFbWtMyFjgQSI2LQ",
+            "$pbkdf2-sha512$25000$ImTM2fu/l1Lq/d.7t5ZSig"
+            "$4ZFCdliSPJlSUzUGX8UZGU3dF62dmqrwbz8YygRB1fHlw5ImnDpcIHrm22XkOjQlsaXsA7NlEk3cj6WTIfDzPg",
+        ],
+    )
+    def test_hashes_made_by_others(self, text: str) -> None:
+        check = read_hash(text)
+        assert check(b"password")
+        assert not check(b"passwort")
+
+    def test_bcrypt(self) -> None:
+        """As htpasswd -B makes it."""
+        bcrypt = pytest.importorskip("bcrypt")
+        check = read_hash(bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode())
+        assert check(b"secret")
+        assert not check(b"Secret")
+        assert not check(b"x" * 100)
+
+    def test_bcrypt_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import sys
+
+        monkeypatch.setitem(sys.modules, "bcrypt", None)
+        with pytest.raises(ValueError, match="pip install bcrypt"):
+            read_hash("$2b$12$" + "a" * 53)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "", "secret", "$", "$scrypt$", "$2b$12$short", "$6$salt$digest", "$scrypt$ln=15,r=8,p=1$c2FsdA$short",
+            "$scrypt$ln=40,r=8,p=1$c2FsdA$" + "A" * 43, "$scrypt$ln=0,r=8,p=1$c2FsdA$" + "A" * 43,
+            "$scrypt$ln=22,r=32,p=1$c2FsdA$" + "A" * 43, "$scrypt$ln=15,r=0,p=1$c2FsdA$" + "A" * 43,
+            "$pbkdf2-sha256$0$c2FsdA$" + "A" * 43, "$pbkdf2-sha256$99999999$c2FsdA$" + "A" * 43,
+            "$pbkdf2-md5$1000$c2FsdA$" + "A" * 43, "$pbkdf2-sha256$1$c2FsdA$" + "A" * 45,
+        ],
+    )  # fmt: skip
+    def test_no_hashes(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"is (no hash|a scrypt hash with|a PBKDF2 hash with|a hash whose)"):
+            read_hash(text)
+
+    @given(st.text(max_size=60))
+    def test_any_text(self, text: str) -> None:
+        with pytest.raises(ValueError, match="is no hash that is known here"):
+            read_hash("$" + text)
+
+    def test_users(self) -> None:
+        text = f"ann:{USERS['ann']}"
+        assert parse_user(text) == ("ann", USERS["ann"])
+        for wrong in ("", "ann", "ann:", ":" + USERS["ann"], "ann:secret", f"a\nb:{USERS['ann']}"):
+            with pytest.raises(ValueError, match="takes USER:HASH"):
+                parse_user(wrong)

@@ -1,0 +1,330 @@
+"""Forwarded: whom it believes, what it reads, and what it leaves alone."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kaserve import HTTPError, Request, Response, Server
+from kaserve.handlers.middleware.forwarded import Forwarded, ForwardedClient, Trusted
+from kaserve.http.messages import Address
+from kaserve.http.sinks import Discard, Sink, Spool
+from tests.tools.server import config, connect, hello, serving, wait_for
+
+PROXY = ("127.0.0.1", 50000)
+
+
+def seen(*fields: tuple[str, str], trusted: str = "127.0.0.1", peer: Address = PROXY) -> tuple[Address, str, str]:
+    """What a handler sees of a request with `fields` that came from `peer`."""
+    request = Request("GET", "/", 1, list(fields), host="inner")
+    request.client = peer
+    Forwarded(lambda _: Response(), Trusted(trusted))(request)
+    return request.client, request.scheme, request.authority
+
+
+def client(value: str, trusted: str = "127.0.0.1", name: str = "x-forwarded-for") -> Address:
+    return seen((name, value), trusted=trusted)[0]
+
+
+UNTOUCHED = (PROXY, "http", "inner")
+ALL = [
+    ("x-forwarded-for", "192.0.2.7"),
+    ("x-forwarded-proto", "https"),
+    ("x-forwarded-host", "example.org"),
+]
+STANDARD = [("forwarded", 'for="192.0.2.7:4711";proto=https;host=example.org;by=_proxy')]
+
+
+class TestTrusted:
+    @pytest.mark.parametrize(
+        ("text", "address", "answer"),
+        [
+            ("", PROXY, False),
+            ("", "/run/socket", False),
+            ("127.0.0.1", PROXY, True),
+            ("127.0.0.2", PROXY, False),
+            ("::1", PROXY, False),
+            ("::1", ("::1", 1), True),
+            ("::1", ("0:0:0:0:0:0:0:1", 1), True),
+            ("10.0.0.0/8,127.0.0.1", ("10.255.0.1", 1), True),
+            ("10.0.0.0/8 , 127.0.0.1", PROXY, True),
+            ("10.0.0.0/8", ("11.0.0.1", 1), False),
+            ("127.0.0.1", ("::ffff:127.0.0.1", 1), True),  # what a socket for both families shows
+            ("fe80::/10", ("fe80::1%eth0", 1), True),
+            ("*", ("192.0.2.1", 1), True),
+            ("*", "/run/socket", True),
+            ("unix", "/run/socket", True),
+            ("unix", PROXY, False),
+            ("127.0.0.1", "/run/socket", False),
+            ("unix", None, False),
+            ("127.0.0.1", ("no address", 1), False),
+        ],
+    )
+    def test_who_is(self, text: str, address: Address, answer: bool) -> None:
+        assert (address in Trusted(text)) is answer
+
+    @pytest.mark.parametrize(
+        "text", ["localhost", "127.0.0.1,", ",", "10.0.0.1/8", "10.0.0.0/33", "1.2.3", "**", "Unix"]
+    )
+    def test_what_cannot_be(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"."):
+            Trusted(text)
+
+
+class TestWhoIsBelieved:
+    @pytest.mark.parametrize("fields", [ALL, STANDARD], ids=["x-forwarded", "forwarded"])
+    def test_a_proxy_that_is_trusted(self, fields: list[tuple[str, str]]) -> None:
+        address, scheme, authority = seen(*fields)
+        assert address in (("192.0.2.7", 0), ("192.0.2.7", 4711))
+        assert (scheme, authority) == ("https", "example.org")
+
+    @pytest.mark.parametrize("fields", [ALL, STANDARD], ids=["x-forwarded", "forwarded"])
+    @pytest.mark.parametrize("trusted", ["", "127.0.0.2", "unix", "192.0.2.7"])
+    def test_nobody_else(self, fields: list[tuple[str, str]], trusted: str) -> None:
+        assert seen(*fields, trusted=trusted) == UNTOUCHED
+
+    def test_a_unix_socket_where_it_is_allowed(self) -> None:
+        assert seen(*ALL, trusted="unix", peer="/run/s")[0] == ("192.0.2.7", 0)
+        assert seen(*ALL, trusted="127.0.0.1", peer="/run/s")[0] == "/run/s"
+
+
+# Both sorts of fields name the same chains.
+CHAINS = [
+    ("192.0.2.7", "127.0.0.1", "192.0.2.7"),
+    ("192.0.2.1, 192.0.2.7", "127.0.0.1", "192.0.2.7"),  # the left one is the client's own invention
+    ("192.0.2.1, 192.0.2.7, 10.0.0.1", "127.0.0.1,10.0.0.0/8", "192.0.2.7"),
+    ("192.0.2.7, 10.0.0.2, 10.0.0.1", "127.0.0.1,10.0.0.0/8", "192.0.2.7"),
+    ("10.0.0.9, 10.0.0.1", "127.0.0.1,10.0.0.0/8", "10.0.0.9"),  # trusted to the very end
+    ("192.0.2.1, 192.0.2.7", "*", "192.0.2.1"),
+    ("unknown, 10.0.0.1", "127.0.0.1,10.0.0.0/8", "10.0.0.1"),
+    ("192.0.2.1, unknown, 10.0.0.1", "*", "10.0.0.1"),  # who wrote the left one is open
+    ("192.0.2.1, unknown", "127.0.0.1", "127.0.0.1"),
+]
+
+
+class TestTheChain:
+    @pytest.mark.parametrize(("chain", "trusted", "host"), CHAINS)
+    def test_x_forwarded_for(self, chain: str, trusted: str, host: str) -> None:
+        address = client(chain, trusted)
+        assert isinstance(address, tuple)
+        assert address[0] == host
+
+    @pytest.mark.parametrize(("chain", "trusted", "host"), CHAINS)
+    def test_forwarded(self, chain: str, trusted: str, host: str) -> None:
+        address = client(", ".join(f"for={hop}" for hop in chain.split(", ")), trusted, "forwarded")
+        assert isinstance(address, tuple)
+        assert address[0] == host
+
+    def test_several_lines_are_one_chain(self) -> None:
+        lines = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "192.0.2.7")]
+        assert seen(*lines)[0] == ("192.0.2.7", 0)
+        lines = [("forwarded", "for=192.0.2.1"), ("forwarded", "for=192.0.2.7")]
+        assert seen(*lines)[0] == ("192.0.2.7", 0)
+
+    @pytest.mark.parametrize(
+        ("node", "address"),
+        [
+            ("192.0.2.7:4711", ("192.0.2.7", 4711)),
+            ("[2001:db8::7]:4711", ("2001:db8::7", 4711)),
+            ("[2001:DB8:0::7]", ("2001:db8::7", 0)),
+            ("2001:db8::7", ("2001:db8::7", 0)),
+            ("::ffff:192.0.2.7", ("192.0.2.7", 0)),
+            ("192.0.2.7:_x-1.y", ("192.0.2.7", 0)),  # RFC 7239 §6.3: the port alone is hidden
+            ("[2001:db8::7]:_x", ("2001:db8::7", 0)),
+        ],
+    )
+    def test_forms_of_a_node(self, node: str, address: Address) -> None:
+        assert client(node) == client(f"\t {node} ") == address
+        assert client(f'for="{node}"', name="forwarded") == address
+
+    @pytest.mark.parametrize(
+        "node",
+        [
+            "", " ", ",", "unknown", "_hidden", "localhost", "192.0.2.07", "192.0.2",
+            "192.0.2.7:", "192.0.2.7:_", "192.0.2.7:_\xb9",
+            "192.0.2.7:65536", "192.0.2.7:-1", "192.0.2.7/32", "[192.0.2.7",
+            "[2001:db8::7", "2001:db8::7]", "fe80::1%eth0",
+            "[fe80::1%25x]", "1" * 5000, ":" * 5000, "192.0.2.7\x00", "\xb9.2.3.4", "[]", "[]:1", '"', "\\",
+        ],
+    )  # fmt: skip
+    def test_what_is_no_address_changes_nothing(self, node: str) -> None:
+        assert client(node) == client(f"192.0.2.1, {node}") == PROXY
+        assert client(f'for="{node}"', name="forwarded") == PROXY
+
+    def test_a_chain_longer_than_any(self) -> None:
+        assert client("192.0.2.1, " + "10.0.0.1, " * 5000 + "10.0.0.2", "*") == ("10.0.0.1", 0)
+        assert client("for=192.0.2.1, " + "for=10.0.0.1, " * 5000 + "for=10.0.0.2", "*", "forwarded") == PROXY
+
+
+class TestForwarded:
+    """RFC 7239."""
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "for=192.0.2.7;proto=https;host=example.org",
+            "For=192.0.2.7;PROTO=HTTPS;Host=example.org",  # §4: names have no case
+            'for="192.0.2.7";proto="https";host="example.org"',
+            r'for="192.0.2.\7";proto=https;host="exampl\e.org"',
+            "for=192.0.2.7; proto=https ;host=example.org",
+            ";for=192.0.2.7;;proto=https;host=example.org;",
+            ", for=192.0.2.7;proto=https;host=example.org , ,",
+            "for=192.0.2.1;proto=http;host=evil, for=192.0.2.7;proto=https;host=example.org",
+            'for="1.2.3.4, 5.6.7.8;x", for=192.0.2.7;proto=https;host=example.org',
+            "for=192.0.2.7;proto=https;host=example.org;extension=1",
+        ],
+    )
+    def test_what_it_says(self, value: str) -> None:
+        assert seen(("forwarded", value)) == (("192.0.2.7", 0), "https", "example.org")
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "for=192.0.2.7;for=192.0.2.8", "for 192.0.2.7", "for=", "=192.0.2.7", 'for="192.0.2.7', "for=192.0.2.7;x",
+            "for=[2001:db8::7]", "for = 192.0.2.7", "for=192.0.2.7 proto=https", 'evil", for=192.0.2.7', "\xff",
+            'for=192.0.2.7;host="\\', "a=" + "b" * 10_000 + ", for=192.0.2.7", " " * 8000 + "!",
+            '"' * 8000, ";" * 9000,
+        ],
+    )  # fmt: skip
+    def test_what_is_malformed_says_nothing(self, value: str) -> None:
+        assert seen(("forwarded", value)) == UNTOUCHED
+
+    def test_scheme_and_host_are_those_of_the_hop_that_names_the_client(self) -> None:
+        chain = "for=192.0.2.1;proto=http;host=evil", "for=192.0.2.7;proto=https;host=a.example", "for=10.0.0.1;host=b"
+        assert seen(("forwarded", ", ".join(chain)), trusted="127.0.0.1,10.0.0.1") == (
+            ("192.0.2.7", 0),
+            "https",
+            "a.example",
+        )
+
+    def test_a_client_that_stays_hidden_still_has_a_scheme(self) -> None:
+        assert seen(("forwarded", "for=_hidden;proto=https")) == (PROXY, "https", "inner")
+
+
+class TestSchemeAndHost:
+    @pytest.mark.parametrize(("value", "scheme"), [("https", "https"), ("HTTPS", "https"), ("http, https ", "https")])
+    def test_schemes(self, value: str, scheme: str) -> None:
+        assert seen(("x-forwarded-proto", value)) == (PROXY, scheme, "inner")
+
+    @pytest.mark.parametrize(
+        "value", ["", "ftp", "https\x00", "https:", "on", "https,", "http\u017f"[:5], "javascript"]
+    )
+    def test_no_schemes(self, value: str) -> None:
+        assert seen(("x-forwarded-proto", value)) in (UNTOUCHED, (PROXY, "http", "inner"))
+
+    @pytest.mark.parametrize("value", ["example.org", "example.org:8443", "[2001:db8::7]:80", "a, example.org"])
+    def test_hosts(self, value: str) -> None:
+        assert seen(("x-forwarded-host", value)) == (PROXY, "http", value.rpartition(", ")[2])
+
+    @pytest.mark.parametrize("value", ["", "a/b", "a@b", "a b", ":80", "a:99999", "<script>", "\xe4", "a,", "x" * 2000])
+    def test_no_hosts(self, value: str) -> None:
+        assert seen(("x-forwarded-host", value)) == UNTOUCHED
+
+    def test_the_last_line_counts(self) -> None:
+        lines = [("x-forwarded-proto", "http"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "a")]
+        assert seen(*lines, ("x-forwarded-host", "b")) == (PROXY, "https", "b")
+
+
+class TestBothSorts:
+    def test_that_agree(self) -> None:
+        assert seen(("forwarded", "for=192.0.2.7;proto=https"), ("x-forwarded-for", "192.0.2.7")) == (
+            ("192.0.2.7", 0),
+            "https",
+            "inner",
+        )
+
+    @pytest.mark.parametrize(
+        "brought",
+        ["for=192.0.2.8", "for=192.0.2.7;proto=http", "for=192.0.2.7;host=evil", "host=evil"],
+    )
+    def test_of_which_one_is_the_clients_own(self, brought: str) -> None:
+        """A proxy that knows only one sort passes the other one through."""
+        assert seen(*ALL, ("forwarded", brought)) == UNTOUCHED
+
+
+def test_the_client_and_the_scheme_alone() -> None:
+    request = Request("GET", "/", 1, [*ALL, ("forwarded", "for=192.0.2.8;proto=http;host=evil")], host="inner")
+    request.client = PROXY
+    ForwardedClient(lambda _: Response(), Trusted("127.0.0.1"))(request)
+    assert (request.client, request.scheme, request.authority) == (("192.0.2.7", 0), "https", "inner")
+
+
+class TestHooks:
+    """A wrapper has those of what it wraps, which see the rewritten request."""
+
+    class Picky:
+        def __init__(self) -> None:
+            self.seen: list[Address] = []
+
+        def __call__(self, request: Request) -> Response:
+            self.seen.append(request.client)
+            return Response.text("")
+
+        def refuse(self, request: Request) -> None:
+            self.seen.append(request.client)
+            if request.path == "/no":
+                raise HTTPError(403, "no")
+
+        def sink(self, request: Request) -> Sink:
+            self.seen.append(request.client)
+            return Discard()
+
+    def test_over_the_wire(self) -> None:
+        picky = self.Picky()
+        body = "X-Forwarded-For: 192.0.2.1, 127.0.0.1, 192.0.2.7\r\nContent-Length: 2\r\n\r\nab"
+        with serving(picky, forwarded_allow_ips="127.0.0.1") as server, connect(server) as one:
+            one.send(f"POST / HTTP/1.1\r\nHost: h\r\n{body}".encode())
+            assert one.answer().status == 200
+            assert picky.seen == [("192.0.2.7", 0)] * 3
+            one.send(f"POST /no HTTP/1.1\r\nHost: h\r\n{body}".encode())
+            assert one.answer().status == 403
+        picky.seen.clear()
+        with serving(picky) as server, connect(server) as one:
+            assert one.ask("/", "X-Forwarded-For: 192.0.2.7").status == 200
+            assert picky.seen == [one.sock.getsockname()]
+
+    def test_the_access_log_tells_of_the_client(self) -> None:
+        lines: list[bytes] = []
+        settings = config(forwarded_allow_ips="127.0.0.1", access_log=True)
+        with Server(hello, settings, log_lines=lines.append) as server, connect(server) as one:
+            assert one.ask("/", "X-Forwarded-For: 192.0.2.7", "Connection: close").status == 200
+            wait_for(lambda: lines)
+        assert lines[0].startswith(b"192.0.2.7 - - [")
+
+    def test_a_handler_without_any(self) -> None:
+        handler = Forwarded(lambda _: Response(), Trusted("*"))
+        request = Request("POST", "/", 1, [("x-forwarded-for", "192.0.2.7")])
+        handler.refuse(request)
+        assert request.client == ("192.0.2.7", 0)
+        assert isinstance(handler.sink(request), Spool)
+
+
+NODES = st.sampled_from(
+    ["127.0.0.1", "10.0.0.1", "192.0.2.1", "192.0.2.7:1", "unknown", "_x", "[::1]:5", "::1", "", "x"]
+)
+LINES = st.lists(
+    st.one_of(
+        st.tuples(st.just("x-forwarded-for"), st.lists(NODES).map(", ".join)),
+        st.tuples(st.just("forwarded"), st.lists(NODES.map('for="{}"'.format)).map(",".join)),
+        st.tuples(
+            st.sampled_from(["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"]),
+            st.text('fo="\\;, 1.:[]hostprxy%@\xff\t', max_size=40),
+        ),
+    ),
+    max_size=4,
+)
+
+
+@given(LINES, st.sampled_from(["127.0.0.1", "127.0.0.1,10.0.0.0/8", "*", "10.0.0.1", "127.0.0.1,192.0.2.0/24,::1"]))
+def test_nothing_fails_and_twice_is_as_once(lines: list[tuple[str, str]], trusted: str) -> None:
+    request = Request("POST", "/", 1, lines, host="inner")
+    request.client = PROXY
+    request.body = io.BytesIO()
+    handler = Forwarded(lambda _: Response(), Trusted(trusted))
+    handler.refuse(request)
+    once = request.client, request.scheme, request.authority
+    handler(request)
+    assert (request.client, request.scheme, request.authority) == once

@@ -1,0 +1,523 @@
+"""Resources: what is remembered, when it is looked at again, and which form of it is chosen.
+
+Through `Files`, whose answers show it; the clock is ten seconds ahead, so that files count as settled.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kaserve.handlers import Files
+from kaserve.http.messages import Response
+from tests.tools.files import SMALL, ask, parse
+
+TEXT = b"some text that is worth it\n" * 100
+LARGE = TEXT * 100
+ENCODED = {"br": b"as brotli", "zstd": b"as zstandard", "gzip": b"as gzip"}
+SUFFIXES = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "site").mkdir()
+    return tmp_path / "site"
+
+
+Make = Callable[..., Files]
+
+
+@pytest.fixture
+def make(site: Path) -> Iterator[Make]:
+    made: list[Files] = []
+    before = len(os.listdir("/dev/fd"))
+
+    def make(**options: bool | str) -> Files:
+        made.append(Files(site, clock=lambda: time.time() + 10.0, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for files in made:
+        files.close()
+    assert len(os.listdir("/dev/fd")) <= before
+
+
+Calls = Callable[[], list[str]]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """calls() is what the system was asked since it was last called."""
+    log: list[str] = []
+
+    def watch(name: str) -> None:
+        really = getattr(os, name)
+
+        def function(*args: object, **kwargs: object) -> object:
+            log.append(name)
+            return really(*args, **kwargs)
+
+        monkeypatch.setattr(os, name, function)
+
+    for name in ("open", "stat", "fstat", "read", "pread", "preadv", "scandir"):
+        watch(name)
+
+    def calls() -> list[str]:
+        result = log.copy()
+        log.clear()
+        return result
+
+    return calls
+
+
+# The memory
+
+
+def test_a_hot_file_costs_one_look_a_turn(site: Path, make: Make, calls: Calls) -> None:
+    (site / "d").mkdir()
+    (site / "d/a.txt").write_bytes(b"content")
+    files = make()
+    for turn in range(5):
+        files.new_turn()
+        calls()
+        for _ in range(3):
+            assert ask(files, "/d/a.txt").body == b"content"
+        if turn:
+            assert calls() == ["stat"]
+
+
+@pytest.mark.parametrize("lines", [("Accept-Encoding: gzip",), ("If-None-Match: *",), ("Range: bytes=0-1",)])
+def test_within_a_turn_nothing_is_looked_at_twice(site: Path, make: Make, calls: Calls, lines: tuple[str, ...]) -> None:
+    (site / "a.txt").write_bytes(b"content")
+    files = make()
+    files.new_turn()
+    first = ask(files, "/a.txt", "GET", *lines)
+    calls()
+    again = ask(files, "/a.txt", "GET", *lines)
+    assert calls() == []
+    assert (again.status, again.body, again.fields) == (first.status, first.body, first.fields)
+
+
+def test_the_same_objects_are_sent_each_time(site: Path, make: Make) -> None:
+    (site / "a.txt").write_bytes(b"content")
+    files = make()
+    for _ in range(2):
+        files.new_turn()
+        ask(files, "/a.txt")
+    assert files(parse("/a.txt")).body is files(parse("/a.txt")).body
+
+
+@pytest.mark.parametrize("content", [b"new", b"other length", LARGE])
+@pytest.mark.parametrize("first", [b"old", LARGE[::-1]])
+@pytest.mark.parametrize("counted", [True, False])
+def test_an_edit_shows_in_the_next_turn(site: Path, make: Make, first: bytes, content: bytes, counted: bool) -> None:
+    path = site / "a.txt"
+    path.write_bytes(first)
+    files = make()
+    tags = set()
+    for expected in (first, content, first):
+        path.write_bytes(expected)
+        for _ in range(3):
+            if counted:
+                files.new_turn()
+            answer = ask(files, "/a.txt")
+            assert answer.body == expected
+            tags.add(answer.headers["etag"])
+    assert len(tags) == 3
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def forbid(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("../outside")
+
+
+def become_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(("change", "status"), [(delete, 404), (forbid, 403), (become_directory, 301)])
+@pytest.mark.parametrize("size", [10, SMALL + 1])
+def test_what_is_gone_is_gone_in_the_next_turn(
+    site: Path, make: Make, change: Callable[[Path], None], status: int, size: int
+) -> None:
+    (site.parent / "outside").write_bytes(b"x" * size)
+    (site / "a.txt").write_bytes(b"x" * size)
+    files = make()
+    for _ in range(3):
+        files.new_turn()
+        assert ask(files, "/a.txt").status == 200
+    change(site / "a.txt")
+    files.new_turn()
+    assert ask(files, "/a.txt").status == status
+
+
+def test_a_directory_on_the_way_may_become_a_link(site: Path, make: Make) -> None:
+    """It leads to the same names outside, which are other files."""
+    for directory in (site / "d", site.parent / "outside"):
+        directory.mkdir()
+        (directory / "a.txt").write_bytes(os.fsencode(directory.name))
+    files = make()
+    files.new_turn()
+    assert ask(files, "/d/a.txt").body == b"d"
+    (site / "d").rename(site / "moved")
+    (site / "d").symlink_to(site.parent / "outside")
+    files.new_turn()
+    assert ask(files, "/d/a.txt").status == 403
+
+
+def test_an_index_that_comes_first_is_noticed(site: Path, make: Make) -> None:
+    (site / "index.htm").write_bytes(b"second")
+    files = make()
+    for _ in range(2):
+        files.new_turn()
+        assert ask(files, "/").body == b"second"
+    (site / "index.html").write_bytes(b"first")
+    files.new_turn()
+    assert ask(files, "/").body == b"first"
+
+
+def test_a_file_without_a_suffix_comes_before_its_clean_url(site: Path, make: Make) -> None:
+    (site / "about.html").write_bytes(b"page")
+    files = make(clean_urls=True)
+    for _ in range(2):
+        files.new_turn()
+        assert ask(files, "/about").body == b"page"
+    (site / "about").write_bytes(b"file")
+    files.new_turn()
+    assert ask(files, "/about").body == b"file"
+
+
+def test_large_files_are_opened_once_for_all(site: Path, make: Make, calls: Calls) -> None:
+    (site / "a.bin").write_bytes(LARGE)
+    files = make()
+    responses: list[Response] = []
+    for turn in range(3):
+        files.new_turn()
+        responses += [files(parse("/a.bin")) for _ in range(10)]
+        if turn:
+            assert calls() == ["stat"]
+        calls()
+    assert len({getattr(response.body, "_file", None) or response.body.fd for response in responses}) == 1  # type: ignore[union-attr]
+    for response in responses:
+        response.close()
+
+
+@pytest.mark.parametrize("line", ["X: y", "Range: bytes=0-", "Accept-Encoding: gzip"])
+def test_a_large_file_that_is_another_one_when_it_is_opened(site: Path, make: Make, line: str) -> None:
+    """It was looked at in this turn, but not opened yet: the answer is made anew, of the new version."""
+    (site / "a.txt").write_bytes(LARGE)
+    files = make(compress=True)
+    for _ in range(2):
+        files.new_turn()
+        old = ask(files, "/a.txt", "HEAD", line)
+    for _ in range(2):
+        files.new_turn()  # and it is closed
+    ask(files, "/a.txt", "HEAD", line)
+    (site / "new").write_bytes(LARGE[::-1])
+    (site / "new").replace(site / "a.txt")
+    answer = ask(files, "/a.txt", "GET", line)
+    content = gzip.decompress(answer.body) if "content-encoding" in answer.headers else answer.body
+    assert content == LARGE[::-1]
+    assert answer.headers["etag"] != old.headers["etag"]
+
+
+def test_a_deleted_file_is_not_kept_open(site: Path, make: Make) -> None:
+    before = len(os.listdir("/dev/fd"))
+    (site / "a.bin").write_bytes(LARGE)
+    files = make()
+    files.new_turn()
+    ask(files, "/a.bin")
+    for _ in range(2):
+        files.new_turn()
+    assert len(os.listdir("/dev/fd")) == before + 1  # the directory
+    files.close()
+
+
+def test_a_site_that_is_switched(site: Path, make: Make) -> None:
+    """The directory is a link to a version of the site; in between, it is replaced."""
+    for name in ("one", "two"):
+        (site.parent / name).mkdir()
+        (site.parent / name / "a.txt").write_text(name)
+        (site.parent / name / f"{name}.txt").write_text(name)
+    site.rmdir()
+    site.symlink_to("one")
+    files = make()
+    for counted in (False, True):
+        for name in ("one", "two", "one"):
+            (site.parent / "next").symlink_to(name)
+            (site.parent / "next").rename(site)
+            if counted:
+                files.new_turn()
+            assert ask(files, "/a.txt").body == name.encode()
+            assert ask(files, f"/{name}.txt").status == 200
+            assert ask(files, "/two.txt" if name == "one" else "/one.txt").status == 404
+
+
+def test_the_memory_is_bounded(site: Path, make: Make) -> None:
+    (site / "a.txt").write_bytes(b"content")
+    files = make()
+    files.new_turn()
+    for number in range(5000):
+        assert ask(files, "/" + "./" * (number % 100) + "/" * (number // 100) + "a.txt").status == 200
+    assert len(files._resources.remembered) <= 4096
+
+
+# Files beside the file, in codings (RFC 9110 §12.5.3)
+
+
+def provide(site: Path, *codings: str, name: str = "app.js") -> None:
+    (site / name).write_bytes(TEXT)
+    for coding in codings:
+        (site / (name + SUFFIXES[coding])).write_bytes(ENCODED[coding])
+
+
+@pytest.mark.parametrize(
+    ("there", "accepted", "expected"),
+    [
+        (("br", "zstd", "gzip"), "gzip, deflate, br, zstd", "br"),
+        (("zstd", "gzip"), "gzip, deflate, br, zstd", "zstd"),
+        (("gzip",), "gzip, deflate, br, zstd", "gzip"),
+        (("br", "gzip"), "gzip", "gzip"),
+        (("br", "gzip"), "br;q=0.1, gzip;q=0.2", "gzip"),
+        (("br", "gzip"), "br;q=0, gzip", "gzip"),
+        (("br", "gzip"), "*", "br"),
+        (("gzip",), "x-gzip", "gzip"),
+        (("gzip",), "identity;q=0, gzip;q=0.1", "gzip"),
+        (("gzip",), "br", ""),
+        (("gzip",), "gzip;q=0", ""),
+        (("gzip",), "identity, gzip;q=0.5", ""),
+        (("gzip",), "", ""),
+        ((), "gzip", ""),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_file_in_a_coding(
+    site: Path, make: Make, there: tuple[str, ...], accepted: str, expected: str, method: str
+) -> None:
+    provide(site, *there)
+    files = make()
+    for _ in range(2):
+        files.new_turn()
+        answer = ask(files, "/app.js", method, f"Accept-Encoding: {accepted}")
+        assert answer.status == 200
+        assert answer.headers.get("content-encoding", "") == expected
+        assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+        assert answer.headers.get("vary") == ("Accept-Encoding" if there else None)
+        if method == "GET":
+            assert answer.body == ENCODED.get(expected, TEXT)
+
+
+@pytest.mark.parametrize("accepted", ["identity;q=0", "*;q=0", "identity;q=0, br"])
+def test_nothing_that_is_acceptable(site: Path, make: Make, accepted: str) -> None:
+    """RFC 9110 §15.5.7."""
+    provide(site, "gzip")
+    answer = ask(make(), "/app.js", "GET", f"Accept-Encoding: {accepted}")
+    assert (answer.status, answer.headers["vary"]) == (406, "Accept-Encoding")
+
+
+def test_vary_stands_on_everything(site: Path, make: Make) -> None:
+    provide(site, "gzip")
+    files = make()
+    for _ in range(2):
+        files.new_turn()
+        for lines in ((), ("Accept-Encoding: gzip",), ("Range: bytes=0-1",), ("If-None-Match: *",)):
+            assert ask(files, "/app.js", "GET", *lines).headers["vary"] == "Accept-Encoding"
+
+
+def test_each_coding_has_its_own_tag(site: Path, make: Make) -> None:
+    """RFC 9110 §8.8.3.3: what one of them is good for is nothing to the others."""
+    provide(site, "gzip", "br")
+    files = make()
+    tags = {
+        coding: ask(files, "/app.js", "GET", f"Accept-Encoding: {coding}").headers["etag"]
+        for coding in ("identity", "gzip", "br")
+    }
+    assert len(set(tags.values())) == 3
+    for _ in range(2):
+        files.new_turn()
+        for mine, tag in tags.items():
+            for theirs in tags:
+                lines = (f"Accept-Encoding: {theirs}", f"If-None-Match: {tag}")
+                answer = ask(files, "/app.js", "GET", *lines)
+                assert answer.status == (304 if mine == theirs else 200)
+                if answer.status == 304:
+                    assert answer.fields == [("ETag", tag), ("Vary", "Accept-Encoding")]
+
+
+def test_ranges_are_of_what_was_chosen(site: Path, make: Make) -> None:
+    provide(site, "gzip")
+    files = make()
+    answer = ask(files, "/app.js", "GET", "Accept-Encoding: gzip", "Range: bytes=3-")
+    assert (answer.status, answer.body) == (206, ENCODED["gzip"][3:])
+    assert answer.headers["content-range"] == "bytes 3-6/7"
+    assert answer.headers["content-encoding"] == "gzip"
+    answer = ask(files, "/app.js", "GET", "Accept-Encoding: gzip", "Range: bytes=0-0,6-")
+    assert answer.body.count(b"Content-Encoding: gzip") == 2
+    assert "content-encoding" not in answer.headers  # it is the parts that are coded
+
+
+@pytest.mark.parametrize("name", ["app.js.gz", "app.js.br", "app.js.zst"])
+def test_a_file_in_a_coding_may_be_asked_for_as_such(site: Path, make: Make, name: str) -> None:
+    provide(site, "gzip", "br", "zstd")
+    answer = ask(make(), "/" + name, "GET", "Accept-Encoding: gzip, br, zstd")
+    assert answer.body in ENCODED.values()
+    assert "content-encoding" not in answer.headers
+    assert answer.headers["content-type"] in ("application/gzip", "application/x-brotli", "application/zstd")
+
+
+def test_the_index_in_a_coding(site: Path, make: Make) -> None:
+    provide(site, "gzip", name="index.html")
+    assert ask(make(), "/", "GET", "Accept-Encoding: gzip").body == ENCODED["gzip"]
+
+
+def test_a_file_in_a_coding_alone_is_not_the_file(site: Path, make: Make) -> None:
+    (site / "app.js.gz").write_bytes(b"x")
+    assert ask(make(), "/app.js", "GET", "Accept-Encoding: gzip").status == 404
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "outward", "dangling"])
+def test_what_cannot_be_served_is_passed_over(site: Path, make: Make, kind: str) -> None:
+    provide(site, "gzip")
+    path = site / "app.js.br"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/etc/passwd" if kind == "outward" else "nothing")
+    assert ask(make(), "/app.js", "GET", "Accept-Encoding: gzip, br").body == ENCODED["gzip"]
+
+
+def test_one_that_is_out_of_date_is_not_served(site: Path, make: Make) -> None:
+    """The file was edited, and nobody has compressed it again; until somebody does."""
+    provide(site, "gzip")
+    os.utime(site / "app.js.gz", (1, 1))
+    files = make()
+    for _ in range(2):
+        files.new_turn()
+        assert ask(files, "/app.js", "GET", "Accept-Encoding: gzip").body == TEXT
+    (site / "app.js.gz").write_bytes(b"new")
+    files.new_turn()
+    assert ask(files, "/app.js", "GET", "Accept-Encoding: gzip").body == b"new"
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_one_that_comes_goes_or_changes(site: Path, make: Make, counted: bool) -> None:
+    provide(site)
+    files = make()
+    path = site / "app.js.gz"
+    for act, expected in (
+        (lambda: None, TEXT),
+        (lambda: path.write_bytes(b"first"), b"first"),
+        (lambda: path.write_bytes(b"second"), b"second"),
+        (lambda: path.unlink(), TEXT),
+    ):
+        act()
+        for _ in range(2):
+            if counted:
+                files.new_turn()
+            assert ask(files, "/app.js", "GET", "Accept-Encoding: gzip").body == expected
+
+
+# Compressed on the fly
+
+
+@pytest.mark.parametrize("content", [TEXT, LARGE[:50_000], LARGE])
+def test_compressed_on_the_fly(site: Path, make: Make, content: bytes) -> None:
+    (site / "a.txt").write_bytes(content)
+    files = make(compress=True)
+    answers = []
+    for _ in range(3):
+        files.new_turn()
+        for _ in range(2):
+            answers.append(ask(files, "/a.txt", "GET", "Accept-Encoding: gzip"))
+    for answer in answers:
+        assert gzip.decompress(answer.body) == content
+        assert answer.headers["content-encoding"] == "gzip"
+        assert answer.headers["vary"] == "Accept-Encoding"
+        assert answer.headers["etag"].startswith('W/"')
+        assert "accept-ranges" not in answer.headers
+        assert answer.fields == answers[0].fields
+    plain = ask(files, "/a.txt")
+    assert (plain.body, plain.headers["vary"]) == (content, "Accept-Encoding")
+    assert plain.headers["etag"] not in answers[0].headers["etag"]
+
+
+def test_what_was_compressed_is_kept(site: Path, make: Make) -> None:
+    (site / "a.txt").write_bytes(LARGE)
+    files = make(compress=True)
+    for expected in (True, False):
+        files.new_turn()
+        response = files(parse("/a.txt", "GET", "Accept-Encoding: gzip"))
+        assert (not isinstance(response.body, bytes)) is expected
+        for future in response.body if not isinstance(response.body, bytes) else ():  # type: ignore[union-attr]
+            future.result()  # type: ignore[union-attr]
+        response.close()
+
+
+@pytest.mark.parametrize("content", [TEXT, LARGE])
+def test_revalidation_of_what_was_compressed(site: Path, make: Make, content: bytes) -> None:
+    (site / "a.txt").write_bytes(content)
+    files = make(compress=True)
+    files.new_turn()
+    accept = "Accept-Encoding: gzip"
+    etag = ask(files, "/a.txt", "GET", accept).headers["etag"]
+    for _ in range(2):
+        answer = ask(files, "/a.txt", "GET", accept, f"If-None-Match: {etag}")
+        assert (answer.status, answer.fields) == (304, [("ETag", etag), ("Vary", "Accept-Encoding")])
+    assert ask(files, "/a.txt", "GET", f"If-None-Match: {etag}").status == 200
+    assert ask(files, "/a.txt", "GET", accept, f"If-Match: {etag}").status == 412  # a strong comparison
+
+
+def test_ranges_are_of_the_file_itself(site: Path, make: Make) -> None:
+    (site / "a.txt").write_bytes(TEXT)
+    files = make(compress=True)
+    etag = ask(files, "/a.txt", "GET", "Accept-Encoding: gzip").headers["etag"]
+    answer = ask(files, "/a.txt", "GET", "Accept-Encoding: gzip", "Range: bytes=5-8")
+    assert (answer.status, answer.body) == (206, TEXT[5:9])
+    assert answer.headers.get("content-encoding") is None
+    assert answer.headers["vary"] == "Accept-Encoding"
+    answer = ask(files, "/a.txt", "GET", "Accept-Encoding: gzip", "Range: bytes=5-8", f"If-Range: {etag}")
+    assert (answer.status, answer.body) == (200, TEXT)
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.png", TEXT), ("a.txt", b"tiny"), ("a.gz", TEXT)])
+def test_what_is_not_worth_it_is_left_alone(site: Path, make: Make, name: str, content: bytes) -> None:
+    (site / name).write_bytes(content)
+    answer = ask(make(compress=True), "/" + name, "GET", "Accept-Encoding: gzip")
+    assert answer.body == content
+    assert "vary" not in answer.headers
+
+
+def test_a_file_beside_it_comes_first(site: Path, make: Make) -> None:
+    provide(site, "gzip")
+    answer = ask(make(compress=True), "/app.js", "GET", "Accept-Encoding: gzip")
+    assert answer.body == ENCODED["gzip"]
+    assert not answer.headers["etag"].startswith("W/")
+
+
+@pytest.mark.parametrize("content", [TEXT, LARGE])
+def test_head_of_what_is_compressed(site: Path, make: Make, content: bytes) -> None:
+    (site / "a.txt").write_bytes(content)
+    files = make(compress=True)
+    head = ask(files, "/a.txt", "HEAD", "Accept-Encoding: gzip")
+    assert head.fields == ask(files, "/a.txt", "GET", "Accept-Encoding: gzip").fields
+
+
+def test_an_edit_shows_in_what_is_compressed(site: Path, make: Make) -> None:
+    files = make(compress=True)
+    for content in (TEXT, TEXT[::-1], LARGE, TEXT):
+        (site / "a.txt").write_bytes(content)
+        for _ in range(2):
+            files.new_turn()
+            assert gzip.decompress(ask(files, "/a.txt", "GET", "Accept-Encoding: gzip").body) == content

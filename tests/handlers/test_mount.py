@@ -1,0 +1,180 @@
+"""Handlers under one roof: which one is asked, and what it sees of the path."""
+
+from __future__ import annotations
+
+import doctest
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kaserve.handlers.mount
+from kaserve import HTTPError, Request, Response
+from kaserve.handlers import WSGI, Files, Mount
+from kaserve.http.sinks import Discard, Spool
+from tests.tools.server import connect, get, post, serving
+
+
+def asked(target: str) -> Request:
+    request = Request("GET", target, 1, [])
+    request.raw_path, _, request.query = target.partition("?")
+    return request
+
+
+class Named:
+    """A handler that tells its name and what it saw."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.closed = 0
+
+    def __call__(self, request: Request) -> Response:
+        return Response.text(f"{self.name} {request.mount} {request.raw_path}")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def mount(*prefixes: str) -> Mount:
+    return Mount({prefix: Named(prefix) for prefix in prefixes})
+
+
+def answer(site: Mount, target: str) -> str:
+    """What the handler of `target` saw, or status and location."""
+    response = site(asked(target))
+    assert isinstance(response, Response)
+    assert isinstance(response.body, bytes)
+    if response.status == 200:
+        return response.body.decode()
+    return f"{response.status} {response.headers.get('location', '')}".strip()
+
+
+def test_the_example_in_the_documentation() -> None:
+    result = doctest.testmod(kaserve.handlers.mount)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "seen"),
+    [
+        ("/", "/  /"),
+        ("/x/y", "/  /x/y"),
+        ("/api", "/api /api "),
+        ("/api/", "/api /api /"),
+        ("/api/users?x", "/api /api /users"),
+        ("/apis", "/  /apis"),
+        ("/api/v2", "/api/v2 /api/v2 "),
+        ("/api/v2/users", "/api/v2 /api/v2 /users"),
+        ("/api/v22", "/api /api /v22"),
+        ("/static", "301 /static/"),
+        ("/static?x=/y", "301 /static/?x=/y"),
+        ("/static/", "/static/ /static /"),
+        ("/static/a/b", "/static/ /static /a/b"),
+        ("/%61pi/%61", "/api /%61pi /%61"),  # the same path, RFC 3986 §6.2.2.2
+        ("/%73tatic", "301 /%73tatic/"),
+        ("/api%2Fv2", "/  /api%2Fv2"),  # another one
+        ("/a%20b/c", "/a b /a%20b /c"),
+        ("/%C3%A4/c", "/\xe4 /%C3%A4 /c"),
+        ("//api", "/  //api"),  # sent as it is: what it means is the handler's business
+        ("/x/../api", "/  /x/../api"),
+        ("/api/../x", "/api /api /../x"),
+        ("*", "/  *"),
+    ],
+)
+def test_the_longest_prefix_is_asked(target: str, seen: str) -> None:
+    assert answer(mount("/", "/api", "/api/v2", "/static/", "/a b", "/\xe4"), target) == seen
+
+
+def test_what_is_nobodys_is_not_there() -> None:
+    site = mount("/api")
+    for target in ("/", "/x", "/ap", "/apis", "*"):
+        assert answer(site, target) == "404"
+    assert answer(site, "/api") == "/api /api "
+
+
+def test_mounts_within_mounts() -> None:
+    site = Mount({"/a": Mount({"/": Named("root"), "/b/": Named("b")}), "/c": mount("/d")})
+    assert answer(site, "/a/b/c") == "b /a/b /c"
+    assert answer(site, "/a/b") == "301 /a/b/"
+    assert answer(site, "/a/x") == "root /a /x"
+    assert answer(site, "/a") == "root /a "
+    assert answer(site, "/c") == "404"
+
+
+@pytest.mark.parametrize("prefix", ["", "api", "//api", "/a//b"])
+def test_prefixes_are_paths(prefix: str) -> None:
+    with pytest.raises(ValueError, match="a prefix is a path"):
+        mount(prefix)
+
+
+def test_each_once() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        mount("/api", "/api/")
+
+
+def test_closing_closes_all() -> None:
+    one, other = Named("a"), Named("b")
+    Mount({"/": one, "/b": other, "/c": lambda request: Response()}).close()
+    assert (one.closed, other.closed) == (1, 1)
+
+
+class Choosy(Named):
+    """Has both hooks."""
+
+    def refuse(self, request: Request) -> None:
+        if request.raw_path == "/no":
+            raise HTTPError(413, f"not for {request.mount}")
+
+    def sink(self, request: Request) -> Discard:
+        return Discard()
+
+
+def test_hooks_are_asked_as_those_of_a_handler_alone() -> None:
+    site = Mount({"/a": Choosy("a"), "/b": Named("b")})
+    for target, refused in (("/a/no", True), ("/a/yes", False), ("/b/no", False), ("/c/no", False)):
+        request = asked(target)
+        if refused:
+            with pytest.raises(HTTPError, match="not for /a"):
+                site.refuse(request)
+        else:
+            site.refuse(request)
+        sink: object = site.sink(request)
+        assert isinstance(sink, Discard if target.startswith("/a") else Spool)
+        assert (request.mount, request.raw_path) == ("", target)  # as before
+
+
+def environ_app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{environ['SCRIPT_NAME']}|{environ['PATH_INFO']}|".encode("latin-1") + environ["wsgi.input"].read()]
+
+
+def test_files_and_an_application(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.txt").write_text("hello")
+    files = Files(tmp_path)
+    app = WSGI(environ_app, 1)
+    site = Mount({"/": app, "/static": files, "/app": WSGI(environ_app, 0)})
+    with serving(site) as server, connect(server) as client:
+        assert client.ask("/static/a/b.txt").body == b"hello"
+        assert client.ask("/static").value("location") == "/static/"
+        assert client.ask("/static/a").value("location") == "/static/a/"
+        assert b"b.txt" in client.ask("/static/a/").body
+        assert client.ask("/app/x%20y").body == b"/app|/x y|"
+        assert client.ask("/app").body == b"/app||"
+        client.send(post(b"body", target="/x"))
+        assert client.answer().body == b"|/x|body"
+        client.send(post(b"body", target="/app/x"))
+        assert client.answer().body == b"/app|/x|body"
+        client.send(get("/static/missing"))
+        assert client.answer().status == 404
+    site.close()
+
+
+def test_a_body_in_memory_is_left_alone() -> None:
+    request = asked("/b/c")
+    request.body = io.BytesIO(b"x")
+    Mount({"/b": Named("b")})(request)
+    assert request.body.read() == b"x"

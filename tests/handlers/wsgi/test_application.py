@@ -1,0 +1,925 @@
+"""WSGI applications, PEP 3333: their answers, on the reactor and in threads, as a client gets them."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+
+from kaserve import Server
+from kaserve.handlers import WSGI
+from kaserve.handlers.wsgi.start_response import FileWrapper
+from tests.tools.server import PATIENCE, Client, connect, get, post, request, serving, wait_for
+
+Start = Callable[..., Callable[[bytes], None]]
+App = Callable[[dict[str, Any], Start], Iterable[bytes]]
+
+TEXT = ("Content-Type", "text/plain")
+
+
+class Result:
+    """What an application returns; notes what is done with it."""
+
+    def __init__(self, pieces: Iterable[bytes], length: int | None = None) -> None:
+        self._pieces = iter(pieces)
+        self.pulled = 0
+        self.closed = threading.Semaphore(0)
+        self.closes = 0
+        self.threads: set[str] = set()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        self.threads.add(threading.current_thread().name)
+        piece = next(self._pieces)
+        self.pulled += 1
+        return piece
+
+    def close(self) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.closes += 1
+        self.closed.release()
+
+    def wait(self) -> None:
+        """Until it was closed, which it must be."""
+        assert self.closed.acquire(timeout=PATIENCE)
+        assert self.closes == 1
+
+
+def answering(result: Iterable[bytes], *fields: tuple[str, str], status: str = "200 OK") -> App:
+    """An application that has only one answer."""
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        start_response(status, [TEXT, *fields])
+        return result
+
+    return app
+
+
+@pytest.fixture(params=[0, 1, 3], ids=["reactor", "1 thread", "3 threads"])
+def threads(request: pytest.FixtureRequest) -> int:
+    number: int = request.param
+    return number
+
+
+@contextmanager
+def client_of(app: App, threads: int, **settings: Any) -> Iterator[Client]:
+    handler = WSGI(app, threads)
+    try:
+        with serving(handler, **settings) as server, connect(server) as client:
+            yield client
+    finally:
+        handler.close(PATIENCE)
+
+
+def is_cut_off(client: Client) -> bool:
+    """Waits for the end of the connection; whether it is one that nobody can take for the end of an answer."""
+    try:
+        client.rest()
+    except ConnectionError:
+        return True
+    return False
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(record.getMessage() + str(record.exc_info or "") for record in caplog.records)
+
+
+# Answers.
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b"hello"], (b"hello",), [b"he", b"", b"llo"], (b"", b"hello"), [b"hello", b""], [b"", b"hello"]]
+)
+def test_what_is_there_has_a_length(threads: int, pieces: Any) -> None:
+    with client_of(answering(pieces), threads) as client:
+        for _ in range(3):
+            answer = client.ask()
+            assert (answer.status, answer.body, answer.framing) == (200, b"hello", "length")
+            assert answer.value("content-type") == "text/plain"
+
+
+@pytest.mark.parametrize("pieces", [[], (), [b""], [b"", b""]])
+def test_an_answer_without_content(threads: int, pieces: Any) -> None:
+    with client_of(answering(pieces), threads) as client:
+        for _ in range(2):
+            assert client.ask().value("content-length") == "0"
+    with client_of(answering(Result(pieces)), threads) as client:
+        assert client.ask().value("content-length") == "0"
+
+
+def test_what_is_made_piece_by_piece_is_sent_in_chunks(threads: int) -> None:
+    results = [Result([b"", b"he", b"", b"llo", b""]) for _ in range(2)]
+    answers = iter(results)
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [TEXT])
+        return next(answers)
+
+    with client_of(app, threads) as client:
+        for result in results:
+            answer = client.ask()
+            assert (answer.body, answer.framing, answer.persists) == (b"hello", "chunked", True)
+            result.wait()
+            assert result.pulled == 5
+            assert len(result.threads) == 1  # made, and let go of, in one and the same
+
+
+def test_or_counted_when_its_length_is_said(threads: int) -> None:
+    for pieces in ([b"hello"], [b"he", b"llo"], [b"", b"hel", b"lo", b""]):
+        result = Result(pieces)
+        with client_of(answering(result, ("Content-Length", "5")), threads) as client:
+            answer = client.ask()
+            assert (answer.body, answer.framing, answer.values("content-length")) == (b"hello", "length", ["5"])
+            result.wait()
+            assert result.pulled == len(pieces)
+
+
+def test_to_http_1_0_it_ends_with_the_connection(threads: int) -> None:
+    with client_of(answering(Result([b"he", b"llo"])), threads) as client:
+        answer = client.ask(version="1.0")
+        assert (answer.body, answer.framing) == (b"hello", "close")
+
+
+def test_each_piece_is_sent_before_the_next_is_made(threads: int) -> None:
+    """In a thread the application waits for what the client does; on the reactor nothing can be waited for."""
+    arrived = threading.Semaphore(0)
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(5):
+            yield b"%d" % number
+            assert not threads or arrived.acquire(timeout=PATIENCE)
+
+    with client_of(answering(pieces()), threads) as client:
+        client.send(get())
+        client._until(b"\r\n\r\n")
+        for number in range(5):
+            assert client._exactly(6) == b"1\r\n%d\r\n" % number
+            arrived.release()
+        assert client._exactly(5) == b"0\r\n\r\n"
+
+
+def test_the_first_piece_may_come_before_start_response(threads: int) -> None:
+    def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        yield b""
+        start_response("201 Made", [TEXT])
+        yield b"hello"
+
+    with client_of(app, threads) as client:
+        for _ in range(2):
+            answer = client.ask()
+            assert (answer.status, answer.body) == (201, b"hello")
+
+
+def test_write(threads: int) -> None:
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        write = start_response("200 OK", [TEXT])
+        for piece in (b"", b"a", b"b"):
+            write(piece)
+        results: dict[str, Any] = {"/list": [b"c", b"d"], "/none": [], "/pieces": Result([b"", b"c", b"d"])}
+        result: Iterable[bytes] = results[environ["PATH_INFO"]]
+        return result
+
+    with client_of(app, threads) as client:
+        for target, body in (("/list", b"abcd"), ("/none", b"ab"), ("/pieces", b"abcd"), ("/list", b"abcd")):
+            assert client.ask(target).body == body
+
+
+def test_a_kind_of_bytes_is_bytes(threads: int) -> None:
+    class Markup(bytes):
+        pass
+
+    for pieces in ([Markup(b"hello")], Result([Markup(b"hel"), Markup(b"lo")])):
+        with client_of(answering(pieces), threads) as client:
+            assert client.ask().body == b"hello"
+
+
+def test_write_in_a_thread_sends_at_once() -> None:
+    arrived = threading.Semaphore(0)
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        write = start_response("200 OK", [TEXT])
+        write(b"a")
+        assert arrived.acquire(timeout=PATIENCE)
+        return [b"b"]
+
+    with client_of(app, 1) as client:
+        client.send(get())
+        client._until(b"1\r\na\r\n")
+        arrived.release()
+        assert client._until(b"0\r\n\r\n") == b"1\r\nb\r\n0\r\n\r\n"
+
+
+def test_write_in_the_iterable_is_an_error_on_the_reactor(caplog: pytest.LogCaptureFixture) -> None:
+    def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        write = start_response("200 OK", [TEXT])
+        yield b"a"
+        write(b"b")
+
+    with client_of(app, 0) as client:
+        client.send(get())
+        assert is_cut_off(client)
+    assert "RuntimeError" in errors(caplog)
+
+
+@pytest.mark.parametrize(("status", "phrase"), [("200 OK", "OK"), ("200", "OK"), ("404 Gone Fishing", "Not Found")])
+def test_the_reason_is_the_server_s(threads: int, status: str, phrase: str) -> None:
+    with client_of(answering([b"x"], status=status), threads) as client:
+        client.send(get())
+        assert client._until(b"\r\n").decode() == f"HTTP/1.1 {status[:3]} {phrase}\r\n"
+
+
+def test_repeated_fields(threads: int) -> None:
+    with client_of(answering([b""], ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")), threads) as client:
+        assert client.ask().values("set-cookie") == ["a=1", "b=2"]
+
+
+@pytest.mark.parametrize("fields", [(), (("Content-Length", "5"),)])
+@pytest.mark.parametrize("make", [list, Result], ids=["list", "pieces"])
+@pytest.mark.parametrize("pieces", [[b"hello"], []])
+def test_head(threads: int, pieces: Any, make: Any, fields: Any) -> None:
+    """No content, and no wrong length of what GET would have got (RFC 9110 §8.6, §9.3.2)."""
+    results = []
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", fields)
+        results.append(make(pieces))
+        return results[-1]  # type: ignore[no-any-return]
+
+    with client_of(app, threads) as client:
+        for _ in range(3):
+            answer = client.ask(method="HEAD")
+            assert answer.values("content-length") == (["5"] if fields or (pieces and make is list) else [])
+        if make is Result:
+            for result in results:
+                result.wait()
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_statuses_without_content(threads: int, status: str) -> None:
+    for pieces in ([], [b""], [b"not sent"], Result([b"not", b"sent"]), Result([])):
+        with client_of(answering(pieces, status=status), threads) as client:
+            for _ in range(1 if isinstance(pieces, Result) else 2):
+                answer = client.ask()
+                assert (answer.status, answer.body, answer.framing) == (int(status[:3]), b"", "none")
+            if isinstance(pieces, Result):
+                pieces.wait()
+
+
+# start_response a second time.
+
+
+def fails() -> tuple[Any, ...]:
+    try:
+        raise LookupError("the fault")
+    except LookupError:
+        return sys.exc_info()
+
+
+def test_exc_info_replaces_what_was_not_sent(threads: int) -> None:
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("X-First", "1"), ("Content-Length", "1")])
+        start_response("503 Sorry", [TEXT], fails())
+        return [b"sorry"]
+
+    with client_of(app, threads) as client:
+        answer = client.ask()
+        assert (answer.status, answer.body, answer.values("x-first")) == (503, b"sorry", [])
+
+
+def test_exc_info_is_raised_when_the_head_is_sent(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    raised = []
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [TEXT])
+        yield b"begun"
+        try:
+            start_response("500 Sorry", [TEXT], fails())
+        except LookupError as error:
+            raised.append(error)
+            raise
+
+    with client_of(app, threads) as client:
+        client.send(get())
+        assert is_cut_off(client)
+    assert len(raised) == 1
+    assert "LookupError" in errors(caplog)
+
+
+def test_no_exception_is_none_to_be_raised(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    """PEP 3333, "The start_response() Callable": nothing has failed, so nothing allows another head."""
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [TEXT])
+        yield b"begun"
+        start_response("500 Sorry", [TEXT], (None, None, None))
+
+    with client_of(app, threads) as client:
+        client.send(get())
+        assert is_cut_off(client)
+    assert "without an exception" in errors(caplog)
+
+
+def test_also_by_write(threads: int) -> None:
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        write = start_response("200 OK", [TEXT])
+        write(b"begun, ")
+        try:
+            start_response("500 Sorry", [TEXT], fails())
+        except LookupError:
+            return [b"went on"]
+        return []
+
+    with client_of(app, threads) as client:
+        answer = client.ask()
+        assert (answer.status, answer.body) == (200, b"begun, went on")
+
+
+# Faults of the application.
+
+
+def faulty(environ: dict[str, Any], start_response: Start) -> Any:
+    """Applications that do what they must not."""
+    what = environ["PATH_INFO"].strip("/")
+    good: Any = [TEXT]
+    match what:
+        case "good":
+            start_response("200 OK", good)
+            return [b"hello"]
+        case "raises":
+            raise LookupError("a secret")
+        case "exits":
+            raise SystemExit(1)
+        case "stops":
+            raise StopIteration
+        case "twice":
+            start_response("200 OK", good)
+            start_response("200 OK", good)
+        case "silent":
+            return [b"hello"]
+        case "silent-pieces":
+            return Result([b"hello"])
+        case "silent-nothing":
+            return Result([])
+        case "silent-file":
+            return FileWrapper(tempfile.TemporaryFile())
+        case "none":
+            start_response("200 OK", good)
+            return None
+        case "text":
+            start_response("200 OK", good)
+            return ["hello"]
+        case "texts":
+            start_response("200 OK", good)
+            return ["hello", "you"]
+        case "text-pieces":
+            start_response("200 OK", good)
+            return Result(iter(["hello"]))  # type: ignore[arg-type]
+        case "write-text":
+            start_response("200 OK", good)("hello")  # type: ignore[arg-type]
+        case "fails-at-once":
+            start_response("200 OK", good)
+            return (1 // 0 for _ in range(1))
+        case "lists":
+            start_response("200 OK", [["Content-Type", "text/plain"]])
+        case "name-only":
+            start_response("200 OK", [("Content-Type",)])
+    kind, _, number = what.partition("-")
+    if kind == "status":
+        start_response(STATUSES[int(number)], good)
+    if kind == "field":
+        start_response("200 OK", [FIELDS[int(number)]])
+    return [b"hello"]
+
+
+STATUSES: list[Any] = ["", "100 Continue", "OK", 200, "200OK", "999 X", "\u0662\u0660\u0660 OK", "200 OK\r\nX: y"]
+FIELDS: list[Any] = [
+    *(("Connection", "close"), ("Keep-Alive", "timeout=5"), ("Transfer-Encoding", "chunked"), ("UPGRADE", "h2c")),
+    *(("te", "trailers"), ("Trailer", "x"), ("Proxy-Connection", "close")),
+    *(("X", "a\r\nSet-Cookie: b"), ("X", "a\nb"), ("X", "a\0"), ("X", "\u20ac"), ("X", 1), (b"X", b"1")),
+    *(("X\r\nY", "1"), ("X ", "1"), ("", "1"), (None, "x"), ("Content-Length", "x"), ("Content-Length", 5)),
+]
+FAULTS = "raises exits stops twice silent silent-pieces silent-nothing silent-file none text texts text-pieces".split()
+FAULTS += ["write-text", "fails-at-once", "lists", "name-only"]
+FAULTS += [f"status-{number}" for number in range(len(STATUSES))]
+FAULTS += [f"field-{number}" for number in range(len(FIELDS))]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_faults_are_a_500_and_a_traceback(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The client learns nothing of it, and the connection goes on."""
+    with client_of(faulty, threads) as client:
+        for fault in FAULTS:
+            caplog.clear()
+            answer = client.ask(f"/{fault}")
+            assert (answer.status, answer.persists) == (500, True), fault
+            assert b"secret" not in answer.body
+            assert any(record.exc_info for record in caplog.records), fault
+            assert client.ask(f"/{fault}", method="HEAD").status == 500, fault
+            assert client.ask("/good").body == b"hello"
+
+
+def test_a_length_that_is_too_small_cuts_off_the_rest(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    for pieces in ([b"hello"], [b"he", b"llo"], [b"hel", b"lo"], Result([b"hello"]), Result([b"hel", b"lo"])):
+        caplog.clear()
+        with client_of(answering(pieces, ("Content-Length", "3")), threads) as client:
+            assert client.ask().body == b"hel"
+            wait_for(lambda: "longer than its Content-Length" in errors(caplog))
+            if isinstance(pieces, Result):
+                pieces.wait()
+            assert client.ask(method="HEAD").status == 200  # the connection goes on
+
+
+def test_a_length_that_is_too_large_ends_the_connection(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    for pieces in ([b"hello"], [b"he", b"llo"], [], Result([b"hello"]), Result([b"hel", b"lo"]), Result([])):
+        caplog.clear()
+        with client_of(answering(pieces, ("Content-Length", "9")), threads) as client:
+            client.send(get())
+            assert is_cut_off(client)
+            wait_for(lambda: "shorter than its Content-Length" in errors(caplog))
+
+
+def test_a_fault_in_the_middle_ends_the_connection(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"begun"
+        raise LookupError("the fault")
+
+    result = Result(pieces())
+    with client_of(answering(result), threads) as client:
+        client.send(get())
+        assert is_cut_off(client)
+    result.wait()
+    assert "LookupError" in errors(caplog)
+
+
+def test_a_fault_behind_the_end_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"hello"
+        raise LookupError("the fault")
+
+    result = Result(pieces())
+    with client_of(answering(result, ("Content-Length", "5")), 1) as client:
+        assert client.ask().body == b"hello"
+        result.wait()
+    assert "LookupError" in errors(caplog)
+
+
+def test_a_close_that_fails_harms_nobody(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    class Closing(Result):
+        def close(self) -> None:
+            super().close()
+            raise LookupError("the fault")
+
+    with client_of(faulty, threads):
+        pass
+    result = Closing([b"he", b"llo"])
+    with client_of(answering(result), threads) as client:
+        assert client.ask().body == b"hello"
+        result.wait()
+        wait_for(lambda: "LookupError" in errors(caplog))
+
+
+# close().
+
+
+def test_a_client_that_vanishes(threads: int) -> None:
+    """Whatever keeps the server from sending on, the application is let go of, once."""
+
+    def pieces() -> Iterator[bytes]:
+        while True:
+            yield b"x" * 65536
+
+    result = Result(pieces())
+    with client_of(answering(result), threads) as client:
+        client.send(get())
+        client._exactly(65536)
+        client.close()
+        result.wait()
+
+
+def test_a_client_that_does_not_read_holds_up_no_other(threads: int) -> None:
+    """The application is stopped when a bounded part of its answer waits, and goes on with the client."""
+    piece = b"x" * 65536
+    results = []
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [TEXT])
+        if environ["PATH_INFO"] != "/large":
+            return [b"hello"]
+        results.append(Result(piece for _ in range(500)))
+        return results[-1]
+
+    handler = WSGI(app, threads + 1 if threads else 0)
+    with serving(handler) as server, connect(server) as slow, connect(server) as other:
+        slow.send(get("/large"))
+        slow._until(b"\r\n\r\n")
+        for _ in range(10):
+            assert other.ask().body == b"hello"
+        assert results[0].pulled < 500  # the kernel takes a few megabytes at most
+        received = sum(iter(lambda: _chunk(slow), 0))
+        assert received == 500 * len(piece)
+        results[0].wait()
+    handler.close(PATIENCE)
+
+
+def _chunk(client: Client) -> int:
+    """Reads one, and its length."""
+    size = int(client._until(b"\r\n"), 16)
+    client._exactly(size + 2)
+    return size
+
+
+@pytest.mark.parametrize("kind", ["pieces", "file", "write"])
+def test_an_answer_for_a_server_that_is_gone_is_closed(kind: str, tmp_path: Path) -> None:
+    """PEP 3333: close() is called in every case, and nobody waits for a client for ever."""
+    path = tmp_path / "file"
+    path.write_bytes(b"hello")
+    begun, may_end, released = threading.Event(), threading.Event(), threading.Event()
+    result = Result(iter(lambda: b"x" * 65536, b""))
+    file = open(path, "rb")
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        begun.set()
+        assert may_end.wait(PATIENCE)
+        write = start_response("200 OK", [TEXT])
+        if kind == "pieces":
+            return result
+        if kind == "file":
+            wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
+            return wrapped
+        try:
+            while True:
+                write(b"x" * 65536)
+        finally:
+            released.set()
+
+    handler = WSGI(app, 1)
+    with serving(handler) as server, connect(server) as client:
+        client.send(get())
+        assert begun.wait(PATIENCE)
+        server.shutdown(0.0)
+    may_end.set()
+    handler.close(PATIENCE)  # the thread comes to its end
+    if kind == "pieces":
+        result.wait()
+    assert kind != "write" or released.is_set()
+    assert kind != "file" or file.closed
+    file.close()
+
+
+def test_a_server_that_stops_wakes_the_application() -> None:
+    result = Result(iter(lambda: b"x" * 65536, b""))
+    handler = WSGI(answering(result), 1)
+    with serving(handler) as server, connect(server) as client:
+        client.send(get())
+        client._exactly(65536)
+        server.shutdown(0.0)
+        result.wait()
+    handler.close(PATIENCE)
+
+
+# Files.
+
+
+def file_app(open_file: Callable[[], Any], *fields: tuple[str, str], wrap: Any = None) -> App:
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", list(fields))
+        wrapped: Iterable[bytes] = (wrap or environ["wsgi.file_wrapper"])(open_file())
+        return wrapped
+
+    return app
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789" * 1000)
+    return path
+
+
+class TestFiles:
+    @pytest.mark.parametrize("buffering", [0, -1])
+    def test_are_sent_by_the_kernel(
+        self, threads: int, path: Path, buffering: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sent = []
+        sendfile = os.sendfile
+
+        def send(*arguments: int) -> int:
+            sent.append(arguments)
+            return sendfile(*arguments)
+
+        monkeypatch.setattr(os, "sendfile", send)
+        opened: list[Any] = []
+
+        def open_file() -> Any:
+            opened.append(open(path, "rb", buffering))
+            return opened[-1]
+
+        with client_of(file_app(open_file), threads) as client:
+            for _ in range(2):
+                answer = client.ask()
+                assert (answer.body, answer.framing) == (path.read_bytes(), "length")
+            assert client.ask(method="HEAD").value("content-length") == "10000"
+            client.ask()
+            assert len(sent) == 3
+            wait_for(lambda: all(file.closed for file in opened))
+
+    def test_from_where_they_stand(self, threads: int, path: Path) -> None:
+        def open_file() -> Any:
+            file = open(path, "rb")
+            file.read(9995)  # and the buffer has read on
+            return file
+
+        with client_of(file_app(open_file), threads) as client:
+            assert client.ask().body == b"56789"
+
+    def test_as_far_as_their_length_says(self, threads: int, path: Path) -> None:
+        with client_of(file_app(lambda: open(path, "rb"), ("Content-Length", "12")), threads) as client:
+            for _ in range(2):
+                assert client.ask().body == b"012345678901"
+
+    def test_that_are_shorter_than_that(self, threads: int, path: Path) -> None:
+        with client_of(file_app(lambda: open(path, "rb"), ("Content-Length", "10001")), threads) as client:
+            client.send(get())
+            assert is_cut_off(client)
+
+    def test_without_content(self, threads: int, tmp_path: Path) -> None:
+        (tmp_path / "empty").touch()
+        with client_of(file_app(lambda: open(tmp_path / "empty", "rb")), threads) as client:
+            for _ in range(2):
+                assert client.ask().value("content-length") == "0"
+
+    def test_of_other_kinds_are_read(self, threads: int, path: Path, tmp_path: Path) -> None:
+        """gzip.GzipFile has a fileno(), of something else than what it reads; so has what derives from io.FileIO."""
+        (tmp_path / "loud").write_bytes(b"HELLO")
+        with gzip.open(tmp_path / "packed", "wb") as packed:
+            packed.write(b"hello")
+        files: list[Callable[[], Any]] = [
+            lambda: io.BytesIO(b"hello"),
+            lambda: gzip.open(tmp_path / "packed", "rb"),
+            lambda: io.BufferedReader(gzip.open(tmp_path / "packed", "rb")),
+            lambda: _pipe(b"hello"),
+            lambda: _named(b"hello"),
+            lambda: _Reader(b"hello"),
+            lambda: _Quiet(tmp_path / "loud"),
+            lambda: io.BufferedReader(_Quiet(tmp_path / "loud")),
+        ]
+        for open_file in files:
+            with client_of(file_app(open_file), threads) as client:
+                for _ in range(2):
+                    assert client.ask().body == b"hello"
+
+    def test_behind_what_was_written(self, threads: int, path: Path) -> None:
+        def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+            start_response("200 OK", [])(b"first ")
+            wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](open(path, "rb"), 10)
+            return wrapped
+
+        with client_of(app, threads) as client:
+            assert client.ask().body == b"first " + path.read_bytes()
+
+    def test_are_closed_when_the_client_vanishes(self, threads: int, tmp_path: Path) -> None:
+        large = tmp_path / "large"
+        with open(large, "wb") as file:
+            file.truncate(1 << 28)
+        opened = open(large, "rb")
+        with client_of(file_app(lambda: opened), threads) as client:
+            client.send(get())
+            client._exactly(65536)
+            client.close()
+            wait_for(lambda: opened.closed)
+
+
+def _pipe(data: bytes) -> Any:
+    reader, writer = os.pipe()
+    with open(writer, "wb") as file:
+        file.write(data)
+    return open(reader, "rb")
+
+
+def _named(data: bytes) -> Any:
+    file = tempfile.NamedTemporaryFile()
+    file.write(data)
+    file.seek(0)
+    return file
+
+
+class _Quiet(io.FileIO):
+    """Reads what the file says, in a lower voice."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return (super().read(size) or b"").lower()
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Reader:
+    """The least that PEP 3333 asks of a file: no close()."""
+
+    def __init__(self, data: bytes) -> None:
+        self.read = io.BytesIO(data).read
+
+
+# The request.
+
+
+def echo(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    body = environ["wsgi.input"].read()
+    start_response("200 OK", [TEXT, ("X-Length", environ.get("CONTENT_LENGTH", "none"))])
+    return [body]
+
+
+def test_bodies(threads: int) -> None:
+    with client_of(echo, threads) as client:
+        for body in (b"", b"hello", b"x" * 1_000_000):
+            client.send(post(body))
+            answer = client.answer()
+            assert (answer.body, answer.value("x-length")) == (body, str(len(body)))
+        client.send(request("POST", "/", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n1\r\n!\r\n0\r\nX: y\r\n\r\n")
+        answer = client.answer()
+        assert (answer.body, answer.value("x-length")) == (b"hello!", "6")
+        assert client.ask().value("x-length") == "none"
+
+
+def test_a_client_that_waits_for_a_word(threads: int) -> None:
+    with client_of(echo, threads) as client:
+        client.send(request("POST", "/", "Content-Length: 5", "Expect: 100-continue"))
+        assert client._until(b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+        client.send(b"hello")
+        assert client.answer().body == b"hello"
+
+
+def test_a_pipeline_is_answered_in_order(threads: int) -> None:
+    with client_of(echo, threads) as client:
+        answers = client.exchange(*(post(b"%d" % number) for number in range(20)))
+        assert [int(answer.body) for answer in answers] == list(range(20))
+
+
+def test_the_fields_of_the_environ_that_tell_how_it_is_run() -> None:
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        names = ("wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once")
+        return [repr([environ[name] for name in names]).encode()]
+
+    for handler, told in (
+        (WSGI(app, 0), [False, False, False]),
+        (WSGI(app, 1), [False, False, False]),
+        (WSGI(app, 2), [True, False, False]),
+        (WSGI(app), [True, False, False]),  # safe for applications that wait
+        (WSGI(app, 0, multiprocess=True), [False, True, False]),
+    ):
+        with serving(handler) as server, connect(server) as client:
+            assert client.ask().body.decode() == repr(told)
+        handler.close(PATIENCE)
+
+
+def test_over_a_unix_socket(threads: int, tmp_path: Path) -> None:
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [" ".join(environ[f"{side}"] for side in ("SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR")).encode()]
+
+    with client_of(app, threads, bind=f"unix:{tmp_path}/socket") as client:
+        assert client.ask().body == b"h 80 "
+
+
+# wsgiref's own opinion.
+
+
+def test_the_validator_has_nothing_to_say(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    def plain(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ["wsgi.errors"].write("")
+        environ["wsgi.errors"].flush()
+        read = environ["wsgi.input"]
+        body = read.read(3) + read.readline() + b"".join(read.readlines()) + b"".join(read) + read.read(-1)
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
+        if environ["PATH_INFO"] == "/pieces":
+            return (piece for piece in (b"got ", body))
+        return [b"got ", body]
+
+    def written(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])(b"got")
+        return [b""]
+
+    with client_of(validator(plain), threads) as client:
+        for target in ("/", "/pieces", "/a%20b%ff?c=d"):
+            assert client.ask(target).body == b"got "
+            assert client.ask(target, method="HEAD").status == 200
+            client.send(post(b"a line\nand more\n", "Content-Type: text/plain", target=target))
+            assert client.answer().body == b"got a line\nand more\n"
+        client.send(request("POST", "/", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n\r\n")
+        assert client.answer().body == b"got hello"
+        assert client.ask("*", method="OPTIONS").status == 200
+    with client_of(validator(written), threads) as client:
+        assert client.ask().body == b"got"
+    assert errors(caplog) == ""
+
+
+# Threads.
+
+
+class Gate:
+    """An application that waits for a word."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.open = threading.Event()
+
+    def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        self.entered.release()
+        assert self.open.wait(PATIENCE)
+        start_response("200 OK", [TEXT])
+        return [b"hello"]
+
+
+@contextmanager
+def gated(threads: int, queue: int) -> Iterator[tuple[Gate, Server]]:
+    gate = Gate()
+    handler = WSGI(gate, threads, queue)
+    try:
+        with serving(handler) as server:
+            yield gate, server
+    finally:
+        gate.open.set()
+        handler.close(PATIENCE)
+
+
+def test_an_application_that_waits_holds_up_no_other() -> None:
+    with gated(3, 10) as (gate, server), connect(server) as one, connect(server) as two, connect(server) as three:
+        for client in (one, two, three):
+            client.send(get())
+        for _ in range(3):
+            assert gate.entered.acquire(timeout=PATIENCE)
+        gate.open.set()
+        assert [client.answer().body for client in (one, two, three)] == [b"hello"] * 3
+
+
+@pytest.mark.parametrize("queue", [0, 1, 5])
+def test_what_finds_no_room_is_told_to_come_back(queue: int) -> None:
+    with gated(2, queue) as (gate, server):
+        clients = [connect(server) for _ in range(2 + queue)]
+        for client in clients:
+            client.send(get())
+        wait_for(lambda: _unfinished(server) == 2 + queue)
+        with connect(server) as late:
+            for _ in range(2):
+                answer = late.ask()
+                assert (answer.status, answer.persists) == (503, True)
+                assert answer.value("retry-after") == "1"
+            gate.open.set()
+            assert [client.answer().status for client in clients] == [200] * len(clients)
+            wait_for(lambda: _unfinished(server) == 0)
+            assert late.ask().status == 200
+        for client in clients:
+            client.close()
+
+
+def _unfinished(server: Server) -> int:
+    handler: Any = server._service.handler
+    number: int = handler._workers._unfinished
+    return number
+
+
+def test_who_goes_while_waiting_is_not_asked_for() -> None:
+    """A request whose connection has gone is not worth the application's time."""
+    gate = Gate()
+    handler = WSGI(gate, 1, 10)
+    with serving(handler) as server, connect(server) as first, connect(server) as second:
+        first.send(get())
+        assert gate.entered.acquire(timeout=PATIENCE)
+        second.send(get())
+        wait_for(lambda: _unfinished(server) == 2)
+        server.shutdown(0.0)
+        assert is_cut_off(second)
+    gate.open.set()
+    handler.close(PATIENCE)
+    assert not gate.entered.acquire(blocking=False)
+
+
+@pytest.mark.parametrize("numbers", [(-1,), (1, -1)])
+def test_no_less_than_none(numbers: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="0 or more"):
+        WSGI(answering([]), *numbers)
+
+
+def test_a_closed_one_answers_nothing_more() -> None:
+    handler = WSGI(answering([b"hello"]), 1)
+    with serving(handler) as server, connect(server) as client:
+        assert client.ask().status == 200
+        handler.close(PATIENCE)
+        assert client.ask().status == 503
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kaserve worker")]

@@ -1,0 +1,164 @@
+"""What a server shows of itself: figures that its connections have made, on the paths of the settings."""
+
+from __future__ import annotations
+
+import json
+import logging
+from base64 import b64encode
+from typing import Any
+
+import pytest
+
+from kaserve import HTTPError, Request, Response
+from kaserve.handlers.middleware.basic_auth import BasicAuth
+from kaserve.handlers.middleware.headers import Preflight
+from kaserve.handlers.middleware.passwords import hash_password
+from tests.tools.server import Client, Driven, get, hello, post
+
+HERE = "Host: localhost"
+
+
+def look(client: Client, target: str) -> Any:
+    client.send(f"GET {target} HTTP/1.1\r\n{HERE}\r\n\r\n".encode())
+    return client.answer()
+
+
+def figures(driven: Driven) -> dict[str, Any]:
+    """As a look at the page finds them, by a connection of its own that is still there."""
+    found: dict[str, Any] = json.loads(look(driven.connect(), "/-/status?json").body)
+    return found
+
+
+def test_what_connections_do_shows() -> None:
+    with Driven(status="/-/status", keep_alive_requests=5) as driven:
+        client = driven.connect()
+        client.exchange(get("/a"), post(b"hello"))
+        driven.pass_time(3.0)
+        client.exchange(get("/b"))
+        driven.pass_time(20.0)
+        client.close()
+        driven.settle()
+        found = figures(driven)
+    assert (found["accepted"], found["used"], found["requests"]) == (2, 2, 3)
+    assert found["gaps"] == {"count": 2, "total": 3.0, "buckets": [[1e-05, 1], [5.0, 1]]}
+    assert (found["handshakes_saved"], found["reuse_ratio"]) == (2, 0.5)
+    assert found["closed"] == {"client": 1}
+    assert found["client_closed"]["buckets"] == [[20.0, 1]]
+    assert found["per_connection"]["buckets"] == [[3.0, 1]]
+    assert found["latency"]["count"] == 3
+    assert found["statuses"]["2xx"] == 3
+    assert found["open"] == {"IDLE": 1}  # who looks, by the phase it entered last
+    assert found["peers"][0]["host"] == "127.0.0.1"
+    assert found["received"] > 3 * len(get("/a"))
+    assert found["sent"] > 200
+
+
+@pytest.mark.parametrize(
+    ("reason", "settings", "sends", "seconds"),
+    [
+        ("idle", {"keep_alive": 5.0}, get(), 20.0),
+        ("request limit", {"keep_alive_requests": 2}, get() + get(), 20.0),
+        ("header timeout", {}, b"GET / HT", 60.0),
+        ("body timeout", {}, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n", 90.0),
+        ("refused", {}, b"GET\r\n\r\n", 20.0),
+        ("answered", {}, get("/", "Connection: close"), 20.0),
+    ],
+)
+def test_why_connections_end(reason: str, settings: dict[str, Any], sends: bytes, seconds: float) -> None:
+    with Driven(status="/-/status", **settings) as driven:
+        client = driven.connect()
+        client.send(sends)
+        driven.pass_time(seconds)
+        assert figures(driven)["closed"] == {reason: 1}
+
+
+def test_age_is_a_reason_of_its_own() -> None:
+    with Driven(status="/-/status", keep_alive_time=10.0) as driven:
+        client = driven.connect()
+        client.exchange(get())
+        driven.pass_time(11.0)
+        client.exchange(get())
+        driven.pass_time(20.0)
+        assert figures(driven)["closed"] == {"age": 1}
+
+
+def test_a_timeline_is_there_for_who_looks() -> None:
+    with Driven(status="/-/status") as driven:
+        figures(driven)
+        client, _silent = driven.connect(), driven.connect()
+        client.exchange(get())
+        driven.pass_time(2.0)
+        client.exchange(get("/", "X: y"))
+        tracks = {track["number"]: track for track in figures(driven)["timeline"]}
+    assert [span[0] for span in tracks[2]["spans"]] == [2.0, 0.0]
+    assert tracks[2]["requests"] == 2
+
+
+def test_events_keep_coming_and_end_with_the_server() -> None:
+    with Driven(status="/-/status") as driven:
+        reader = driven.connect()
+        reader.send(f"GET /-/status?events HTTP/1.1\r\n{HERE}\r\n\r\n".encode())
+        driven.settle()
+        driven.pass_time(3.5)
+        driven.server.shutdown()
+        driven.pass_time(2.0)  # for one more request, which it does not send
+        events = reader.rest()
+    assert events.count(b"data: {") == 4
+    assert events.endswith(b"0\r\n\r\n")
+
+
+def test_metrics() -> None:
+    with Driven(metrics="/metrics") as driven:
+        client = driven.connect()
+        client.exchange(get(), get())
+        text = look(client, "/metrics").body.decode()
+    assert "kaserve_requests_total 2\n" in text
+    assert 'kaserve_connections_open{phase="IDLE"} 1\n' in text
+    assert "kaserve_handshakes_saved_total 2\n" in text
+
+
+def test_without_the_settings_there_are_no_such_paths() -> None:
+    def refuse(request: Request) -> Response:
+        raise HTTPError(404, "nothing here")
+
+    with Driven(refuse) as driven:
+        assert look(driven.connect(), "/-/status").status == 404
+
+
+def test_advice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "kaserve")
+    with Driven(keep_alive=1.0) as driven:
+        for _ in range(3):
+            client = driven.connect()
+            client.exchange(get())
+            driven.pass_time(2.0)  # the server closes
+            client.send(get())
+            driven.pass_time(60.0)
+            client.close()
+    lines = [record.message for record in caplog.records if record.message.startswith("advice: ")]
+    assert [line[:18] for line in lines] == ["advice: 2 requests"]
+
+
+def test_the_handler_still_answers() -> None:
+    with Driven(hello, status="/-/status", metrics="/metrics") as driven:
+        assert driven.connect().ask("/status").body == b"hello"
+
+
+@pytest.mark.parametrize("target", ["/metrics", "/metrics?x", "/-/status?json"])
+def test_who_asks_for_passwords_asks_for_one_here_too(target: str) -> None:
+    users = {"ann": hash_password(b"secret")}
+    with Driven(Preflight(BasicAuth(hello, users)), status="/-/status", metrics="/metrics") as driven:
+        client = driven.connect()
+        answers = {}
+        for password in ("", "wrong", "secret"):
+            field = f"Authorization: Basic {b64encode(f'ann:{password}'.encode()).decode()}"
+            for known in (False, True):  # at first it is checked in a thread
+                client.send(f"GET {target} HTTP/1.1\r\n{HERE}\r\n{field}\r\n\r\n".encode())
+                answers[password, known] = client.answer()
+        assert {key: answer.status for key, answer in answers.items()} == {
+            (password, known): 200 if password == "secret" else 401
+            for password in ("", "wrong", "secret")
+            for known in (False, True)
+        }
+        assert b"accepted" in answers["secret", True].body
+        assert look(client, target).value("www-authenticate") is not None

@@ -1,0 +1,144 @@
+"""Pollers, each that is there: they find the same, whatever they ask the kernel with."""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from kaserve.net import poller as module
+from kaserve.net.poller import READ, WRITE, Poller, SelectorPoller, new_poller
+from tests.tools.net import open_descriptors
+
+POLLERS: list[Callable[[], Poller]] = [SelectorPoller, new_poller]
+if hasattr(select, "epoll") and module.Epoll is not select.epoll:
+    POLLERS.append(select.epoll)
+
+
+@pytest.fixture(params=POLLERS)
+def poller(request: pytest.FixtureRequest) -> Iterator[Poller]:
+    before = open_descriptors()
+    poller: Poller = request.param()
+    yield poller
+    poller.close()
+    poller.close()
+    assert open_descriptors() <= before
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def found(poller: Poller) -> dict[int, int]:
+    return {fd: events & (READ | WRITE) for fd, events in poller.poll(0.0)}
+
+
+def test_readable_writable_and_neither(poller: Poller, pair: Pair) -> None:
+    ours, theirs = pair
+    poller.register(ours.fileno(), READ)
+    assert found(poller) == {}
+    theirs.send(b"x")
+    assert found(poller) == {ours.fileno(): READ}
+    poller.modify(ours.fileno(), READ | WRITE)
+    assert found(poller) == {ours.fileno(): READ | WRITE}
+    poller.modify(ours.fileno(), WRITE)
+    assert found(poller) == {ours.fileno(): WRITE}
+    poller.unregister(ours.fileno())
+    assert found(poller) == {}
+
+
+def test_several_at_once(poller: Poller) -> None:
+    pairs = [socket.socketpair() for _ in range(50)]
+    for ours, theirs in pairs:
+        poller.register(ours.fileno(), READ)
+        theirs.send(b"x")
+    assert found(poller) == {ours.fileno(): READ for ours, _ in pairs}
+    for ours, theirs in pairs:
+        poller.unregister(ours.fileno())
+        ours.close()
+        theirs.close()
+
+
+def test_a_peer_that_is_gone_is_news(poller: Poller, pair: Pair) -> None:
+    ours, theirs = pair
+    poller.register(ours.fileno(), READ)
+    theirs.close()
+    [(fd, _)] = poller.poll(None)
+    assert fd == ours.fileno()
+
+
+@pytest.mark.parametrize("timeout", [0.0, 1e-9])
+def test_a_short_time_without_news(poller: Poller, timeout: float) -> None:
+    """Less than any clock can tell is a moment, and not forever."""
+    assert poller.poll(timeout) == []
+
+
+def test_a_very_long_time_ends_with_news(poller: Poller, pair: Pair) -> None:
+    ours, theirs = pair
+    poller.register(ours.fileno(), READ)
+    theirs.send(b"x")
+    assert len(poller.poll(1e6)) == 1
+
+
+def test_mistakes_are_the_systems_own(poller: Poller, pair: Pair) -> None:
+    if isinstance(poller, SelectorPoller):
+        pytest.skip("it keeps its own books")
+    ours, _ = pair
+    fd = ours.fileno()
+    with pytest.raises(FileNotFoundError):
+        poller.modify(fd, READ)
+    with pytest.raises(FileNotFoundError):
+        poller.unregister(fd)
+    poller.register(fd, READ)
+    with pytest.raises(FileExistsError):
+        poller.register(fd, READ)
+
+
+def test_it_can_be_waited_for_itself(poller: Poller, pair: Pair) -> None:
+    ours, theirs = pair
+    poller.register(ours.fileno(), READ)
+    assert select.select([poller.fileno()], [], [], 0)[0] == []
+    theirs.send(b"x")
+    assert select.select([poller.fileno()], [], [], 0)[0] == [poller.fileno()]
+
+
+def test_a_signal_is_handled_while_it_waits(poller: Poller, pair: Pair) -> None:
+    """Its handler runs, and what it does is news."""
+    ours, theirs = pair
+    poller.register(ours.fileno(), READ)
+    before = signal.signal(signal.SIGALRM, lambda *_: theirs.send(b"x"))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        while not (ready := poller.poll(10.0)):
+            pass
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert [fd for fd, _ in ready] == [ours.fileno()]
+
+
+def wait_forever(poller: Poller) -> None:
+    while True:
+        poller.poll(10.0)
+
+
+def test_an_exception_of_a_signal_handler_ends_the_wait(poller: Poller) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(KeyboardInterrupt):
+            wait_forever(poller)
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,315 @@
+"""The PROXY protocol: what its headers say, whole and byte by byte, and what is none."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kaserve import Request, Response
+from kaserve.http.messages import Address
+from kaserve.net.proxy_protocol import Greeting, ProxyError, ProxyHeader, read_proxy_header
+from kaserve.net.reactor import Reactor
+from tests.tools.net import HERE, PEER, FakeClock, open_descriptors
+from tests.tools.server import PATIENCE, Client, Driven, connect, get, program, serving
+
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+CLIENT, SERVER = ("192.0.2.7", 4711), ("198.51.100.1", 443)
+CLIENT6, SERVER6 = ("2001:db8::7", 4711), ("2001:db8::1", 443)
+V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n"
+
+
+def v2(family: int, block: bytes, command: int = 0x21, length: int | None = None) -> bytes:
+    return SIGNATURE + struct.pack("!BBH", command, family, len(block) if length is None else length) + block
+
+
+def ends(family: socket.AddressFamily, client: tuple[str, int], server: tuple[str, int]) -> bytes:
+    hosts = b"".join(socket.inet_pton(family, host) for host, _ in (client, server))
+    return hosts + struct.pack("!HH", client[1], server[1])
+
+
+TCP4 = ends(socket.AF_INET, CLIENT, SERVER)
+TCP6 = ends(socket.AF_INET6, CLIENT6, SERVER6)
+UNIX = b"/run/client".ljust(108, b"\0") + b"/run/server".ljust(108, b"\0")
+TLVS = b"\x01\x00\x02h2" + b"\x02\x00\x0bexample.org" + b"\x20\x00\x05\x01\0\0\0\0"
+
+GOOD: list[tuple[bytes, Address, Address]] = [
+    (V1, CLIENT, SERVER),
+    (b"PROXY TCP6 2001:db8::7 2001:0DB8::1 4711 443\r\n", CLIENT6, SERVER6),
+    (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 0\r\n", ("255.255.255.255", 65535), ("255.255.255.255", 0)),
+    (b"PROXY UNKNOWN\r\n", None, None),
+    (b"PROXY UNKNOWN " + b"f" * 91 + b"\r\n", None, None),  # 107 bytes: the longest there is
+    (b"PROXY UNKNOWN 1.2.3.4 anything \xff\r\n", None, None),
+    (v2(0x11, TCP4), CLIENT, SERVER),
+    (v2(0x11, TCP4 + TLVS), CLIENT, SERVER),
+    (v2(0x21, TCP6), CLIENT6, SERVER6),
+    (v2(0x21, TCP6 + b"x" * 4000), CLIENT6, SERVER6),
+    (v2(0x31, UNIX), "/run/client", "/run/server"),
+    (v2(0x31, UNIX + TLVS), "/run/client", "/run/server"),
+    (v2(0x31, bytes(216)), "", ""),
+    (v2(0x31, (b"\0name").ljust(108, b"\0") + b"/" + b"p" * 107), "\0name", "/" + "p" * 107),
+    (v2(0x00, b""), None, None),
+    (v2(0x00, TLVS), None, None),
+    (v2(0x12, TCP4), None, None),  # of datagrams: not of this connection
+    (v2(0x00, b"", command=0x20), None, None),  # LOCAL: the proxy's own
+    (v2(0x11, TCP4, command=0x20), None, None),
+    (v2(0x11, b"", command=0x20), None, None),  # §2.2: its family is ignored,
+    (v2(0xFF, b"more", command=0x20), None, None),  # also one that nobody knows
+]
+
+BAD = [
+    b"G", get(), b"\x16\x03\x01", b"PROXX ", b"proxy TCP4", b" PROXY", b"PROXY\t", b"\r\nPROXY ",
+    b"PROXY TCP4\r\n", b"PROXY TCP5 1.2.3.4 1.2.3.4 1 1\r\n", b"PROXY UDP4 1.2.3.4 1.2.3.4 1 1\r\n",
+    b"PROXY UNKNOWNX\r\n", b"PROXY  TCP4 1.2.3.4 1.2.3.4 1 1\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 1 \r\n",
+    b"PROXY TCP4 1.2.3.4  1.2.3.4 1 1\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n",
+    b"PROXY TCP4 1.2.3.4 1.2.3.4 1 1 1\r\n",
+    b"PROXY TCP4 1.2.3.4 1.2.3.4 01 1\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 65536 1\r\n",
+    b"PROXY TCP4 1.2.3.4 1.2.3.4 -1 1\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 +1 1\r\n",
+    b"PROXY TCP4 1.2.3.4 1.2.3.4  1\r\n",
+    b"PROXY TCP4 1.2.3.04 1.2.3.4 1 1\r\n", b"PROXY TCP4 1.2.3 1.2.3.4 1 1\r\n",
+    b"PROXY TCP4 1.2.3.256 1.2.3.4 1 1\r\n",
+    b"PROXY TCP4 ::1 ::1 1 1\r\n", b"PROXY TCP6 1.2.3.4 1.2.3.4 1 1\r\n", b"PROXY TCP6 [::1] [::1] 1 1\r\n",
+    b"PROXY TCP6 fe80::1%eth0 ::1 1 1\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 1\n", b"PROXY UNKNOWN\n",
+    b"PROXY UNKNOWN " + b"f" * 92 + b"\r\n", b"PROXY UNKNOWN " + b"f" * 200,
+    SIGNATURE[:-1] + b"\r", SIGNATURE + b"\x11", SIGNATURE + b"\x31", SIGNATURE + b"\x22", SIGNATURE + b"\x2f",
+    SIGNATURE + b"\x21\x13", SIGNATURE + b"\x21\x41", SIGNATURE + b"\x21\x01", SIGNATURE + b"\x20\x00\xff\xff",
+    v2(0x11, TCP4[:-1]), v2(0x11, b""), v2(0x21, TCP4), v2(0x31, UNIX[:-1]),
+    v2(0x11, TCP4, length=0xFFFF), v2(0x00, b"", length=4081),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "client", "server"), GOOD, ids=ascii)
+class TestHeaders:
+    def test_whole_and_with_more_behind(self, data: bytes, client: Address, server: Address) -> None:
+        assert read_proxy_header(data) == ProxyHeader(len(data), client, server)
+        for more in (b"\r\n", b"\0", get(), V1, b"x" * 5000):
+            assert read_proxy_header(data + more) == ProxyHeader(len(data), client, server)
+
+    def test_growing_by_a_byte(self, data: bytes, client: Address, server: Address) -> None:
+        assert [end for end in range(len(data)) if read_proxy_header(data[:end]) is not None] == []
+
+
+@pytest.mark.parametrize("data", BAD, ids=lambda data: ascii(data[:60]))
+class TestWhatIsNone:
+    def test_whole(self, data: bytes) -> None:
+        with pytest.raises(ProxyError):
+            read_proxy_header(data)
+
+    def test_growing_by_a_byte(self, data: bytes) -> None:
+        """It never was one on the way, and is refused at its end at the latest."""
+        for end in range(len(data)):
+            try:
+                assert read_proxy_header(data[:end]) is None
+            except ProxyError:
+                return
+        with pytest.raises(ProxyError):
+            read_proxy_header(data)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=300),
+        *(st.binary(max_size=300).map(start.__add__) for start in (V1[:6], V1[:11], SIGNATURE, v2(0x11, b"")[:-2])),
+    )
+)
+def test_any_bytes(data: bytes) -> None:
+    """A header, a beginning, or a ProxyError; and what is a header stays one, whatever follows."""
+    try:
+        header = read_proxy_header(data)
+    except ProxyError:
+        return
+    if header is not None:
+        assert 0 < header.size <= len(data)
+        assert read_proxy_header(data[: header.size]) == header
+    else:
+        assert len(data) < 4096
+
+
+class House:
+    """A greeting at one end of a socket pair."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.reactor = Reactor(self.clock)
+        self.client, ours = socket.socketpair()
+        ours.setblocking(False)
+        self.ours = ours
+        self.welcomed: list[tuple[Address, Address]] = []
+        self.ended = 0
+        self.greeting = Greeting(self.reactor, ours, PEER, HERE, timeout=30.0, welcome=self._welcome, ended=self._ended)
+
+    def _welcome(self, sock: socket.socket, client: Address, server: Address) -> None:
+        assert sock is self.ours
+        self.welcomed.append((client, server))
+
+    def _ended(self, greeting: Greeting) -> None:
+        assert greeting is self.greeting
+        self.ended += 1
+
+    def send(self, data: bytes) -> None:
+        self.client.sendall(data)
+        self.reactor.step()
+
+    @property
+    def is_closed(self) -> bool:
+        return self.ended == 1 and self.ours.fileno() < 0
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    before = open_descriptors()
+    house = House()
+    yield house
+    assert house.reactor.timeout() is None  # nothing is left to wait for
+    house.client.close()
+    house.ours.close()
+    house.reactor.close()
+    assert open_descriptors() <= before
+
+
+class TestGreeting:
+    @pytest.mark.parametrize(("data", "client", "server"), GOOD, ids=ascii)
+    def test_it_takes_the_header_and_nothing_else(
+        self, house: House, data: bytes, client: Address, server: Address
+    ) -> None:
+        house.send(data + get())
+        assert house.welcomed == [(PEER if client is None else client, HERE if server is None else server)]
+        assert house.ended == 1
+        assert house.ours.recv(1000) == get()
+
+    @pytest.mark.parametrize("data", [V1, v2(0x11, TCP4 + TLVS)], ids=["v1", "v2"])
+    def test_byte_by_byte(self, house: House, data: bytes) -> None:
+        for byte in data:
+            assert house.welcomed == []
+            house.send(bytes([byte]))
+            house.reactor.step()  # nothing that was seen is seen again
+        assert house.welcomed == [(CLIENT, SERVER)]
+        house.client.sendall(b"x")
+        assert house.ours.recv(10) == b"x"
+
+    @pytest.mark.parametrize("data", BAD, ids=lambda data: ascii(data[:60]))
+    def test_what_is_no_header_is_closed(self, house: House, data: bytes) -> None:
+        house.send(data)
+        assert house.is_closed
+        assert house.welcomed == []
+
+    def test_a_client_that_leaves(self, house: House) -> None:
+        house.client.sendall(V1[:-3])
+        house.client.shutdown(socket.SHUT_WR)
+        house.reactor.step()
+        house.reactor.step()
+        assert house.is_closed
+
+    def test_a_client_that_says_nothing(self, house: House) -> None:
+        house.send(V1[:-1])
+        house.clock.advance(29.5)
+        house.reactor.step()
+        assert not house.is_closed
+        house.clock.advance(1.0)
+        house.reactor.step()
+        assert house.is_closed
+
+
+# A whole server.
+
+
+def who(request: Request) -> Response:
+    return Response.json([request.client, request.server, request.scheme])
+
+
+class TestServer:
+    def test_the_request_shows_the_client_of_the_proxy(self) -> None:
+        with serving(who, proxy_protocol=True) as server:
+            with connect(server) as client:
+                client.send(v2(0x11, TCP4) + get() + get())
+                for _ in range(2):
+                    assert client.answer().body == b'[["192.0.2.7",4711],["198.51.100.1",443],"http"]'
+            assert server.stats.accepted == 1
+
+    def test_without_a_header_nobody_is_served(self) -> None:
+        with serving(who, proxy_protocol=True) as server, connect(server) as client:
+            client.send(get())
+            try:
+                assert client.rest() == b""
+            except ConnectionResetError:  # its request was not read
+                pass
+            assert server.stats.requests == 0
+
+    def test_a_header_is_no_request_where_it_is_not_asked_for(self) -> None:
+        with serving(who) as server, connect(server) as client:
+            client.send(V1 + get())
+            assert client.answer().status == 400
+
+    def test_a_proxy_that_says_nothing_has_the_time_of_a_head(self) -> None:
+        with (
+            Driven(who, proxy_protocol=True, header_timeout=30.0) as driven,
+            connect(driven.server, driven.turn) as client,
+        ):
+            driven.settle()
+            driven.pass_time(29.0)
+            assert client.is_quiet
+            driven.pass_time(2.0)
+            assert client.is_closed
+
+    def test_it_counts_as_a_connection(self) -> None:
+        with (
+            Driven(who, proxy_protocol=True, max_connections=1) as driven,
+            connect(driven.server, driven.turn) as one,
+            connect(driven.server, driven.turn) as two,
+        ):
+            two.send(V1 + get())
+            driven.settle()
+            assert two.is_quiet
+            one.send(V1 + get())
+            assert one.answer().status == 200
+            assert two.is_quiet
+            one.close()
+            assert two.answer().status == 200
+
+    def test_a_server_that_drains_waits_for_it_a_moment(self) -> None:
+        with (
+            Driven(who, proxy_protocol=True) as driven,
+            connect(driven.server, driven.turn) as silent,
+            connect(driven.server, driven.turn) as late,
+        ):
+            driven.settle()
+            driven.server.shutdown()
+            driven.settle()
+            late.send(V1 + get())
+            answer = late.answer()
+            assert (answer.status, answer.persists) == (200, False)
+            late.close()
+            driven.pass_time(2.0)
+            assert silent.is_closed
+            assert driven.server.stopped
+
+    def test_tls_begins_behind_the_header(self, tmp_path: Path) -> None:
+        make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout key -out cert"
+        subprocess.run([program("openssl"), *make.split()], cwd=tmp_path, check=True, capture_output=True)
+        context = ssl.create_default_context(cafile=str(tmp_path / "cert"))
+        context.check_hostname = False
+        files = {"tls_cert": str(tmp_path / "cert"), "tls_key": str(tmp_path / "key")}
+        with serving(who, proxy_protocol=True, **files) as server:
+            assert isinstance(server.address, tuple)
+            for header in (V1, v2(0x11, TCP4 + TLVS)):
+                plain = socket.create_connection(server.address, timeout=PATIENCE)
+                plain.sendall(header)
+                with context.wrap_socket(plain) as sock:
+                    client = Client(sock)
+                    for _ in range(2):
+                        client.send(get())
+                        assert client.answer().body == b'[["192.0.2.7",4711],["198.51.100.1",443],"https"]'
+
+    def test_closing_without_ceremony(self) -> None:
+        before = open_descriptors()
+        with Driven(who, proxy_protocol=True) as driven, connect(driven.server, driven.turn):
+            driven.settle()
+            driven.server.close()
+        assert open_descriptors() <= before
