@@ -23,7 +23,7 @@ from workloads import App
 HERE = Path(__file__).resolve().parent
 APPS = HERE / "apps"
 IDLE_SECONDS = 120
-MOST_CONNECTIONS = 16_384
+MAX_CONNECTIONS = 16_384
 """For the servers that must be told; well above what the idle workload opens."""
 
 
@@ -147,7 +147,7 @@ def _uvicorn(site: Site, *, app: str) -> Command:
 def _gunicorn(site: Site, *, app: str, kind: tuple[str, ...]) -> Command:
     return _python(
         site, "-m", "gunicorn", "--bind", site.address, "--workers", "1", "--worker-class", *kind,
-        "--keep-alive", str(IDLE_SECONDS), "--worker-connections", str(MOST_CONNECTIONS), "--log-level", "warning",
+        "--keep-alive", str(IDLE_SECONDS), "--worker-connections", str(MAX_CONNECTIONS), "--log-level", "warning",
         f"{app}:app",
     )  # fmt: skip
 
@@ -155,7 +155,7 @@ def _gunicorn(site: Site, *, app: str, kind: tuple[str, ...]) -> Command:
 def _waitress(site: Site, *, app: str) -> Command:
     # poll, because select ends at 1,024 descriptors
     return _python(
-        site, "-m", "waitress", "--listen", site.address, "--connection-limit", str(MOST_CONNECTIONS),
+        site, "-m", "waitress", "--listen", site.address, "--connection-limit", str(MAX_CONNECTIONS),
         "--channel-timeout", str(IDLE_SECONDS), "--asyncore-use-poll", f"{app}:app",
     )  # fmt: skip
 
@@ -176,7 +176,7 @@ def _granian(site: Site, *extra: str, app: str, interface: str = "rsgi") -> Comm
     return _python(
         site, "-m", "granian", "--host", site.host, "--port", str(site.port), "--workers", "1",
         "--interface", interface, "--loop", "uvloop", "--runtime-mode", "st", "--no-ws", "--http", "1",
-        "--backlog", "2048", "--backpressure", str(MOST_CONNECTIONS), "--no-access-log", "--log-level", "warning",
+        "--backlog", "2048", "--backpressure", str(MAX_CONNECTIONS), "--no-access-log", "--log-level", "warning",
         *extra, f"{app}:app",
     )  # fmt: skip
 
@@ -222,9 +222,9 @@ def _nginx(site: Site, *, location: str, cache: str = "") -> Command:
         NGINX.format(
             # Started by root its worker would be somebody else, who may not read a temporary directory.
             user="user root;" if os.geteuid() == 0 else "",
-            descriptors=MOST_CONNECTIONS + 512,
+            descriptors=MAX_CONNECTIONS + 512,
             scratch=site.scratch,
-            connections=MOST_CONNECTIONS,
+            connections=MAX_CONNECTIONS,
             idle=IDLE_SECONDS,
             cache=cache,
             address=site.address,
@@ -266,8 +266,8 @@ def _lighttpd_files(site: Site) -> Command:
             host=site.host,
             port=site.port,
             directory=site.directory,
-            descriptors=MOST_CONNECTIONS + 512,
-            connections=MOST_CONNECTIONS,
+            descriptors=MAX_CONNECTIONS + 512,
+            connections=MAX_CONNECTIONS,
             idle=IDLE_SECONDS,
         )
     )

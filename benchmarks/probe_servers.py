@@ -20,7 +20,7 @@ from pathlib import Path
 from processes import wait_until
 from serving import accepts
 
-from kaserve.probe.experiments import Lab
+from kaserve.probe.experiments import ProbeSettings
 from kaserve.probe.line import open_socket, read_url
 from kaserve.probe.report import Report, as_rows, probe, remarks
 
@@ -98,7 +98,7 @@ def probe_server(name: str, port: int, most_wait: float) -> Report | None:
 def _probe(port: int, most_wait: float) -> Report:
     url = f"http://127.0.0.1:{port}/"
     target = read_url(url)
-    return probe(url, Lab(target, lambda: open_socket(target, 10.0), time.monotonic, most_wait=most_wait))
+    return probe(url, ProbeSettings(target, lambda: open_socket(target, 10.0), time.monotonic, most_wait=most_wait))
 
 
 def table(found: dict[str, Report]) -> str:

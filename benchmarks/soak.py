@@ -39,9 +39,9 @@ PAUSE_SECONDS = 2.0
 """The longest that a browser is idle: less than what is announced."""
 PATIENCE = 30.0
 """Seconds after which something that should have come has not."""
-MOST_GROWTH = 8 << 20
+MAX_GROWTH = 8 << 20
 """Bytes of resident memory, from the first quarter of a process's life on."""
-MOST_FAULTS = 20
+MAX_FAULTS = 20
 """After so many there is nothing more to learn."""
 SPARED_SECONDS = 0.9
 """A draining server closes what has been idle for a second; this much is certainly less (kernels count in ticks)."""
@@ -186,7 +186,7 @@ class Crowd:
         self._count = 0
 
     async def loop(self, kind: str, visit: Kind) -> None:
-        while not self.leaving and len(self.tally.faults) < MOST_FAULTS:
+        while not self.leaving and len(self.tally.faults) < MAX_FAULTS:
             self.tally.visits[kind] += 1
             line = None
             try:
@@ -377,7 +377,7 @@ async def soak(crowd: Crowd, fleet: Fleet, seconds: float, watch: Watch) -> None
     start = time.monotonic()
     tasks = [asyncio.create_task(crowd.loop(kind.__name__, kind)) for kind, count in CLIENTS for _ in range(count)]
     try:
-        while time.monotonic() - start < seconds / 2 and len(crowd.tally.faults) < MOST_FAULTS:
+        while time.monotonic() - start < seconds / 2 and len(crowd.tally.faults) < MAX_FAULTS:
             await asyncio.sleep(min(REPLACED_SECONDS, seconds / 5))
             await asyncio.to_thread(fleet.replace)
             watch.replaced += 1
@@ -385,7 +385,7 @@ async def soak(crowd: Crowd, fleet: Fleet, seconds: float, watch: Watch) -> None
         crowd.drains = False
         process = fleet.current
         first_quarter = time.monotonic() + seconds / 8
-        while time.monotonic() - start < seconds and len(crowd.tally.faults) < MOST_FAULTS:
+        while time.monotonic() - start < seconds and len(crowd.tally.faults) < MAX_FAULTS:
             await asyncio.sleep(min(1.0, seconds / 20))
             watch.descriptors_at_most = max(watch.descriptors_at_most, process.descriptors)
             watch.memory_at_last = process.resident_bytes
@@ -439,7 +439,7 @@ def main() -> int:
         except Misbehaved as error:
             faults.append(str(error))
         show(crowd.tally, watch)
-        if watch.memory_at_last - watch.memory_at_first > MOST_GROWTH:
+        if watch.memory_at_last - watch.memory_at_first > MAX_GROWTH:
             faults.append("its memory has grown")
         if watch.descriptors_at_last > watch.descriptors_at_first:
             faults.append("descriptors were left open")

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 _ROUND_SECONDS = 0.001
 """Long enough for the clock not to matter, and short enough to fall between two interruptions."""
-_FEWEST_ROUNDS, _MOST_ROUNDS = 11, 5000
+_FEWEST_ROUNDS, _MAX_ROUNDS = 11, 5000
 _ATTEMPTS = 3
 
 
@@ -33,7 +33,7 @@ class Stopwatch:
     def time(self, function: Callable[..., T], *arguments: object) -> T:
         """Time a function that can be called again and again; what its last call returned."""
         calls = self._calls_per_round(function, *arguments)
-        rounds = min(int(self._seconds / _ROUND_SECONDS), _MOST_ROUNDS)
+        rounds = min(int(self._seconds / _ROUND_SECONDS), _MAX_ROUNDS)
         result: T = self._benchmark.pedantic(
             function, arguments, iterations=calls, rounds=max(rounds, _FEWEST_ROUNDS), warmup_rounds=2
         )
@@ -53,7 +53,7 @@ class Stopwatch:
             for thing in things:
                 work(thing)
 
-        rounds = min(int(self._seconds / _fastest(lambda: run(things()))), _MOST_ROUNDS)
+        rounds = min(int(self._seconds / _fastest(lambda: run(things()))), _MAX_ROUNDS)
         self._benchmark.pedantic(
             run, setup=lambda: ((things(),), {}), rounds=max(rounds, _FEWEST_ROUNDS), warmup_rounds=2
         )

@@ -19,7 +19,7 @@ from kaserve.http.messages cimport FieldSource, Request
 
 from kaserve.http.errors import HTTPError
 from kaserve.http.messages import (
-    CLOSE, CONNECTION, CONTENT_LENGTH, FLAGS, HOP_BY_HOP, HOST, HOSTS, KEEP_ALIVE, TRANSFER_ENCODING
+    CLOSE, CONNECTION, CONTENT_LENGTH, FLAGS, HOP_BY_HOP, HOST, DUPLICATE_HOST, KEEP_ALIVE, TRANSFER_ENCODING
 )
 
 __all__ = ["ChunkedDecoder", "encode_head", "find_head_end", "join", "parse_head"]
@@ -167,7 +167,7 @@ def _learn_names():
 
 _learn_names()
 
-cdef int _HOST = HOST, _HOSTS = HOSTS, _CONNECTION = CONNECTION, _CLOSE = CLOSE, _KEEP_ALIVE = KEEP_ALIVE
+cdef int _HOST = HOST, _HOSTS = DUPLICATE_HOST, _CONNECTION = CONNECTION, _CLOSE = CLOSE, _KEEP_ALIVE = KEEP_ALIVE
 cdef int _OURS = CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | HOP_BY_HOP
 
 

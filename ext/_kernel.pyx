@@ -36,9 +36,9 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_wait(int epfd, epoll_event *events, int most, int milliseconds)
 
 cdef enum:
-    MOST_RECEIVED = 64 * 1024
+    MAX_RECEIVED = 64 * 1024
     WORTH_KEEPING = 8 * 1024  # more than this is handed on as it is, less is copied
-    MOST_EVENTS = 1024
+    MAX_EVENTS = 1024
 
 cdef bytes _spare = None  # what is received in; whoever calls holds the interpreter's lock
 
@@ -77,8 +77,8 @@ cdef class Socket(Descriptor):
         cdef PyObject *received
         cdef ssize_t count
         if _spare is None:
-            _spare = PyBytes_FromStringAndSize(NULL, MOST_RECEIVED)
-        count = recv(self._fd, PyBytes_AS_STRING(_spare), min(size, MOST_RECEIVED), 0)
+            _spare = PyBytes_FromStringAndSize(NULL, MAX_RECEIVED)
+        count = recv(self._fd, PyBytes_AS_STRING(_spare), min(size, MAX_RECEIVED), 0)
         if count < 0:
             PyErr_SetFromErrno(OSError)
         if count < WORTH_KEEPING:
@@ -114,7 +114,7 @@ cdef class Socket(Descriptor):
 cdef class Epoll(Descriptor):
     """Which descriptors are ready; a Poller of `kaserve.net.poller`, whose events are those of epoll."""
 
-    cdef epoll_event _events[MOST_EVENTS]
+    cdef epoll_event _events[MAX_EVENTS]
 
     def __init__(self):
         self.close()
@@ -149,7 +149,7 @@ cdef class Epoll(Descriptor):
             milliseconds = <int>seconds if seconds < 86400000.0 else 86400000
             milliseconds += milliseconds < seconds  # rounded up, since a turn too early would be one in vain
         with nogil:
-            count = epoll_wait(self._fd, self._events, MOST_EVENTS, milliseconds)
+            count = epoll_wait(self._fd, self._events, MAX_EVENTS, milliseconds)
         if count < 0:
             if errno != EINTR:
                 PyErr_SetFromErrno(OSError)

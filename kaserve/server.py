@@ -22,14 +22,14 @@ from . import systemd
 from .config import Config
 from .handlers.middleware.forwarded import Forwarded, Trusted
 from .http.messages import Address
-from .insight.endpoints import Insight
+from .insight.endpoints import StatusEndpoints
 from .logs.access import AccessLog
 from .logs.file import LogFile
 from .logs.stderr import write_stderr
 from .net.connection import Connection
-from .net.limiter import Room
+from .net.limiter import ConnectionLimiter
 from .net.listener import Listener, open_listener, split_host_port
-from .net.proxy_protocol import Greeting
+from .net.proxy_protocol import ProxyHeaderReader
 from .net.reactor import Reactor
 from .net.service import Handler, Service
 from .net.sockets import adopt
@@ -45,7 +45,7 @@ log = logging.getLogger("kaserve")
 # Descriptors that are not for connections: files being sent, the selector, the listeners, what the application opens.
 _RESERVED_DESCRIPTORS = 64
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
-_MOST_LISTEN_FDS = 1024
+_MAX_LISTEN_FDS = 1024
 _BRIEF = 3.0  # seconds for the running requests after Ctrl-C: somebody is waiting at a terminal
 _GREETING = 1.0  # seconds for PROXY headers that are on their way while draining
 
@@ -105,12 +105,12 @@ class Server:
         self.on_stop: Callable[[], object] | None = None
         self._reactor = Reactor(clock, wall)
         self._listeners: list[Listener] = []
-        self._greetings: set[Greeting] = set()
+        self._greetings: set[ProxyHeaderReader] = set()
         self._thread: threading.Thread | None = None
         self._drain_delay = _Alarm(self._leave)
         self._patience = _Alarm(self._abort)
         self._interrupts = 0
-        users = getattr(handler, "user_of", None)
+        users = getattr(handler, "remote_user", None)
         if self.config.forwarded_allow_ips:
             handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
         access_log = None
@@ -118,10 +118,10 @@ class Server:
             access_log = AccessLog(log_lines, log_format=self.config.log_format, users=users, wall=wall)
             self._reactor.after_turn.append(access_log.flush)
         self._access_log = access_log
-        new_turn = getattr(handler, "new_turn", None)
-        if new_turn is not None:  # it keeps something for the time of a turn
-            self._reactor.after_turn.append(new_turn)
-        self._insight = Insight(self.config)
+        end_of_turn = getattr(handler, "end_of_turn", None)
+        if end_of_turn is not None:  # it keeps something for the time of a turn
+            self._reactor.after_turn.append(end_of_turn)
+        self._insight = StatusEndpoints(self.config)
         self._service = Service(
             self._reactor,
             self._insight.in_front_of(handler),
@@ -135,7 +135,7 @@ class Server:
         self._service.on_close = self._connection_closed
         possible = _most_connections()
         most = min(self.config.max_connections or possible, possible)
-        self._room = Room(self._service, most, self.config.max_connections_per_address, self._greetings)
+        self._room = ConnectionLimiter(self._service, most, self.config.max_connections_per_address, self._greetings)
         self._insight.attach(self._service, most)
 
     # What it is and does.
@@ -357,7 +357,7 @@ class Server:
             self._connect(sock, client, server)
             return
         self._greetings.add(
-            Greeting(
+            ProxyHeaderReader(
                 self._reactor,
                 sock,
                 client,
@@ -368,7 +368,7 @@ class Server:
             )
         )
 
-    def _greeting_ended(self, greeting: Greeting) -> None:
+    def _greeting_ended(self, greeting: ProxyHeaderReader) -> None:
         self._greetings.discard(greeting)
         self._somebody_left()
 
@@ -566,7 +566,7 @@ def _inherited() -> list[str]:
         return []
     del os.environ["LISTEN_PID"]
     count = os.environ.get("LISTEN_FDS", "0")
-    if not (count.isascii() and count.isdigit() and int(count) <= _MOST_LISTEN_FDS):
+    if not (count.isascii() and count.isdigit() and int(count) <= _MAX_LISTEN_FDS):
         raise OSError(errno.EINVAL, f"LISTEN_FDS is not a number of sockets: {count!r}")
     return [f"fd:{fd}" for fd in range(_LISTEN_FDS_START, _LISTEN_FDS_START + int(count))]
 

@@ -19,7 +19,7 @@ from ..cli import qr
 from ..config import Config, ConfigError, Option, options, read_environment
 from ..handlers import WSGI, Files
 from ..handlers.middleware.basic_auth import BasicAuth, parse_user
-from ..handlers.middleware.headers import Adding, Additions, Preflight, parse_field, parse_rule
+from ..handlers.middleware.headers import HeaderMiddleware, Preflight, SiteHeaders, parse_field, parse_rule
 from ..handlers.middleware.passwords import hash_password
 from ..handlers.uploads.upload import FORM, Uploads
 from ..handlers.wsgi.application import Application
@@ -227,7 +227,7 @@ def _load(config: Config, app: Handler | None) -> Handler:
     A preflight comes without credentials, so it is answered in front of the door.
     """
     users = _users(config)
-    additions = Additions(
+    additions = SiteHeaders(
         map(parse_field, config.header),
         cors=config.cors,
         cache_control=map(parse_rule, config.cache_control),
@@ -238,13 +238,13 @@ def _load(config: Config, app: Handler | None) -> Handler:
     if app is None:
         handler = _serve_directory(config, additions)
     else:
-        handler = Adding(app, additions.always) if additions.always else app
+        handler = HeaderMiddleware(app, additions.always) if additions.always else app
     if users:
         handler = BasicAuth(handler, users, fields=additions.always)
     return Preflight(handler) if config.cors else cast(Handler, handler)
 
 
-def _serve_directory(config: Config, additions: Additions) -> Files | Uploads:
+def _serve_directory(config: Config, additions: SiteHeaders) -> Files | Uploads:
     try:
         files = Files(
             config.directory,

@@ -47,7 +47,7 @@ class Mount:
                 raise ValueError(f"the prefix {prefix!r} is there twice")
             is_directory = prefix[-1] == "/" or isinstance(handler, Files)
             self._handlers[segments] = handler, is_directory and segments != ()
-        self._turning = [handler.new_turn for handler in handlers.values() if hasattr(handler, "new_turn")]
+        self._turning = [handler.end_of_turn for handler in handlers.values() if hasattr(handler, "end_of_turn")]
         self._depths = sorted({len(segments) for segments in self._handlers}, reverse=True)
 
     def __call__(self, request: Request) -> Response | Future[Response]:
@@ -73,10 +73,10 @@ class Mount:
         sink: Callable[[Request], Sink] | None = None if found is None else getattr(found[0], "sink", None)
         return Spool() if found is None or sink is None else _ask(sink, request, found[2])
 
-    def new_turn(self) -> None:
+    def end_of_turn(self) -> None:
         """Tells those that want to know."""
-        for new_turn in self._turning:
-            new_turn()
+        for end_of_turn in self._turning:
+            end_of_turn()
 
     def close(self) -> None:
         """Closes the handlers that can be closed."""

@@ -24,22 +24,22 @@ from .messages import (
 
 __all__ = [
     "CHUNKED",
-    "UNSAID",
+    "NO_LENGTH",
     "UNTIL_CLOSE",
+    "allowed_trailers",
     "check_expectation",
     "has_body",
-    "kept_fields",
-    "kept_trailers",
     "persists",
     "request_body",
     "response_body",
+    "strip_hop_by_hop",
 ]
 
 CHUNKED = -1
 UNTIL_CLOSE = -2
-UNSAID = -3
+NO_LENGTH = -3
 
-_MOST_DIGITS = 19  # what a 64-bit length has
+_MAX_DIGITS = 19  # what a 64-bit length has
 _LARGEST = 2**63 - 1  # an answer's, which whoever reads it must be able to count
 
 
@@ -61,7 +61,7 @@ def request_body(request: Request) -> int:
     if len(lengths) != 1 or DIGITS.fullmatch(lengths[0].encode("latin-1")) is None:
         raise HTTPError(400, "Content-Length is not one number")
     digits = lengths[0].lstrip("0")  # any number of zeros may stand in front; int() takes only so many
-    if len(digits) > _MOST_DIGITS:
+    if len(digits) > _MAX_DIGITS:
         raise HTTPError(413, "the body is too large")
     return int(digits or "0")  # Step 6.
 
@@ -97,7 +97,7 @@ def check_expectation(request: Request) -> bool:
 def response_body(request: Request | None, response: Response, declared: bool) -> int:
     """The length of the body of the answer to `request` (None: it could not be read), as RFC 9112 §6.3 has it.
 
-    A count, `CHUNKED`, or `UNTIL_CLOSE`; for an answer that has no body, what its Content-Length says, or `UNSAID`
+    A count, `CHUNKED`, or `UNTIL_CLOSE`; for an answer that has no body, what its Content-Length says, or `NO_LENGTH`
     where it has none. declared: the handler gave a Content-Length. Raises ValueError when that is not a number, or
     disagrees with a body whose length is known.
     """
@@ -110,13 +110,13 @@ def response_body(request: Request | None, response: Response, declared: bool) -
     # Step 1: HEAD, 204, 205 and 304 (1xx never comes from a handler).
     if not has_body(request, response.status):
         if response.status == 204:
-            return UNSAID  # RFC 9110 §8.6: must not have a Content-Length.
+            return NO_LENGTH  # RFC 9110 §8.6: must not have a Content-Length.
         if response.status == 205:
             return 0  # §15.3.6: says that there is nothing
         if declared:
             return _declared_length(response)  # of what GET would have got
         if response.status == 304 or known < 0:
-            return UNSAID  # unknown without making a body that nobody wants
+            return NO_LENGTH  # unknown without making a body that nobody wants
         return known
     # Step 2 is about CONNECT, which never gets here. Steps 3 to 6 in the order a sender has it:
     if declared:
@@ -168,7 +168,7 @@ def _options(value: str) -> set[str]:
     return {option.strip(" \t").lower() for option in value.split(",")}
 
 
-def kept_fields(fields: list[FieldLine]) -> list[FieldLine]:
+def strip_hop_by_hop(fields: list[FieldLine]) -> list[FieldLine]:
     """The fields of an answer without those of one hop, which are the server's own, and without those that the
     handler's own Connection line would make such (RFC 9110 §7.6.1). That a line wishes to close, or to keep the
     connection, is no fault: it is kept, and understood elsewhere."""
@@ -198,6 +198,6 @@ _NEVER_TRAILERS = frozenset(
 )
 
 
-def kept_trailers(trailers: list[FieldLine]) -> list[FieldLine]:
+def allowed_trailers(trailers: list[FieldLine]) -> list[FieldLine]:
     """The trailers that a handler may see, or send; the forbidden ones are dropped."""
     return [line for line in trailers if line[0].lower() not in _NEVER_TRAILERS]

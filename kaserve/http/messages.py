@@ -24,11 +24,11 @@ __all__ = [
     "CONNECTION",
     "CONTENT_LENGTH",
     "DATE",
+    "DUPLICATE_HOST",
     "EXPECT",
     "FLAGS",
     "HOP_BY_HOP",
     "HOST",
-    "HOSTS",
     "IF_MODIFIED_SINCE",
     "IF_NONE_MATCH",
     "KEEP_ALIVE",
@@ -55,7 +55,7 @@ Address = tuple[str, int] | str | None
 # that its absence costs one test. The parser and the encoder set them. Of Connection the options that matter have bits
 # themselves.
 HOST = 1
-HOSTS = 2  # more than one
+DUPLICATE_HOST = 2  # more than one
 CONTENT_LENGTH = 4
 TRANSFER_ENCODING = 8
 CONNECTION = 16

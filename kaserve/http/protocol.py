@@ -14,15 +14,15 @@ import logging
 from .errors import PHRASES, HTTPError
 from .framing import (
     CHUNKED,
-    UNSAID,
+    NO_LENGTH,
     UNTIL_CLOSE,
+    allowed_trailers,
     check_expectation,
     has_body,
-    kept_fields,
-    kept_trailers,
     persists,
     request_body,
     response_body,
+    strip_hop_by_hop,
 )
 from .grammar import LONE_LINE_END, REQUEST_LINE_START
 from .limits import Limits
@@ -43,12 +43,14 @@ from .sinks import Sink, Spool
 from .target import resolve_target
 from .wire import ChunkedDecoder, encode_head, find_head_end, join, parse_head
 
-__all__ = ["CONTINUE", "MOST_JOINED", "HTTPProtocol", "KeepAlive", "Phase"]
+__all__ = ["CONTINUE", "MAX_INLINE_BODY", "HTTPProtocol", "KeepAlive", "Phase"]
 
 log = logging.getLogger("kaserve")
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-MOST_JOINED = 16 * 1024  # bytes of a body that are copied behind the head; to copy more costs more than to send twice
+MAX_INLINE_BODY = (
+    16 * 1024
+)  # bytes of a body that are copied behind the head; to copy more costs more than to send twice
 
 
 _CR = 13
@@ -299,13 +301,13 @@ class HTTPProtocol:
             raise HTTPError(413, "the body is too large")
         self._consume(stop)
         if decoder.done:
-            self.request.trailers = kept_trailers(decoder.trailers)
+            self.request.trailers = allowed_trailers(decoder.trailers)
         return decoder.done
 
     # Answering: SEND.
 
     def respond(self, response: Response, date: bytes, wanted: bool) -> bytes:
-        """HEAD, BODY, HANDLER: the head of the answer (SEND), and with it a body of up to `MOST_JOINED` bytes.
+        """HEAD, BODY, HANDLER: the head of the answer (SEND), and with it a body of up to `MAX_INLINE_BODY` bytes.
 
         When `sends_body`, any other goes through `encode_body`.
 
@@ -343,14 +345,14 @@ class HTTPProtocol:
                 lines,
                 _length_line(length),
                 self._keep_alive.lines(max(remaining, 0)) if self._persists else _CLOSE_LINES,
-                body if isinstance(body, bytes) and self.sends_body and length <= MOST_JOINED else b"",
+                body if isinstance(body, bytes) and self.sends_body and length <= MAX_INLINE_BODY else b"",
             )
         )
 
     def _leave_out(self, response: Response, lines: bytes, has_trailers: bool) -> bytes:
         """The field lines without those that are not the handler's to set, which is told to the log; and with Trailer,
         which it may set where there will be some (RFC 9110 §6.6.2)."""
-        kept = kept_fields(response.fields)
+        kept = strip_hop_by_hop(response.fields)
         announced = [line for line in response.fields if line[0].lower() == "trailer"] if has_trailers else []
         left_out = [line[0] for line in response.fields if line not in kept and line not in announced]
         if left_out:
@@ -375,7 +377,7 @@ class HTTPProtocol:
             self.body_left -= len(piece)
         return piece
 
-    def enclose(self, size: int) -> tuple[bytes, bytes]:
+    def chunk_frame(self, size: int) -> tuple[bytes, bytes]:
         """SEND: what stands on the wire around a piece of `size` bytes that is sent past `encode_body`."""
         if self.body_left == CHUNKED:
             return b"%x\r\n" % size, b"\r\n"
@@ -406,7 +408,7 @@ class HTTPProtocol:
     def _encode_trailer(self, field: FieldLine) -> bytes:
         try:
             line: bytes = encode_head(200, [field])[0]
-            if kept_trailers([field]):
+            if allowed_trailers([field]):
                 return line
         except (TypeError, ValueError):
             pass
@@ -450,9 +452,9 @@ _status_lines: list[list[bytes]] = [
     [b"HTTP/1.%d %d %b\r\n" % (minor, status, PHRASES.get(status, "").encode("ascii")) for status in range(200, 600)]
     for minor in (0, 1)
 ]
-_length_lines: dict[int, bytes] = {CHUNKED: b"Transfer-Encoding: chunked\r\n", UNTIL_CLOSE: b"", UNSAID: b""}
+_length_lines: dict[int, bytes] = {CHUNKED: b"Transfer-Encoding: chunked\r\n", UNTIL_CLOSE: b"", NO_LENGTH: b""}
 _short_length_lines: list[bytes] = [b"Content-Length: %d\r\n" % length for length in range(1024)]
-_MOST_REMEMBERED = 4096
+_MAX_REMEMBERED = 4096
 
 
 def _length_line(length: int) -> bytes:
@@ -468,5 +470,5 @@ def _length_line(length: int) -> bytes:
 
 def _remember(lines: dict[int, bytes], number: int, line: bytes) -> None:
     """Once there are very many they are not coming again."""
-    if len(lines) < _MOST_REMEMBERED:
+    if len(lines) < _MAX_REMEMBERED:
         lines[number] = line

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 __all__ = ["Multipart", "Range", "content_range", "frame_parts", "parse_ranges"]
 
-_MOST_PARTS = 64
-_MOST_DIGITS = 19  # what a 64-bit length has; a longer number lies behind the end of everything
+_MAX_PARTS = 64
+_MAX_DIGITS = 19  # what a 64-bit length has; a longer number lies behind the end of everything
 
 _SPECIFIER = re.compile(r"bytes=(.*)", re.IGNORECASE | re.ASCII | re.DOTALL)  # units are case-insensitive, §14.1
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
@@ -75,7 +75,7 @@ def parse_ranges(value: str, size: int) -> list[Range] | None:
 
 def _number(digits: str) -> int:
     digits = digits.lstrip("0")
-    return int(digits[: _MOST_DIGITS + 1] or "0")  # cut off, it is too large all the same
+    return int(digits[: _MAX_DIGITS + 1] or "0")  # cut off, it is too large all the same
 
 
 def _coalesce(ranges: list[Range]) -> list[Range] | None:
@@ -89,7 +89,7 @@ def _coalesce(ranges: list[Range]) -> list[Range] | None:
             joined[-1] = min(earlier, place), Range(last.start, max(last.stop, each.stop))
         else:
             joined.append((place, each))
-    if len(joined) > _MOST_PARTS:
+    if len(joined) > _MAX_PARTS:
         return None
     return [each for _, each in sorted(joined)]
 

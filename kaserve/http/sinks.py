@@ -13,9 +13,9 @@ from typing import BinaryIO, Protocol
 from .errors import HTTPError
 from .messages import EXPECT, Request
 
-__all__ = ["Discard", "InVain", "Sink", "Spool", "receive_in_vain"]
+__all__ = ["Discard", "DrainSink", "Sink", "Spool", "drain_or_reject"]
 
-_MOST_IN_MEMORY = 256 * 1024
+_MAX_IN_MEMORY = 256 * 1024
 _SMALL = 64 * 1024  # bytes, about what is on its way already when the head is read
 
 
@@ -42,7 +42,7 @@ class Spool:
         self._size = 0
 
     def write(self, data: bytes) -> None:
-        if self._size <= _MOST_IN_MEMORY < self._size + len(data) and isinstance(self._file, io.BytesIO):
+        if self._size <= _MAX_IN_MEMORY < self._size + len(data) and isinstance(self._file, io.BytesIO):
             memory = self._file
             self._file = tempfile.TemporaryFile()
             self._file.write(memory.getbuffer())
@@ -82,7 +82,7 @@ class Discard:
         pass
 
 
-def receive_in_vain(request: Request, error: HTTPError) -> Sink:
+def drain_or_reject(request: Request, error: HTTPError) -> Sink:
     """Where the body of a refused request goes if it is small; for any other, raises `error`.
 
     A client that waits for `100 Continue` gets its answer instead (RFC 9110 §10.1.1). How much comes in chunks shows
@@ -90,10 +90,10 @@ def receive_in_vain(request: Request, error: HTTPError) -> Sink:
     """
     if request.flags & EXPECT or (request.content_length or 0) > _SMALL:
         raise error
-    return InVain(error)
+    return DrainSink(error)
 
 
-class InVain:
+class DrainSink:
     """Takes a small body without keeping it; raises `error` once it was too much."""
 
     def __init__(self, error: HTTPError) -> None:

@@ -10,7 +10,7 @@ import ipaddress
 import re
 
 from .errors import HTTPError
-from .messages import HOST, HOSTS, Request
+from .messages import DUPLICATE_HOST, HOST, Request
 
 __all__ = ["is_host", "resolve_target"]
 
@@ -24,7 +24,7 @@ _ABSOLUTE = re.compile(
 
 # Hosts that were found good: most requests bring one that came before.
 _good_hosts: set[str] = set()
-_MOST_HOSTS = 256
+_MAX_HOSTS = 256
 
 
 def resolve_target(request: Request) -> None:
@@ -55,12 +55,12 @@ def _check_host(request: Request) -> None:
     """One Host field, and a good one; an HTTP/1.0 request may do without (RFC 9112 §3.2)."""
     if not request.flags & HOST and request.minor:
         raise HTTPError(400, "the Host field is missing")
-    if request.flags & HOSTS:
+    if request.flags & DUPLICATE_HOST:
         raise HTTPError(400, "there is more than one Host field")
     if request.authority not in _good_hosts:
         if not is_host(request.authority):
             raise HTTPError(400, "the Host field is not a host")
-        if len(_good_hosts) >= _MOST_HOSTS:
+        if len(_good_hosts) >= _MAX_HOSTS:
             _good_hosts.clear()
         _good_hosts.add(request.authority)
 

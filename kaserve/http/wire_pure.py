@@ -16,10 +16,10 @@ from .messages import (
     CLOSE,
     CONNECTION,
     CONTENT_LENGTH,
+    DUPLICATE_HOST,
     FLAGS,
     HOP_BY_HOP,
     HOST,
-    HOSTS,
     KEEP_ALIVE,
     TRANSFER_ENCODING,
     FieldLine,
@@ -29,7 +29,7 @@ from .messages import (
 __all__ = ["ChunkedDecoder", "encode_head", "find_head_end", "join", "parse_head"]
 
 # Bounds of the memories: enough for the fields of many different clients, at most about a megabyte.
-_MOST_LINES = 1024
+_MAX_LINES = 1024
 _LONGEST_LINE = 512
 
 K = TypeVar("K")
@@ -63,7 +63,7 @@ def parse_head(data: bytes, start: int, end: int) -> Request:
         if flag:
             if flag == HOST:
                 if flags & HOST:
-                    flag = HOSTS
+                    flag = DUPLICATE_HOST
                 else:
                     host = field[1]
             flags |= flag
@@ -141,7 +141,7 @@ def join(pieces: Sequence[bytes]) -> bytes:
 def _remember(memory: dict[K, V], key: K, value: V, size: int) -> None:
     """Keeps `value` unless it is large; a full memory starts anew, which costs less than any bookkeeping."""
     if size <= _LONGEST_LINE:
-        if len(memory) >= _MOST_LINES:
+        if len(memory) >= _MAX_LINES:
             memory.clear()
         memory[key] = value
 

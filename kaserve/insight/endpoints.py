@@ -9,25 +9,25 @@ import logging
 from collections.abc import Callable
 
 from ..config import Config
-from ..handlers.middleware.own_paths import Aside
+from ..handlers.middleware.own_paths import OwnPaths
 from ..http.phases import Phase
 from ..net.service import Handler, Service
 from ..net.timerwheel import Timer
-from ..telemetry.advice import News, advise
+from ..telemetry.advice import RateLimitedAdvice, advise
 from ..telemetry.snapshot import Settings, Snapshot, take_snapshot
-from .metric_families import families
+from .metric_families import metric_families
 from .metrics import Metrics
 from .overview import overview
 from .status_page import Status
 
-__all__ = ["Insight"]
+__all__ = ["StatusEndpoints"]
 
 log = logging.getLogger("kaserve")
 
 _ADVICE_EVERY = 60.0  # seconds at least between two looks of the adviser, which cost more than a request does
 
 
-class Insight:
+class StatusEndpoints:
     """What is to be seen of one server. `attach` gives it the service, which cannot be there before its handler."""
 
     def __init__(self, config: Config) -> None:
@@ -36,7 +36,7 @@ class Insight:
         self._started = 0.0
         self._most_connections = 0
         self._status: Status | None = None
-        self._news = News()
+        self._news = RateLimitedAdvice()
         self._next_advice = 0.0
 
     def in_front_of(self, handler: Handler) -> Handler:
@@ -47,11 +47,11 @@ class Insight:
             self._status = Status(self._overview, self._later, public=config.status_public)
             paths[config.status] = self._status
         if config.metrics is not None:
-            paths[config.metrics] = Metrics(lambda: families(self.snapshot()))
+            paths[config.metrics] = Metrics(lambda: metric_families(self.snapshot()))
         guard = getattr(handler, "guard", None)
         if guard is not None:
             paths = {path: guard(shown) for path, shown in paths.items()}
-        return Aside(handler, paths) if paths else handler
+        return OwnPaths(handler, paths) if paths else handler
 
     def attach(self, service: Service, most_connections: int) -> None:
         self._service = service

@@ -15,14 +15,14 @@ from ..telemetry.counters import REASONS
 from ..telemetry.snapshot import Distribution, Snapshot
 from .metrics import Family, Sample, counter, gauge, histogram
 
-__all__ = ["families"]
+__all__ = ["metric_families"]
 
 # What may come is there from the beginning, as 0: a series that appears with its first event hides that from `rate`.
 _NONE_OPEN = {phase.name: 0 for phase in Phase if phase != Phase.CLOSED}
 _NONE_CLOSED = dict.fromkeys(REASONS, 0)
 
 
-def families(snapshot: Snapshot) -> Iterator[Family]:
+def metric_families(snapshot: Snapshot) -> Iterator[Family]:
     """Addresses of clients are not among them: a label of unbounded values is a burden, and theirs are private."""
     build = {"version": __version__, "implementation": IMPLEMENTATION}
     yield Family("kaserve_build_info", "gauge", "Always 1; the labels say what runs.", [Sample(1, build)])

@@ -82,8 +82,8 @@ def histogram(name: str, help: str, bounds: Iterable[float], counts: Iterable[in
 class Metrics:
     """A handler. families: called for each request, in the server's thread."""
 
-    def __init__(self, families: Callable[[], Iterable[Family]]) -> None:
-        self._families = families
+    def __init__(self, metric_families: Callable[[], Iterable[Family]]) -> None:
+        self._families = metric_families
 
     def __call__(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
@@ -122,10 +122,10 @@ def prefers_openmetrics(accept: str) -> bool:
     return openmetrics > 0 and openmetrics >= text
 
 
-def encode(families: Iterable[Family], *, openmetrics: bool = False) -> str:
+def encode(metric_families: Iterable[Family], *, openmetrics: bool = False) -> str:
     """The families in one of the two formats, which differ in the names of counters and in the end mark."""
     lines: list[str] = []
-    for family in families:
+    for family in metric_families:
         name = family.name + ("_total" if family.kind == "counter" and not openmetrics else "")
         lines.append(f"# HELP {name} {_escaped_help(family.help, openmetrics)}")
         lines.append(f"# TYPE {name} {family.kind}")

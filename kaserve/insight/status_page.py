@@ -19,7 +19,7 @@ from ..http.messages import FileSpan, Request, Response
 
 __all__ = ["Feed", "Status"]
 
-_MOST_READERS = 16
+_MAX_READERS = 16
 _FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 _LOCAL_AUTHORITY = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 
@@ -114,7 +114,7 @@ class Status:
         self._feed.end()
 
     def _events(self) -> Response:
-        if self._feed.readers >= _MOST_READERS:
+        if self._feed.readers >= _MAX_READERS:
             return Response.text("503 Service Unavailable: too many pages are open\n", 503)
         fields = (("Content-Type", "text/event-stream"), ("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
         return Response(200, self._feed.read(), fields)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..http.messages import Request, Response
 from ..net.connection import Connection
-from .formats import Moment, make_format
+from .formats import LogClock, make_format
 
 __all__ = ["AccessLog"]
 
@@ -31,7 +31,7 @@ class AccessLog:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._write = write
-        self._moment = Moment(wall)
+        self._moment = LogClock(wall)
         self._format = make_format(log_format, self._moment, users)
         self.timed = self._format.timed
         self._lines: list[str] = []

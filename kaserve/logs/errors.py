@@ -17,7 +17,7 @@ __all__ = ["RateLimit", "set_up"]
 
 _MOST = 10  # of one kind
 _PERIOD = 60.0  # seconds
-_MOST_KINDS = 1000
+_MAX_KINDS = 1000
 
 # What a terminal could take for a command, C1 controls included, but for the lines of a traceback.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -48,7 +48,7 @@ class RateLimit(logging.Filter):
         key = (record.name, record.pathname, record.lineno, exception)
         kind = self._kinds.get(key)
         if kind is None:
-            if len(self._kinds) >= _MOST_KINDS:
+            if len(self._kinds) >= _MAX_KINDS:
                 self._kinds.clear()
             kind = self._kinds[key] = _Kind(now)
         if now - kind.since >= self._period:

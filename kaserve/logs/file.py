@@ -15,7 +15,7 @@ __all__ = ["LogFile"]
 
 log = logging.getLogger("kaserve")
 
-_MOST_WAITING = 8 << 20  # bytes; a disk that does not keep up with more costs lines
+_MAX_WAITING = 8 << 20  # bytes; a disk that does not keep up with more costs lines
 _TOGETHER = 0.1  # seconds in which lines are collected, so that the thread wakes up ten times a second and no more
 _PATIENCE = 2.0  # seconds in the end for a disk that is slow
 _COMPLAIN_EVERY = 60.0  # seconds at least
@@ -53,7 +53,7 @@ class LogFile:
     # In the server's thread.
 
     def write(self, lines: bytes) -> None:
-        if self._given - self._taken + len(lines) > _MOST_WAITING or self._leaving.is_set():
+        if self._given - self._taken + len(lines) > _MAX_WAITING or self._leaving.is_set():
             self._refused += lines.count(b"\n")
             return
         self._given += len(lines)
@@ -103,7 +103,7 @@ class LogFile:
         if data:
             self._why = self._append(data) or self._why
         self._taken += len(data)
-        self._complain()
+        self._report_lost_lines()
 
     def _open_anew(self) -> None:
         try:
@@ -130,7 +130,7 @@ class LogFile:
         self._is_torn = False
         return ""
 
-    def _complain(self) -> None:
+    def _report_lost_lines(self) -> None:
         """Says what was lost, if anything was, and it was not said a moment ago."""
         lost = self.lost - self._complained
         if lost and time.monotonic() >= self._next_complaint:

@@ -18,14 +18,14 @@ from json.encoder import encode_basestring_ascii
 from ..http.messages import Request, Response, host_of
 from ..net.connection import Connection
 
-__all__ = ["Format", "Moment", "escape", "make_format", "parse_atoms"]
+__all__ = ["Format", "LogClock", "escape", "make_format", "parse_atoms"]
 
 Users = Callable[[Request], str]
 
 # What could end a line or a quoted part of it early, and what a terminal could take for a command.
 _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
 _LONGEST_REMEMBERED = 256  # characters
-_MOST_REMEMBERED = 1024  # texts, of which most logs have but a few again and again
+_MAX_REMEMBERED = 1024  # texts, of which most logs have but a few again and again
 
 _PIECE = re.compile(r"%%|%\(([^()]*)\)s|[^%]+|%")
 _FIELD_ATOM = re.compile(r"\{([!#$%&'*+.^_`|~0-9A-Za-z-]+)\}([io])")
@@ -41,7 +41,7 @@ class _Memory(dict[str, str]):
     def __missing__(self, text: str) -> str:
         made = self._make(text)
         if len(text) <= _LONGEST_REMEMBERED:
-            if len(self) >= _MOST_REMEMBERED:
+            if len(self) >= _MAX_REMEMBERED:
                 self.clear()
             self[text] = made
         return made
@@ -62,7 +62,7 @@ def _quote(text: str) -> str:
     return _quoted[text]
 
 
-class Moment:
+class LogClock:
     """The time as logs write it: `clf` is that of the Common Log Format, `iso` and `zone` stand around milliseconds."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
@@ -91,7 +91,7 @@ class Format:
     users: tells who has come in with a password, "" for anybody else.
     """
 
-    def __init__(self, moment: Moment, users: Users | None, timed: bool = False) -> None:
+    def __init__(self, moment: LogClock, users: Users | None, timed: bool = False) -> None:
         self._moment = moment
         self._users = users
         self.timed = timed
@@ -102,7 +102,7 @@ class Format:
         raise NotImplementedError
 
 
-def make_format(text: str, moment: Moment, users: Users | None) -> Format:
+def make_format(text: str, moment: LogClock, users: Users | None) -> Format:
     """The format that a setting means: common, combined, json, or atoms. Raises ValueError."""
     if text == "common":
         return Common(moment, users)
@@ -191,7 +191,7 @@ def _json_field(request: Request | None, name: str) -> str:
 class Atoms(Format):
     """A line of one's own."""
 
-    def __init__(self, moment: Moment, users: Users | None, text: str) -> None:
+    def __init__(self, moment: LogClock, users: Users | None, text: str) -> None:
         """Raises ValueError."""
         self._template, names = parse_atoms(text)
         super().__init__(moment, users, timed=not _TIMES.isdisjoint(names))
@@ -225,7 +225,7 @@ def parse_atoms(text: str) -> tuple[str, list[str]]:
 _Atom = Callable[[Connection, Request | None, Response, int], object]
 
 
-def _atom(name: str, moment: Moment, users: Users | None) -> _Atom:
+def _atom(name: str, moment: LogClock, users: Users | None) -> _Atom:
     found = _FIELD_ATOM.fullmatch(name)
     if found is not None:
         field, direction = found[1].lower(), found[2]

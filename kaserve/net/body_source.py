@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from ..http.messages import FileSpan, Response
-from ..http.protocol import MOST_JOINED, HTTPProtocol
+from ..http.protocol import MAX_INLINE_BODY, HTTPProtocol
 
 __all__ = ["Stream"]
 
@@ -61,14 +61,14 @@ class Stream:
             self._count(len(piece))
             return closing + self._protocol.encode_body(piece)
         self.span = FileSpan(piece.fd, piece.offset, self._count(piece.length))
-        opening, self._closing = self._protocol.enclose(self.span.length)
+        opening, self._closing = self._protocol.chunk_frame(self.span.length)
         if not self.span.length:  # it was cut off to nothing
             self.span = None
         return closing + opening
 
     def starts_large(self) -> bool:
         """Whether the first piece is still to come, and too large to be copied behind the head."""
-        return isinstance(self._first, bytes) and len(self._first) > MOST_JOINED
+        return isinstance(self._first, bytes) and len(self._first) > MAX_INLINE_BODY
 
     def is_over(self) -> bool:
         """Whether `advance` has nothing left, and neither has the span."""

@@ -23,13 +23,13 @@ from ..http.errors import HTTPError
 from ..http.framing import has_body
 from ..http.messages import Address, FileSpan, Request, Response, error_response, host_of
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
-from ..http.protocol import CONTINUE, MOST_JOINED, HTTPProtocol
+from ..http.protocol import CONTINUE, MAX_INLINE_BODY, HTTPProtocol
 from ..http.wire import join
-from ..telemetry.counters import NO_GAP, UNASKED
-from ..telemetry.timeline import Track
+from ..telemetry.counters import NO_GAP, UNSOLICITED
+from ..telemetry.timeline import ConnectionTrace
 from .body_source import Stream
 from .poller import NOTHING, READ, WRITE
-from .service import BUSY_UNTIL, Service
+from .service import RECENT_USE_GRACE, Service
 from .sockets import PlainSocket, queued_bytes
 from .timerwheel import Timer
 from .tls import NotTLSError, TLSSocket
@@ -39,10 +39,10 @@ __all__ = ["Connection"]
 log = logging.getLogger("kaserve")
 
 _READ_SIZE = 32 * 1024  # larger ones cost malloc more to give back than they save
-_MOST_UNSENT = 64 * 1024  # answers to a pipeline are collected up to here before they are sent
-_MOST_PER_TURN = 1024 * 1024  # bytes of one answer, so that a fast reader of a large file does not stop the others
-_MOST_REQUESTS_PER_TURN = 64  # of one pipeline, for the same reason
-_MOST_PIECES_PER_TURN = 16
+_MAX_UNSENT = 64 * 1024  # answers to a pipeline are collected up to here before they are sent
+_MAX_PER_TURN = 1024 * 1024  # bytes of one answer, so that a fast reader of a large file does not stop the others
+_MAX_REQUESTS_PER_TURN = 64  # of one pipeline, for the same reason
+_MAX_PIECES_PER_TURN = 16
 _MSG_MORE: int = getattr(socket, "MSG_MORE", 0)  # the head waits for the first bytes of its file: one segment, not two
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, and forget what was not sent
 
@@ -103,7 +103,7 @@ class Connection(Timer):
         self._aged = self._accepted + service.age * (1.0 - _AGE_JITTER * service.chance())
         self._began = self._rested = self._accepted  # when the request came, and when the last answer was finished
         self._called = self._replied = self._accepted  # when the handler was called, and when it answered, if `timed`
-        self._track: Track | None = None
+        self._track: ConnectionTrace | None = None
         self._promised = service.idle  # for how long it may be idle
         self._needed = 0  # bytes that must still move before the deadline starts anew
         self._queued = 0  # bytes of an answer that were in the kernel's buffers when the deadline started,
@@ -184,20 +184,20 @@ class Connection(Timer):
     def retire(self) -> None:
         """Closes an idle connection, unless it was busy a moment ago and may be again; shortens a handshake."""
         wheel, now = self._service.reactor.wheel, self._service.reactor.now
-        spare_since = self.spare_since
-        self._promised = BUSY_UNTIL
+        idle_since = self.idle_since
+        self._promised = RECENT_USE_GRACE
         if self.phase == HANDSHAKE:
-            wheel.schedule(self, min(self.deadline, now + BUSY_UNTIL))
-        elif self.phase == LINGER and self.ending in UNASKED:
+            wheel.schedule(self, min(self.deadline, now + RECENT_USE_GRACE))
+        elif self.phase == LINGER and self.ending in UNSOLICITED:
             wheel.schedule(self, min(self.deadline, now + _BRIEF_LINGER))
         elif self.phase == IDLE:
-            if spare_since + BUSY_UNTIL > now:
-                wheel.schedule(self, spare_since + BUSY_UNTIL)
+            if idle_since + RECENT_USE_GRACE > now:
+                wheel.schedule(self, idle_since + RECENT_USE_GRACE)
             else:
                 self._part("drain")
 
     @property
-    def spare_since(self) -> float:
+    def idle_since(self) -> float:
         """Since when nobody would miss the connection, in seconds on the reactor's clock; never (inf) while in use."""
         if self.phase == IDLE:
             return self._rested
@@ -215,7 +215,7 @@ class Connection(Timer):
         except Exception:
             self._fail()
 
-    def turn_away(self, error: HTTPError) -> None:
+    def reject(self, error: HTTPError) -> None:
         """Answers a client that was just accepted, before it asks; one that speaks TLS could not read it yet."""
         try:
             if self.phase == HANDSHAKE:
@@ -289,7 +289,7 @@ class Connection(Timer):
             self._settle()
             return
         protocol = self.protocol
-        requests_left = _MOST_REQUESTS_PER_TURN
+        requests_left = _MAX_REQUESTS_PER_TURN
         while True:
             phase = protocol.phase
             if phase == SEND:
@@ -297,7 +297,7 @@ class Connection(Timer):
                     break
                 self._finish()
             elif phase == HANDLER:
-                if requests_left == 0 or len(self._unsent) + self._behind_size >= _MOST_UNSENT or self._awaits():
+                if requests_left == 0 or len(self._unsent) + self._behind_size >= _MAX_UNSENT or self._awaits():
                     break  # the turn is used up; meanwhile nothing more is read
                 self._answer()
                 requests_left -= 1
@@ -379,12 +379,12 @@ class Connection(Timer):
         except HTTPError as error:
             self._refuse(error)
         except BaseException as error:  # of the refuse hook, or of the sink: a full disk, say
-            _leave_to_program(error)
+            reraise_exit_signals(error)
             log.exception("the body of %r could not be taken", protocol.request)
             self._respond_failure()
         return True
 
-    def _new_track(self) -> Track | None:
+    def _new_track(self) -> ConnectionTrace | None:
         service = self._service
         return service.timeline.follow(self.number, host_of(self.client), self._accepted, service.reactor.now)
 
@@ -413,7 +413,7 @@ class Connection(Timer):
         except HTTPError as error:
             self._refuse(error)
         except BaseException as error:
-            _leave_to_program(error)
+            reraise_exit_signals(error)
             log.exception("the handler failed on %r", request)
             self._respond_failure()
         else:
@@ -457,12 +457,12 @@ class Connection(Timer):
         try:
             body = response.body
             stream = None
-            joined = isinstance(body, bytes) and len(body) <= MOST_JOINED  # it leaves together with the head
+            joined = isinstance(body, bytes) and len(body) <= MAX_INLINE_BODY  # it leaves together with the head
             if not joined and has_body(protocol.request, response.status):
                 stream = Stream(response, protocol)  # before the head, so that a handler that fails at once is a 500
             head = protocol.respond(response, reactor.date_line, wanted)
         except BaseException as error:
-            _leave_to_program(error)
+            reraise_exit_signals(error)
             log.exception("the answer to %r cannot be sent", protocol.request)
             _close_body(response)
             self._respond_failure()
@@ -549,7 +549,7 @@ class Connection(Timer):
 
         A few pieces, each only when the kernel has taken the one before, so that none waits for the next.
         """
-        for _ in range(_MOST_PIECES_PER_TURN):
+        for _ in range(_MAX_PIECES_PER_TURN):
             more = stream.span is not None or stream.starts_large()
             if self._unsent and not self._flush(_MSG_MORE if more else 0):
                 return False
@@ -572,7 +572,7 @@ class Connection(Timer):
         try:
             data = stream.advance()
         except BaseException as error:
-            _leave_to_program(error)
+            reraise_exit_signals(error)
             log.exception("the handler failed while answering %r", self.protocol.request)
             self._service.stats.failed += 1
             self._abort("failed")
@@ -584,7 +584,7 @@ class Connection(Timer):
     def _send_span(self, stream: Stream, span: FileSpan) -> bool:
         """A slice of a file, from the page cache to the socket; True when that was the rest of it."""
         try:
-            sent = _send_slice(self._sock, span.fd, span.offset, min(span.length, _MOST_PER_TURN))
+            sent = _send_slice(self._sock, span.fd, span.offset, min(span.length, _MAX_PER_TURN))
         except (BlockingIOError, InterruptedError):
             return False
         except (ConnectionError, TimeoutError):
@@ -649,7 +649,7 @@ class Connection(Timer):
             data = b""
         if not data:
             self._close("answered")
-        elif self.ending in UNASKED:
+        elif self.ending in UNSOLICITED:
             self._service.stats.races_lost += 1
             self.ending += ", race lost"
 
@@ -684,19 +684,19 @@ class Connection(Timer):
         service.connections.discard(self)
         awaited, self._awaited = self._awaited, None
         if awaited is not None and not awaited.cancel():
-            awaited.add_done_callback(_let_go)
+            awaited.add_done_callback(discard_result)
         for function in (self._end_answer, self.protocol.close, self._tell_owner):
             try:
                 function()
             except Exception:  # others' code: their log, their sink. The connection has ended all the same.
-                _complain("the end of a connection was not taken well")
+                log_current_exception("the end of a connection was not taken well")
 
     def _tell_owner(self) -> None:
         if self._service.on_close is not None:
             self._service.on_close(self)
 
 
-def _complain(message: str) -> None:
+def log_current_exception(message: str) -> None:
     """Logs the present exception. That must not fail as well where nothing but the end is left to be done."""
     try:
         log.exception(message)
@@ -719,18 +719,18 @@ def _close_body(response: Response) -> None:
     try:
         response.close()
     except BaseException as error:
-        _leave_to_program(error)
-        _complain("closing the body of an answer failed")
+        reraise_exit_signals(error)
+        log_current_exception("closing the body of an answer failed")
 
 
-def _let_go(future: Future[Any]) -> None:
+def discard_result(future: Future[Any]) -> None:
     """Closes the answer that nobody waits for any more: at once, and in the thread that made it, since the reactor may
     have ended."""
     if not future.cancelled() and future.exception() is None and isinstance(future.result(), Response):
         _close_body(future.result())
 
 
-def _leave_to_program(error: BaseException) -> None:
+def reraise_exit_signals(error: BaseException) -> None:
     """Whatever handlers raise is their fault, and a 500 (pytest's outcomes are no Exceptions, nor is asyncio's
     CancelledError), unless it is a signal that had the main thread raise it: then it is for the program."""
     if isinstance(error, (KeyboardInterrupt, SystemExit)) and current_thread() is main_thread():

@@ -19,17 +19,17 @@ from ..http.phases import LINGER
 from .connection import Connection
 from .service import Service
 
-__all__ = ["Room"]
+__all__ = ["ConnectionLimiter"]
 
 _SPARED = 1.0  # seconds: who became idle less than this ago may have a request on its way, and stays
 _LEAST_IDLE = 1.0  # seconds that are still announced when it is full
 _STEPS = 40  # of filling
 _COMFORTABLE = 30  # up to this step the idle time is that of the settings
 _CROWDED = 36  # from this one on, which is 90 %, it is the least, and for each who comes one leaves
-_MOST_CANDIDATES = 1024  # found in one search; a search looks at all connections
+_MAX_CANDIDATES = 1024  # found in one search; a search looks at all connections
 
 
-class Room:
+class ConnectionLimiter:
     """The connections of a server, `most` at one time, and `most_per_address` of one client's address (0: any number).
 
     Beyond three quarters connections are promised less idle time with each step, half as much as with the one before,
@@ -66,7 +66,7 @@ class Room:
         if key:
             self._crowd[key] += 1
             if self._crowd[key] > self._most_per_address:
-                connection.turn_away(HTTPError(503, "there are too many connections from your address"))
+                connection.reject(HTTPError(503, "there are too many connections from your address"))
 
     def leave(self, connection: Connection) -> None:
         """`connection` has ended."""
@@ -84,7 +84,7 @@ class Room:
         while True:
             while self._candidates:
                 since, connection = self._candidates.pop()
-                if connection.spare_since == since:  # it has done nothing meanwhile
+                if connection.idle_since == since:  # it has done nothing meanwhile
                     connection.evict()
                     return True
             if self._service.reactor.now < self._search_at:
@@ -113,12 +113,12 @@ class Room:
         earliest = spare_until + _SPARED  # who becomes idle from now on
         found = []
         for connection in self._service.connections:
-            since = connection.spare_since
+            since = connection.idle_since
             if since <= spare_until:
                 found.append((since, connection))
             elif since < earliest:
                 earliest = since
-        self._candidates = heapq.nsmallest(_MOST_CANDIDATES, found, key=_by_use)
+        self._candidates = heapq.nsmallest(_MAX_CANDIDATES, found, key=_by_use)
         self._candidates.reverse()
         if not found:
             self._search_at = earliest + _SPARED

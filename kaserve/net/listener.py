@@ -24,15 +24,15 @@ log = logging.getLogger("kaserve")
 
 Accept = Callable[[socket.socket, Address, Address], object]
 
-_MOST_PER_TURN = 128  # connections taken before the ones that are open get their turn
-_MOST_IN_BACKLOG = 65536
+_MAX_PER_TURN = 128  # connections taken before the ones that are open get their turn
+_MAX_IN_BACKLOG = 65536
 _PAUSE = 0.25  # seconds without accepting when there is no room for another connection, unless one ends earlier
 
 # No room for another descriptor or buffer: accept() would fail again at once, for as long as the listener is readable.
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-class Vacancies(Protocol):
+class ConnectionQuota(Protocol):
     """Whoever knows how many connections there may be; see `net.room`."""
 
     def left(self) -> int:
@@ -50,7 +50,7 @@ class Listener(Timer):
 
     __slots__ = ("_accept", "_interest", "_reactor", "_room", "_sock", "address")
 
-    def __init__(self, reactor: Reactor, sock: socket.socket, accept: Accept, room: Vacancies) -> None:
+    def __init__(self, reactor: Reactor, sock: socket.socket, accept: Accept, room: ConnectionQuota) -> None:
         """Takes over `sock`, which listens and does not block."""
         super().__init__()
         self._reactor = reactor
@@ -64,7 +64,7 @@ class Listener(Timer):
     def ready(self, events: int) -> None:
         if self._room.left() <= 0:
             self._room.make()
-        self._accept_some(min(_MOST_PER_TURN, self._room.left()))
+        self._accept_some(min(_MAX_PER_TURN, self._room.left()))
         if self._room.left() <= 0:
             self._rest()
 
@@ -126,7 +126,7 @@ class Listener(Timer):
         somebody else listens there: a successor, or a manager that lent us the socket. May be called twice."""
         if self._sock.fileno() < 0:
             return
-        self._accept_some(_MOST_IN_BACKLOG)
+        self._accept_some(_MAX_IN_BACKLOG)
         self.pause()
         self._reactor.wheel.cancel(self)
         self._sock.close()

@@ -20,7 +20,7 @@ from .poller import NOTHING, READ
 from .reactor import Reactor
 from .timerwheel import Timer
 
-__all__ = ["Greeting", "ProxyError", "ProxyHeader", "read_proxy_header"]
+__all__ = ["ProxyError", "ProxyHeader", "ProxyHeaderReader", "read_proxy_header"]
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # §2.2
 _FIXED = 16  # the signature, version and command, family and transport, length
@@ -127,7 +127,7 @@ def _path(field: bytes) -> str:
     return os.fsdecode(field[:1] + field[1:].partition(b"\0")[0]).removesuffix("\0")
 
 
-class Greeting(Timer):
+class ProxyHeaderReader(Timer):
     """A connection whose PROXY header has not come yet. It stands in front of the phases of `net.connection`: `welcome`
     gets the socket, with nothing taken from it but the header, and the addresses of both ends."""
 
@@ -142,7 +142,7 @@ class Greeting(Timer):
         *,
         timeout: float,
         welcome: Callable[[socket.socket, Address, Address], object],
-        ended: Callable[[Greeting], object],
+        ended: Callable[[ProxyHeaderReader], object],
     ) -> None:
         """Takes over `sock`, which is connected and does not block. timeout: seconds for the header. ended: called when
         the greeting is over, whichever way."""

@@ -23,7 +23,7 @@ __all__ = ["Channel", "Reactor"]
 log = logging.getLogger("kaserve")
 
 _READ_WRITE = READ | WRITE
-_MOST_EXPIRED = 256  # in one turn: a few milliseconds
+_MAX_EXPIRED = 256  # in one turn: a few milliseconds
 
 
 class Channel(Protocol):
@@ -133,26 +133,26 @@ class Reactor:
                     # Neither to be read nor written: in trouble, and reading or writing will tell which.
                     channel.ready(events & _READ_WRITE or _READ_WRITE)
                 except Exception:
-                    _complain()
+                    log_current_exception()
         for channel in again:
             try:
                 channel.ready(NOTHING)
             except Exception:
-                _complain()
+                log_current_exception()
         if self._calls:
             self._make_calls()
         # Should very many be due at once, the others, and whoever has become ready in between, come in the next turns.
-        for timer in self.wheel.expire(self.now, _MOST_EXPIRED):
+        for timer in self.wheel.expire(self.now, _MAX_EXPIRED):
             if timer.deadline <= self.now:  # another one may have changed its mind
                 try:
                     timer.expired(self.now)
                 except Exception:
-                    _complain()
+                    log_current_exception()
         for function in self.after_turn:
             try:
                 function()
             except Exception:
-                _complain()
+                log_current_exception()
 
     def run(self) -> None:
         """Turns until `stop`."""
@@ -174,7 +174,7 @@ class Reactor:
             try:
                 function()
             except Exception:
-                _complain()
+                log_current_exception()
 
     def _tell_time(self) -> None:
         self.now = self._clock()
@@ -189,7 +189,7 @@ class Reactor:
         self._waker.close()
 
 
-def _complain() -> None:
+def log_current_exception() -> None:
     """Logs the present exception. Whatever fails in a turn, a handler of the log included, the next turn comes."""
     try:
         log.exception("a call of the reactor failed")

@@ -24,13 +24,13 @@ from .reactor import Reactor
 if TYPE_CHECKING:
     from .connection import Connection
 
-__all__ = ["BUSY_UNTIL", "PHASES", "AccessLog", "Deadlines", "Handler", "Row", "Service", "Waiting"]
+__all__ = ["PHASES", "RECENT_USE_GRACE", "AccessLog", "Deadlines", "Handler", "PhaseSpec", "PhaseTimeout", "Service"]
 
 # What answers a request: now, or through a Future later, for which nobody else has to wait.
 Handler = Callable[[Request], Response | Future[Response]]
 
 
-class Row(NamedTuple):
+class PhaseSpec(NamedTuple):
     """How a connection behaves in one phase."""
 
     waits_for: int
@@ -43,21 +43,21 @@ class Row(NamedTuple):
 _EACH_PROGRESS = "each progress"
 
 # The picture of docs/architecture.md; a test holds the two against each other. CLOSED has no row: there is no socket.
-PHASES: dict[Phase, Row] = {
-    Phase.HANDSHAKE: Row(READ, "header_timeout", "accept", "close"),
-    Phase.IDLE: Row(READ, "keep_alive", "the last answer", "close silently (never 408)"),
-    Phase.HEAD: Row(READ, "header_timeout", "first byte", "408, close"),
-    Phase.BODY: Row(READ, "body_timeout", _EACH_PROGRESS, "408, close"),
-    Phase.HANDLER: Row(NOTHING, "", "", ""),
-    Phase.SEND: Row(WRITE, "send_timeout", _EACH_PROGRESS, "abort"),
-    Phase.LINGER: Row(READ, "linger", "total", "close"),
+PHASES: dict[Phase, PhaseSpec] = {
+    Phase.HANDSHAKE: PhaseSpec(READ, "header_timeout", "accept", "close"),
+    Phase.IDLE: PhaseSpec(READ, "keep_alive", "the last answer", "close silently (never 408)"),
+    Phase.HEAD: PhaseSpec(READ, "header_timeout", "first byte", "408, close"),
+    Phase.BODY: PhaseSpec(READ, "body_timeout", _EACH_PROGRESS, "408, close"),
+    Phase.HANDLER: PhaseSpec(NOTHING, "", "", ""),
+    Phase.SEND: PhaseSpec(WRITE, "send_timeout", _EACH_PROGRESS, "abort"),
+    Phase.LINGER: PhaseSpec(READ, "linger", "total", "close"),
 }
 
 # A client that was told it may wait for T seconds gets one more, so that its last request never meets our close.
 _GRACE = 1.0
 # A connection that was busy less than this ago may have a request on its way to us, or our last answer to its client:
 # neither a server that drains nor one that needs the room closes it.
-BUSY_UNTIL = 1.0
+RECENT_USE_GRACE = 1.0
 
 
 class Deadlines(NamedTuple):
@@ -138,7 +138,7 @@ class Service:
         self.connections: set[Connection] = set()
         # Called after a connection has left `connections`.
         self.on_close: Callable[[Connection], object] | None = None
-        self.rows = [Waiting(PHASES[phase], deadlines) for phase in sorted(PHASES)]
+        self.rows = [PhaseTimeout(PHASES[phase], deadlines) for phase in sorted(PHASES)]
         # Seconds without a request that an answer given now leads to, which is more than it announces. Without
         # persistence no connection is idle but before its only request.
         self.idle = deadlines.keep_alive + _GRACE if deadlines.keep_alive > 0 else deadlines.header_timeout
@@ -152,18 +152,18 @@ class Service:
     def retire(self) -> None:
         """The server is leaving: connections without a request end, soon, and so does each that comes to that point."""
         self.retired = True
-        self.idle = self.rows[HANDSHAKE].seconds = BUSY_UNTIL
+        self.idle = self.rows[HANDSHAKE].seconds = RECENT_USE_GRACE
         for connection in list(self.connections):
             connection.retire()
 
 
-class Waiting:
+class PhaseTimeout:
     """A row of `PHASES` with the figures of one server: for which events, how many seconds, and how many bytes start
     them anew (0: none do)."""
 
     __slots__ = ("events", "seconds", "share")
 
-    def __init__(self, row: Row, deadlines: Deadlines) -> None:
+    def __init__(self, row: PhaseSpec, deadlines: Deadlines) -> None:
         self.events = row.waits_for
         self.seconds: float = getattr(deadlines, row.deadline) if row.deadline else math.inf
         self.share = max(1, int(deadlines.min_rate * self.seconds)) if row.since == _EACH_PROGRESS else 0

@@ -34,7 +34,7 @@ __all__ = ["Timer", "TimerWheel"]
 _OFF = -1
 """The slot of a timer that is not on a wheel."""
 
-_MOST_TICKS = 2.0**62
+_MAX_TICKS = 2.0**62
 """Absurdly late deadlines are looked at after so many ticks: compiled, a slot number is a C integer."""
 
 _ALL = 2**62
@@ -170,7 +170,7 @@ class TimerWheel:
 
     def _ticks(self, time: float) -> float:
         """How many ticks after the wheel's birth `time` is, kept within the range of slot numbers."""
-        return min(max(0.0, (time - self._origin) / self._tick), _MOST_TICKS)
+        return min(max(0.0, (time - self._origin) / self._tick), _MAX_TICKS)
 
     def _slot_for(self, deadline: float) -> int:
         """The first slot that does not come up before `deadline`."""

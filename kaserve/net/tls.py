@@ -19,7 +19,7 @@ from .sockets import PlainSocket, adopt
 __all__ = ["TLS", "NotTLSError", "TLSSocket"]
 
 _RECORD = 16 * 1024  # bytes of content in a record at most (RFC 8446 §5.1)
-_MOST_PER_TURN = 512 * 1024  # bytes encrypted in one go, so that a fast reader does not stop the others
+_MAX_PER_TURN = 512 * 1024  # bytes encrypted in one go, so that a fast reader does not stop the others
 _READ_SIZE = 4 * _RECORD  # of a file
 
 
@@ -189,7 +189,7 @@ class TLSSocket:
     def send(self, data: bytes | memoryview, flags: int = 0) -> int:
         """How much of `data` was taken, and then not be sent again; what was not has to be sent next, perhaps with more
         behind it. flags: for plain sockets; a record is sent at once anyhow."""
-        size = min(len(data), _MOST_PER_TURN)
+        size = min(len(data), _MAX_PER_TURN)
         view = memoryview(data)
         sent = 0
         try:
@@ -205,7 +205,7 @@ class TLSSocket:
     def sendfile(self, fd: int, offset: int, count: int) -> int:
         """As os.sendfile(), with the contents passing through this process, a few records at a time."""
         sent = 0
-        while sent < min(count, _MOST_PER_TURN):
+        while sent < min(count, _MAX_PER_TURN):
             data = os.pread(fd, min(count - sent, _READ_SIZE), offset + sent)
             try:
                 taken = self.send(data) if data else 0

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from .experiments import Lab
+from .experiments import ProbeSettings
 from .line import NoAnswer, Target, open_socket, read_url
 from .report import as_json, as_table, probe
 from .terminal import takes_color
@@ -54,7 +54,7 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _lab(target: Target, given: argparse.Namespace) -> Lab:
+def _lab(target: Target, given: argparse.Namespace) -> ProbeSettings:
     tls = None
     if target.scheme == "https":
         tls = ssl.create_default_context()
@@ -62,7 +62,7 @@ def _lab(target: Target, given: argparse.Namespace) -> Lab:
         if given.insecure:
             tls.check_hostname = False
             tls.verify_mode = ssl.CERT_NONE
-    return Lab(
+    return ProbeSettings(
         target,
         lambda: open_socket(target, _CONNECT_SECONDS, tls),
         time.monotonic,

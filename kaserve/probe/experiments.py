@@ -1,7 +1,7 @@
 """The experiments: each asks a server one question over lines of its own, and returns a finding.
 
 A finding is data (for JSON) that can say itself in a few words (for the table). Knows what the RFCs expect, as far as
-the words need it; how a line works is `line`'s affair. No experiment takes for ever: see `Lab`.
+the words need it; how a line works is `line`'s affair. No experiment takes for ever: see `ProbeSettings`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..http.dates import format_date, parse_date
 from ..http.keep_alive import read_max, read_timeout
 from ..http.messages import KEEP_ALIVE, TRANSFER_ENCODING
 from ..http.responses import Answer
-from .line import Line, NoAnswer, Target, Wire
+from .line import ClientConnection, NoAnswer, Target, Transport
 
 __all__ = [
     "Basics",
@@ -23,10 +23,10 @@ __all__ = [
     "Finding",
     "HalfClose",
     "Idle",
-    "Lab",
     "Limit",
     "Persistence",
     "Pipeline",
+    "ProbeSettings",
     "chunked_request",
     "closing",
     "first_answer",
@@ -44,7 +44,7 @@ _BODY_SIZE = 128 * 1024  # more than any server reads by the way
 
 
 @dataclass(frozen=True)
-class Lab:
+class ProbeSettings:
     """What the experiments are made with.
 
     patience: seconds for an answer. settle: for what should come at once, if it comes. most_wait: for the idle
@@ -52,15 +52,15 @@ class Lab:
     """
 
     target: Target
-    connect: Callable[[], Wire]
+    connect: Callable[[], Transport]
     clock: Callable[[], float]
     patience: float = 10.0
     settle: float = 0.5
     most_wait: float = 15.0
     most_requests: int = 1200
 
-    def line(self) -> Line:
-        return Line(self.connect(), self.clock, self.patience)
+    def line(self) -> ClientConnection:
+        return ClientConnection(self.connect(), self.clock, self.patience)
 
     def get(self, *fields: str, path: str = "", version: str = "1.1") -> bytes:
         return self.target.request("GET", *fields, path=path, version=version)
@@ -99,7 +99,7 @@ class Basics(Finding):
         return ", ".join(f"{name}={value}" for name, value in figures.items() if value is not None) or "nothing"
 
 
-def first_answer(lab: Lab) -> Basics:
+def first_answer(lab: ProbeSettings) -> Basics:
     """Raises NoAnswer."""
     with lab.line() as line:
         answer = line.ask("GET", lab.get("Connection: keep-alive"))
@@ -136,7 +136,7 @@ class Persistence(Finding):
         return f"no ({said}{'' if self.ended else ', yet does not close'})"
 
 
-def persistence(lab: Lab, version: str, *fields: str) -> Persistence:
+def persistence(lab: ProbeSettings, version: str, *fields: str) -> Persistence:
     with lab.line() as line:
         answer = line.ask("GET", lab.get(*fields, version=version))
         said = answer.headers.combined("connection") or ""
@@ -173,7 +173,7 @@ class Pipeline(Finding):
         return f"{self.answered} of {self.sent} answered, then {self.why}"
 
 
-def pipelining(lab: Lab) -> Pipeline:
+def pipelining(lab: ProbeSettings) -> Pipeline:
     """A resource, the head of it, one that is missing, in turns: answers in another order would show, by their status
     or by a body where there is none."""
     requests = [("GET", ""), ("HEAD", ""), ("GET", _MISSING), ("GET", ""), ("HEAD", _MISSING), ("GET", "")]
@@ -224,7 +224,7 @@ class Body(Finding):
         return f"{self.status or 'answer lost'}, {self.then}"
 
 
-def unread_body(lab: Lab) -> Body:
+def unread_body(lab: ProbeSettings) -> Body:
     """The body is made of requests, so that a server which does not skip it will show that it does not."""
     inner = lab.get()
     body = inner * (_BODY_SIZE // len(inner))
@@ -232,7 +232,7 @@ def unread_body(lab: Lab) -> Body:
     return _body_taken(lab, lab.target.request("POST", *fields, body=body))
 
 
-def _body_taken(lab: Lab, request: bytes) -> Body:
+def _body_taken(lab: ProbeSettings, request: bytes) -> Body:
     with lab.line() as line:
         try:
             answer = line.ask("POST", request)
@@ -241,7 +241,7 @@ def _body_taken(lab: Lab, request: bytes) -> Body:
         return Body(answer.status, _what_follows(lab, line, answer))
 
 
-def _what_follows(lab: Lab, line: Line, answer: Answer) -> str:
+def _what_follows(lab: ProbeSettings, line: ClientConnection, answer: Answer) -> str:
     """What a line does after an answer to a request with a body."""
     if line.hears_more(lab.settle):
         return "takes the body for requests"
@@ -274,7 +274,7 @@ class Chunks(Finding):
         return f"{self.status or 'answer lost'}, {self.then}"
 
 
-def chunked_request(lab: Lab) -> Chunks:
+def chunked_request(lab: ProbeSettings) -> Chunks:
     body = b"4\r\nWiki\r\n6;x=y\r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n0\r\nX-Probe: trailer\r\n\r\n"
     fields = ("Content-Type: application/octet-stream", "Transfer-Encoding: chunked", "Trailer: X-Probe")
     found = _body_taken(lab, lab.target.request("POST", *fields, body=body))
@@ -304,7 +304,7 @@ class Limit(Finding):
         return f"{self.requests}, {how}"
 
 
-def request_limit(lab: Lab) -> Limit:
+def request_limit(lab: ProbeSettings) -> Limit:
     end = lab.clock() + lab.most_wait
     count = 0
     with lab.line() as line:
@@ -339,7 +339,7 @@ class Closing(Finding):
         return "resets" if self.ended == "reset" else how[self.lingers]
 
 
-def closing(lab: Lab) -> Closing:
+def closing(lab: ProbeSettings) -> Closing:
     with lab.line() as line:
         line.ask("GET", lab.get("Connection: close"))
         line.wait_for_end(lab.patience)
@@ -378,7 +378,7 @@ class Idle(Finding):
         return text if self.ended == "closed" else f"{text}, by a reset"
 
 
-def idle(lab: Lab) -> Idle:
+def idle(lab: ProbeSettings) -> Idle:
     with lab.line() as line:
         answer = line.ask("GET", lab.get())
         announced = read_timeout(answer.headers.combined("keep-alive") or "")
@@ -390,7 +390,7 @@ def idle(lab: Lab) -> Idle:
         return Idle(seconds, seconds, announced, line.ended, _late_request(lab, line))
 
 
-def _late_request(lab: Lab, line: Line) -> str:
+def _late_request(lab: ProbeSettings, line: ClientConnection) -> str:
     if line.ended == "reset":
         return ""
     line.send(lab.get(), "GET")
@@ -411,7 +411,7 @@ class HalfClose(Finding):
         return "gets its answer" if self.answered else "gets no answer"
 
 
-def half_closed_client(lab: Lab) -> HalfClose | None:
+def half_closed_client(lab: ProbeSettings) -> HalfClose | None:
     """None with TLS, which has no half-close to speak of."""
     if lab.target.scheme == "https":
         return None

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 from ..http.limits import Limits
 from ..http.responses import Answer, BadResponse, ResponseReader
 
-__all__ = ["Line", "NoAnswer", "SocketWire", "Target", "Wire", "open_socket", "read_url"]
+__all__ = ["ClientConnection", "NoAnswer", "SocketWire", "Target", "Transport", "open_socket", "read_url"]
 
 CLOSED = "closed"  # with a FIN
 RESET = "reset"
@@ -63,7 +63,7 @@ def read_url(url: str) -> Target:
     return Target(parts.scheme, host, port or default, name if port in (None, default) else f"{name}:{port}", path)
 
 
-class Wire(Protocol):
+class Transport(Protocol):
     """A connected socket, as far as a line needs one. What it raises otherwise is an OSError."""
 
     def send(self, data: bytes) -> None:
@@ -82,7 +82,7 @@ class Wire(Protocol):
 
 
 class SocketWire:
-    """A `Wire` that is one. seconds: for a send."""
+    """A `Transport` that is one. seconds: for a send."""
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:
         self._sock = sock
@@ -125,20 +125,20 @@ class NoAnswer(Exception):
     """No answer came, or what came is none; its text says which, in a few words."""
 
 
-class Line:
+class ClientConnection:
     """One connection. Closed by the block it is used in.
 
     ended: "closed" or "reset" once the server has ended it. patience: seconds for an answer.
     """
 
-    def __init__(self, wire: Wire, clock: Callable[[], float], patience: float) -> None:
+    def __init__(self, wire: Transport, clock: Callable[[], float], patience: float) -> None:
         self._wire = wire
         self._clock = clock
         self._patience = patience
         self._reader = ResponseReader(_LIMITS)
         self.ended = ""
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> ClientConnection:
         return self
 
     def __exit__(self, *exception: object) -> None:

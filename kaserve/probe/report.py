@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..probe import experiments
-from .experiments import Basics, Finding, Idle, Lab, Limit, Persistence
+from .experiments import Basics, Finding, Idle, Limit, Persistence, ProbeSettings
 from .line import NoAnswer
 
 __all__ = ["Report", "as_json", "as_rows", "as_table", "probe", "remarks"]
@@ -39,7 +39,7 @@ class Report:
     findings: dict[str, Finding | None]
 
 
-_EXPERIMENTS: dict[str, Callable[[Lab], Finding | None]] = {
+_EXPERIMENTS: dict[str, Callable[[ProbeSettings], Finding | None]] = {
     "persists_1_1": lambda lab: experiments.persistence(lab, "1.1"),
     "persists_1_0_keep_alive": lambda lab: experiments.persistence(lab, "1.0", "Connection: keep-alive"),
     "persists_1_0": lambda lab: experiments.persistence(lab, "1.0"),
@@ -66,7 +66,7 @@ _LABELS = {
 }
 
 
-def probe(url: str, lab: Lab, progress: Callable[[str], object] = lambda label: None) -> Report:
+def probe(url: str, lab: ProbeSettings, progress: Callable[[str], object] = lambda label: None) -> Report:
     """Makes all the experiments. progress: told what is tried. Raises OSError and NoAnswer when not even one request is
     answered."""
     progress("one request")

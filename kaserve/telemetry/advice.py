@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .snapshot import PeerFigures, Snapshot
 
-__all__ = ["RULES", "Advice", "News", "advise"]
+__all__ = ["RULES", "Advice", "RateLimitedAdvice", "advise"]
 
 _ENOUGH = 20  # connections, before a share of them means anything
 _MARGIN = 1.0  # seconds by which the other side must close first
@@ -186,7 +186,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-class News:
+class RateLimitedAdvice:
     """What has been said is not said again before `seconds` have passed: for the log."""
 
     def __init__(self, seconds: float = 6 * 3600.0) -> None:

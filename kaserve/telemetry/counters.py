@@ -11,16 +11,16 @@ from collections import Counter
 from .histogram import CLASSES, COUNTS, TIMES, Histogram
 from .peers import Peers
 
-__all__ = ["NO_GAP", "REASONS", "UNASKED", "Stats"]
+__all__ = ["NO_GAP", "REASONS", "UNSOLICITED", "Stats"]
 
 NO_GAP = -1.0  # in front of a connection's first request
 
 # Ends that a client may not have seen coming: a request that arrives afterwards is lost.
-UNASKED = frozenset({"idle", "drain", "evicted", "shutdown"})
+UNSOLICITED = frozenset({"idle", "drain", "evicted", "shutdown"})
 # Why connections end.
 REASONS = (
-    *sorted(UNASKED),
-    *sorted(f"{reason}, race lost" for reason in UNASKED),
+    *sorted(UNSOLICITED),
+    *sorted(f"{reason}, race lost" for reason in UNSOLICITED),
     "client",
     "answered",
     "request limit",

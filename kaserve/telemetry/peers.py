@@ -10,8 +10,8 @@ from collections import deque
 
 __all__ = ["Peer", "Peers"]
 
-_MOST_PEERS = 64
-_MOST_SAMPLES = 16
+_MAX_PEERS = 64
+_MAX_SAMPLES = 16
 
 
 class Peer:
@@ -40,7 +40,7 @@ class Peer:
         self.times_closed = 0
         self.outlived = 0
         self.races_lost = 0
-        self.closed_idle: deque[float] = deque(maxlen=_MOST_SAMPLES)
+        self.closed_idle: deque[float] = deque(maxlen=_MAX_SAMPLES)
 
 
 class Peers:
@@ -55,7 +55,7 @@ class Peers:
     def of(self, host: str) -> Peer:
         peer = self._peers.get(host)
         if peer is None:
-            if len(self._peers) >= _MOST_PEERS:
+            if len(self._peers) >= _MAX_PEERS:
                 del self._peers[min(self._peers.values(), key=_weight).host]
             peer = self._peers[host] = Peer(host)
         return peer

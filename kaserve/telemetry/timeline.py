@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["Span", "Timeline", "Track"]
+__all__ = ["Burst", "ConnectionTrace", "Timeline"]
 
-_MOST_TRACKS = 24
-_MOST_NEW = 6  # that a look makes room for
-_MOST_SPANS = 240
+_MAX_TRACKS = 24
+_MAX_NEW = 6  # that a look makes room for
+_MAX_SPANS = 240
 _WINDOW = 30.0  # seconds that are shown
 _RESOLUTION = 0.05  # seconds, below which two requests are one block on any screen
 _LOOK = 5.0  # seconds for which one look keeps it recording
 
 
-class Span:
+class Burst:
     """Requests that followed each other at once. pipelined: those of them that had come before the answer in front of
     theirs was finished. status: the worst one."""
 
@@ -34,7 +34,7 @@ class Span:
         self.status = status
 
 
-class Track:
+class ConnectionTrace:
     """One connection. ended: when, or None; why: see `Stats.closed`. is_shown: it has a place on the page; without one
     nothing is recorded."""
 
@@ -49,7 +49,7 @@ class Track:
         self.why = ""
         self.is_shown = False
         self.requests = 0
-        self.spans: deque[Span] = deque(maxlen=_MOST_SPANS)
+        self.spans: deque[Burst] = deque(maxlen=_MAX_SPANS)
 
     def add(self, start: float, end: float, status: int) -> None:
         """A request that came at `start`, at the end of the answer before it if it was there already, and was answered
@@ -65,7 +65,7 @@ class Track:
             last.count += 1
             last.status = max(last.status, status)
         else:
-            spans.append(Span(start, end, status))
+            spans.append(Burst(start, end, status))
 
     def end(self, now: float, why: str) -> None:
         self.ended = now
@@ -88,22 +88,22 @@ class Timeline:
     __slots__ = ("_tracks", "_until", "recording")
 
     def __init__(self) -> None:
-        self._tracks: list[Track] = []
+        self._tracks: list[ConnectionTrace] = []
         self._until = -_LOOK
         self.recording = False
 
-    def follow(self, number: int, client: str, opened: float, now: float) -> Track | None:
+    def follow(self, number: int, client: str, opened: float, now: float) -> ConnectionTrace | None:
         """A track for a connection that is about to serve its next request; None when nobody looks, or there are
         enough.
 
         number: of the connection. opened: when it was.
         """
-        track = Track(self, number, client, opened)
+        track = ConnectionTrace(self, number, client, opened)
         return track if self.admit(track, now) else None
 
-    def admit(self, track: Track, now: float) -> bool:
+    def admit(self, track: ConnectionTrace, now: float) -> bool:
         """Gives `track` a place, if somebody looks and there is one."""
-        if not self.recording or now > self._until or len(self._tracks) >= _MOST_TRACKS:
+        if not self.recording or now > self._until or len(self._tracks) >= _MAX_TRACKS:
             self.recording = False
             return False
         self._tracks.append(track)
@@ -127,23 +127,23 @@ class Timeline:
         """For a few others. Who has been idle for all the time since `start` goes first, then who ended first."""
         silent = [track for track in self._tracks if track.ended is None and track.last_seen() <= start]
         ended = [track for track in self._tracks if track.ended is not None]
-        going = sorted(silent, key=Track.last_seen) + sorted(ended, key=_end)
-        going = going[: max(0, len(self._tracks) + _MOST_NEW - _MOST_TRACKS)]
+        going = sorted(silent, key=ConnectionTrace.last_seen) + sorted(ended, key=_end)
+        going = going[: max(0, len(self._tracks) + _MAX_NEW - _MAX_TRACKS)]
         self._keep([track for track in self._tracks if track not in going])
 
-    def _keep(self, kept: list[Track]) -> None:
+    def _keep(self, kept: list[ConnectionTrace]) -> None:
         for track in self._tracks:
             if track not in kept:
                 track.hide()
         self._tracks = kept
 
 
-def _end(track: Track) -> float:
+def _end(track: ConnectionTrace) -> float:
     assert track.ended is not None
     return track.ended
 
 
-def _shown(track: Track, now: float) -> dict[str, object]:
+def _shown(track: ConnectionTrace, now: float) -> dict[str, object]:
     return {
         "number": track.number,
         "client": track.client,

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any, TypeVar
 
-__all__ = ["Promise"]
+__all__ = ["LightFuture"]
 
 T = TypeVar("T")
 
 _PENDING, _RUNNING, _CANCELLED, _DONE = range(4)
 
 
-class Promise(Future[T]):
+class LightFuture(Future[T]):
     """As a Future, but not for `concurrent.futures.wait` and `as_completed`, which look inside."""
 
     def __init__(self) -> None:  # not that of Future, which is what this is about

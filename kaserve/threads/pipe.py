@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 
-from .future import Promise
+from .future import LightFuture
 
 __all__ = ["Abandoned", "Pipe"]
 
-_MOST_HELD = 64 * 1024
+_MAX_HELD = 64 * 1024
 
 
 class Abandoned(ConnectionError):
@@ -25,7 +25,7 @@ class Pipe:
 
     __slots__ = ("_changed", "_closed", "_ended", "_error", "_held", "_most_held", "_pieces", "_promise")
 
-    def __init__(self, most_held: int = _MOST_HELD) -> None:
+    def __init__(self, most_held: int = _MAX_HELD) -> None:
         """most_held: bytes that wait for the client; `put` returns while there are fewer."""
         self._most_held = most_held
         self._changed = threading.Condition(threading.Lock())
@@ -91,7 +91,7 @@ class Pipe:
                 raise error
             if self._ended:
                 raise StopIteration
-            promise: Future[bytes] = Promise()
+            promise: Future[bytes] = LightFuture()
             promise.set_running_or_notify_cancel()  # so that it cannot be cancelled: it may be kept at any moment
             self._promise = promise
             return promise

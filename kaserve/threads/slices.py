@@ -16,12 +16,12 @@ from threading import Lock
 
 from ..http.messages import Piece
 
-__all__ = ["Slices", "begin"]
+__all__ = ["IncrementalBody", "begin"]
 
 _AT_ONCE = 6  # slices; work with fewer is done before it is answered
 
 
-class Slices(Iterator[Piece | Future[Piece]]):
+class IncrementalBody(Iterator[Piece | Future[Piece]]):
     """The body of a response, made in slices by `executor`: what has been begun already, then the rest of `work`."""
 
     def __init__(self, executor: Executor, work: Generator[bytes, None, None], begun: bytes = b"") -> None:
@@ -60,7 +60,7 @@ class Slices(Iterator[Piece | Future[Piece]]):
             self._work.close()
 
 
-def begin(executor: Executor, work: Generator[bytes, None, None]) -> bytes | Slices:
+def begin(executor: Executor, work: Generator[bytes, None, None]) -> bytes | IncrementalBody:
     """All of `work` if it takes a few slices only, otherwise a body that goes on with it.
 
     Whatever `work` raises meanwhile is raised here, while there still can be another answer.
@@ -69,5 +69,5 @@ def begin(executor: Executor, work: Generator[bytes, None, None]) -> bytes | Sli
     for piece in work:
         begun.append(piece)
         if len(begun) == _AT_ONCE:
-            return Slices(executor, work, b"".join(begun))
+            return IncrementalBody(executor, work, b"".join(begun))
     return b"".join(begun)

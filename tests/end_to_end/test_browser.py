@@ -14,7 +14,7 @@ from kaserve.handlers import Files
 from tests.logs.test_access import COMMON
 from tests.tools.server import DEMO, Process, program, serving
 
-MOST_CONNECTIONS = 6  # to one server, those included that a browser opens on a guess
+MAX_CONNECTIONS = 6  # to one server, those included that a browser opens on a guess
 RESOURCES = 42  # a style sheet, a script and 40 images, beside the page itself
 BROWSER_SECONDS = 60
 
@@ -59,14 +59,14 @@ def check_log(log: str) -> list[str]:
 def check_page(page: str) -> None:
     assert figure(page, "requests") == 1 + RESOURCES
     assert figure(page, "fresh") + figure(page, "reused") == 1 + RESOURCES
-    assert 1 <= figure(page, "fresh") <= MOST_CONNECTIONS
+    assert 1 <= figure(page, "fresh") <= MAX_CONNECTIONS
 
 
 def test_the_page_needs_six_connections_at_most(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     server: Server
     with closing(Files(DEMO)) as files, serving(files, access_log=True) as server:
         page = load(server.url, tmp_path)
-        assert 1 <= server.stats.accepted <= MOST_CONNECTIONS
+        assert 1 <= server.stats.accepted <= MAX_CONNECTIONS
         assert server.stats.requests >= 1 + RESOURCES
         assert not server.stats.refused
         assert server.stats.failed == 0
@@ -87,4 +87,4 @@ def test_without_keep_alive_every_request_needs_a_connection(tmp_path: Path) -> 
         page = load(server.url, tmp_path)
         assert server.stats.accepted >= server.stats.requests >= 1 + RESOURCES
     assert figure(page, "requests") == 1 + RESOURCES
-    assert figure(page, "fresh") > MOST_CONNECTIONS
+    assert figure(page, "fresh") > MAX_CONNECTIONS

@@ -36,8 +36,8 @@ from tests.tools.wire import IMPLEMENTATIONS, converse, held
 
 CONTENT = bytes(range(256)) * 400
 LOW_LIMITS = Limits(request_line=200, fields=10, field_size=300, head=900, body=2000)
-MOST_RECEIVED = 64 * 1024 + 32 * 1024  # a head that is as long as it may be, and what came with its last byte
-MOST_UNSENT = 64 * 1024 + len(CONTENT) + 1024  # answers that are collected, and the one that was too much
+MAX_RECEIVED = 64 * 1024 + 32 * 1024  # a head that is as long as it may be, and what came with its last byte
+MAX_UNSENT = 64 * 1024 + len(CONTENT) + 1024  # answers that are collected, and the one that was too much
 PATIENCE = 250.0  # seconds after which nobody is waited for any more, whatever the phase
 
 Harm = Callable[[Chance], bytes]
@@ -246,8 +246,8 @@ class Storm:
         for guest in self.guests:
             connection, protocol = guest.connection, guest.connection.protocol
             phase = Phase(connection.phase)
-            assert held(protocol) <= MOST_RECEIVED
-            assert len(connection._unsent) <= MOST_UNSENT
+            assert held(protocol) <= MAX_RECEIVED
+            assert len(connection._unsent) <= MAX_UNSENT
             if phase == CLOSED:
                 assert connection not in self.net.service.connections
                 assert connection.deadline == math.inf

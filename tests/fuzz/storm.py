@@ -36,8 +36,8 @@ __all__ = ["main", "storm"]
 _AT_A_TIME = 100
 _STAYS = 0.15  # seconds without a byte after which a visitor who stays has seen enough
 _SHAKES = 5.0  # seconds for a handshake, while all the others want one as well
-_MOST_GROWTH = 8 << 20  # bytes of resident memory, after the first visits have been
-_MOST_KEPT = 65536  # bytes of answers that a visitor looks at
+_MAX_GROWTH = 8 << 20  # bytes of resident memory, after the first visits have been
+_MAX_KEPT = 65536  # bytes of answers that a visitor looks at
 _RESET = struct.pack("ii", 1, 0)
 _RECORDS = {b"\x15": "alert", b"\x16": "handshake"}
 _LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -90,7 +90,7 @@ class Visitor:
         except _LATER:
             return True
         self.until = now + _STAYS
-        if len(self.received) < _MOST_KEPT:
+        if len(self.received) < _MAX_KEPT:
             self.received += data
         return bool(data)
 
@@ -241,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         faults.append("a traceback on stderr:\n" + said[said.index("Traceback") :][:3000])
     if after > before:
         faults.append("descriptors are still open")
-    if grown > _MOST_GROWTH:
+    if grown > _MAX_GROWTH:
         faults.append("memory has grown")
     if status != 0:
         faults.append("it did not end well")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaserve.http.errors import HTTPError
-from kaserve.http.messages import HOST, HOSTS, Request
+from kaserve.http.messages import DUPLICATE_HOST, HOST, Request
 from kaserve.http.target import is_host, resolve_target
 
 
@@ -55,7 +55,7 @@ def test_authority_form() -> None:  # RFC 9112 §3.2.3
 
 
 def test_more_than_one_host() -> None:  # RFC 9112 §3.2
-    request = Request("GET", "/", 1, [("host", "h"), ("host", "h")], HOST | HOSTS, "h")
+    request = Request("GET", "/", 1, [("host", "h"), ("host", "h")], HOST | DUPLICATE_HOST, "h")
     with pytest.raises(HTTPError) as caught:
         resolve_target(request)
     assert caught.value.status == 400

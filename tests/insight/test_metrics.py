@@ -10,7 +10,7 @@ import pytest
 
 from kaserve import Request
 from kaserve.http.messages import FieldLine
-from kaserve.insight.metric_families import families
+from kaserve.insight.metric_families import metric_families
 from kaserve.insight.metrics import OPENMETRICS, TEXT, Family, Metrics, Sample, counter, encode, gauge, histogram
 from kaserve.telemetry.counters import NO_GAP, Stats
 from kaserve.telemetry.snapshot import Settings, Snapshot, take_snapshot
@@ -79,7 +79,7 @@ def busy() -> Snapshot:
 def parsed(*, openmetrics: bool, snapshot: Snapshot) -> dict[str, Any]:
     """By the parser that Prometheus' own client has for the format; families by name."""
     parser = pytest.importorskip("prometheus_client.openmetrics.parser" if openmetrics else "prometheus_client.parser")
-    text = encode(families(snapshot), openmetrics=openmetrics)
+    text = encode(metric_families(snapshot), openmetrics=openmetrics)
     return {family.name: family for family in parser.text_string_to_metric_families(text)}
 
 
@@ -88,7 +88,7 @@ def parsed(*, openmetrics: bool, snapshot: Snapshot) -> dict[str, Any]:
 def test_the_official_parser_takes_it(openmetrics: bool, snapshot: Snapshot) -> None:
     found = parsed(openmetrics=openmetrics, snapshot=snapshot)
     assert {name: family.type for name, family in found.items()} == {
-        family.name: family.kind for family in families(snapshot)
+        family.name: family.kind for family in metric_families(snapshot)
     }
 
 
@@ -113,13 +113,15 @@ def test_the_figures_survive(openmetrics: bool) -> None:
 
 
 def test_no_addresses_are_shown() -> None:
-    assert "192.0.2.1" not in encode(families(busy()))
+    assert "192.0.2.1" not in encode(metric_families(busy()))
 
 
 def test_the_documentation_names_them_all() -> None:
     page = (ROOT / "docs" / "statistics.md").read_text()
     named = re.findall(r"`(kaserve_\w+)`", page.partition("## Metrics")[2])
-    assert {family.name + ("_total" if family.kind == "counter" else "") for family in families(busy())} == set(named)
+    assert {family.name + ("_total" if family.kind == "counter" else "") for family in metric_families(busy())} == set(
+        named
+    )
 
 
 # The handler.

@@ -38,7 +38,7 @@ from kaserve.http.errors import HTTPError
 from kaserve.http.limits import Limits
 from kaserve.http.messages import FileSpan, Request, Response
 from kaserve.http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
-from kaserve.http.protocol import MOST_JOINED, KeepAlive
+from kaserve.http.protocol import MAX_INLINE_BODY, KeepAlive
 from kaserve.net.connection import Connection
 from kaserve.net.poller import NOTHING, READ, WRITE
 from kaserve.net.service import PHASES, Deadlines, Handler
@@ -726,13 +726,13 @@ def test_the_answers_to_a_pipeline_leave_in_one_send(make: Make) -> None:
 
 def test_a_large_body_is_not_copied_behind_its_head(make: Make) -> None:
     """The head waits for it, so that they still leave in one segment."""
-    net = make(lambda request: Response(200, b"x" * (MOST_JOINED + 1)))
+    net = make(lambda request: Response(200, b"x" * (MAX_INLINE_BODY + 1)))
     client, connection = net.connect(send_buffer=256 * 1024)
     [answer] = net.ask(client, GET)
-    assert len(answer.body) == MOST_JOINED + 1
+    assert len(answer.body) == MAX_INLINE_BODY + 1
     (head, flags), (body, none) = spied(connection).sends
     assert head < 1000
-    assert body == MOST_JOINED + 1
+    assert body == MAX_INLINE_BODY + 1
     assert (flags, none) == (getattr(socket, "MSG_MORE", 0), 0)
 
 
@@ -1990,25 +1990,25 @@ def test_an_evicted_connection_whose_request_is_already_here_answers_it(make: Ma
 def test_since_when_a_connection_can_be_spared(make: Make) -> None:
     net = make(large)
     client, connection = net.connect(send_buffer=KERNEL)
-    assert connection.spare_since == net.clock.now
+    assert connection.idle_since == net.clock.now
     net.sleep(10)
     give(net, client, get("/large"))
     assert connection.phase == SEND
-    assert connection.spare_since == float("inf")
+    assert connection.idle_since == float("inf")
     while connection.phase == SEND:
         take(net, client, 65536)
     answered = net.clock.now
     net.sleep(10)
-    assert connection.spare_since == answered
+    assert connection.idle_since == answered
     net.sleep(111 + LATE)
     assert connection.phase == LINGER
-    assert answered + 121 <= connection.spare_since <= net.clock.now
+    assert answered + 121 <= connection.idle_since <= net.clock.now
 
 
 def test_a_client_that_is_not_welcome_is_told_so_before_it_asks(make: Make) -> None:
     net = make()
     client, connection = net.connect()
-    connection.turn_away(HTTPError(503, "later"))
+    connection.reject(HTTPError(503, "later"))
     (answer,) = client.answers("GET")
     assert answer.status == 503
     assert not answer.persists
@@ -2273,7 +2273,7 @@ def test_the_date_is_that_of_the_turn(make: Make) -> None:
 # At random.
 
 CONTENT = random.Random(4).randbytes(150_000)
-MOST_HELD = 64 * 1024 + len(CONTENT)  # bytes of answers: those collected, and the one that was too much
+MAX_HELD = 64 * 1024 + len(CONTENT)  # bytes of answers: those collected, and the one that was too much
 
 
 class Unit:
@@ -2591,7 +2591,7 @@ class AnyClients(RuleBasedStateMachine):
                 assert connection.deadline == float("inf")
             else:
                 assert self.net.time_left(connection) <= 122
-            assert len(connection._unsent) <= MOST_HELD
+            assert len(connection._unsent) <= MAX_HELD
             assert len(protocol._received) <= 2 * 65536
             assert not connection._unsent or connection.phase == SEND
             if connection.phase == IDLE:

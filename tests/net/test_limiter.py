@@ -11,7 +11,7 @@ import pytest
 from kaserve.http.messages import Address, Response
 from kaserve.http.phases import CLOSED, IDLE, LINGER, SEND
 from kaserve.net.connection import Connection
-from kaserve.net.limiter import Room
+from kaserve.net.limiter import ConnectionLimiter
 from kaserve.net.service import Deadlines
 from tests.tools.net import GET, PEER, Client, Net, Router, get, open_descriptors, post
 
@@ -23,7 +23,7 @@ class House:
 
     def __init__(self, net: Net, most: int, most_per_address: int = 0) -> None:
         self.net = net
-        self.room = Room(net.service, most, most_per_address)
+        self.room = ConnectionLimiter(net.service, most, most_per_address)
         net.service.on_close = self.room.leave
 
     def enter(self, address: Address = PEER) -> tuple[Client, Connection]:

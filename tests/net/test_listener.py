@@ -22,7 +22,7 @@ PAUSE = 0.25
 TICK = 0.125  # of the reactor's wheel
 
 
-class Vacancies:
+class ConnectionQuota:
     """Room for `count` connections, of which none can be made to leave unless a test says so."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class House:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.reactor = Reactor(self.clock)
-        self.room = Vacancies()
+        self.room = ConnectionQuota()
         self.taken: list[tuple[socket.socket, Address, Address]] = []
         self.clients: list[socket.socket] = []
         self.sock = Listening(open_listener("127.0.0.1", 0, backlog=512))
@@ -320,7 +320,9 @@ def test_a_unix_socket_serves_and_its_path_goes_with_it(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     reactor = Reactor(FakeClock(START))
     taken: list[tuple[socket.socket, Address, Address]] = []
-    listener = Listener(reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda *it: taken.append(it), Vacancies())
+    listener = Listener(
+        reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda *it: taken.append(it), ConnectionQuota()
+    )
     assert listener.address == path
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
@@ -338,9 +340,13 @@ def test_a_path_that_somebody_else_took_over_stays(tmp_path: Path) -> None:
     """A new server has replaced the socket before the old one is gone: a restart without a gap."""
     path = str(tmp_path / "socket")
     reactor = Reactor(FakeClock(START))
-    old = Listener(reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda sock, *_: sock.close(), Vacancies())
+    old = Listener(
+        reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda sock, *_: sock.close(), ConnectionQuota()
+    )
     os.unlink(path)
-    new = Listener(reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda sock, *_: sock.close(), Vacancies())
+    new = Listener(
+        reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda sock, *_: sock.close(), ConnectionQuota()
+    )
     old.close()
     assert stat.S_ISSOCK(os.lstat(path).st_mode)
     new.close()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kaserve import Request, Response
 from kaserve.http.messages import Address
-from kaserve.net.proxy_protocol import Greeting, ProxyError, ProxyHeader, read_proxy_header
+from kaserve.net.proxy_protocol import ProxyError, ProxyHeader, ProxyHeaderReader, read_proxy_header
 from kaserve.net.reactor import Reactor
 from tests.tools.net import HERE, PEER, FakeClock, open_descriptors
 from tests.tools.server import PATIENCE, Client, Driven, connect, get, program, serving
@@ -143,13 +143,15 @@ class House:
         self.ours = ours
         self.welcomed: list[tuple[Address, Address]] = []
         self.ended = 0
-        self.greeting = Greeting(self.reactor, ours, PEER, HERE, timeout=30.0, welcome=self._welcome, ended=self._ended)
+        self.greeting = ProxyHeaderReader(
+            self.reactor, ours, PEER, HERE, timeout=30.0, welcome=self._welcome, ended=self._ended
+        )
 
     def _welcome(self, sock: socket.socket, client: Address, server: Address) -> None:
         assert sock is self.ours
         self.welcomed.append((client, server))
 
-    def _ended(self, greeting: Greeting) -> None:
+    def _ended(self, greeting: ProxyHeaderReader) -> None:
         assert greeting is self.greeting
         self.ended += 1
 

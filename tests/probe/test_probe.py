@@ -20,8 +20,8 @@ import pytest
 
 from kaserve.cli.main import main
 from kaserve.probe import experiments
-from kaserve.probe.experiments import Lab
-from kaserve.probe.line import Line, NoAnswer, SocketWire, Target, read_url
+from kaserve.probe.experiments import ProbeSettings
+from kaserve.probe.line import ClientConnection, NoAnswer, SocketWire, Target, read_url
 from kaserve.probe.report import Report, as_json, as_table, probe, remarks
 from tests.tools.net import FakeClock
 from tests.tools.server import PATIENCE, Driven, hello, serving
@@ -150,9 +150,9 @@ class FakeWire:
         self.coming.clear()
 
 
-def lab(**behaviour: Any) -> Lab:
+def lab(**behaviour: Any) -> ProbeSettings:
     fake = Fake(FakeClock(), **behaviour)
-    return Lab(TARGET, fake.connect, fake.clock, most_requests=50)
+    return ProbeSettings(TARGET, fake.connect, fake.clock, most_requests=50)
 
 
 # A server as it should be.
@@ -326,7 +326,7 @@ def test_a_server_that_closes_at_once() -> None:
     wire.coming.append((clock.now, END))
     wire.fake.raw = b""
     with pytest.raises(NoAnswer, match="closed"):
-        experiments.first_answer(Lab(TARGET, lambda: wire, clock))
+        experiments.first_answer(ProbeSettings(TARGET, lambda: wire, clock))
 
 
 # The report.
@@ -427,14 +427,14 @@ def test_what_is_no_url(url: str) -> None:
 
 
 @contextmanager
-def scripted(serve: Callable[[socket.socket], object]) -> Iterator[Line]:
+def scripted(serve: Callable[[socket.socket], object]) -> Iterator[ClientConnection]:
     """A line whose other end `serve` has, in a thread."""
     theirs, ours = socket.socketpair()
     thread = threading.Thread(target=serve, args=(theirs,))
     thread.start()
     clock = FakeClock()
     try:
-        with Line(SocketWire(ours, PATIENCE), clock, PATIENCE) as line:
+        with ClientConnection(SocketWire(ours, PATIENCE), clock, PATIENCE) as line:
             yield line
     finally:
         thread.join(PATIENCE)
@@ -456,7 +456,7 @@ def test_a_line_over_a_socket() -> None:
 
 def test_a_line_that_nobody_answers_on() -> None:
     ours, theirs = socket.socketpair()
-    with theirs, Line(SocketWire(ours, PATIENCE), FakeClock(), 0.001) as line:
+    with theirs, ClientConnection(SocketWire(ours, PATIENCE), FakeClock(), 0.001) as line:
         with pytest.raises(NoAnswer, match=r"nothing for 0\.001 s"):
             line.ask("GET", TARGET.request("GET"))
         assert line.ended == ""
@@ -536,9 +536,9 @@ class DrivenWire:
 
 
 @contextmanager
-def kaserve(**settings: Any) -> Iterator[Lab]:
+def kaserve(**settings: Any) -> Iterator[ProbeSettings]:
     with Driven(hello, **settings) as driven:
-        yield Lab(TARGET, lambda: DrivenWire(driven), driven.clock, most_wait=200.0, most_requests=20)
+        yield ProbeSettings(TARGET, lambda: DrivenWire(driven), driven.clock, most_wait=200.0, most_requests=20)
 
 
 def test_kaserve() -> None:

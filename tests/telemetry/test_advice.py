@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kaserve.telemetry.advice import RULES, Advice, News, advise
+from kaserve.telemetry.advice import RULES, Advice, RateLimitedAdvice, advise
 from kaserve.telemetry.histogram import COUNTS, TIMES, Histogram
 from kaserve.telemetry.snapshot import Distribution, PeerFigures, Settings, Snapshot
 
@@ -183,7 +183,7 @@ def test_nothing_to_say() -> None:
 
 
 def test_news_are_told_once_in_a_while() -> None:
-    news = News(100.0)
+    news = RateLimitedAdvice(100.0)
     first, second = Advice("a", "3 of them"), Advice("b", "x")
     assert news.of([first], 1000.0) == [first]
     assert news.of([Advice("a", "4 of them"), second], 1050.0) == [second]

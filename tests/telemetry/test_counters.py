@@ -132,7 +132,7 @@ class Crowd:
                 promise.set_result(Response.text("at last"))
         elif choice == 16 and (connections := sorted(self.net.service.connections, key=lambda each: each.number)):
             lot.choice(connections).retire()
-        elif choice == 17 and (spare := [each for each in self.net.service.connections if each.spare_since < 1e9]):
+        elif choice == 17 and (spare := [each for each in self.net.service.connections if each.idle_since < 1e9]):
             min(spare, key=lambda each: each.number).evict()
         else:
             self.net.sleep(lot.choice((0.0, 0.1, 1.0, 3.0, 7.0, 50.0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kaserve.telemetry.timeline import Timeline, Track
+from kaserve.telemetry.timeline import ConnectionTrace, Timeline
 
 
 def watched(now: float = 0.0) -> Timeline:
@@ -13,7 +13,7 @@ def watched(now: float = 0.0) -> Timeline:
     return timeline
 
 
-def follow(timeline: Timeline, number: int = 1, now: float = 0.0) -> Track:
+def follow(timeline: Timeline, number: int = 1, now: float = 0.0) -> ConnectionTrace:
     track = timeline.follow(number, "192.0.2.1", now, now)
     assert track is not None
     return track

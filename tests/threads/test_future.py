@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from kaserve.threads.future import Promise
+from kaserve.threads.future import LightFuture
 
 Make = Callable[[], Future[Any]]
 
 
-@pytest.fixture(params=[Future, Promise])
+@pytest.fixture(params=[Future, LightFuture])
 def make(request: pytest.FixtureRequest) -> Make:
     """Both: what is said of the one is held against the other."""
     kind: Make = request.param
@@ -71,7 +71,7 @@ def test_only_what_has_not_begun_can_be_cancelled(make: Make) -> None:
 
 
 def test_there_is_one_end() -> None:
-    promise = Promise[int]()
+    promise = LightFuture[int]()
     promise.set_result(1)
     with pytest.raises(InvalidStateError):
         promise.set_result(2)
@@ -95,7 +95,7 @@ def test_a_thread_may_wait(make: Make) -> None:
 
 
 def test_it_shows_itself() -> None:
-    promise = Promise[int]()
+    promise = LightFuture[int]()
     assert repr(promise) == "<Promise pending>"
     promise.cancel()
     assert repr(promise) == "<Promise cancelled>"

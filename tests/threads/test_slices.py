@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kaserve.threads.slices import Slices, begin
+from kaserve.threads.slices import IncrementalBody, begin
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_short_work_is_done_at_once(executor: ThreadPoolExecutor) -> None:
 def test_long_work_goes_on_in_other_threads(executor: ThreadPoolExecutor) -> None:
     work = Work(b"a", b"b", b"", b"", b"", b"c", b"d", b"", b"e")
     body = begin(executor, work.pieces)
-    assert isinstance(body, Slices)
+    assert isinstance(body, IncrementalBody)
     first, *others = body
     assert first == b"abc"
     results: list[Any] = []
@@ -67,7 +67,7 @@ def test_an_error_at_the_beginning_is_raised_at_once(executor: ThreadPoolExecuto
 
 def test_an_error_later_arrives_with_its_piece(executor: ThreadPoolExecutor) -> None:
     body = begin(executor, Work(*[b"x"] * 6, error=PermissionError()).pieces)
-    assert isinstance(body, Slices)
+    assert isinstance(body, IncrementalBody)
     assert next(body) == b"xxxxxx"
     piece = next(body)
     assert isinstance(piece, Future)
@@ -77,7 +77,7 @@ def test_an_error_later_arrives_with_its_piece(executor: ThreadPoolExecutor) -> 
 
 def test_work_that_is_not_wanted_any_more_ends_where_it_stands(executor: ThreadPoolExecutor) -> None:
     work = Work(*[b"x"] * 100)
-    body = Slices(executor, work.pieces)
+    body = IncrementalBody(executor, work.pieces)
     piece = next(body)
     assert isinstance(piece, Future)
     assert piece.result() == b"x"
@@ -99,7 +99,7 @@ def test_it_may_end_while_a_slice_is_made(executor: ThreadPoolExecutor) -> None:
         finally:
             ended.set()
 
-    body = Slices(executor, make())
+    body = IncrementalBody(executor, make())
     piece = next(body)
     assert isinstance(piece, Future)
     assert started.wait(20)
@@ -114,7 +114,7 @@ def test_it_ends_also_when_the_threads_are_gone() -> None:
     executor = ThreadPoolExecutor(1)
     work = Work(*[b"x"] * 100)
     body = begin(executor, work.pieces)
-    assert isinstance(body, Slices)
+    assert isinstance(body, IncrementalBody)
     executor.shutdown()
     body.close()
     assert work.ended.is_set()

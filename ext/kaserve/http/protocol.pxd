@@ -15,7 +15,7 @@ cdef long long CHUNKED
 cdef bytes _CLOSE_LINES
 cdef list _short_length_lines, _status_lines
 cdef dict _length_lines
-cdef int _MOST_REMEMBERED
+cdef int _MAX_REMEMBERED
 
 cdef bytes _length_line(long long length)
 cdef _remember(dict lines, number, bytes line)

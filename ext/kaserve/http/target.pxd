@@ -2,7 +2,7 @@
 
 from kaserve.http.messages cimport Request
 
-cdef int HOST, HOSTS
+cdef int HOST, DUPLICATE_HOST
 cdef set _good_hosts
 
 cpdef resolve_target(Request request)

@@ -1,13 +1,13 @@
 # The types of kaserve/logs/access.py.
 
 from kaserve.http.messages cimport Request, Response
-from kaserve.logs.formats cimport Format, Moment
+from kaserve.logs.formats cimport Format, LogClock
 from kaserve.net.connection cimport Connection
 
 cdef class AccessLog:
     cdef object _write
     cdef Format _format
-    cdef Moment _moment
+    cdef LogClock _moment
     cdef public bint timed
     cdef list _lines
 

@@ -5,7 +5,7 @@ cimport cython
 from kaserve.http.messages cimport Request, Response, host_of
 from kaserve.net.connection cimport Connection
 
-cdef class Moment:
+cdef class LogClock:
     cdef object _wall
     cdef long long _second
     cdef public int millisecond
@@ -18,7 +18,7 @@ cdef str _quote(str text)
 
 cdef class Format:
     cdef object _users
-    cdef Moment _moment
+    cdef LogClock _moment
     cdef public bint timed
 
     cpdef str line(self, Connection connection, Request request, Response response, long long size)
@@ -33,7 +33,7 @@ cdef class Combined(Common):
     cpdef str line(self, Connection connection, Request request, Response response, long long size)
 
 cdef class Json(Format):
-    @cython.locals(arrival=double, handler=double, send=double, moment=Moment, asked=str, user=str)
+    @cython.locals(arrival=double, handler=double, send=double, moment=LogClock, asked=str, user=str)
     cpdef str line(self, Connection connection, Request request, Response response, long long size)
 
 cdef class Atoms(Format):

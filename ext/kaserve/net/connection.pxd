@@ -7,15 +7,15 @@ from kaserve.http.framing cimport has_body
 from kaserve.http.messages cimport FileSpan, Request, Response
 from kaserve.http.protocol cimport HTTPProtocol
 from kaserve.net.reactor cimport Reactor
-from kaserve.net.service cimport Service, Waiting
+from kaserve.net.service cimport Service, PhaseTimeout
 from kaserve.telemetry.counters cimport Stats
 from kaserve.net.timerwheel cimport Timer
 
 cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND
 cdef int NOTHING, READ, WRITE
-cdef int MOST_JOINED
-cdef Py_ssize_t _MOST_UNSENT
-cdef int _MOST_REQUESTS_PER_TURN
+cdef int MAX_INLINE_BODY
+cdef Py_ssize_t _MAX_UNSENT
+cdef int _MAX_REQUESTS_PER_TURN
 
 cdef class Connection(Timer):
     cdef public Service _service
@@ -41,9 +41,9 @@ cdef class Connection(Timer):
     cdef _shake_hands(self)
     @cython.locals(protocol=HTTPProtocol, phase=int, requests_left=int)
     cdef _run(self)
-    @cython.locals(phase=int, waiting=Waiting)
+    @cython.locals(phase=int, waiting=PhaseTimeout)
     cdef _settle(self)
-    @cython.locals(reactor=Reactor, waiting=Waiting, now=double)
+    @cython.locals(reactor=Reactor, waiting=PhaseTimeout, now=double)
     cdef _enter(self, int phase)
     cdef _watch(self, int events)
     cdef bint _read(self) except -1

@@ -2,7 +2,7 @@
 
 cimport cython
 
-cdef int _READ_WRITE, _MOST_EXPIRED
+cdef int _READ_WRITE, _MAX_EXPIRED
 
 from kaserve.net.timerwheel cimport TimerWheel
 

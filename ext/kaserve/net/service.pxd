@@ -6,7 +6,7 @@ from kaserve.net.reactor cimport Reactor
 from kaserve.telemetry.counters cimport Stats
 from kaserve.telemetry.timeline cimport Timeline
 
-cdef class Waiting:
+cdef class PhaseTimeout:
     cdef public int events
     cdef public double seconds
     cdef public long long share

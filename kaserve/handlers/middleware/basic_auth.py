@@ -21,8 +21,8 @@ from typing import Any
 
 from ...http.errors import HTTPError
 from ...http.messages import CONTENT_LENGTH, TRANSFER_ENCODING, FieldLine, Request, error_response
-from ...http.sinks import Sink, Spool, receive_in_vain
-from .base import Around
+from ...http.sinks import Sink, Spool, drain_or_reject
+from .base import Middleware
 from .passwords import Check, read_hash
 
 __all__ = ["BasicAuth", "parse_user"]
@@ -30,7 +30,7 @@ __all__ = ["BasicAuth", "parse_user"]
 _CREDENTIALS = re.compile(r"basic +([A-Za-z0-9+/]+={0,2})", re.IGNORECASE)  # RFC 7617 §2, RFC 9110 §11.4
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _THREADS = 2
-_MOST_REMEMBERED = 1024
+_MAX_REMEMBERED = 1024
 
 
 def parse_user(text: str) -> tuple[str, str]:
@@ -45,7 +45,7 @@ def parse_user(text: str) -> tuple[str, str]:
     return name, password_hash
 
 
-class BasicAuth(Around):
+class BasicAuth(Middleware):
     """Asks every request for a user of `users` and his password, and has `handler` answer those that have them.
 
     It must stand in front of whatever else has a say in the matter, but for a CORS preflight, which comes without
@@ -71,7 +71,7 @@ class BasicAuth(Around):
         self._pool.shutdown(wait=False, cancel_futures=True)
         super().close()
 
-    def user_of(self, request: Request) -> str:
+    def remote_user(self, request: Request) -> str:
         """Who has come in with this request, as far as that is remembered; "" for anybody else. For the access log."""
         values = request.values("authorization")
         if len(values) != 1 or not self._known.get(self._digest(values[0])):
@@ -89,7 +89,7 @@ class BasicAuth(Around):
         verdict = self._verdict(request)
         if isinstance(verdict, Future):
             return _Undecided(verdict, lambda verdict: self._admit(request, verdict))
-        return self._admit(request, True) if verdict else receive_in_vain(request, self._refusal())
+        return self._admit(request, True) if verdict else drain_or_reject(request, self._refusal())
 
     def __call__(self, request: Request) -> Any:
         return self._ask(request, self._handler)
@@ -153,9 +153,9 @@ class BasicAuth(Around):
     def _remember(self, digest: bytes, done: Future[bool]) -> None:
         """In a thread of the pool. What is wrong makes room for itself, but never at the cost of what is right."""
         if not done.cancelled() and done.exception() is None:
-            if len(self._known) >= _MOST_REMEMBERED:
+            if len(self._known) >= _MAX_REMEMBERED:
                 right = {known: True for known, verdict in list(self._known.items()) if verdict}
-                self._known = right if len(right) < _MOST_REMEMBERED else {}
+                self._known = right if len(right) < _MAX_REMEMBERED else {}
             self._known[digest] = done.result()
         self._pending.pop(digest, None)
 

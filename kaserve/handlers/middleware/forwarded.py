@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 from ...http.messages import Address, Request
 from ...http.target import is_host
-from .base import Around
+from .base import Middleware
 
 __all__ = ["Forwarded", "ForwardedClient", "Trusted"]
 
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_MOST_HOPS = 64  # no chain of proxies is this long
-_MOST_TEXT = 8192  # nor what it writes into one field
+_MAX_HOPS = 64  # no chain of proxies is this long
+_MAX_TEXT = 8192  # nor what it writes into one field
 
 # V4, V4:PORT, V6, [V6] or [V6]:PORT (RFC 7239 §6); the addresses themselves are for `ipaddress` to judge. A port may be
 # hidden (§6.3).
@@ -74,7 +74,7 @@ class _Told(NamedTuple):
     authority: str | None = None
 
 
-class Forwarded(Around):
+class Forwarded(Middleware):
     """A handler in front of another one, which then sees `client`, `scheme` and `authority` as they were at the first
     proxy that is trusted. Port 0 stands for one that was not told.
 
@@ -132,7 +132,7 @@ def _agreement(one: _Told, other: _Told) -> _Told:
 def _read_x_forwarded(request: Request, trusted: Trusted) -> _Told:
     """Of the scheme and the host it is the last value that counts, the one the peer wrote itself."""
     client: Address = None
-    for item in reversed(",".join(request.values("x-forwarded-for")).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]):
+    for item in reversed(",".join(request.values("x-forwarded-for")).rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]):
         hop = _read_node(item)
         if hop is None:
             break
@@ -156,7 +156,7 @@ def _read_forwarded(request: Request, trusted: Trusted) -> _Told:
     if not values:
         return _Told()
     told = _Told()
-    for element in reversed(_parse_forwarded(", ".join(values))[-_MOST_HOPS:]):
+    for element in reversed(_parse_forwarded(", ".join(values))[-_MAX_HOPS:]):
         hop = _read_node(element.get("for", ""))
         told = _Told(hop or told.client, _scheme(element.get("proto", "")), _authority(element.get("host", "")))
         if hop is None or hop not in trusted:  # also "unknown" and "_hidden" (§6.2, §6.3): who wrote the next is open
@@ -167,7 +167,7 @@ def _read_forwarded(request: Request, trusted: Trusted) -> _Told:
 def _parse_forwarded(text: str) -> list[dict[str, str]]:
     """The elements, each with its parameters by their names in lower case; none at all when anything is malformed (§4),
     since then nobody knows where one hop ends and the next begins."""
-    if len(text) > _MOST_TEXT:
+    if len(text) > _MAX_TEXT:
         return []
     elements: list[dict[str, str]] = []
     element: dict[str, str] = {}

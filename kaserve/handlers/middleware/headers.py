@@ -17,9 +17,17 @@ from ...http.errors import HTTPError
 from ...http.grammar import FIELD_NAME, FIELD_VALUE, TOKEN
 from ...http.messages import FLAGS, FieldLine, Request, Response
 from ...http.sinks import Sink
-from .base import Around
+from .base import Middleware
 
-__all__ = ["Adding", "Addition", "Additions", "Preflight", "is_fingerprinted", "parse_field", "parse_rule"]
+__all__ = [
+    "FileHeaders",
+    "HeaderMiddleware",
+    "Preflight",
+    "SiteHeaders",
+    "is_fingerprinted",
+    "parse_field",
+    "parse_rule",
+]
 
 _FOR_EVER = "max-age=31536000, immutable"  # RFC 8246
 NOSNIFF: FieldLine = ("X-Content-Type-Options", "nosniff")
@@ -109,14 +117,14 @@ def is_fingerprinted(name: str) -> bool:
 # What is added.
 
 
-class Addition(NamedTuple):
+class FileHeaders(NamedTuple):
     """The lines for one file: with its content, and to a 304, which has no content to speak of (RFC 9110 §15.4.5)."""
 
     whole: tuple[FieldLine, ...]
     unmodified: tuple[FieldLine, ...]
 
 
-class Additions:
+class SiteHeaders:
     """All that is added to the answers of a site.
 
     fields: lines for every answer, each as of `parse_field`. cache_control: rules as of `parse_rule`; the first that
@@ -143,10 +151,10 @@ class Additions:
         self._immutable = immutable and "cache-control" not in names
         self._kept_for_ever = ("Cache-Control", f"{'private' if private else 'public'}, {_FOR_EVER}")
 
-    def of_file(self, path: bytes) -> Addition:
+    def of_file(self, path: bytes) -> FileHeaders:
         """What the file at `path` below the directory gets; a listing's path ends in a slash, or is empty."""
         unmodified = (*self.always, *self._cache_control(path.decode(errors="surrogateescape")))
-        return Addition(self._with_content + unmodified, unmodified)
+        return FileHeaders(self._with_content + unmodified, unmodified)
 
     def _cache_control(self, path: str) -> tuple[FieldLine, ...]:
         name = path.rpartition("/")[2]
@@ -159,7 +167,7 @@ class Additions:
 # Around handlers.
 
 
-class Adding(Around):
+class HeaderMiddleware(Middleware):
     """A handler that adds `fields` to what another one answers; for those that do not do it themselves."""
 
     def __init__(self, handler: Any, fields: tuple[FieldLine, ...]) -> None:
@@ -217,7 +225,7 @@ class Adding(Around):
 _MAX_AGE = "86400"  # the most that any browser takes
 
 
-class Preflight(Around):
+class Preflight(Middleware):
     """A handler that tells scripts of other origins beforehand what they may ask another one for (Fetch §4.8).
 
     It stands in front of everything else, since a browser asks this without credentials. Only reading is offered: what

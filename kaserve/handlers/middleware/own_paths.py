@@ -12,14 +12,14 @@ from typing import Any
 
 from ...http.messages import Request, Response
 from ...http.sinks import Discard, Sink
-from .base import Around
+from .base import Middleware
 
-__all__ = ["Aside"]
+__all__ = ["OwnPaths"]
 
 Handler = Callable[[Request], Response | Future[Response]]
 
 
-class Aside(Around):
+class OwnPaths(Middleware):
     """A handler: `paths` has its own, which read no bodies, and `handler` answers the rest, with its hooks if it has
     any."""
 

@@ -21,15 +21,15 @@ Check = Callable[[bytes], bool]  # whether a password is the one
 
 _LOG_COST = 15  # scrypt with 32 MiB, less than a tenth of a second
 _BLOCK_SIZE = 8
-_MOST_MEMORY = 256 << 20
-_MOST_ROUNDS = 10_000_000
+_MAX_MEMORY = 256 << 20
+_MAX_ROUNDS = 10_000_000
 
 _BASE64 = r"[A-Za-z0-9+./]"
 _SALT_AND_DIGEST = rf"\$({_BASE64}*)\$({_BASE64}{{22,86}})"
 _SCRYPT = re.compile(r"\$scrypt\$ln=([0-9]{1,2}),r=([0-9]{1,2}),p=([0-9]{1,2})" + _SALT_AND_DIGEST)
 _PBKDF2 = re.compile(r"\$pbkdf2-(sha256|sha512)\$(?:i=)?([0-9]{1,8})" + _SALT_AND_DIGEST)
 _BCRYPT = re.compile(r"\$2[aby]\$[0-9]{2}\$[A-Za-z0-9./]{53}")
-_MOST_BCRYPT_SEES = 72
+_MAX_BCRYPT_SEES = 72
 
 
 def hash_password(password: bytes) -> str:
@@ -51,7 +51,7 @@ def read_hash(text: str) -> Check:
 
 
 def _scrypt_check(log_cost: int, block_size: int, parallel: int, salt: bytes, digest: bytes) -> Check:
-    if not (0 < log_cost < 32 and block_size and parallel and 128 * block_size << log_cost <= _MOST_MEMORY):
+    if not (0 < log_cost < 32 and block_size and parallel and 128 * block_size << log_cost <= _MAX_MEMORY):
         raise ValueError("is a scrypt hash with parameters that cannot be")
     return lambda password: compare_digest(
         _scrypt(password, salt, 1 << log_cost, block_size, parallel, len(digest)), digest
@@ -64,7 +64,7 @@ def _scrypt(password: bytes, salt: bytes, cost: int, block_size: int, parallel: 
 
 
 def _pbkdf2_check(name: str, rounds: int, salt: bytes, digest: bytes) -> Check:
-    if not 0 < rounds <= _MOST_ROUNDS:
+    if not 0 < rounds <= _MAX_ROUNDS:
         raise ValueError("is a PBKDF2 hash with parameters that cannot be")
     return lambda password: compare_digest(hashlib.pbkdf2_hmac(name, password, salt, rounds, len(digest)), digest)
 
@@ -74,7 +74,7 @@ def _bcrypt_check(text: bytes) -> Check:
         bcrypt = importlib.import_module("bcrypt")
     except ImportError:
         raise ValueError("is a bcrypt hash, for which the package bcrypt is needed: pip install bcrypt") from None
-    return lambda password: bool(bcrypt.checkpw(password[:_MOST_BCRYPT_SEES], text))
+    return lambda password: bool(bcrypt.checkpw(password[:_MAX_BCRYPT_SEES], text))
 
 
 def _encode(data: bytes) -> str:

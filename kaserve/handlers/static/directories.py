@@ -63,7 +63,7 @@ class Order(NamedTuple):
 # What a link leads to, or an OSError if nobody may follow it.
 Follow = Callable[[bytes], os.stat_result]
 
-_MOST_WORK = 256  # of a run: as many entries, which takes one or two milliseconds,
+_MAX_WORK = 256  # of a run: as many entries, which takes one or two milliseconds,
 _WORK_OF_LINK = 16  # or fewer if there are links, since to follow one takes as long as to look at so many
 
 
@@ -87,7 +87,7 @@ def read_runs(fd: int, follow: Follow, *, show_hidden: bool) -> Iterator[list[En
                     run.append(entry)
                     work += _WORK_OF_LINK if entry.is_link else 0
             work += 1
-            if work >= _MOST_WORK:
+            if work >= _MAX_WORK:
                 yield run
                 run = []
                 work = 0

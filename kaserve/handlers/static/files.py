@@ -39,21 +39,21 @@ from ...http.messages import (
 )
 from ...http.ranges import Range, content_range, frame_parts, parse_ranges
 from ...http.sinks import Discard, Sink
-from ..middleware.headers import Additions
+from ..middleware.headers import SiteHeaders
 from ..static import listing as listings
 from ..static import zip_archive as archive
 from .compress import CompressedBody
 from .file_body import FileBody
 from .paths import Links, MalformedPath, encode_name
 from .representations import Names, Representation, with_vary
-from .resources import Changed, IsDirectory, Policy, Resource, Resources
+from .resources import IsDirectory, Policy, Resource, Resources, StaleFile
 
 __all__ = ["Files"]
 
 log = logging.getLogger("kaserve")
 
 _SMALL_BODY = 64 * 1024  # of a request that is refused: for the sake of the connection it is received all the same
-_MOST_TRIES = 4  # for a file that changes each time it is looked at
+_MAX_TRIES = 4  # for a file that changes each time it is looked at
 _THREADS = 4  # for what waits for a disk or computes for long
 
 _ALLOW: FieldLine = ("Allow", "GET, HEAD, OPTIONS")
@@ -106,7 +106,7 @@ class Files:
     directory. additions: fields that every answer gets. form: HTML at the end of every listing. clock: seconds since
     the epoch.
 
-    Who calls `new_turn` now and then has files looked at once between two of these calls, not once for each request.
+    Who calls `end_of_turn` now and then has files looked at once between two of these calls, not once for each request.
     """
 
     def __init__(
@@ -120,12 +120,12 @@ class Files:
         compress: bool = False,
         listing: bool = True,
         zip: bool = False,
-        additions: Additions | None = None,
+        additions: SiteHeaders | None = None,
         form: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Raises FileNotFoundError, NotADirectoryError or another OSError when there is no such directory."""
-        self._additions = additions or Additions()
+        self._additions = additions or SiteHeaders()
         policy = Policy(Links(symlinks), hidden, clean_urls, compress, self._additions)
         self._resources = Resources(directory, policy, clock)
         self._listing = listing
@@ -141,14 +141,14 @@ class Files:
         """The directory that is served, without symbolic links."""
         return os.fsdecode(self._resources.tree.path)
 
-    def new_turn(self) -> None:
+    def end_of_turn(self) -> None:
         """Time has passed, and files have to be looked at again."""
-        self._resources.new_turn()
+        self._resources.end_of_turn()
 
     def look_again(self) -> None:
         """What was looked at in this turn may have changed, by whoever calls this."""
         if self._resources.turn:
-            self._resources.new_turn()
+            self._resources.end_of_turn()
 
     def close(self) -> None:
         """Lets go of the directory; no request can be answered any more."""
@@ -203,10 +203,10 @@ class Files:
         if request.method == "OPTIONS":
             return Response(204, b"", (_ALLOW, *self._additions.always))
         try:
-            for _ in range(_MOST_TRIES):
+            for _ in range(_MAX_TRIES):
                 try:
                     return self._answer_path(request, request.raw_path)
-                except Changed:
+                except StaleFile:
                     self._resources.forget(request.raw_path)
             raise BlockingIOError(errno.EAGAIN, "the file changes all the time")
         except MalformedPath:
@@ -377,7 +377,7 @@ class Files:
                 response = self._answer_path(request, "/index.html")
                 response.fields = list(with_vary(response.fields, "Accept, Sec-Fetch-Mode"))
                 return response
-        except (OSError, Changed):
+        except (OSError, StaleFile):
             pass
         try:
             page = self._resources.load((b"404.html",))
@@ -385,7 +385,7 @@ class Files:
             if page.content is not None:
                 return Response(404, page.content, fields)
             return self._answer_pieces(404, page, fields, (Range(0, page.size),), page.size)
-        except (OSError, IsDirectory, Changed):
+        except (OSError, IsDirectory, StaleFile):
             return None
 
     def _error(self, status: int, fields: Iterable[FieldLine] = ()) -> Response:

@@ -136,7 +136,7 @@ _SEARCH_BELOW = _SEARCH | os.O_NOFOLLOW
 # Should a FIFO or a terminal take the place of a file at the last moment, opening it neither blocks nor adopts it.
 _READ_BELOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-_MOST_LINKS = 40  # as many as Linux follows in one path
+_MAX_LINKS = 40  # as many as Linux follows in one path
 
 
 class Tree:
@@ -193,7 +193,7 @@ class Tree:
         if self._fd < 0:
             raise ValueError("the directory is closed")
         root, path = self._fd, self.path
-        for _ in range(_MOST_LINKS):
+        for _ in range(_MAX_LINKS):
             found = _walk(root, names, known)
             if isinstance(found, Opened):
                 return found

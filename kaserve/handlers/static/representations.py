@@ -11,19 +11,19 @@ from collections.abc import Iterable
 
 from ...http.dates import format_date
 from ...http.messages import FieldLine
-from ..middleware.headers import Addition
+from ..middleware.headers import FileHeaders
 from .file_body import OpenFile
 
 __all__ = [
-    "SETTLED",
+    "RACY_WINDOW",
     "Cache",
-    "Kept",
     "Names",
+    "OpenFileCache",
     "Representation",
     "Version",
     "describe",
     "entity_tag",
-    "version_of",
+    "file_signature",
     "with_vary",
 ]
 
@@ -32,10 +32,10 @@ Version = tuple[int, int, int, int, int]
 
 # Two changes within one tick of the file system's clock leave the same times behind. Only what has been left alone for
 # longer than any such tick, in seconds, is known by its times.
-SETTLED = 2.0
+RACY_WINDOW = 2.0
 
 
-def version_of(status: os.stat_result) -> Version:
+def file_signature(status: os.stat_result) -> Version:
     """ctime is the kernel's own, and cannot be set back as mtime can."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
@@ -64,7 +64,7 @@ class Representation:
     def __init__(self, names: Names, status: os.stat_result, etag: str, modified: int | None) -> None:
         self.names = names
         self.status = status
-        self.version = version_of(status)
+        self.version = file_signature(status)
         self.etag = etag
         self.modified = modified
         self.content_type = ""
@@ -75,7 +75,7 @@ class Representation:
 
     def is_settled(self, now: float) -> bool:
         """Whether the file has been left alone for long enough to be known by its times."""
-        return now >= max(self.status.st_mtime, self.status.st_ctime) + SETTLED
+        return now >= max(self.status.st_mtime, self.status.st_ctime) + RACY_WINDOW
 
     def varying(self) -> Representation:
         """The same, where others may get another coding (§12.5.5)."""
@@ -109,7 +109,7 @@ def describe(
     status: os.stat_result,
     content_type: str,
     now: float,
-    addition: Addition,
+    addition: FileHeaders,
     *,
     coding: str = "",
     is_made: bool = False,
@@ -181,7 +181,7 @@ class Cache:
         return True
 
 
-class Kept:
+class OpenFileCache:
     """The large files that are open, to be shared by the answers of this turn and of the next one.
 
     One that nobody asks for any more is closed then, so that a deleted file does not fill its disk, nor an unmounted
@@ -202,7 +202,7 @@ class Kept:
             if file is None:
                 return None
             self._now[names] = file
-        return file if version_of(file.status) == version else None
+        return file if file_signature(file.status) == version else None
 
     def put(self, names: Names, file: OpenFile) -> None:
         """Takes over `file`."""

@@ -14,20 +14,20 @@ from stat import S_IFMT, S_IFREG
 from typing import NamedTuple
 
 from ...http.negotiation import CODINGS, IDENTITY, choose
-from ..middleware.headers import Additions
+from ..middleware.headers import SiteHeaders
 from .compress import available, compress, is_compressible
 from .file_body import OpenFile
 from .media_types import media_type
 from .paths import Links, Opened, Tree, URLPath, decode_path, is_hidden
-from .representations import SETTLED, Cache, Kept, Names, Representation, Version, describe, version_of
+from .representations import RACY_WINDOW, Cache, Names, OpenFileCache, Representation, Version, describe, file_signature
 
-__all__ = ["Changed", "IsDirectory", "Policy", "Resource", "Resources"]
+__all__ = ["IsDirectory", "Policy", "Resource", "Resources", "StaleFile"]
 
 # Up to here a file is read, and leaves together with its head; a larger one is left to the kernel. It takes a
 # millisecond or two to compress as much, so up to here that is done at once.
 _SMALL = 64 * 1024
-_MOST_READS = 4  # of one file that changes each time it is read
-_MOST_REMEMBERED = 4096
+_MAX_READS = 4  # of one file that changes each time it is read
+_MAX_REMEMBERED = 4096
 _LONGEST_REMEMBERED = 256  # characters of a path
 _BRIEF = 1.0  # seconds for which a Vary may be missing
 # A file beside another one, in a coding, is out of date when it is older than that by more seconds than a build takes
@@ -36,7 +36,7 @@ _STALE = 2.0
 _INDEXES = (b"index.html", b"index.htm")
 
 
-class Changed(Exception):
+class StaleFile(Exception):
     """A file is not the one any more that was found a moment ago."""
 
 
@@ -60,7 +60,7 @@ class Policy(NamedTuple):
     hidden: bool = False
     clean_urls: bool = False
     compress: bool = False
-    additions: Additions = Additions()
+    additions: SiteHeaders = SiteHeaders()
 
 
 class Resource:
@@ -111,9 +111,9 @@ class Resources:
         self._compressors = available() if policy.compress else ()
         self._clock = clock
         self._cache = Cache()
-        self._kept = Kept()
+        self._kept = OpenFileCache()
 
-    def new_turn(self) -> None:
+    def end_of_turn(self) -> None:
         """Time has passed, in which anything may have changed."""
         self.turn += 1
         self._kept.turn()
@@ -147,7 +147,7 @@ class Resources:
         resource.turn = self.turn or -1
         self._look_beside(resource)
         if resource.plain.is_settled(self._clock()) and len(raw_path) <= _LONGEST_REMEMBERED:
-            if len(self.remembered) >= _MOST_REMEMBERED:  # starting anew costs less than any bookkeeping
+            if len(self.remembered) >= _MAX_REMEMBERED:  # starting anew costs less than any bookkeeping
                 self.remembered.clear()
             self.remembered[raw_path] = resource
         return resource
@@ -180,7 +180,7 @@ class Resources:
         if not resource.is_direct:
             return False
         try:
-            if version_of(os.stat(resource.path)) != resource.plain.version:
+            if file_signature(os.stat(resource.path)) != resource.plain.version:
                 return False
         except OSError:
             return False
@@ -220,8 +220,8 @@ class Resources:
     def load(self, names: Names, coding: str = "", content_type: str = "") -> Representation:
         """The representation of the file at `names`, which is in `coding`. Raises OSError, and IsDirectory."""
         key = names, coding
-        opened = self.tree.open(names, lambda status: self._cache.get(key, version_of(status)) is not None)
-        known = self._cache.get(key, version_of(opened.status))
+        opened = self.tree.open(names, lambda status: self._cache.get(key, file_signature(status)) is not None)
+        known = self._cache.get(key, file_signature(opened.status))
         if opened.is_directory:
             os.close(opened.fd)
             raise IsDirectory(names)
@@ -233,7 +233,7 @@ class Resources:
         """Describes an open file, with its content if it is small; until both are of the same version."""
         file = OpenFile(opened.fd, opened.status)
         try:
-            for _ in range(_MOST_READS):
+            for _ in range(_MAX_READS):
                 now = self._clock()
                 status = file.status
                 addition = self._policy.additions.of_file(b"/".join(names))
@@ -243,7 +243,7 @@ class Resources:
                     break
                 content = os.pread(file.fd, _SMALL + 1, 0)
                 file.status = os.fstat(file.fd)
-                if len(content) == status.st_size and version_of(file.status) == representation.version:
+                if len(content) == status.st_size and file_signature(file.status) == representation.version:
                     representation.content = content
                     break
             else:
@@ -261,8 +261,8 @@ class Resources:
             opened = self.tree.open(names)
             file = OpenFile(opened.fd, opened.status)
             self._kept.put(names, file)
-            if opened.is_directory or version_of(opened.status) != version:
-                raise Changed
+            if opened.is_directory or file_signature(opened.status) != version:
+                raise StaleFile
         return file
 
     # Selecting (RFC 9110 §12.5.3).
@@ -319,13 +319,13 @@ class Resources:
                 directory = os.stat(os.path.dirname(resource.path))
             except OSError:
                 return
-            if version_of(directory) == resource.beside:
+            if file_signature(directory) == resource.beside:
                 return
-            settled = now >= max(directory.st_mtime, directory.st_ctime) + SETTLED
+            settled = now >= max(directory.st_mtime, directory.st_ctime) + RACY_WINDOW
             current, stale = _siblings(resource.path, resource.plain.status.st_mtime - _STALE)
             resource.siblings = current
             # A stale one may be written anew in its place, which its directory would not tell.
-            resource.beside = version_of(directory) if settled and not stale else None
+            resource.beside = file_signature(directory) if settled and not stale else None
         varies = bool(resource.siblings or self._makeable(resource))
         if varies != (resource.identity is not resource.plain):
             resource.identity = resource.plain.varying() if varies else resource.plain

@@ -30,15 +30,15 @@ from stat import S_IMODE
 from urllib.parse import quote
 
 from ...http.messages import Request, Response
-from ...threads.slices import Slices
+from ...threads.slices import IncrementalBody
 from .directories import open_to_read
 from .paths import Opened, Tree, is_hidden_name
 
 __all__ = ["answer", "is_wanted"]
 
 _PIECE = 64 * 1024  # read and compressed at one time
-_MOST_FILES = 16  # of those smaller than that
-_MOST_NAMES = 1024  # of a directory
+_MAX_FILES = 16  # of those smaller than that
+_MAX_NAMES = 1024  # of a directory
 _LONGEST_COMMENT = 0xFFFF  # bytes, by the format
 
 # Why something need not be in an archive: nobody may read it, or there is nothing, at the end of a link or any more.
@@ -63,7 +63,7 @@ def answer(tree: Tree, names: tuple[bytes, ...], executor: Executor, *, show_hid
         ("Content-Disposition", _attachment((names[-1] if names else b"files") + b".zip")),
         ("Cache-Control", "no-cache"),
     ]
-    return Response(200, Slices(executor, work, begun), fields)
+    return Response(200, IncrementalBody(executor, work, begun), fields)
 
 
 class _Output:
@@ -132,7 +132,7 @@ class _Archive:
             else:
                 yield from self._add_file(names, opened)
             files += 1
-            if files % _MOST_FILES == 0:
+            if files % _MAX_FILES == 0:
                 yield self._output.take()
 
     def _add_directory(self, names: tuple[bytes, ...], opened: Opened) -> Generator[bytes, None, None]:
@@ -152,7 +152,7 @@ class _Archive:
             os.close(opened.fd)
         try:
             with os.scandir(fd) as found:
-                while run := list(islice(found, _MOST_NAMES)):
+                while run := list(islice(found, _MAX_NAMES)):
                     self._ahead += self._visit(names, run)
                     yield b""
         finally:

@@ -14,8 +14,8 @@ from ...http.errors import HTTPError
 
 __all__ = ["FormReader", "Part", "boundary_of", "file_name"]
 
-_MOST_HEAD = 8192  # bytes of the head of one part
-_MOST_PARTS = 10_000
+_MAX_HEAD = 8192  # bytes of the head of one part
+_MAX_PARTS = 10_000
 
 # RFC 2046 §5.1.1 allows 70 characters, which may also stand in quotes.
 _BOUNDARY = re.compile(
@@ -118,7 +118,7 @@ class FormReader:
             self._advance = self._skip_epilogue
             return True
         line_end = received.find(b"\r\n")
-        if line_end < 0 and len(received) < _MOST_HEAD:
+        if line_end < 0 and len(received) < _MAX_HEAD:
             return False
         if line_end < 0 or received[:line_end].strip(b" \t"):
             raise HTTPError(400, "a boundary of the form is malformed")
@@ -129,12 +129,12 @@ class FormReader:
     def _read_head(self) -> bool:
         received = self._received  # the line end before the first field is still there
         end = received.find(b"\r\n\r\n")
-        if max(end, len(received) if end < 0 else 0) > _MOST_HEAD:
+        if max(end, len(received) if end < 0 else 0) > _MAX_HEAD:
             raise HTTPError(400, "the head of a part is too large")
         if end < 0:
             return False
         self._parts += 1
-        if self._parts > _MOST_PARTS:
+        if self._parts > _MAX_PARTS:
             raise HTTPError(400, "there are too many parts")
         self._part = self._form.open_part(_name_in(bytes(received[:end])))
         del received[: end + 4]

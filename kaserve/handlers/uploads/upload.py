@@ -24,7 +24,7 @@ from ...http.conditional import entity_tags, matches_weakly
 from ...http.dates import parse_date
 from ...http.errors import HTTPError
 from ...http.messages import FieldLine, Request, Response, error_response
-from ...http.sinks import Discard, Sink, receive_in_vain
+from ...http.sinks import Discard, Sink, drain_or_reject
 from ..static.files import Files
 from ..static.paths import Links, MalformedPath, Tree, decode_path, encode_name, is_hidden
 from ..static.representations import Names, entity_tag
@@ -103,8 +103,8 @@ class Uploads:
 
     # The hooks of a handler.
 
-    def new_turn(self) -> None:
-        self._handler.new_turn()
+    def end_of_turn(self) -> None:
+        self._handler.end_of_turn()
 
     def sink(self, request: Request) -> Sink:
         """Where a body goes. Raises HTTPError for a large one that nobody wants."""
@@ -116,7 +116,7 @@ class Uploads:
             return self._receive(request)
         except HTTPError as error:
             wanted = HTTPError(error.status, error.reason, (*error.fields, *self._fields))
-            return _Refused(receive_in_vain(request, wanted), error)
+            return _Refused(drain_or_reject(request, wanted), error)
 
     def __call__(self, request: Request) -> Response:
         if request.method in _READING:

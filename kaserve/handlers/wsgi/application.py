@@ -12,7 +12,7 @@ from concurrent.futures import Future
 
 from ...http.errors import HTTPError
 from ...http.messages import Request, Response, error_response
-from ...threads.future import Promise
+from ...threads.future import LightFuture
 from ...threads.pipe import Pipe
 from ...threads.workers import Workers
 from .environ import EnvironMaker
@@ -57,7 +57,7 @@ class WSGI:
             if type(result) is list and len(result) == 1 and start.written is None and type(result[0]) is bytes:
                 return start.whole(request, result[0])
             return _answer(request, start, result)
-        delivery = _Delivery(self._app, self._environ, request)
+        delivery = WSGITask(self._app, self._environ, request)
         if not workers.submit(delivery.run):
             return _busy()
         return delivery.future
@@ -125,7 +125,7 @@ class _Pieces:
 # In a thread.
 
 
-class _Delivery:
+class WSGITask:
     """A request on its way to a thread, and the answer on its way back.
 
     The application is called, iterated over and closed in one thread. The answer is there for the server as soon as its
@@ -138,7 +138,7 @@ class _Delivery:
         self._app = app
         self._environ = environ
         self._request = request
-        self.future: Future[Response] = Promise()
+        self.future: Future[Response] = LightFuture()
         self._start = new_start()
         self._start.transmit = self._put
         self._pipe: Pipe | None = None

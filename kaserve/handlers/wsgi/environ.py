@@ -25,7 +25,7 @@ _KEYS: dict[str, str] = dict.fromkeys(_NEVER.split(), "") | {
     "content-length": "CONTENT_LENGTH",
     "content-type": "CONTENT_TYPE",
 }
-_MOST_KEYS = 1024  # of names that clients have thought of; a full memory starts anew
+_MAX_KEYS = 1024  # of names that clients have thought of; a full memory starts anew
 
 # What nearly every Connection field says: options that name no field, or one that no application sees anyway.
 _PLAIN_OPTIONS = frozenset(("keep-alive", "Keep-Alive", "close", "Close", "Upgrade", "upgrade"))
@@ -152,7 +152,7 @@ class EnvironMaker:
         """The key of a field name; "" for a name with an underscore, which could not be told from one with a hyphen:
         a proxy that removes X-User from what clients send lets X_User pass."""
         key = "" if "_" in name else "HTTP_" + name.upper().replace("-", "_")
-        if len(self._keys) >= _MOST_KEYS:
+        if len(self._keys) >= _MAX_KEYS:
             self._keys = dict(_KEYS)
         self._keys[name] = key
         return key

@@ -35,7 +35,7 @@ Result = Iterable[bytes]
 Application = Callable[[dict[str, Any], Any], Result]
 
 _STATUS = re.compile(r"([2-5][0-9][0-9])(?: [^\r\n\0]*)?", re.ASCII)
-_MOST_KNOWN = 1024  # of the names and statuses that applications use; a full memory starts anew
+_MAX_KNOWN = 1024  # of the names and statuses that applications use; a full memory starts anew
 
 # Kinds of field names.
 _PLAIN = 0
@@ -53,7 +53,7 @@ def _kind(name: object) -> int:
     if flag & ~(HOST | EXPECT | DATE | CONTENT_LENGTH):
         raise ValueError(f"{name} is a field of one hop, which is the server's own")
     kind = _LENGTH if flag == CONTENT_LENGTH else _PLAIN
-    if len(_kinds) >= _MOST_KNOWN:
+    if len(_kinds) >= _MAX_KNOWN:
         _kinds.clear()
     _kinds[name] = kind
     return kind
@@ -66,7 +66,7 @@ def _read_status(status: object) -> int:
     match = _STATUS.fullmatch(status)
     if match is None:
         raise ValueError(f"not the status of an answer: {status!r}")
-    if len(_statuses) >= _MOST_KNOWN:
+    if len(_statuses) >= _MAX_KNOWN:
         _statuses.clear()
     number = _statuses[status] = int(match[1])
     return number

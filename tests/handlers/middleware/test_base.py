@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from kaserve.handlers.middleware.base import Around
+from kaserve.handlers.middleware.base import Middleware
 from kaserve.handlers.middleware.basic_auth import BasicAuth
 from kaserve.handlers.middleware.forwarded import Forwarded, Trusted
-from kaserve.handlers.middleware.headers import Adding, Preflight
-from kaserve.handlers.middleware.own_paths import Aside
+from kaserve.handlers.middleware.headers import HeaderMiddleware, Preflight
+from kaserve.handlers.middleware.own_paths import OwnPaths
 from kaserve.handlers.middleware.passwords import hash_password
 from kaserve.handlers.mount import Mount
 from kaserve.http.errors import HTTPError
@@ -19,9 +19,9 @@ from kaserve.http.messages import Request, Response
 from kaserve.http.sinks import Discard, Sink, Spool
 
 AROUND: dict[str, Callable[[Any], Any]] = {
-    "Around": Around,
-    "Aside": lambda handler: Aside(handler, {}),
-    "Adding": lambda handler: Adding(handler, ()),
+    "Middleware": Middleware,
+    "OwnPaths": lambda handler: OwnPaths(handler, {}),
+    "HeaderMiddleware": lambda handler: HeaderMiddleware(handler, ()),
     "Preflight": Preflight,
     "Forwarded": lambda handler: Forwarded(handler, Trusted("127.0.0.1")),
     "Mount": lambda handler: Mount({"/": handler}),
@@ -44,7 +44,7 @@ class Inner:
     def sink(self, request: Request) -> Sink:
         return Discard()
 
-    def new_turn(self) -> None:
+    def end_of_turn(self) -> None:
         self.turns += 1
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ def test_every_hook_goes_on(around: Callable[[Any], Any]) -> None:
     with pytest.raises(HTTPError, match="inner"):
         outer.refuse(put())
     assert isinstance(outer.sink(put()), Discard)
-    outer.new_turn()
+    outer.end_of_turn()
     assert inner.turns == 1
     if hasattr(outer, "close"):
         outer.close()
@@ -79,13 +79,13 @@ def test_a_function_has_none(around: Callable[[Any], Any]) -> None:
 
 
 def test_turns_are_told_only_to_whom_they_matter() -> None:
-    assert not hasattr(Around(lambda request: Response.text("")), "new_turn")
+    assert not hasattr(Middleware(lambda request: Response.text("")), "end_of_turn")
 
 
 def test_a_door_passes_on_turns_and_its_end() -> None:
     inner = Inner()
     door = BasicAuth(inner, {"anna": hash_password(b"secret")})
-    door.new_turn()
+    door.end_of_turn()
     door.close()
     assert (inner.turns, inner.closed) == (1, 1)
 
@@ -93,7 +93,7 @@ def test_a_door_passes_on_turns_and_its_end() -> None:
 def test_of_two_doors_the_outer_one_guards() -> None:
     users = {"anna": hash_password(b"secret")}
     inner = BasicAuth(Inner(), users, realm="inner")
-    outer = Around(BasicAuth(Around(inner), users, realm="outer"))
+    outer = Middleware(BasicAuth(Middleware(inner), users, realm="outer"))
     refused = outer.guard(Inner())(put())
     assert refused.status == 401
     assert 'realm="outer"' in refused.headers["www-authenticate"]

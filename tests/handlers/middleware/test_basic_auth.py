@@ -18,7 +18,7 @@ from kaserve.handlers.middleware.basic_auth import BasicAuth, parse_user
 from kaserve.handlers.middleware.passwords import hash_password, read_hash
 from kaserve.http.errors import HTTPError
 from kaserve.http.messages import Request, Response
-from kaserve.http.sinks import InVain, Sink, Spool
+from kaserve.http.sinks import DrainSink, Sink, Spool
 from tests.tools.files import parse
 from tests.tools.server import Client, connect, request, serving
 
@@ -212,7 +212,7 @@ class TestTheSlowHash:
         door.close()
 
     def test_what_is_remembered_is_bounded(self, checked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(basic_auth, "_MOST_REMEMBERED", 4)
+        monkeypatch.setattr(basic_auth, "_MAX_REMEMBERED", 4)
         checked.go.set()
         door = BasicAuth(Inner(), USERS)
         assert ask(door, ANN).status == 200
@@ -253,7 +253,7 @@ class TestBodies:
     def test_a_small_one_of_a_stranger_is_taken_in_vain(
         self, door: BasicAuth, inner: Inner, lines: tuple[str, ...]
     ) -> None:
-        assert isinstance(door.sink(self.post(*lines)), InVain)
+        assert isinstance(door.sink(self.post(*lines)), DrainSink)
         assert inner.names == []
 
     def test_one_in_chunks_is_taken_in_vain_until_it_is_too_much(self, door: BasicAuth) -> None:

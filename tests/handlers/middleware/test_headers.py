@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaserve.handlers import Files
-from kaserve.handlers.middleware.headers import Adding, Additions, Preflight, is_fingerprinted, parse_field, parse_rule
+from kaserve.handlers.middleware.headers import (
+    HeaderMiddleware,
+    Preflight,
+    SiteHeaders,
+    is_fingerprinted,
+    parse_field,
+    parse_rule,
+)
 from kaserve.http.errors import HTTPError
 from kaserve.http.messages import FieldLine, Request, Response
 from kaserve.http.sinks import Spool
@@ -93,7 +100,7 @@ class TestRules:
         ],
     )
     def test_which_names(self, rule: str, path: bytes, value: str | None) -> None:
-        fields = dict(Additions(cache_control=[parse_rule(rule)]).of_file(path).whole)
+        fields = dict(SiteHeaders(cache_control=[parse_rule(rule)]).of_file(path).whole)
         assert fields.get("Cache-Control") == value
 
     @pytest.mark.parametrize(
@@ -105,21 +112,21 @@ class TestRules:
 
     def test_the_first_that_matches_is_the_one(self) -> None:
         rules = [parse_rule(text) for text in ("*.html=no-cache", "a.*=max-age=1", "no-store")]
-        additions = Additions(cache_control=rules)
+        additions = SiteHeaders(cache_control=rules)
         found = [dict(additions.of_file(path).whole)["Cache-Control"] for path in (b"a.html", b"a.css", b"b.css")]
         assert found == ["no-cache", "max-age=1", "no-store"]
 
     def test_fingerprinted_names_when_no_rule_speaks_of_them(self) -> None:
         path = b"assets/app.3f9a1c2b.js"
-        some = Additions(cache_control=[parse_rule("*.html=no-cache")])
-        every = Additions(cache_control=[parse_rule("no-cache")])
+        some = SiteHeaders(cache_control=[parse_rule("*.html=no-cache")])
+        every = SiteHeaders(cache_control=[parse_rule("no-cache")])
         assert ("Cache-Control", IMMUTABLE) in some.of_file(path).whole
         assert ("Cache-Control", "no-cache") in every.of_file(path).whole
-        assert dict(Additions(immutable=False).of_file(path).whole) == dict([NOSNIFF])
+        assert dict(SiteHeaders(immutable=False).of_file(path).whole) == dict([NOSNIFF])
 
     def test_what_is_for_users_is_for_no_cache_between(self) -> None:
         """RFC 9111 §3.5."""
-        fields = dict(Additions(private=True).of_file(b"app.3f9a1c2b.js").whole)
+        fields = dict(SiteHeaders(private=True).of_file(b"app.3f9a1c2b.js").whole)
         assert fields["Cache-Control"] == "private, max-age=31536000, immutable"
 
     def test_a_field_that_is_given_stands_alone(self) -> None:
@@ -128,7 +135,7 @@ class TestRules:
             ("x-content-type-options", "none"),
             ("Access-Control-Allow-Origin", "null"),
         ]
-        additions = Additions(given, cors=True, cache_control=[parse_rule("no-store")])
+        additions = SiteHeaders(given, cors=True, cache_control=[parse_rule("no-store")])
         names = [name.lower() for name, _ in additions.of_file(b"app.3f9a1c2b.js").whole]
         assert sorted(names) == sorted({*names})
         assert set(given) <= set(additions.of_file(b"app.3f9a1c2b.js").whole)
@@ -172,7 +179,7 @@ class TestFiles:
     def files(self, tmp_path: Path) -> Any:
         write(tmp_path / "app.3f9a1c2b.js")
         write(tmp_path / "sub" / "a.txt")
-        additions = Additions([("X-Mine", "1")], cors=True, cache_control=[parse_rule("*.txt=no-cache")])
+        additions = SiteHeaders([("X-Mine", "1")], cors=True, cache_control=[parse_rule("*.txt=no-cache")])
         files = Files(tmp_path, additions=additions)
         yield files
         files.close()
@@ -231,7 +238,7 @@ class TestAdding:
         return response.fields
 
     def test_an_answer(self) -> None:
-        handler = Adding(lambda request: Response(200, b"", [("x-mine", "own")]), LINES)
+        handler = HeaderMiddleware(lambda request: Response(200, b"", [("x-mine", "own")]), LINES)
         assert self.lines(handler(parse("/"))) == [("x-mine", "own"), ("X-Other", "2")]
 
     def test_a_refusal(self) -> None:
@@ -239,20 +246,20 @@ class TestAdding:
             raise HTTPError(418, "no", (("X-Why", "0"),))
 
         refuse.refuse = refuse.sink = refuse  # type: ignore[attr-defined]
-        handler = Adding(refuse, LINES)
+        handler = HeaderMiddleware(refuse, LINES)
         for call in (handler, handler.refuse, handler.sink):
             with pytest.raises(HTTPError) as caught:
                 call(parse("/"))
             assert (caught.value.status, caught.value.fields) == (418, (("X-Why", "0"), *LINES))
 
     def test_hooks(self) -> None:
-        handler = Adding(lambda request: Response(), LINES)
+        handler = HeaderMiddleware(lambda request: Response(), LINES)
         handler.refuse(parse("/"))
         assert isinstance(handler.sink(parse("/")), Spool)
 
     def test_an_answer_that_comes_later(self) -> None:
         awaited: Future[Response] = Future()
-        answer = Adding(lambda request: awaited, LINES)(parse("/"))
+        answer = HeaderMiddleware(lambda request: awaited, LINES)(parse("/"))
         assert isinstance(answer, Future)
         assert not answer.done()
         awaited.set_result(Response())
@@ -261,7 +268,7 @@ class TestAdding:
     def test_a_failure_that_comes_later(self) -> None:
         for error in (KeyError("x"), HTTPError(503, "later")):
             awaited: Future[Response] = Future()
-            answer = Adding(lambda request, awaited=awaited: awaited, LINES)(parse("/"))
+            answer = HeaderMiddleware(lambda request, awaited=awaited: awaited, LINES)(parse("/"))
             assert isinstance(answer, Future)
             awaited.set_exception(error)
             raised = answer.exception(0)
@@ -271,14 +278,14 @@ class TestAdding:
 
     def test_nobody_waits_any_more(self) -> None:
         pending: Future[Response] = Future()
-        answer = Adding(lambda request: pending, LINES)(parse("/"))
+        answer = HeaderMiddleware(lambda request: pending, LINES)(parse("/"))
         assert isinstance(answer, Future)
         answer.cancel()
         assert pending.cancelled()
         closed = []
         running: Future[Response] = Future()
         running.set_running_or_notify_cancel()
-        answer = Adding(lambda request: running, LINES)(parse("/"))
+        answer = HeaderMiddleware(lambda request: running, LINES)(parse("/"))
         assert isinstance(answer, Future)
         answer.cancel()
         response = Response()

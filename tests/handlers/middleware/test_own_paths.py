@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kaserve import HTTPError, Request, Response
-from kaserve.handlers.middleware.own_paths import Aside
+from kaserve.handlers.middleware.own_paths import OwnPaths
 from kaserve.http.sinks import Discard, Sink, Spool
 from tests.tools.server import connect, echo, hello, post, serving
 
@@ -42,14 +42,14 @@ def ask(target: str) -> Request:
     [("/-/status", True), ("/-/status?json", True), ("/-/status/", False), ("/-/%73tatus", False), ("/", False)],
 )
 def test_who_answers(target: str, is_ours: bool) -> None:
-    response = Aside(hello, {"/-/status": ours})(ask(target))
+    response = OwnPaths(hello, {"/-/status": ours})(ask(target))
     assert isinstance(response, Response)
     assert response.body == (b"ours" if is_ours else b"hello")
 
 
 def test_the_hooks_of_the_handler_are_for_its_own_paths() -> None:
     picky = Picky()
-    aside = Aside(picky, {"/s": ours})
+    aside = OwnPaths(picky, {"/s": ours})
     aside.refuse(ask("/s"))
     assert isinstance(aside.sink(ask("/s")), Discard)
     assert picky.sinks == []
@@ -59,12 +59,12 @@ def test_the_hooks_of_the_handler_are_for_its_own_paths() -> None:
 
 
 def test_a_handler_without_hooks() -> None:
-    aside = Aside(hello, {"/s": ours})
+    aside = OwnPaths(hello, {"/s": ours})
     aside.refuse(ask("/"))
     assert isinstance(aside.sink(ask("/")), Spool)
 
 
 def test_on_a_server() -> None:
-    with serving(Aside(echo, {"/s": ours})) as server, connect(server) as client:
+    with serving(OwnPaths(echo, {"/s": ours})) as server, connect(server) as client:
         answers = client.exchange(post(b"hello"), post(b"unread", target="/s"), post(b"again"))
         assert [answer.body for answer in answers] == [b"hello", b"ours", b"again"]

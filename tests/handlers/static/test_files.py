@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kaserve.handlers import Files
-from kaserve.handlers.middleware.headers import NOSNIFF, Additions
+from kaserve.handlers.middleware.headers import NOSNIFF, SiteHeaders
 from kaserve.http.dates import format_date
 from kaserve.http.errors import HTTPError
 from kaserve.http.framing import response_body
@@ -384,7 +384,7 @@ def test_conditions_come_before_ranges(site: Path, files: Files) -> None:
 def test_conditions_of_what_has_no_validators(site: Path, target: str, method: str, line: str, status: int) -> None:
     """§13.1.1, §13.1.2: `*` is true of whatever there is, and a tag of nothing that has none."""
     write(site / "d/a.txt")
-    files = Files(site, zip=True, additions=Additions([("X-Mine", "1")]))
+    files = Files(site, zip=True, additions=SiteHeaders([("X-Mine", "1")]))
     answer = ask(files, target, method, line)
     assert answer.status == status
     assert answer.headers["x-mine"] == "1"
@@ -585,7 +585,7 @@ def test_symbolic_links(site: Path, symlinks: str, statuses: tuple[int, ...]) ->
     (site / "out").symlink_to("../outside/secret")
     files = Files(site, symlinks=symlinks, clock=lambda: 1e10)
     for _ in range(2):
-        files.new_turn()
+        files.end_of_turn()
         assert tuple(ask(files, target).status for target in ("/in", "/out", "/a.txt")) == statuses
     files.close()
 
@@ -596,7 +596,7 @@ def test_an_archive_is_not_mistaken_for_the_index(site: Path) -> None:
     write(site / ".hidden/a")
     files = Files(site, zip=True, clock=lambda: 1e10)
     for _ in range(2):
-        files.new_turn()
+        files.end_of_turn()
         assert ask(files, "/d/").body == b"content"
         assert ask(files, "/d/?zip").headers["content-type"] == "application/zip"
         assert ask(files, "/d?zip").headers["location"] == "/d/?zip"
@@ -608,7 +608,7 @@ def test_what_was_changed_by_the_server_itself_is_looked_at_again(site: Path) ->
     """Within one turn: an upload, and behind it in the pipeline somebody who wants to see it."""
     write(site / "a.txt", "old")
     files = Files(site, clock=lambda: 1e10)
-    files.new_turn()
+    files.end_of_turn()
     assert ask(files, "/a.txt").body == b"old"
     write(site / "a.txt", "new")
     files.look_again()

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from kaserve import Request, Response
 from kaserve.handlers import Files
-from kaserve.handlers.middleware.headers import Additions
+from kaserve.handlers.middleware.headers import SiteHeaders
 from kaserve.handlers.static.directories import Column, Entry, Kind, Order
 from kaserve.handlers.static.listing import answer, prefers_json
 from kaserve.handlers.static.listing_page import CONTENT_SECURITY_POLICY, render
 from kaserve.handlers.static.paths import Tree
 from kaserve.handlers.uploads.upload import FORM
-from kaserve.threads.slices import Slices
+from kaserve.threads.slices import IncrementalBody
 from tests.tools.server import connect, get, serving
 
 BY_NAME = Order()
@@ -380,7 +380,7 @@ def ask(tree: Tree, *accept: str, query: str = "", names: tuple[bytes, ...] = ()
 def content(response: Response) -> bytes:
     if isinstance(response.body, bytes):
         return response.body
-    assert isinstance(response.body, Slices)
+    assert isinstance(response.body, IncrementalBody)
     pieces: list[Any] = [piece.result() if isinstance(piece, Future) else piece for piece in response.body]
     response.close()
     return b"".join(pieces)
@@ -473,7 +473,7 @@ def test_an_answer_that_nobody_takes_leaves_nothing_open(tmp_path: Path, site: T
     before = len(os.listdir("/dev/fd"))
     ask(site).close()
     taken = ask(site)
-    assert isinstance(taken.body, Slices)
+    assert isinstance(taken.body, IncrementalBody)
     next(taken.body)
     taken.close()
     taken.close()
@@ -583,7 +583,7 @@ def test_without_listings_a_directory_is_not_there(tmp_path: Path, accept: str) 
 
 def test_what_is_added_to_a_site_wins(tmp_path: Path) -> None:
     """A field that the user gives takes the place of the listing's own; the form for uploads is part of the page."""
-    added = Additions([("Cache-Control", "max-age=5"), ("X-Mine", "1"), ("Vary", "Cookie")])
+    added = SiteHeaders([("Cache-Control", "max-age=5"), ("X-Mine", "1"), ("Vary", "Cookie")])
     with closing(Files(tmp_path, zip=True, additions=added, form=FORM)) as files:
         for query in ("", "zip"):
             request = Request("GET", "/", 1, [])

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from kaserve.handlers.middleware.headers import Addition
+from kaserve.handlers.middleware.headers import FileHeaders
 from kaserve.handlers.static.file_body import OpenFile
-from kaserve.handlers.static.representations import Cache, Kept, Representation, describe, version_of
+from kaserve.handlers.static.representations import Cache, OpenFileCache, Representation, describe, file_signature
 
 LATER = 10.0  # seconds after which a file counts as settled
 
 
-NOTHING = Addition((), ())
+NOTHING = FileHeaders((), ())
 
 
-def represent(path: Path, content: bytes | None = None, addition: Addition = NOTHING, **more: Any) -> Representation:
+def represent(path: Path, content: bytes | None = None, addition: FileHeaders = NOTHING, **more: Any) -> Representation:
     if content is not None:
         path.write_bytes(content)
     status = os.stat(path)
@@ -34,7 +34,7 @@ def fields(representation: Representation) -> dict[str, str]:
 
 def test_what_is_said_of_a_file(tmp_path: Path) -> None:
     cached = ("Cache-Control", "no-cache")
-    said = represent(tmp_path / "a", b"one", Addition((cached, ("X-A", "b")), (cached,)))
+    said = represent(tmp_path / "a", b"one", FileHeaders((cached, ("X-A", "b")), (cached,)))
     assert list(fields(said)) == ["Content-Type", "Cache-Control", "X-A", "ETag", "Last-Modified", "Accept-Ranges"]
     assert said.unmodified_fields == (("ETag", said.etag), cached)  # RFC 9110 §15.4.5
     assert said.size == 3
@@ -57,7 +57,7 @@ def test_each_coding_has_its_own_tag(tmp_path: Path) -> None:
 
 
 def test_vary_is_joined_with_the_one_that_is_there(tmp_path: Path) -> None:
-    said = represent(tmp_path / "a", b"one", Addition((("Vary", "Origin"),), (("Vary", "Origin"),))).varying()
+    said = represent(tmp_path / "a", b"one", FileHeaders((("Vary", "Origin"),), (("Vary", "Origin"),))).varying()
     for each in (said.fields, said.unmodified_fields):
         assert [line for line in each if line[0] == "Vary"] == [("Vary", "Origin, Accept-Encoding")]
     assert (said.content, said.size) == (b"one", 3)
@@ -88,9 +88,9 @@ def test_a_time_that_was_set_back_is_another_version(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"one")
         os.utime(tmp_path / name, ns=(0, 0))
-    before = version_of(os.stat(tmp_path / "a"))
+    before = file_signature(os.stat(tmp_path / "a"))
     os.replace(tmp_path / "b", tmp_path / "a")
-    assert version_of(os.stat(tmp_path / "a")) != before
+    assert file_signature(os.stat(tmp_path / "a")) != before
 
 
 def test_it_is_bounded_in_bytes(tmp_path: Path) -> None:
@@ -138,21 +138,21 @@ def is_open(file: OpenFile) -> bool:
 
 
 def test_a_file_is_open_for_this_turn_and_the_next(tmp_path: Path) -> None:
-    kept = Kept()
+    kept = OpenFileCache()
     file = opened(tmp_path / "a")
     kept.put((b"a",), file)
     kept.turn()
-    assert kept.get((b"a",), version_of(file.status)) is file
+    assert kept.get((b"a",), file_signature(file.status)) is file
     kept.turn()  # it was used
-    assert kept.get((b"a",), version_of(file.status)) is file
+    assert kept.get((b"a",), file_signature(file.status)) is file
     kept.turn()
     kept.turn()
     assert not is_open(file)
-    assert kept.get((b"a",), version_of(file.status)) is None
+    assert kept.get((b"a",), file_signature(file.status)) is None
 
 
 def test_an_answer_keeps_its_file_open(tmp_path: Path) -> None:
-    kept = Kept()
+    kept = OpenFileCache()
     file = opened(tmp_path / "a")
     kept.put((b"a",), file)
     shared = file.share()
@@ -163,10 +163,10 @@ def test_an_answer_keeps_its_file_open(tmp_path: Path) -> None:
 
 
 def test_another_version_is_not_that_file(tmp_path: Path) -> None:
-    kept = Kept()
+    kept = OpenFileCache()
     kept.put((b"a",), opened(tmp_path / "a"))
     other = opened(tmp_path / "b")
-    assert kept.get((b"a",), version_of(other.status)) is None
+    assert kept.get((b"a",), file_signature(other.status)) is None
     first = opened(tmp_path / "a")
     kept.put((b"a",), first)
     kept.put((b"a",), other)  # in its place
@@ -177,7 +177,7 @@ def test_another_version_is_not_that_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("turns", [0, 1])
 def test_only_so_many_are_open(tmp_path: Path, turns: int) -> None:
-    kept = Kept()
+    kept = OpenFileCache()
     files = [opened(tmp_path / str(number)) for number in range(100)]
     for number, file in enumerate(files):
         kept.put((b"%d" % number,), file)

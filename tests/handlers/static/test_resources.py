@@ -83,7 +83,7 @@ def test_a_hot_file_costs_one_look_a_turn(site: Path, make: Make, calls: Calls) 
     (site / "d/a.txt").write_bytes(b"content")
     files = make()
     for turn in range(5):
-        files.new_turn()
+        files.end_of_turn()
         calls()
         for _ in range(3):
             assert ask(files, "/d/a.txt").body == b"content"
@@ -95,7 +95,7 @@ def test_a_hot_file_costs_one_look_a_turn(site: Path, make: Make, calls: Calls) 
 def test_within_a_turn_nothing_is_looked_at_twice(site: Path, make: Make, calls: Calls, lines: tuple[str, ...]) -> None:
     (site / "a.txt").write_bytes(b"content")
     files = make()
-    files.new_turn()
+    files.end_of_turn()
     first = ask(files, "/a.txt", "GET", *lines)
     calls()
     again = ask(files, "/a.txt", "GET", *lines)
@@ -107,7 +107,7 @@ def test_the_same_objects_are_sent_each_time(site: Path, make: Make) -> None:
     (site / "a.txt").write_bytes(b"content")
     files = make()
     for _ in range(2):
-        files.new_turn()
+        files.end_of_turn()
         ask(files, "/a.txt")
     assert files(parse("/a.txt")).body is files(parse("/a.txt")).body
 
@@ -124,7 +124,7 @@ def test_an_edit_shows_in_the_next_turn(site: Path, make: Make, first: bytes, co
         path.write_bytes(expected)
         for _ in range(3):
             if counted:
-                files.new_turn()
+                files.end_of_turn()
             answer = ask(files, "/a.txt")
             assert answer.body == expected
             tags.add(answer.headers["etag"])
@@ -154,10 +154,10 @@ def test_what_is_gone_is_gone_in_the_next_turn(
     (site / "a.txt").write_bytes(b"x" * size)
     files = make()
     for _ in range(3):
-        files.new_turn()
+        files.end_of_turn()
         assert ask(files, "/a.txt").status == 200
     change(site / "a.txt")
-    files.new_turn()
+    files.end_of_turn()
     assert ask(files, "/a.txt").status == status
 
 
@@ -167,11 +167,11 @@ def test_a_directory_on_the_way_may_become_a_link(site: Path, make: Make) -> Non
         directory.mkdir()
         (directory / "a.txt").write_bytes(os.fsencode(directory.name))
     files = make()
-    files.new_turn()
+    files.end_of_turn()
     assert ask(files, "/d/a.txt").body == b"d"
     (site / "d").rename(site / "moved")
     (site / "d").symlink_to(site.parent / "outside")
-    files.new_turn()
+    files.end_of_turn()
     assert ask(files, "/d/a.txt").status == 403
 
 
@@ -179,10 +179,10 @@ def test_an_index_that_comes_first_is_noticed(site: Path, make: Make) -> None:
     (site / "index.htm").write_bytes(b"second")
     files = make()
     for _ in range(2):
-        files.new_turn()
+        files.end_of_turn()
         assert ask(files, "/").body == b"second"
     (site / "index.html").write_bytes(b"first")
-    files.new_turn()
+    files.end_of_turn()
     assert ask(files, "/").body == b"first"
 
 
@@ -190,10 +190,10 @@ def test_a_file_without_a_suffix_comes_before_its_clean_url(site: Path, make: Ma
     (site / "about.html").write_bytes(b"page")
     files = make(clean_urls=True)
     for _ in range(2):
-        files.new_turn()
+        files.end_of_turn()
         assert ask(files, "/about").body == b"page"
     (site / "about").write_bytes(b"file")
-    files.new_turn()
+    files.end_of_turn()
     assert ask(files, "/about").body == b"file"
 
 
@@ -202,7 +202,7 @@ def test_large_files_are_opened_once_for_all(site: Path, make: Make, calls: Call
     files = make()
     responses: list[Response] = []
     for turn in range(3):
-        files.new_turn()
+        files.end_of_turn()
         responses += [files(parse("/a.bin")) for _ in range(10)]
         if turn:
             assert calls() == ["stat"]
@@ -218,10 +218,10 @@ def test_a_large_file_that_is_another_one_when_it_is_opened(site: Path, make: Ma
     (site / "a.txt").write_bytes(LARGE)
     files = make(compress=True)
     for _ in range(2):
-        files.new_turn()
+        files.end_of_turn()
         old = ask(files, "/a.txt", "HEAD", line)
     for _ in range(2):
-        files.new_turn()  # and it is closed
+        files.end_of_turn()  # and it is closed
     ask(files, "/a.txt", "HEAD", line)
     (site / "new").write_bytes(LARGE[::-1])
     (site / "new").replace(site / "a.txt")
@@ -235,10 +235,10 @@ def test_a_deleted_file_is_not_kept_open(site: Path, make: Make) -> None:
     before = len(os.listdir("/dev/fd"))
     (site / "a.bin").write_bytes(LARGE)
     files = make()
-    files.new_turn()
+    files.end_of_turn()
     ask(files, "/a.bin")
     for _ in range(2):
-        files.new_turn()
+        files.end_of_turn()
     assert len(os.listdir("/dev/fd")) == before + 1  # the directory
     files.close()
 
@@ -257,7 +257,7 @@ def test_a_site_that_is_switched(site: Path, make: Make) -> None:
             (site.parent / "next").symlink_to(name)
             (site.parent / "next").rename(site)
             if counted:
-                files.new_turn()
+                files.end_of_turn()
             assert ask(files, "/a.txt").body == name.encode()
             assert ask(files, f"/{name}.txt").status == 200
             assert ask(files, "/two.txt" if name == "one" else "/one.txt").status == 404
@@ -266,7 +266,7 @@ def test_a_site_that_is_switched(site: Path, make: Make) -> None:
 def test_the_memory_is_bounded(site: Path, make: Make) -> None:
     (site / "a.txt").write_bytes(b"content")
     files = make()
-    files.new_turn()
+    files.end_of_turn()
     for number in range(5000):
         assert ask(files, "/" + "./" * (number % 100) + "/" * (number // 100) + "a.txt").status == 200
     assert len(files._resources.remembered) <= 4096
@@ -307,7 +307,7 @@ def test_a_file_in_a_coding(
     provide(site, *there)
     files = make()
     for _ in range(2):
-        files.new_turn()
+        files.end_of_turn()
         answer = ask(files, "/app.js", method, f"Accept-Encoding: {accepted}")
         assert answer.status == 200
         assert answer.headers.get("content-encoding", "") == expected
@@ -329,7 +329,7 @@ def test_vary_stands_on_everything(site: Path, make: Make) -> None:
     provide(site, "gzip")
     files = make()
     for _ in range(2):
-        files.new_turn()
+        files.end_of_turn()
         for lines in ((), ("Accept-Encoding: gzip",), ("Range: bytes=0-1",), ("If-None-Match: *",)):
             assert ask(files, "/app.js", "GET", *lines).headers["vary"] == "Accept-Encoding"
 
@@ -344,7 +344,7 @@ def test_each_coding_has_its_own_tag(site: Path, make: Make) -> None:
     }
     assert len(set(tags.values())) == 3
     for _ in range(2):
-        files.new_turn()
+        files.end_of_turn()
         for mine, tag in tags.items():
             for theirs in tags:
                 lines = (f"Accept-Encoding: {theirs}", f"If-None-Match: {tag}")
@@ -404,10 +404,10 @@ def test_one_that_is_out_of_date_is_not_served(site: Path, make: Make) -> None:
     os.utime(site / "app.js.gz", (1, 1))
     files = make()
     for _ in range(2):
-        files.new_turn()
+        files.end_of_turn()
         assert ask(files, "/app.js", "GET", "Accept-Encoding: gzip").body == TEXT
     (site / "app.js.gz").write_bytes(b"new")
-    files.new_turn()
+    files.end_of_turn()
     assert ask(files, "/app.js", "GET", "Accept-Encoding: gzip").body == b"new"
 
 
@@ -425,7 +425,7 @@ def test_one_that_comes_goes_or_changes(site: Path, make: Make, counted: bool) -
         act()
         for _ in range(2):
             if counted:
-                files.new_turn()
+                files.end_of_turn()
             assert ask(files, "/app.js", "GET", "Accept-Encoding: gzip").body == expected
 
 
@@ -438,7 +438,7 @@ def test_compressed_on_the_fly(site: Path, make: Make, content: bytes) -> None:
     files = make(compress=True)
     answers = []
     for _ in range(3):
-        files.new_turn()
+        files.end_of_turn()
         for _ in range(2):
             answers.append(ask(files, "/a.txt", "GET", "Accept-Encoding: gzip"))
     for answer in answers:
@@ -457,7 +457,7 @@ def test_what_was_compressed_is_kept(site: Path, make: Make) -> None:
     (site / "a.txt").write_bytes(LARGE)
     files = make(compress=True)
     for expected in (True, False):
-        files.new_turn()
+        files.end_of_turn()
         response = files(parse("/a.txt", "GET", "Accept-Encoding: gzip"))
         assert (not isinstance(response.body, bytes)) is expected
         for future in response.body if not isinstance(response.body, bytes) else ():  # type: ignore[union-attr]
@@ -469,7 +469,7 @@ def test_what_was_compressed_is_kept(site: Path, make: Make) -> None:
 def test_revalidation_of_what_was_compressed(site: Path, make: Make, content: bytes) -> None:
     (site / "a.txt").write_bytes(content)
     files = make(compress=True)
-    files.new_turn()
+    files.end_of_turn()
     accept = "Accept-Encoding: gzip"
     etag = ask(files, "/a.txt", "GET", accept).headers["etag"]
     for _ in range(2):
@@ -519,5 +519,5 @@ def test_an_edit_shows_in_what_is_compressed(site: Path, make: Make) -> None:
     for content in (TEXT, TEXT[::-1], LARGE, TEXT):
         (site / "a.txt").write_bytes(content)
         for _ in range(2):
-            files.new_turn()
+            files.end_of_turn()
             assert gzip.decompress(ask(files, "/a.txt", "GET", "Accept-Encoding: gzip").body) == content

@@ -20,7 +20,7 @@ from kaserve.handlers import Files
 from kaserve.handlers.static import directories, zip_archive
 from kaserve.handlers.static.paths import Tree
 from kaserve.handlers.static.zip_archive import answer, is_wanted
-from kaserve.threads.slices import Slices
+from kaserve.threads.slices import IncrementalBody
 from tests.tools.server import connect, get, serving
 
 PIECE = 64 * 1024
@@ -47,7 +47,7 @@ def ask(site: Path, executor: ThreadPoolExecutor) -> Iterator[Callable[..., Resp
 
 
 def pieces(response: Response) -> Iterator[bytes]:
-    assert isinstance(response.body, Slices)
+    assert isinstance(response.body, IncrementalBody)
     try:
         for piece in response.body:
             content = piece.result() if isinstance(piece, Future) else piece
