@@ -20,21 +20,27 @@ PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 
 
 class HTTPError(Exception):
-    """A refusal: the client gets `status` and one line of `reason`, and the connection closes after the answer.
+    """An error response: raised anywhere in the server, by handlers included, and rendered in one place
+    (`messages.error_response`).
 
-    Any part of the server raises it, handlers included; `messages.error_response` is the one place that renders it.
-    For an ordinary answer that happens to be a 4xx (a file not found, say) return a `Response` instead: that keeps
-    the connection.
+    The connection persists if the request has been read completely, as it does after any other response. It closes where
+    the rest of the request cannot be found, or is too large to be read in vain, and where `close` is true.
 
-    status: 400 to 599. reason: one sentence for the client; never holds what the client sent or where files are.
-    fields: further field lines, such as `("Allow", "GET, HEAD")` (RFC 9110 §15.5.6).
+    Attributes:
+        status: 400 to 599.
+        reason: one sentence for the client. It never repeats what the client sent, nor says where files are.
+        fields: further headers, such as `("Allow", "GET, HEAD")` (RFC 9110 §15.5.6).
+        close: whether the connection closes after the response.
     """
 
-    def __init__(self, status: int, reason: str, fields: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(
+        self, status: int, reason: str, fields: tuple[tuple[str, str], ...] = (), *, close: bool = False
+    ) -> None:
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
         self.fields = fields
+        self.close = close
 
     def __str__(self) -> str:
         return f"{self.status} {PHRASES.get(self.status, '')}: {self.reason}"

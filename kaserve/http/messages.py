@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import parse_qsl, quote, unquote
 
 from .errors import PHRASES, HTTPError
@@ -212,6 +212,8 @@ class Request:
         "mount",
         "query",
         "raw_path",
+        "received",
+        "remote_user",
         "scheme",
         "server",
         "target",
@@ -246,6 +248,8 @@ class Request:
         self.mount = ""
         self.client: Address = None
         self.server: Address = None
+        self.remote_user = ""
+        self.received: Any = None
         self._trailers: list[FieldLine] | None = None
         self._body: BinaryIO | None = None
 
@@ -319,10 +323,13 @@ class Request:
         return length
 
     def close(self) -> None:
-        """Lets go of the body."""
+        """Releases the body, and what a sink made of it."""
         if self._body is not None:
             self._body.close()
             self._body = None
+        if self.received is not None:
+            self.received.close()
+            self.received = None
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target} {self.http_version}>"

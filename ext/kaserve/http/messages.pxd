@@ -12,10 +12,10 @@ cdef class FieldSource:
     cpdef list values(self, str name)
 
 cdef class Request:
-    cdef public str method, target, raw_path, query, authority, scheme, mount
+    cdef public str method, target, raw_path, query, authority, scheme, mount, remote_user
     cdef public int minor, flags
     cdef public Py_ssize_t field_count
-    cdef public object client, server
+    cdef public object client, server, received
     cdef public list _trailers
     cdef public object _body, _fields
 

@@ -1,0 +1,114 @@
+"""What a handler is: a function from a request to a response, or a `BaseHandler` with hooks around that.
+
+This is the only definition of a handler. A server wraps a plain function once (`as_handler`); from then on every hook is
+a method that exists, and nothing is looked up by name. Knows messages and sinks. Does not know connections.
+
+The life of a request with a body is `before_body`, `body_sink`, then the call; without a body it is the call alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from .messages import Request, Response
+from .sinks import Sink
+
+__all__ = ["BaseHandler", "FunctionHandler", "Handler", "as_handler"]
+
+HandlerResult = Response | Future[Response]
+
+
+class BaseHandler:
+    """A handler with hooks. Subclasses override `__call__` and the hooks they need; the others do nothing.
+
+    Every method is called in the server's own thread, and must not block.
+    """
+
+    def __call__(self, request: Request) -> HandlerResult:
+        """Responds to `request`, whose body has been received.
+
+        Args:
+            request: the request. Its body may be read from `request.body`; what a sink of `body_sink` made of the body
+                is in `request.received`.
+
+        Returns:
+            The response, or a Future of it that any thread may complete; the connection waits for it.
+
+        Raises:
+            HTTPError: becomes an error response. The connection persists unless the error says `close=True`.
+        """
+        raise NotImplementedError
+
+    def before_body(self, request: Request) -> None:
+        """Called when the head of a request with a body has been read.
+
+        Raises:
+            HTTPError: the response to the request. A small body is drained first, so that the connection persists; a
+                client that sent `Expect: 100-continue` or announced a large body gets the response at once, and the
+                connection closes after it (RFC 9110 §10.1.1).
+        """
+
+    def body_sink(self, request: Request) -> Sink | None:
+        """Called after `before_body`: what receives the body.
+
+        Returns:
+            A sink, whose result becomes `request.received`; or None to have the body in `request.body`, in memory or in
+            a temporary file.
+
+        Raises:
+            HTTPError: as in `before_body`.
+        """
+        return None
+
+    def end_of_turn(self) -> None:
+        """Called after each turn of the reactor, in which any number of requests may have been handled."""
+
+    def protect(self, path: str, page: BaseHandler) -> BaseHandler:
+        """Puts whatever guards `path` here in front of `page`.
+
+        The server asks this for its own pages, such as that of `--status`, so that a handler that asks for a password
+        does so for them as well.
+
+        Args:
+            path: where the page is, as in `Request.raw_path`.
+            page: the handler of the page.
+
+        Returns:
+            `page` itself, or a handler in front of it.
+        """
+        return page
+
+    def close(self) -> None:
+        """Releases what the handler holds. No request comes afterwards. May be called twice."""
+
+
+class FunctionHandler(BaseHandler):
+    """A plain function as a handler.
+
+    Attributes:
+        function: the function. A connection calls it directly, which saves one call per request.
+    """
+
+    def __init__(self, function: Callable[[Request], HandlerResult]) -> None:
+        self.function = function
+
+    def __call__(self, request: Request) -> HandlerResult:
+        return self.function(request)
+
+
+Handler = BaseHandler | Callable[[Request], HandlerResult]
+"""What `Server` accepts: a BaseHandler or a plain function."""
+
+
+def as_handler(handler: Handler) -> BaseHandler:
+    """Returns `handler` if it is a BaseHandler, otherwise the function wrapped as one.
+
+    Raises:
+        TypeError: `handler` cannot be called.
+    """
+    if isinstance(handler, BaseHandler):
+        return handler
+    if not callable(handler):
+        raise TypeError(f"a handler must be a function or a BaseHandler, not {type(handler).__name__}")
+    return FunctionHandler(handler)

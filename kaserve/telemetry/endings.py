@@ -1,0 +1,43 @@
+"""Ending: why a connection ended. One name for each reason, used by the connection, the counters, the metrics and the
+advice.
+
+Knows the reasons and which of them a client cannot see coming. Does not know connections.
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["UNSOLICITED", "Ending"]
+
+
+class Ending(enum.StrEnum):
+    """Why a connection ended. The values are labels of metrics and words on the live page."""
+
+    # The server closed an idle connection without a response that announced it.
+    IDLE = "idle"  # the keep-alive timeout passed
+    DRAIN = "drain"  # the server was shutting down gracefully
+    EVICTED = "evicted"  # another connection needed the place
+    SHUTDOWN = "shutdown"  # the graceful timeout was over
+
+    # A response announced the close.
+    LAST_RESPONSE = "last response"  # the client, the handler or HTTP/1.0 wanted it so
+    REQUEST_LIMIT = "request limit"  # keep_alive_requests
+    AGE = "age"  # keep_alive_time
+    REFUSED = "refused"  # a response to a request that could not be read, or was not wanted
+    REJECTED = "rejected"  # too many connections from one address
+
+    # Something went wrong, or took too long.
+    HEADER_TIMEOUT = "header timeout"
+    BODY_TIMEOUT = "body timeout"
+    SEND_TIMEOUT = "send timeout"
+    HANDSHAKE = "handshake"  # TLS could not be agreed on
+    FAILED = "failed"  # a response could not be completed
+
+    # The client ended it.
+    CLIENT = "client"  # orderly, between two requests
+    RESET = "reset"
+
+
+UNSOLICITED = frozenset({Ending.IDLE, Ending.DRAIN, Ending.EVICTED, Ending.SHUTDOWN})
+"""Closes that a client may not see coming: a request that it sends at the same moment is lost."""
