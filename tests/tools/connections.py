@@ -20,12 +20,9 @@ from kaserve.net.poller import READ, WRITE
 from kaserve.net.service import Deadlines, Handler
 from tests.tools.net import GET, LAST_GET, Body, Client, Net, Router, ServerSocket, file_span, get, hello
 
-PROGRESS_CHECKS = 8  # at an answer that the kernel takes nothing more of, until its deadline
-
-WHEEL_DELAY = 0.2  # seconds; the wheel is at most a tick of 0.125 late
-
-SMALL_BUFFER = 4096  # bytes: a kernel that takes little is a slow client
-
+PROGRESS_CHECKS = 8  # per send_timeout: how often a connection looks whether the kernel has sent something
+WHEEL_DELAY = 0.2  # seconds: more than the timer wheel is ever late (one tick, 0.125 s)
+SMALL_BUFFER = 4096  # bytes of send buffer, so that a client that does not read looks slow immediately
 POST_HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n"
 EXPECT_HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"
 CHUNKED_HEAD = b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -33,14 +30,14 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class MakeNet(Protocol):
-    """Makes the one Net of a test, closed afterwards."""
+    """The type of the fixture `make_net`: makes a Net that is closed after the test."""
 
     def __call__(self, handler: Handler = hello, **settings: Any) -> Net: ...
 
 
 @contextmanager
 def logged_errors(caplog: pytest.LogCaptureFixture, *expected: str) -> Iterator[None]:
-    """What is logged meanwhile, in order; every one of it an error."""
+    """Checks that exactly the `expected` patterns are logged meanwhile, in this order, all of them as errors."""
     caplog.clear()
     yield
     messages = [f"{record.getMessage()}\n{record.exc_text or ''}" for record in caplog.records]
@@ -52,15 +49,48 @@ def logged_errors(caplog: pytest.LogCaptureFixture, *expected: str) -> Iterator[
 
 
 def server_socket(connection: Connection) -> ServerSocket:
+    """The server's socket, which records how it is used."""
     sock = connection._sock
     assert isinstance(sock, ServerSocket)
     return sock
 
 
 def send(net: Net, client: Client, data: bytes) -> None:
-    """Sends `data`; whatever can be done about it now is done."""
+    """Sends `data` and runs the reactor until nothing is left to do."""
     client.send(data)
     net.settle()
+
+
+# Looks inside a connection, for tests of memory and backpressure: bytes that it holds are visible in no other way.
+
+
+def unsent(connection: Connection) -> bytes | memoryview:
+    """The output that the kernel has not accepted yet."""
+    return connection._unsent
+
+
+def unread(connection: Connection) -> bytes:
+    """The received bytes that are not parsed yet."""
+    return connection.protocol._received
+
+
+def holds_response(connection: Connection) -> bool:
+    """Whether the connection still refers to a response, its body, or a Future of one."""
+    return not (connection._response is None and connection._stream is None and connection._awaited is None)
+
+
+def holds_request(connection: Connection) -> bool:
+    """Whether the connection still refers to a request, its sink or its decoder."""
+    protocol = connection.protocol
+    return not (protocol.request is None and protocol.sink is None and protocol._decoder is None)
+
+
+def is_called_again(net: Net, connection: Connection) -> bool:
+    """Whether the next turn of the reactor calls the connection, even without an event."""
+    return connection in net.reactor._again
+
+
+# Each of these sends what brings a connection into one phase.
 
 
 def reach_idle(net: Net, client: Client) -> None:
@@ -83,6 +113,7 @@ def reach_linger(net: Net, client: Client) -> None:
     client.send(GET + LAST_GET)
 
 
+# How to enter a phase, the events that the connection then waits for, and the seconds until its deadline.
 PHASE_STARTS: dict[Phase, tuple[Callable[[Net, Client], None], int, float]] = {
     IDLE: (reach_idle, READ, 120 + 1),
     HEAD: (reach_head, READ, 30),
@@ -93,31 +124,31 @@ PHASE_STARTS: dict[Phase, tuple[Callable[[Net, Client], None], int, float]] = {
 
 
 def large(request: Request) -> Response:
+    """A handler: a response that no small buffer holds for /large, `hello` for other paths."""
     return Response.text("x" * 1_000_000) if request.path == "/large" else hello(request)
 
 
 DEADLINES_WITH_RATE = Deadlines(body_timeout=10, send_timeout=10, min_rate=50)
-
-MIN_BYTES = 500  # bytes that start a deadline of DEADLINES_WITH_RATE anew
+MIN_BYTES = 500  # that extend a deadline of DEADLINES_WITH_RATE: 50 bytes/s for 10 s
 
 
 def read_some(net: Net, client: Client, most: int) -> None:
-    """Reads `most` bytes; whatever follows from that happens."""
+    """Reads at most `most` bytes and runs the reactor until nothing is left to do."""
     client.read(most)
     net.settle()
 
 
 def send_during_turn(net: Net, client: Client, data: bytes) -> None:
-    """Lets `data` arrive in the next turn after readiness was asked for, and before the deadlines are looked at."""
+    """Lets `data` arrive during the next turn: after the poll, before the deadlines are checked."""
     net.reactor.call(lambda: client.send(data))
 
 
 def read_slowly(net: Net, client: Client, count: int, seed: int = 0) -> list[Any]:
-    """The answers to `count` GETs, read in pieces of random sizes."""
-    chance = random.Random(seed)
+    """The responses to `count` GETs, read in pieces of random sizes."""
+    rng = random.Random(seed)
     while True:
         net.settle()
-        if not client.read(chance.choice([1, 100, 5000, 100_000])):
+        if not client.read(rng.choice([1, 100, 5000, 100_000])):
             return list(client.answers(*["GET"] * count))
 
 
@@ -125,10 +156,13 @@ CONTENT = random.Random(4).randbytes(150_000)
 
 
 def echo(request: Request) -> Response:
+    """A handler that responds with the body of the request."""
     return Response(200, request.body.read())
 
 
 def all_routes() -> Router:
+    """A handler with one path for each kind of response and failure."""
+
     def in_pieces() -> Body:
         return Body(CONTENT[start : start + 7000] for start in range(0, len(CONTENT), 7000))
 
@@ -151,10 +185,16 @@ def all_routes() -> Router:
 
 
 def take_response(data: bytes, method: str, ended: bool) -> tuple[bytes, bool, int, bytes] | None:
-    """The content of the first answer in `data`, whether it says close, its status, and what follows; None when it is
-    not complete. Raises h11.RemoteProtocolError."""
+    """Parses the first response in `data` with h11.
+
+    Returns:
+        Its content, whether it says close, its status, and the bytes after it; None if it is incomplete.
+
+    Raises:
+        h11.RemoteProtocolError: It is not a valid response to `method`.
+    """
     if not data:
-        return None  # which to h11 would be the end of the connection
+        return None  # h11 takes b"" for the end of the connection
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method=method, target="/", headers=[("Host", "h")]))
     client.send(h11.EndOfMessage())
@@ -168,7 +208,7 @@ def take_response(data: bytes, method: str, ended: bool) -> tuple[bytes, bool, i
             ended = False
             try:
                 client.receive_data(b"")
-                event = client.next_event()  # the end of a body that is delimited by it
+                event = client.next_event()  # the end of the connection ends such a body
             except h11.RemoteProtocolError:
                 return None
         if isinstance(event, h11.Response):

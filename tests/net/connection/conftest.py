@@ -14,7 +14,7 @@ from tests.tools.net import Net, hello, open_descriptors
 
 @pytest.fixture
 def make_net(caplog: pytest.LogCaptureFixture) -> Iterator[MakeNet]:
-    """And afterwards every descriptor is back, and nothing was logged that the test did not ask for by `faults`."""
+    """Makes nets and closes them. Fails a test that leaks a descriptor or logs what `logged_errors` does not expect."""
     before = open_descriptors()
     nets: list[Net] = []
 

@@ -27,7 +27,7 @@ from tests.tools.net import GET, HERE, PEER, Client, Net, Router, post
 
 
 def test_without_a_minimum_rate_each_byte_of_a_body_extends_the_deadline(make_net: MakeNet) -> None:
-    """And a 408 with Connection: close when it stands still (RFC 9110 §15.5.9)."""
+    """RFC 9110 §15.5.9: a body that stops arriving gets a 408 with Connection: close."""
     net = make_net(deadlines=Deadlines(min_rate=0))
     client, connection = net.connect()
     client.send(POST_HEAD)
@@ -66,7 +66,7 @@ def test_a_body_at_the_minimum_rate_arrives(make_net: MakeNet) -> None:
 
 
 def test_a_body_below_the_minimum_rate_is_408(make_net: MakeNet) -> None:
-    """A byte now and then is no progress."""
+    """A few bytes per second are not progress."""
     net = make_net(deadlines=DEADLINES_WITH_RATE)
     client, connection = begin_body(net, 20 * MIN_BYTES)
     for _ in range(9):
@@ -125,9 +125,11 @@ def test_100_continue_follows_the_responses_to_earlier_requests(make_net: MakeNe
     assert client.received.endswith(b"hello" + CONTINUE)
 
 
-@pytest.mark.parametrize("begun", [b"0", b"0123456789"])
+@pytest.mark.parametrize(
+    "begun", [pytest.param(b"0", id="first byte here"), pytest.param(b"0123456789", id="all of it here")]
+)
 def test_no_100_continue_once_the_body_has_begun_to_arrive(make_net: MakeNet, begun: bytes) -> None:
-    """RFC 9110 §10.1.1: a server may omit it then."""
+    """RFC 9110 §10.1.1: the server may omit it then."""
     net = make_net()
     client, _ = net.connect()
     (response,) = net.ask(client, EXPECT_HEAD + begun, b"0123456789"[len(begun) :], methods=["POST"])
@@ -135,7 +137,7 @@ def test_no_100_continue_once_the_body_has_begun_to_arrive(make_net: MakeNet, be
 
 
 def test_no_100_continue_to_http_1_0(make_net: MakeNet) -> None:
-    """RFC 9110 §15.2: HTTP/1.0 knows no 1xx."""
+    """RFC 9110 §15.2: HTTP/1.0 does not define 1xx status codes."""
     net = make_net()
     client, connection = net.connect()
     client.send(EXPECT_HEAD.replace(b"HTTP/1.1", b"HTTP/1.0"))
@@ -147,7 +149,7 @@ def test_no_100_continue_to_http_1_0(make_net: MakeNet) -> None:
 
 
 def test_no_100_continue_to_a_request_without_a_body(make_net: MakeNet) -> None:
-    """Nobody waits for a body that was not announced."""
+    """RFC 9110 §10.1.1: without content there is nothing to wait for."""
     net = make_net()
     client, _ = net.connect()
     (response,) = net.ask(client, b"GET / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\r\n")
@@ -156,7 +158,7 @@ def test_no_100_continue_to_a_request_without_a_body(make_net: MakeNet) -> None:
 
 
 def test_a_rejected_body_gets_a_final_status_instead_of_100_continue(make_net: MakeNet) -> None:
-    """RFC 9110 §10.1.1: a final status at once, and no 100."""
+    """RFC 9110 §10.1.1: the final status is sent immediately, and no 100."""
     router = Router()
     router.refusals["no"] = HTTPError(401, "who are you?", (("WWW-Authenticate", "Basic"),))
     net = make_net(router)
@@ -179,7 +181,7 @@ def test_a_rejection_does_not_wait_for_the_body(make_net: MakeNet) -> None:
     assert router.requests == []
 
 
-@pytest.mark.parametrize("fault", [ZeroDivisionError(), FileNotFoundError()])
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), FileNotFoundError()], ids=repr)
 def test_a_failing_before_body_hook_is_a_500(
     make_net: MakeNet, fault: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -194,7 +196,7 @@ def test_a_failing_before_body_hook_is_a_500(
 
 
 class Sink:
-    """Takes a body, or fails where it is told to."""
+    """Discards a body and raises `fault` in the methods named by `places`."""
 
     def __init__(self, fault: Exception, *places: str) -> None:
         self._fault = fault
@@ -218,7 +220,12 @@ class Sink:
 
 @pytest.mark.parametrize("place", ["write", "finish"])
 @pytest.mark.parametrize(
-    ("fault", "status"), [(HTTPError(413, "no more"), 413), (OSError(28, "disk full"), 500), (RuntimeError(), 500)]
+    ("fault", "status"),
+    [
+        pytest.param(HTTPError(413, "no more"), 413, id="HTTPError"),
+        pytest.param(OSError(28, "disk full"), 500, id="disk full"),
+        pytest.param(RuntimeError(), 500, id="other exception"),
+    ],
 )
 def test_the_error_of_a_failing_sink_reaches_the_client(
     make_net: MakeNet, place: str, fault: Exception, status: int, caplog: pytest.LogCaptureFixture

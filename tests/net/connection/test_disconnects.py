@@ -39,9 +39,16 @@ def test_a_half_closed_client_gets_the_responses_to_a_long_pipeline(make_net: Ma
     assert not client.was_reset
 
 
-@pytest.mark.parametrize("start", [GET[:9], GET[:-2], POST_HEAD + b"12345"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(GET[:9], id="request line"),
+        pytest.param(GET[:-2], id="head without its empty line"),
+        pytest.param(POST_HEAD + b"12345", id="body"),
+    ],
+)
 def test_half_a_request_and_a_half_close_is_400(make_net: MakeNet, start: bytes) -> None:
-    """RFC 9112 §8."""
+    """RFC 9112 §8: the request is incomplete."""
     net = make_net()
     client, connection = net.connect()
     client.send(GET + start)
@@ -56,12 +63,16 @@ def reach_handler(net: Net, client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "reach"), [*((phase, row[0]) for phase, row in PHASE_STARTS.items()), (HANDLER, reach_handler)]
+    ("phase", "reach"),
+    [
+        *(pytest.param(phase, row[0], id=phase.name) for phase, row in PHASE_STARTS.items()),
+        pytest.param(HANDLER, reach_handler, id="HANDLER"),
+    ],
 )
 def test_a_client_that_resets_is_forgotten_without_a_log_line(
     make_net: MakeNet, phase: Phase, reach: Callable[[Net, Client], None]
 ) -> None:
-    """In every phase; no traceback, and the descriptors are back (the fixture looks)."""
+    """In every phase: nothing is logged and all descriptors are closed (the fixture checks both)."""
     net = make_net(large)
     client, connection = net.connect(tcp=True, send_buffer=SMALL_BUFFER)
     reach(net, client)

@@ -11,20 +11,20 @@ from tests.tools.connections import PHASE_STARTS, POST_HEAD, SMALL_BUFFER, WHEEL
 from tests.tools.net import GET, Net
 
 
-def retire(net: Net, connection: Connection) -> None:
-    """As a server does that drains: in the reactor's turn."""
+def drain(net: Net, connection: Connection) -> None:
+    """Drains one connection in a turn of the reactor, as a draining server does."""
     net.reactor.call(connection.retire)
     net.settle()
 
 
 def test_a_drained_idle_connection_closes_at_once(make_net: MakeNet) -> None:
-    """Close policy, point 4: past the minimum idle of a second."""
+    """docs/keep-alive.md, close policy 4: it was idle for longer than RECENT_USE_GRACE."""
     net = make_net()
     client, connection = net.connect()
     net.ask(client, GET)
     net.sleep(1.01)
     net.service.keep_alive.enabled = False
-    retire(net, connection)
+    drain(net, connection)
     assert connection.phase == LINGER
     assert client.read() == b""
     assert client.ended
@@ -39,7 +39,7 @@ def test_a_recently_busy_connection_may_send_one_more_request(make_net: MakeNet)
     net.ask(client, GET)
     net.sleep(0.4)
     net.service.keep_alive.enabled = False
-    retire(net, connection)
+    drain(net, connection)
     assert connection.phase == IDLE
     net.sleep(0.5)
     (response,) = net.ask(client, GET)
@@ -53,7 +53,7 @@ def test_a_recently_busy_connection_without_a_request_closes_after_the_grace(mak
     net.ask(client, GET)
     net.sleep(0.4)
     net.service.keep_alive.enabled = False
-    retire(net, connection)
+    drain(net, connection)
     net.sleep(0.59)
     assert connection.phase == IDLE
     net.sleep(0.01 + WHEEL_DELAY)
@@ -63,7 +63,7 @@ def test_a_recently_busy_connection_without_a_request_closes_after_the_grace(mak
 
 
 def test_draining_does_not_wait_long_for_clients_that_do_not_close(make_net: MakeNet) -> None:
-    """No answer of theirs is at stake. Nor are they idle: they end because the server does."""
+    """No response of theirs is at stake. One that was busy ends with the reason drain, not idle."""
     net = make_net()
     (client, _), (_, before) = net.connect(), net.connect()
     net.sleep(121 + WHEEL_DELAY)
@@ -82,7 +82,8 @@ def test_draining_does_not_wait_long_for_clients_that_do_not_close(make_net: Mak
 
 
 def test_an_idle_time_announced_before_the_drain_does_not_delay_it(make_net: MakeNet) -> None:
-    """Close policy, point 4: what becomes idle while draining gets the window, not the idle time it was promised."""
+    """docs/keep-alive.md, close policy 4: a connection that becomes idle while draining gets RECENT_USE_GRACE, not the
+    idle time that its response announced."""
     body = b"x" * 4_000_000
     net = make_net(lambda request: Response(200, body))
     client, connection = net.connect()
@@ -106,7 +107,7 @@ def test_draining_responds_to_a_request_that_has_arrived(make_net: MakeNet) -> N
     client, connection = net.connect()
     net.sleep(10)
     net.reactor.call(lambda: client.send(GET))
-    retire(net, connection)
+    drain(net, connection)
     (response,) = client.answers("GET")
     assert response.status == 200
     assert not response.persists
@@ -120,7 +121,7 @@ def test_draining_does_not_interrupt_a_busy_connection(make_net: MakeNet, phase:
     PHASE_STARTS[phase][0](net, client)
     net.settle()
     left = net.time_left(connection)
-    retire(net, connection)
+    drain(net, connection)
     assert connection.phase == phase
     assert net.time_left(connection) == left
 
@@ -131,7 +132,7 @@ def test_a_request_that_is_incomplete_at_the_drain_gets_a_response_that_says_clo
     client.send(POST_HEAD)
     net.settle()
     net.service.keep_alive.enabled = False
-    retire(net, connection)
+    drain(net, connection)
     (response,) = net.ask(client, b"0123456789", methods=["POST"])
     assert response.status == 200
     assert not response.persists

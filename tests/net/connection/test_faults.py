@@ -1,4 +1,4 @@
-"""Faults in the server itself, in its log or in the code that it calls: one connection ends, and no other."""
+"""Faults in the server itself, in its logs or in its callbacks: they end one connection and no other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.tools.net import GET, HERE, PEER, Body, get
 
 
 class BrokenLog:
-    """A fault in the server itself, for requests to /fault and for those that could not be read."""
+    """An access log that raises for requests to /fault and for requests that could not be parsed."""
 
     timed = False
 
@@ -29,7 +29,8 @@ class BrokenLog:
 
 
 def test_a_connection_that_cannot_be_registered_is_not_kept(make_net: MakeNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system limits how many descriptors epoll takes; whoever made the connection is told, and nothing is kept."""
+    """The kernel limits the number of descriptors in all epolls (max_user_watches): the caller gets the OSError, and
+    nothing is kept."""
     net = make_net()
 
     def refuse(fd: int, events: int) -> None:
@@ -62,7 +63,7 @@ def test_a_fault_of_the_server_ends_one_connection_only(make_net: MakeNet, caplo
 
 
 class BrokenHandler(logging.Handler):
-    """Of the log: a disk that is full, and nobody who has thought of it."""
+    """A logging handler that raises, as one without error handling does when the disk is full."""
 
     def emit(self, record: logging.LogRecord) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -96,8 +97,8 @@ def test_a_log_that_fails_ends_one_connection_at_most(
     caplog.clear()
 
 
-class FailingEnd:
-    """An access log that fails for what is cut off."""
+class AlwaysBrokenLog:
+    """An access log that raises for every response."""
 
     timed = False
 
@@ -107,12 +108,12 @@ class FailingEnd:
 
 def test_closing_completes_even_if_the_callbacks_raise(make_net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
     body = Body(b"x" * 65536 for _ in range(1000))
-    net = make_net(lambda request: Response(200, body), access_log=FailingEnd())
+    net = make_net(lambda request: Response(200, body), access_log=AlwaysBrokenLog())
 
-    def complain(connection: Connection) -> None:
+    def fail(connection: Connection) -> None:
         raise AssertionError("the owner is broken")
 
-    net.service.on_close = complain
+    net.service.on_close = fail
     client, connection = net.connect()
     send(net, client, GET)
     with logged_errors(caplog, "the log is broken", "the owner is broken"):

@@ -49,7 +49,8 @@ def test_a_base_exception_is_a_500_that_keeps_the_connection(
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, SystemExit])
 def test_exceptions_of_signals_are_raised_from_the_turn(fault: type[BaseException], make_net: MakeNet) -> None:
-    """In the main thread, where a Ctrl-C may meet a handler of a server that somebody else's loop turns."""
+    """Ctrl-C may interrupt a handler in the main thread when another event loop runs the server. The exception belongs
+    to that program."""
 
     def handler(request: Request) -> Response:
         raise fault
@@ -125,7 +126,7 @@ def test_a_future_response_blocks_no_other_connection(make_net: MakeNet) -> None
     assert connection.phase == HANDLER
     assert net.interest(connection) == NOTHING
     assert net.time_left(connection) == float("inf")
-    assert not net.busy  # nobody asks again and again
+    assert not net.busy, "the connection polls the Future"
     [response] = net.ask(other, GET)
     assert response.body == b"hello"
     later.set_result(Response.text("at last"))
@@ -142,7 +143,7 @@ def test_a_future_may_be_completed_by_another_thread(make_net: MakeNet) -> None:
     thread = threading.Thread(target=lambda: later.set_result(Response.text("from afar")))
     thread.start()
     thread.join()
-    assert net.busy  # the reactor has been woken
+    assert net.busy, "the reactor was not woken"
     net.settle()
     [response] = client.answers("GET")
     assert response.body == b"from afar"

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from kaserve.http.messages import Request, Response
 from kaserve.http.phases import CLOSED, HEAD, IDLE, LINGER, SEND
-from tests.tools.connections import SMALL_BUFFER, WHEEL_DELAY, MakeNet, large, read_some, send, send_during_turn
+from tests.tools.connections import (
+    SMALL_BUFFER,
+    WHEEL_DELAY,
+    MakeNet,
+    holds_request,
+    holds_response,
+    large,
+    read_some,
+    send,
+    send_during_turn,
+    unread,
+    unsent,
+)
 from tests.tools.net import GET, get, hello, post
 
 
 def test_an_idle_connection_closes_silently_after_the_announced_time_and_a_grace(make_net: MakeNet) -> None:
-    """Close policy, point 2: announce T, close at T + 1 s."""
+    """docs/keep-alive.md, close policy 2: announce T, close at T + 1 s."""
     net = make_net()
     client, connection = net.connect()
     net.sleep(100)
@@ -19,7 +31,7 @@ def test_an_idle_connection_closes_silently_after_the_announced_time_and_a_grace
     assert connection.phase == IDLE
     net.sleep(0.01 + WHEEL_DELAY)
     assert connection.phase == LINGER
-    assert client.read() == b"", "never a 408 that no request has asked for"
+    assert client.read() == b"", "an unsolicited 408 would be read as the response to the next request"
     assert client.ended
     client.close()
     net.settle()
@@ -47,7 +59,8 @@ def test_the_idle_time_counts_from_the_last_response(make_net: MakeNet) -> None:
 
 
 def test_the_idle_time_counts_from_the_end_of_a_slow_response(make_net: MakeNet) -> None:
-    """A client that honours the announcement never races (close policy, point 2), however slow the handler was."""
+    """docs/keep-alive.md, close policy 2: a client that honours the announced time never meets a close, even after a
+    slow handler."""
 
     def slow(request: Request) -> Response:
         net.clock.advance(50)
@@ -60,7 +73,7 @@ def test_the_idle_time_counts_from_the_end_of_a_slow_response(make_net: MakeNet)
 
 
 def test_empty_lines_do_not_extend_the_idle_time(make_net: MakeNet) -> None:
-    """RFC 9112 §2.2: they are ignored."""
+    """RFC 9112 §2.2: empty lines before a request line are ignored."""
     net = make_net()
     client, connection = net.connect()
     for _ in range(12):
@@ -75,7 +88,7 @@ def test_empty_lines_do_not_extend_the_idle_time(make_net: MakeNet) -> None:
 
 
 def test_a_request_that_arrives_with_the_idle_expiry_gets_the_last_response(make_net: MakeNet) -> None:
-    """Close policy, point 1."""
+    """docs/keep-alive.md, close policy 1: a last look for a request before an idle connection closes."""
     net = make_net()
     client, connection = net.connect()
     net.ask(client, GET)
@@ -91,7 +104,7 @@ def test_a_request_that_arrives_with_the_idle_expiry_gets_the_last_response(make
 
 
 def test_a_request_that_is_readable_at_the_idle_expiry_is_handled_normally(make_net: MakeNet) -> None:
-    """Readable events come first."""
+    """A turn handles readable connections before expired ones."""
     net = make_net()
     client, connection = net.connect()
     net.ask(client, GET)
@@ -105,7 +118,7 @@ def test_a_request_that_is_readable_at_the_idle_expiry_is_handled_normally(make_
 
 
 def test_a_pipeline_that_arrives_with_the_idle_expiry_gets_one_response(make_net: MakeNet) -> None:
-    """RFC 9112 §9.6: nothing is answered after the response that says close."""
+    """RFC 9112 §9.6: no request is processed after the response that says close."""
     net = make_net()
     client, _ = net.connect()
     net.clock.advance(121 + WHEEL_DELAY)
@@ -115,7 +128,7 @@ def test_a_pipeline_that_arrives_with_the_idle_expiry_gets_one_response(make_net
     assert not response.persists
     client.send(GET)
     net.settle()
-    assert net.stats.races_lost == 0, "a client that was told to stop lost no race"
+    assert net.stats.races_lost == 0, "a request sent after a response with close is not a lost race"
     client.close()
     net.settle()
     assert net.stats.closed == {"answered": 1}
@@ -136,7 +149,7 @@ def test_a_head_that_begins_at_the_idle_expiry_has_the_whole_header_timeout(make
 
 
 def test_bytes_after_the_idle_close_are_one_lost_race(make_net: MakeNet) -> None:
-    """Close policy, point 6."""
+    """docs/keep-alive.md, close policy 6: requests that are lost to a close are counted."""
     net = make_net()
     client, connection = net.connect()
     net.sleep(121 + WHEEL_DELAY)
@@ -169,16 +182,10 @@ def test_an_idle_connection_holds_no_buffers(make_net: MakeNet) -> None:
     for _ in range(50):
         net.ask(client, GET)
         net.ask(client, post(b"x" * 1000))
-    protocol = connection.protocol
     assert connection.phase == IDLE
-    assert connection._unsent == b""
-    assert connection._response is None
-    assert connection._stream is None
-    assert connection._awaited is None
-    assert protocol._received == b""
-    assert protocol.request is None
-    assert protocol.sink is None
-    assert protocol._decoder is None
+    assert unsent(connection) == unread(connection) == b""
+    assert not holds_response(connection)
+    assert not holds_request(connection)
 
 
 def test_an_evicted_connection_closes_silently(make_net: MakeNet) -> None:

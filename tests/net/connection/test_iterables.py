@@ -49,7 +49,7 @@ def test_an_iterable_of_any_length_is_sent_in_bounded_turns(make_net: MakeNet) -
 
 
 def test_each_piece_reaches_the_client_before_the_next_is_pulled(make_net: MakeNet) -> None:
-    """A piece never waits for the one behind it: the handler may take its time over that."""
+    """A piece is sent immediately: the next one may take the handler a long time."""
     seen: list[bytes] = []
 
     def pieces() -> Iterator[bytes]:
@@ -66,14 +66,14 @@ def test_each_piece_reaches_the_client_before_the_next_is_pulled(make_net: MakeN
 
 
 def test_empty_pieces_do_not_end_a_body(make_net: MakeNet) -> None:
-    """RFC 9112 §7.1: a chunk of size zero would."""
+    """RFC 9112 §7.1: a chunk of size zero would end it."""
     net = make_net(lambda request: Response(200, [b"", b"a", b"", b"", b"b", b""]))
     client, _ = net.connect()
     for response in net.ask(client, GET, GET):
         assert response.body == b"ab"
 
 
-@pytest.mark.parametrize("body", [[], [b""]])
+@pytest.mark.parametrize("body", [pytest.param([], id="no pieces"), pytest.param([b""], id="an empty piece")])
 def test_an_iterable_without_content(make_net: MakeNet, body: list[bytes]) -> None:
     net = make_net(lambda request: Response(200, body))
     client, _ = net.connect()
@@ -81,7 +81,7 @@ def test_an_iterable_without_content(make_net: MakeNet, body: list[bytes]) -> No
 
 
 def test_an_iterable_to_http_1_0_ends_with_the_connection(make_net: MakeNet) -> None:
-    """RFC 9112 §6.3 step 8: there is no other way."""
+    """RFC 9112 §6.3 rule 8: without a length, HTTP/1.0 has no other end of a body."""
     body = Body([b"a", b"b"])
     net = make_net(lambda request: Response(200, body))
     client, connection = net.connect(tcp=True)
@@ -131,11 +131,18 @@ def test_an_endless_body_is_cut_off_at_its_content_length(make_net: MakeNet, cap
     assert connection.phase != SEND
 
 
-@pytest.mark.parametrize("pieces", [[], [b"abc"], [b"ab", b"cd"]])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([], id="no pieces"),
+        pytest.param([b"abc"], id="one piece"),
+        pytest.param([b"ab", b"cd"], id="two pieces"),
+    ],
+)
 def test_a_body_shorter_than_its_content_length_ends_with_a_reset(
     make_net: MakeNet, pieces: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The wrong number of bytes is never sent silently: no further answer may stand in for the rest."""
+    """A short body is never silent: otherwise the client would take the next response for the rest."""
     body = Body(pieces)
     net = make_net(lambda request: Response(200, body, {"Content-Length": "5"}))
     client, connection = net.connect(tcp=True)
@@ -151,9 +158,9 @@ def test_a_body_shorter_than_its_content_length_ends_with_a_reset(
 
 
 @pytest.mark.parametrize("status", [200, 204, 304])
-@pytest.mark.parametrize("length", ["", "5"])
+@pytest.mark.parametrize("length", [pytest.param("", id="no length"), pytest.param("5", id="Content-Length")])
 def test_nothing_is_pulled_for_a_response_without_content(make_net: MakeNet, status: int, length: str) -> None:
-    """RFC 9112 §6.3 step 1."""
+    """RFC 9112 §6.3 rule 1: responses to HEAD, 204 and 304 have no content."""
     if length and status == 204:
         pytest.skip("RFC 9110 §8.6")
     body = Body([b"abcde"])
@@ -203,9 +210,9 @@ def test_a_body_is_closed_when_the_server_aborts(make_net: MakeNet) -> None:
 
 
 def test_a_body_is_closed_once_when_its_response_to_head_is_cut_off(make_net: MakeNet) -> None:
-    """It is closed as soon as it is clear that nobody wants it, and not again when the connection ends."""
+    """A body without use is closed when the response is made, and not again when the connection ends."""
     body = Body([b"x"])
-    filling = b"x" * 16_150  # four times, so that the answer to HEAD is the one that fills the turn
+    filling = b"x" * 16_150  # four of them, so that the response to HEAD fills the turn
 
     net = make_net(lambda request: Response(200, body if request.method == "HEAD" else filling))
     client, connection = net.connect(send_buffer=SMALL_BUFFER)
@@ -260,7 +267,7 @@ def test_a_body_that_fails_at_its_first_piece_is_a_500_that_keeps_the_connection
 def test_a_body_that_fails_later_ends_with_a_reset(
     make_net: MakeNet, fails_after: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The end of the body must not look like one (RFC 9112 §8)."""
+    """RFC 9112 §8: an incomplete body must not look complete."""
     body = Body([b"x"] * 100, fails_after=fails_after)
     net = make_net(lambda request: Response(200, body))
     client, connection = net.connect(tcp=True)
@@ -290,7 +297,7 @@ def test_a_piece_that_is_not_bytes_ends_with_a_reset(make_net: MakeNet, caplog: 
 
 
 def test_a_future_piece(make_net: MakeNet) -> None:
-    """What is there already leaves at once; a later piece of nothing is no end."""
+    """Pieces before it are sent immediately. A Future of b"" does not end the body."""
     pieces: list[Future[bytes | FileSpan]] = [Future(), Future(), Future()]
     body = Body([b"now, ", *pieces, b"and the end"])
     net = make_net(lambda request: Response(200, body))

@@ -1,4 +1,4 @@
-"""The LINGER phase: how long it lasts, that an error response survives unread input, and lost races while it lasts."""
+"""The LINGER phase: its total deadline, error responses in spite of unread input, and lost races."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def test_bytes_that_arrive_when_the_server_aborts_are_a_lost_race_too(make_net: 
     assert silent.ended
 
 
-@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("tcp", [pytest.param(False, id="socket pair"), pytest.param(True, id="TCP")])
 def test_an_error_response_reaches_a_client_that_keeps_sending(make_net: MakeNet, tcp: bool) -> None:
-    """RFC 9112 §9.6: a socket that is closed with unread input sends RST, which destroys the answer on its way."""
+    """RFC 9112 §9.6: a socket that is closed with unread input sends RST, which may destroy the response on its way."""
     net = make_net(limits=Limits(body=1000))
     client, connection = net.connect(tcp=tcp)
     client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4000000\r\n\r\n")

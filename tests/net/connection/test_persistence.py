@@ -26,7 +26,7 @@ def test_the_response_to_the_last_request_says_close(make_net: MakeNet) -> None:
 
 
 def test_a_connection_of_maximum_age_closes_with_its_next_response(make_net: MakeNet) -> None:
-    """Close policy, point 3: never by closing an idle socket under a client that was told it may send."""
+    """docs/keep-alive.md, close policy 3: never by closing an idle socket of a client that was told it may send."""
     net = make_net(deadlines=Deadlines(age=300))
     client, connection = net.connect()
     for _ in range(2):
@@ -40,10 +40,11 @@ def test_a_connection_of_maximum_age_closes_with_its_next_response(make_net: Mak
     assert connection.phase == LINGER
 
 
-@pytest.mark.parametrize(("lot", "age"), [(0.0, 300.0), (0.5, 285.0), (0.999, 270.1)])
-def test_the_maximum_age_is_randomised(make_net: MakeNet, lot: float, age: float) -> None:
-    """Those of a restart, say; nobody gets older than the setting."""
-    net = make_net(deadlines=Deadlines(age=300), chance=lambda: lot)
+@pytest.mark.parametrize(("jitter", "age"), [(0.0, 300.0), (0.5, 285.0), (0.999, 270.1)])
+def test_the_maximum_age_is_randomised(make_net: MakeNet, jitter: float, age: float) -> None:
+    """So that connections that were opened together, after a restart for example, do not end together. Jitter only
+    shortens the age."""
+    net = make_net(deadlines=Deadlines(age=300), chance=lambda: jitter)
     client, _ = net.connect()
     for _ in range(3):
         net.sleep((age - 0.3) / 3)
@@ -53,7 +54,7 @@ def test_the_maximum_age_is_randomised(make_net: MakeNet, lot: float, age: float
 
 
 def test_an_announced_idle_time_holds_when_later_responses_announce_less(make_net: MakeNet) -> None:
-    """Close policy, point 2, also when it gets crowded."""
+    """docs/keep-alive.md, close policy 2, also when the server gets crowded and announces less."""
     net = make_net()
     (first, one), (second, two) = net.connect(), net.connect()
     assert net.ask(first, GET)[0].value("keep-alive").startswith("timeout=120,")
@@ -84,7 +85,7 @@ def test_the_idle_time_announced_by_a_slow_response_holds_after_it(make_net: Mak
 
 
 def test_persistence_is_switched_off_and_on_at_run_time(make_net: MakeNet) -> None:
-    """Row 10, as Go's doKeepAlives."""
+    """docs/keep-alive.md, section 10; the same as Go's Server.SetKeepAlivesEnabled."""
     net = make_net()
     keep_alive = net.service.keep_alive
     first, one = net.connect()
@@ -92,7 +93,7 @@ def test_persistence_is_switched_off_and_on_at_run_time(make_net: MakeNet) -> No
     assert net.ask(first, GET)[0].persists
     assert net.ask(second, GET)[0].persists
     keep_alive.enabled = False
-    assert one.phase == IDLE, "it was told that it may send"
+    assert one.phase == IDLE, "its client was told that it may send"
     assert not net.ask(first, GET)[0].persists
     assert one.phase == LINGER
     keep_alive.enabled = True
@@ -101,7 +102,7 @@ def test_persistence_is_switched_off_and_on_at_run_time(make_net: MakeNet) -> No
 
 
 def test_persistence_is_decided_when_the_response_is_made(make_net: MakeNet) -> None:
-    """Not when the request arrived."""
+    """Not when the request arrives."""
 
     def handler(request: Request) -> Response:
         net.service.keep_alive.enabled = False

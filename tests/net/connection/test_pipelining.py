@@ -6,7 +6,7 @@ from kaserve.http.messages import Response
 from kaserve.http.phases import HANDLER, IDLE, SEND
 from kaserve.http.protocol import KeepAlive
 from kaserve.net.poller import NOTHING, READ, WRITE
-from tests.tools.connections import SMALL_BUFFER, MakeNet, server_socket
+from tests.tools.connections import SMALL_BUFFER, MakeNet, server_socket, unread, unsent
 from tests.tools.net import GET, Router, get
 
 
@@ -19,7 +19,7 @@ def test_the_responses_to_a_pipeline_leave_in_one_send(make_net: MakeNet) -> Non
 
 
 def test_a_turn_handles_64_requests_of_a_pipeline(make_net: MakeNet) -> None:
-    """So that one pipeline does not stop the others."""
+    """So that one pipeline does not block other connections."""
     net = make_net(router := Router())
     client, connection = net.connect()
     client.send(GET * 200)
@@ -41,8 +41,8 @@ def test_a_turn_handles_64_requests_of_a_pipeline(make_net: MakeNet) -> None:
 
 
 def test_nothing_is_read_while_requests_wait_for_the_next_turn(make_net: MakeNet) -> None:
-    """No reading while requests that were read wait for their answers: that is the backpressure of a pipeline, also
-    for a client that reads as fast as it writes."""
+    """This is the backpressure of a pipeline: nothing is read while requests wait for their responses, even if the
+    client reads as fast as it writes."""
     net = make_net(router := Router(), keep_alive=KeepAlive(120, 0))
     client, connection = net.connect()
     unsent = GET * 20_000
@@ -52,14 +52,14 @@ def test_nothing_is_read_while_requests_wait_for_the_next_turn(make_net: MakeNet
         before = len(router.requests)
         net.step()
         assert len(router.requests) - before <= 64
-        most = max(most, len(connection.protocol._received))
+        most = max(most, len(unread(connection)))
         client.read()
     assert unsent
     assert most <= 2 * 64 * 1024
 
 
 def test_a_pipeline_that_waits_for_the_next_turn_has_no_deadline(make_net: MakeNet) -> None:
-    """HANDLER, the row without a deadline: what takes so long is the server's own affair."""
+    """It is in HANDLER, the only phase without a deadline: the delay is the server's, not the client's."""
     net = make_net()
     client, connection = net.connect()
     client.send(GET * 100)
@@ -83,7 +83,7 @@ def test_large_responses_to_a_pipeline_are_sent_before_more_are_made(make_net: M
     while net.busy:
         net.step()
         turns += 1
-        most = max(most, len(connection._unsent))
+        most = max(most, len(unsent(connection)))
         received += len(client.read())
     assert most < 200 * 1024
     assert [it.body == response for it in client.answers(*["GET"] * 200)] == [True] * 200
@@ -92,7 +92,7 @@ def test_large_responses_to_a_pipeline_are_sent_before_more_are_made(make_net: M
 
 
 def test_a_client_that_pipelines_and_never_reads_uses_bounded_memory(make_net: MakeNet) -> None:
-    """50,000 pipelined requests of a client that never reads cost no memory."""
+    """Neither requests nor responses pile up in the server."""
     net = make_net(lambda request: Response.text(request.path), keep_alive=KeepAlive(120, 0))
     client, connection = net.connect(send_buffer=SMALL_BUFFER)
     wire = b"".join(get(f"/{number}") for number in range(5000))
@@ -102,14 +102,14 @@ def test_a_client_that_pipelines_and_never_reads_uses_bounded_memory(make_net: M
     net.settle()
     assert connection.phase == SEND
     assert net.interest(connection) == WRITE, "it does not read"
-    assert len(connection._unsent) < 200 * 1024
-    assert len(connection.protocol._received) < 200 * 1024
+    assert len(unsent(connection)) < 200 * 1024
+    assert len(unread(connection)) < 200 * 1024
     for _ in range(10_000):
         client.read(65536)
         sent += client.send(wire[sent:])
         net.settle()
-        assert len(connection._unsent) < 200 * 1024
-        assert len(connection.protocol._received) < 200 * 1024
+        assert len(unsent(connection)) < 200 * 1024
+        assert len(unread(connection)) < 200 * 1024
         if client.received.endswith(b"/4999"):
             break
     responses = client.answers(*["GET"] * 5000)

@@ -24,14 +24,25 @@ from kaserve.http.protocol import KeepAlive
 from kaserve.net.connection import Connection
 from kaserve.net.poller import NOTHING
 from kaserve.net.service import PHASES
-from tests.tools.connections import CHUNKED_HEAD, CONTENT, SMALL_BUFFER, all_routes, server_socket, take_response
+from tests.tools.connections import (
+    CHUNKED_HEAD,
+    CONTENT,
+    SMALL_BUFFER,
+    all_routes,
+    holds_response,
+    is_called_again,
+    server_socket,
+    take_response,
+    unread,
+    unsent,
+)
 from tests.tools.net import GET, LAST_GET, Client, Net, get, open_descriptors, post
 
-MAX_HELD = 64 * 1024 + len(CONTENT)  # bytes of answers: those collected, and the one that was too much
+MAX_HELD = 64 * 1024 + len(CONTENT)  # bytes of responses: those in the buffer, and the one that exceeded its limit
 
 
-class Unit:
-    """A message of a client, and the answer it must get if it arrives whole."""
+class Message:
+    """A message of a client, and the response that it must get if it arrives completely."""
 
     def __init__(self, wire: bytes, status: int = 200, body: bytes = b"hello", method: str = "GET") -> None:
         self.wire = wire
@@ -49,94 +60,95 @@ def chunked(body: bytes, size: int) -> bytes:
 
 
 GOOD = [
-    Unit(GET),
-    Unit(b"\r\n" + GET),
-    Unit(get("/bytes"), body=CONTENT),
-    Unit(get("/file"), body=CONTENT),
-    Unit(get("/empty"), body=b""),
-    Unit(get("/pieces"), body=CONTENT),
-    Unit(get("/counted"), body=CONTENT),
-    Unit(get("/fails"), 500),
-    Unit(get("/fails-first"), 500),
-    Unit(b"HEAD /pieces HTTP/1.1\r\nHost: h\r\n\r\n", method="HEAD", body=b""),
-    Unit(b"HEAD /file HTTP/1.1\r\nHost: h\r\n\r\n", method="HEAD", body=b""),
-    Unit(post(b"abc", path="/echo"), method="POST", body=b"abc"),
-    Unit(post(CONTENT[:20_000], path="/echo"), method="POST", body=CONTENT[:20_000]),
-    Unit(post(b"abc", "Expect: 100-continue", path="/echo"), method="POST", body=b"abc"),
-    Unit(CHUNKED_HEAD + chunked(CONTENT[:5000], 700), method="POST", body=CONTENT[:5000]),
-    Unit(CHUNKED_HEAD + chunked(b"abc", 1), method="POST", body=b"abc"),
-    Unit(b"GET /file HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", body=CONTENT),
+    Message(GET),
+    Message(b"\r\n" + GET),
+    Message(get("/bytes"), body=CONTENT),
+    Message(get("/file"), body=CONTENT),
+    Message(get("/empty"), body=b""),
+    Message(get("/pieces"), body=CONTENT),
+    Message(get("/counted"), body=CONTENT),
+    Message(get("/fails"), 500),
+    Message(get("/fails-first"), 500),
+    Message(b"HEAD /pieces HTTP/1.1\r\nHost: h\r\n\r\n", method="HEAD", body=b""),
+    Message(b"HEAD /file HTTP/1.1\r\nHost: h\r\n\r\n", method="HEAD", body=b""),
+    Message(post(b"abc", path="/echo"), method="POST", body=b"abc"),
+    Message(post(CONTENT[:20_000], path="/echo"), method="POST", body=CONTENT[:20_000]),
+    Message(post(b"abc", "Expect: 100-continue", path="/echo"), method="POST", body=b"abc"),
+    Message(CHUNKED_HEAD + chunked(CONTENT[:5000], 700), method="POST", body=CONTENT[:5000]),
+    Message(CHUNKED_HEAD + chunked(b"abc", 1), method="POST", body=b"abc"),
+    Message(b"GET /file HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", body=CONTENT),
 ]
 LAST = [
-    Unit(LAST_GET),
-    Unit(b"GET /pieces HTTP/1.0\r\n\r\n", body=CONTENT),
-    Unit(get("/no"), 403),
-    Unit(get("/last"), body=b"bye"),
-    Unit(get("/late"), body=b"cut off by a reset"),
-    Unit(
+    Message(LAST_GET),
+    Message(b"GET /pieces HTTP/1.0\r\n\r\n", body=CONTENT),
+    Message(get("/no"), 403),
+    Message(get("/last"), body=b"bye"),
+    Message(get("/late"), body=b"cut off by a reset"),
+    Message(
         CHUNKED_HEAD.replace(b"\r\n\r\n", b"\r\nContent-Length: 3\r\n\r\n") + chunked(b"abc", 2),
         method="POST",
         body=b"abc",
     ),
 ]
 BAD = [
-    Unit(b"GET /\r\n\r\n", 400),
-    Unit(b"GET / HTTP/1.1\r\n\r\n", 400),
-    Unit(b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505),
-    Unit(b"\x16\x03\x01\x02\x00\x01", 400),
-    Unit(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\nx", 400, method="POST"),
-    Unit(CHUNKED_HEAD + b"3\r\nabcd\r\n", 400, method="POST"),
-    Unit(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 999999\r\n\r\n", 413, method="POST"),
-    Unit(post(b"abc", "Expect: a miracle"), 417, method="POST"),
-    Unit(post(b"abc", "Expect: 100-continue", path="/unwanted"), 401, method="POST"),
+    Message(b"GET /\r\n\r\n", 400),
+    Message(b"GET / HTTP/1.1\r\n\r\n", 400),
+    Message(b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505),
+    Message(b"\x16\x03\x01\x02\x00\x01", 400),
+    Message(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\nx", 400, method="POST"),
+    Message(CHUNKED_HEAD + b"3\r\nabcd\r\n", 400, method="POST"),
+    Message(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 999999\r\n\r\n", 413, method="POST"),
+    Message(post(b"abc", "Expect: a miracle"), 417, method="POST"),
+    Message(post(b"abc", "Expect: 100-continue", path="/unwanted"), 401, method="POST"),
 ]
 
 
 class Peer:
-    """A client at random: what it wants to send, what it has sent, and the connection that serves it."""
+    """A random client: what it will send, what it has sent, and the connection that serves it."""
 
     def __init__(self, client: Client, connection: Connection) -> None:
         self.client = client
         self.connection = connection
         self.sock = server_socket(connection)
-        self.units: list[Unit] = []
+        self.messages: list[Message] = []
         self.unsent = b""
         self.gone = False
         self.finished = False
         self.garbled = False
 
-    def check_answers(self) -> None:
-        """Every answer is well-formed to h11, and the one that its request must get."""
+    def check_responses(self) -> None:
+        """h11 can parse every response, and each is the one that its request must get."""
         rest = self.client.received
         answered = 0
         close = False
-        for unit in self.units:
+        for message in self.messages:
             if not rest:
                 break
-            assert not close, "an answer after a close"
-            taken = take_response(rest, unit.method, self.client.ended)
-            if taken is not None and taken[2] >= 400 and taken[3] and unit.method == "HEAD":
-                taken = take_response(rest, "GET", self.client.ended)  # a head that never was told from others
+            assert not close, "a response after one that says close"
+            taken = take_response(rest, message.method, self.client.ended)
+            if taken is not None and taken[2] >= 400 and taken[3] and message.method == "HEAD":
+                # The error was found before the method was parsed, so that it has content.
+                taken = take_response(rest, "GET", self.client.ended)
             if taken is None:
-                assert self.sock.aborted or not self.client.ended, f"half an answer: {rest[:300]!r}"
+                assert self.sock.aborted or not self.client.ended, f"half a response: {rest[:300]!r}"
                 return
             body, close, status, rest = taken
             answered += 1
-            if status in (400, 408) and status != unit.status:
-                assert close, "a request that never came to its end"
+            if status in (400, 408) and status != message.status:
+                assert close, "an incomplete request that did not end the connection"
                 continue
-            assert status == unit.status
+            assert status == message.status
             if status == 200 and self.sock.aborted and not rest:
-                assert unit.body.startswith(body), "only the reset tells that this is not the whole"
+                assert message.body.startswith(body), "more than the body that was cut off"
             elif status == 200:
-                assert body == unit.body
-        assert rest == b"", "an answer that nobody asked for"
+                assert body == message.body
+        assert rest == b"", "a response without a request"
         if self.connection.phase == IDLE and not self.unsent:
-            assert answered == len(self.units)
+            assert answered == len(self.messages)
 
 
 class AnyClients(RuleBasedStateMachine):
-    """Clients that do anything at any time to one server; what must hold whatever they do."""
+    """Clients of one server that do anything at any time, and the invariants that hold whatever they do."""
 
     peers = Bundle("peers")
 
@@ -155,7 +167,7 @@ class AnyClients(RuleBasedStateMachine):
     def _note(self, record: logging.LogRecord) -> None:
         self.messages.append(record.getMessage())
 
-    # What clients do.
+    # Actions of clients.
 
     @initialize(target=peers)
     def connect_first(self) -> MultipleResults[Peer]:
@@ -170,28 +182,30 @@ class AnyClients(RuleBasedStateMachine):
         self.all.append(peer)
         return peer
 
-    @rule(peer=peers, units=st.lists(st.sampled_from(GOOD), min_size=1, max_size=4))
-    def ask(self, peer: Peer, units: list[Unit]) -> None:
+    @rule(peer=peers, messages=st.lists(st.sampled_from(GOOD), min_size=1, max_size=4))
+    def ask(self, peer: Peer, messages: list[Message]) -> None:
         """The common case."""
-        self.want(peer, units, None)
+        self.want(peer, messages, None)
         self.send(peer, 1 << 20)
         self.net.step()
 
-    @rule(peer=peers, units=st.lists(st.sampled_from(GOOD), max_size=4), last=st.sampled_from([None] * 8 + LAST + BAD))
-    def want(self, peer: Peer, units: list[Unit], last: Unit | None) -> None:
-        for unit in units if last is None else [*units, last]:
-            peer.units.append(unit)
-            peer.unsent += unit.wire
+    @rule(
+        peer=peers, messages=st.lists(st.sampled_from(GOOD), max_size=4), last=st.sampled_from([None] * 8 + LAST + BAD)
+    )
+    def want(self, peer: Peer, messages: list[Message], last: Message | None) -> None:
+        for message in messages if last is None else [*messages, last]:
+            peer.messages.append(message)
+            peer.unsent += message.wire
 
     @rule(peer=peers, count=st.integers(70, 200))
     def want_many(self, peer: Peer, count: int) -> None:
-        peer.units += [Unit(GET)] * count
+        peer.messages += [Message(GET)] * count
         peer.unsent += GET * count
 
     @precondition(lambda self: self.all[-1].unsent)
     @rule(noise=st.binary(min_size=1, max_size=3), where=st.integers(0, 200))
     def garble(self, noise: bytes, where: int) -> None:
-        """Nobody can say then what the answers must be."""
+        """Overwrites a byte. The expected responses are unknown from then on."""
         peer = self.all[-1]
         where %= len(peer.unsent)
         peer.unsent = peer.unsent[:where] + noise + peer.unsent[where + 1 :]
@@ -228,7 +242,7 @@ class AnyClients(RuleBasedStateMachine):
         peer.client.close()
         peer.gone = True
 
-    # What the server does, and time.
+    # Actions of the server, and time.
 
     @rule()
     def step(self) -> None:
@@ -244,13 +258,13 @@ class AnyClients(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.5, 31.0, 61.0, 4000.0]))
     def jump(self, seconds: float) -> None:
-        """All that is due is done in one turn."""
+        """Many deadlines expire in one turn."""
         self.net.clock.advance(seconds)
         self.net.step()
 
     @rule(peer=peers)
     def race(self, peer: Peer) -> None:
-        """What it wants to send arrives in the middle of a turn, when it is too late for readiness."""
+        """Its messages arrive during a turn: after the poll, before the deadlines are checked."""
         self.net.clock.advance(121.5)
         self.net.reactor.call(lambda: self.send(peer, 1 << 20))
         self.net.step()
@@ -260,46 +274,44 @@ class AnyClients(RuleBasedStateMachine):
         self.net.service.keep_alive.enabled = enabled
 
     @rule(peer=peers)
-    def retire(self, peer: Peer) -> None:
+    def drain(self, peer: Peer) -> None:
         self.net.reactor.call(peer.connection.retire)
         self.net.step()
 
     @rule(peer=peers)
-    def call_for_nothing(self, peer: Peer) -> None:
+    def call_again_without_need(self, peer: Peer) -> None:
         self.net.reactor.again(peer.connection)
         self.net.step()
 
-    # What must hold.
+    # Invariants.
 
     @invariant()
-    def every_connection_is_where_the_table_says(self) -> None:
+    def every_connection_follows_the_table(self) -> None:
         for peer in self.all:
-            connection, protocol = peer.connection, peer.connection.protocol
+            connection = peer.connection
             if connection.phase == CLOSED:
                 assert connection not in self.net.service.connections
                 assert self.net.interest(connection) == NOTHING
                 assert connection.deadline == float("inf")
-                assert connection._unsent == protocol._received == b""
+                assert unsent(connection) == unread(connection) == b""
                 assert peer.sock.fileno() == -1
                 continue
             row = PHASES[Phase(connection.phase)]
             assert self.net.interest(connection) == row.waits_for
             if connection.phase == HANDLER:
-                assert connection in self.net.reactor._again
+                assert is_called_again(self.net, connection)
                 assert connection.deadline == float("inf")
             else:
                 assert self.net.time_left(connection) <= 122
-            assert len(connection._unsent) <= MAX_HELD
-            assert len(protocol._received) <= 2 * 65536
-            assert not connection._unsent or connection.phase == SEND
+            assert len(unsent(connection)) <= MAX_HELD
+            assert len(unread(connection)) <= 2 * 65536
+            assert not unsent(connection) or connection.phase == SEND
             if connection.phase == IDLE:
-                assert protocol._received in (b"", b"\r")
-                assert connection._response is None
-                assert connection._stream is None
-        assert connection._awaited is None
+                assert unread(connection) in (b"", b"\r")
+                assert not holds_response(connection)
 
     @invariant()
-    def nothing_fails_but_the_handler(self) -> None:
+    def only_the_handler_fails(self) -> None:
         for message in self.messages:
             assert re.match("the handler failed|the answer to .* cannot be sent", message), message
 
@@ -309,12 +321,12 @@ class AnyClients(RuleBasedStateMachine):
             for peer in self.all:
                 self.converse(peer)
                 if not peer.garbled:
-                    peer.check_answers()
+                    peer.check_responses()
             for peer in self.all:
                 self.vanish(peer)
             self.net.sleep(200)
-            self.every_connection_is_where_the_table_says()
-            self.nothing_fails_but_the_handler()
+            self.every_connection_follows_the_table()
+            self.only_the_handler_fails()
             assert not self.net.service.connections
             assert len(self.net.reactor.wheel) == 0
             assert len(self.net.poller.watched) == 1, "the waker"

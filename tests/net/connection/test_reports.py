@@ -94,7 +94,7 @@ def test_on_close_is_called_for_every_connection(make_net: MakeNet) -> None:
 
 
 def test_the_date_is_the_time_of_the_turn(make_net: MakeNet) -> None:
-    """RFC 9110 §6.6.1."""
+    """RFC 9110 §6.6.1: Date is when the message was made. One clock reading per turn is enough."""
     net = make_net()
     client, _ = net.connect()
     net.wall.now = EPOCH + 60

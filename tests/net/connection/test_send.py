@@ -33,7 +33,7 @@ def test_a_response_at_the_minimum_rate_is_sent(make_net: MakeNet) -> None:
     for _ in range(20):
         net.sleep(9.9)
         assert connection.phase == SEND
-        read_some(net, client, 20 * MIN_BYTES)  # as much as makes the kernel take more
+        read_some(net, client, 20 * MIN_BYTES)  # enough that the kernel accepts more
 
 
 def test_a_response_below_the_minimum_rate_ends_with_a_reset(make_net: MakeNet) -> None:
@@ -48,24 +48,24 @@ def test_a_response_below_the_minimum_rate_ends_with_a_reset(make_net: MakeNet) 
 
 
 def test_data_that_leaves_the_kernel_buffer_is_progress_too(make_net: MakeNet) -> None:
-    """Its buffers are so large that a slow client can live on them for longer than the deadline."""
+    """The kernel's buffers are large: a slow client can read from them for longer than the deadline."""
     net = make_net(lambda request: Response(200, Body(b"x" * 65536 for _ in range(1000))))
     client, connection = net.connect(tcp=True)
     send(net, client, GET)
-    fd = connection._sock.fileno()
+    fd = server_socket(connection).fileno()
     for _ in range(2):
         before = queued_bytes(fd)
         while queued_bytes(fd) > before - 30_000:
             client.read(16384)
-            assert not net.busy, "the kernel would take more: this shows nothing"
+            assert not net.busy, "the kernel accepts more, so the test shows nothing"
         net.sleep(60 - WHEEL_DELAY)
         assert connection.phase == SEND
     net.sleep(60 / PROGRESS_CHECKS + 2 * WHEEL_DELAY)
-    assert connection.phase == CLOSED, "and it is known well enough when that was"
+    assert connection.phase == CLOSED, "progress is checked often enough to notice the end of it"
 
 
 def test_the_responses_to_a_pipeline_share_one_deadline(make_net: MakeNet) -> None:
-    """Another answer behind one that is not taken is no progress."""
+    """Adding another response after one that the client does not read is not progress."""
     net = make_net(large, deadlines=DEADLINES_WITH_RATE)
     client, connection = net.connect(send_buffer=SMALL_BUFFER)
     send(net, client, get("/large") + GET * 1000)
@@ -87,7 +87,7 @@ def test_without_a_minimum_rate_any_progress_extends_the_deadline(make_net: Make
         net.sleep(59)
         assert connection.phase == SEND
         before = len(client.received)
-        while not net.busy:  # until the kernel takes more
+        while not net.busy:  # until the kernel accepts more
             client.read(512)
         net.settle()
         assert len(client.received) > before
@@ -99,7 +99,7 @@ def test_without_a_minimum_rate_any_progress_extends_the_deadline(make_net: Make
 
 
 def test_a_response_that_the_client_never_reads_ends_with_a_reset(make_net: MakeNet) -> None:
-    """So that the client does not take what it has for the whole."""
+    """So that the client does not mistake the part that it has for the whole."""
     net = make_net(lambda request: Response(200, Body(b"x" * 65536 for _ in range(1000))))
     client, connection = net.connect(tcp=True)
     client.send(GET)
@@ -112,7 +112,7 @@ def test_a_response_that_the_client_never_reads_ends_with_a_reset(make_net: Make
 
 
 def test_a_large_body_is_not_copied_after_its_head(make_net: MakeNet) -> None:
-    """The head waits for it, so that they still leave in one segment."""
+    """The head is sent with MSG_MORE, so that both still leave in one segment."""
     net = make_net(lambda request: Response(200, b"x" * (MAX_INLINE_BODY + 1)))
     client, connection = net.connect(send_buffer=256 * 1024)
     [response] = net.ask(client, GET)
