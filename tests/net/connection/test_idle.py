@@ -21,7 +21,7 @@ from tests.tools.net import GET, get, hello, post
 
 
 def test_an_idle_connection_closes_silently_after_the_announced_time_and_a_grace(make_net: MakeNet) -> None:
-    """docs/keep-alive.md, close policy 2: announce T, close at T + 1 s."""
+    """docs/keep-alive.md, "The close policy": announce T, close at T + 1 s."""
     net = make_net()
     client, connection = net.connect()
     net.sleep(100)
@@ -59,7 +59,7 @@ def test_the_idle_time_counts_from_the_last_response(make_net: MakeNet) -> None:
 
 
 def test_the_idle_time_counts_from_the_end_of_a_slow_response(make_net: MakeNet) -> None:
-    """docs/keep-alive.md, close policy 2: a client that honours the announced time never meets a close, even after a
+    """docs/keep-alive.md, "The close policy": a client that honours the announced time never meets a close, even after a
     slow handler."""
 
     def slow(request: Request) -> Response:
@@ -88,7 +88,7 @@ def test_empty_lines_do_not_extend_the_idle_time(make_net: MakeNet) -> None:
 
 
 def test_a_request_that_arrives_with_the_idle_expiry_gets_the_last_response(make_net: MakeNet) -> None:
-    """docs/keep-alive.md, close policy 1: a last look for a request before an idle connection closes."""
+    """docs/keep-alive.md, "The close policy": a last look for a request before an idle connection closes."""
     net = make_net()
     client, connection = net.connect()
     net.ask(client, GET)
@@ -149,7 +149,7 @@ def test_a_head_that_begins_at_the_idle_expiry_has_the_whole_header_timeout(make
 
 
 def test_bytes_after_the_idle_close_are_one_lost_race(make_net: MakeNet) -> None:
-    """docs/keep-alive.md, close policy 6: requests that are lost to a close are counted."""
+    """docs/keep-alive.md, "The close policy": requests that are lost to a close are counted."""
     net = make_net()
     client, connection = net.connect()
     net.sleep(121 + WHEEL_DELAY)

@@ -26,7 +26,7 @@ def test_the_response_to_the_last_request_says_close(make_net: MakeNet) -> None:
 
 
 def test_a_connection_of_maximum_age_closes_with_its_next_response(make_net: MakeNet) -> None:
-    """docs/keep-alive.md, close policy 3: never by closing an idle socket of a client that was told it may send."""
+    """docs/keep-alive.md, "The close policy": never by closing an idle socket of a client that was told it may send."""
     net = make_net(deadlines=Deadlines(age=300))
     client, connection = net.connect()
     for _ in range(2):
@@ -54,7 +54,7 @@ def test_the_maximum_age_is_randomised(make_net: MakeNet, jitter: float, age: fl
 
 
 def test_an_announced_idle_time_holds_when_later_responses_announce_less(make_net: MakeNet) -> None:
-    """docs/keep-alive.md, close policy 2, also when the server gets crowded and announces less."""
+    """docs/keep-alive.md, "The close policy", also when the server gets crowded and announces less."""
     net = make_net()
     (first, one), (second, two) = net.connect(), net.connect()
     assert net.ask(first, GET)[0].value("keep-alive").startswith("timeout=120,")
