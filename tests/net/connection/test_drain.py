@@ -82,8 +82,8 @@ def test_draining_does_not_wait_long_for_clients_that_do_not_close(make_net: Mak
 
 
 def test_an_idle_time_announced_before_the_drain_does_not_delay_it(make_net: MakeNet) -> None:
-    """docs/keep-alive.md, "The close policy": a connection that becomes idle while draining gets RECENT_USE_GRACE, not the
-    idle time that its response announced."""
+    """docs/keep-alive.md, "The close policy": a connection that becomes idle while draining gets RECENT_USE_GRACE,
+    not the idle time that its response announced."""
     body = b"x" * 4_000_000
     net = make_net(lambda request: Response(200, body))
     client, connection = net.connect()

@@ -59,8 +59,8 @@ def test_the_idle_time_counts_from_the_last_response(make_net: MakeNet) -> None:
 
 
 def test_the_idle_time_counts_from_the_end_of_a_slow_response(make_net: MakeNet) -> None:
-    """docs/keep-alive.md, "The close policy": a client that honours the announced time never meets a close, even after a
-    slow handler."""
+    """docs/keep-alive.md, "The close policy": a client that honours the announced time never meets a close, even
+    after a slow handler."""
 
     def slow(request: Request) -> Response:
         net.clock.advance(50)
