@@ -46,8 +46,8 @@ class Timer:
     """Something with one deadline, on at most one wheel. Subclasses implement `expired`.
 
     While the timer is on a wheel, its deadline may be assigned directly as long as it does not become earlier: the
-    cheapest way to extend it. That includes `math.inf`, but then the wheel may have dropped the timer by the time it has
-    a finite deadline again, so that deadline must go through `TimerWheel.schedule`, as must every earlier one.
+    cheapest way to extend it. That includes `math.inf`, but then the wheel may have dropped the timer by the time it
+    has a finite deadline again, so that deadline must go through `TimerWheel.schedule`, as must every earlier one.
 
     Timers are told apart by identity: a subclass must not define `__eq__`. It must call `super().__init__()`.
 
@@ -254,7 +254,8 @@ class TimerWheel:
             self._due = inf
 
     def _take(self, last: int) -> Timer | None:
-        """Removes and returns a timer that shares an index with a slot from `_next` to `last`, whatever lap it is for."""
+        """Removes and returns a timer that shares an index with a slot from `_next` to `last`, whatever lap it is
+        for."""
         while not self._unexamined:
             if self._next > last:
                 return None

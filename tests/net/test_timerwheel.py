@@ -1,7 +1,7 @@
 """The timer wheel, turned by hand: all times are made up, and nothing sleeps.
 
-Most wheels below have a tick of a quarter of a second and eight slots, so a lap takes two seconds and the tests go round
-it many times. Quarters are exact in binary, and therefore the comparisons are exact, too.
+Most wheels below have a tick of a quarter of a second and eight slots, so a lap takes two seconds and the tests go
+round it many times. Quarters are exact in binary, and therefore the comparisons are exact, too.
 """
 
 from __future__ import annotations
@@ -478,9 +478,9 @@ def test_timers_added_after_the_clock_went_back_are_on_time(wheel: TimerWheel) -
 
 @pytest.mark.parametrize("behind", [pytest.param(0, id="no-others"), pytest.param(100, id="with-others")])
 def test_setting_the_clock_back_before_all_due_timers_were_examined_delays_none(wheel: TimerWheel, behind: int) -> None:
-    """More than a lap has passed, so slot 9 shares its index with slot 17, which has come up as well. A call with a limit
-    may leave `old` unexamined. It is still due when the clock then goes back to a time before slot 17 (but after slot 9),
-    and must not wait for slot 17."""
+    """More than a lap has passed, so slot 9 shares its index with slot 17, which has come up as well. A call with a
+    limit may leave `old` unexamined. It is still due when the clock then goes back to a time before slot 17 (but after
+    slot 9), and must not wait for slot 17."""
     now = BIRTH + 17 * TICK + 1 / 32
     old, _recent, *_ = scheduled(wheel, 9 * TICK, 17 * TICK + 1 / 32, *[LAP * 100] * behind)
     fired = wheel.expire(now, 1)
