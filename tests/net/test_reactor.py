@@ -347,8 +347,8 @@ def test_calls_are_made_in_order_and_those_they_make_wait_for_the_next_turn(
 
 
 def test_any_number_of_calls_may_wait(reactor: Reactor) -> None:
-    """The buffer of the wakeup socket holds fewer bytes than there may be calls: the caller never blocks, and no call is
-    lost."""
+    """The buffer of the wakeup socket holds fewer bytes than there may be calls: the caller never blocks, and no call
+    is lost."""
     made: list[int] = []
     for number in range(5000):
         reactor.call(lambda number=number: made.append(number))  # type: ignore[misc]
