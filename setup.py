@@ -27,6 +27,7 @@ MODULES = (
     "telemetry/counters",
     "telemetry/timeline",
     "net/timerwheel",
+    "net/wakeup",
     "net/reactor",
     "net/service",
     "net/connection",

@@ -365,8 +365,8 @@ class Server:
                 client,
                 server,
                 timeout=self.config.header_timeout,
-                welcome=self._connect,
-                ended=self._greeting_ended,
+                on_header=self._connect,
+                on_end=self._greeting_ended,
             )
         )
 

@@ -1,4 +1,4 @@
-"""To a type checker the compiled system calls are what the standard library has."""
+"""The compiled system calls, to a type checker: they do what the standard library does."""
 
 import socket
 

@@ -50,7 +50,7 @@ class ConnectionLimiter:
         self._spare = _open_spare()
         self._crowd: Counter[bytes] = Counter()
 
-    def left(self) -> int:
+    def available(self) -> int:
         """How many connections may still be taken."""
         return self._most - self._taken()
 
@@ -61,7 +61,7 @@ class ConnectionLimiter:
         """`connection` was accepted."""
         self._adapt()
         if self._step >= _CROWDED:
-            self.make()
+            self.evict_one()
         key = self._key(connection.client)
         if key:
             self._crowd[key] += 1
@@ -79,7 +79,7 @@ class ConnectionLimiter:
             if not self._crowd[key]:
                 del self._crowd[key]
 
-    def make(self) -> bool:
+    def evict_one(self) -> bool:
         """Has the connection leave that can best be spared; whether there was one."""
         while True:
             while self._candidates:
@@ -95,7 +95,7 @@ class ConnectionLimiter:
         """The system has none: gives up the spare one, which the next connection that ends brings back."""
         before = len(self._service.connections)
         self._candidates.clear()  # who has begun to linger since they were found is the better one
-        self.make()
+        self.evict_one()
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None

@@ -1,4 +1,4 @@
-"""Listener: takes connections from a listening socket, and stops taking them when there is no room.
+"""Listener: accepts connections from a listening socket, and stops accepting while the limit is reached.
 
 Knows addresses, backlogs and descriptors. Does not know what a connection is for.
 """
@@ -18,101 +18,118 @@ from .poller import NOTHING, READ
 from .reactor import Reactor
 from .timerwheel import Timer
 
-__all__ = ["Listener", "address_of", "open_listener"]
+__all__ = ["ConnectionQuota", "Listener", "address_of", "open_listener", "split_host_port"]
 
 log = logging.getLogger("kaserve")
 
-Accept = Callable[[socket.socket, Address, Address], object]
+# Gets each accepted socket, with the addresses of the client and of the server.
+AcceptCallback = Callable[[socket.socket, Address, Address], object]
 
-_MAX_PER_TURN = 128  # connections taken before the ones that are open get their turn
+_MAX_PER_TURN = 128  # connections accepted in one turn, so that the open ones are served in between
 _MAX_IN_BACKLOG = 65536
-_PAUSE = 0.25  # seconds without accepting when there is no room for another connection, unless one ends earlier
+_PAUSE = 0.25  # seconds without accepting at the limit, unless a connection ends earlier
 
-# No room for another descriptor or buffer: accept() would fail again at once, for as long as the listener is readable.
-_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# The system has no descriptor or no buffer left. accept() would fail again at once, and since the client stays in the
+# backlog, the listening socket stays readable: without a pause the loop would spin.
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class ConnectionQuota(Protocol):
-    """Whoever knows how many connections there may be; see `net.room`."""
+    """What a listener asks about the limit of connections; see `net.limiter`."""
 
-    def left(self) -> int:
-        """How many connections may still be taken."""
+    def available(self) -> int:
+        """Returns how many more connections may be accepted. Zero or less at the limit."""
 
-    def make(self) -> bool:
-        """Has somebody leave, soon or at once; whether anybody does."""
+    def evict_one(self) -> bool:
+        """Evicts one idle connection, which may take a moment to close. Returns True if one was found."""
 
     def free_descriptor(self) -> bool:
-        """The system has none: whether there is one now."""
+        """Called when the system has no descriptor left. Returns True if one was freed."""
 
 
 class Listener(Timer):
-    """One listening socket. `room` says how many connections may still be taken; `accept` gets each of them."""
+    """Accepts connections from one listening socket. It is a timer to end its pauses.
 
-    __slots__ = ("_accept", "_interest", "_reactor", "_room", "_sock", "address")
+    Attributes:
+        address: what the socket is bound to: (host, port), or the path of a Unix socket.
+    """
 
-    def __init__(self, reactor: Reactor, sock: socket.socket, accept: Accept, room: ConnectionQuota) -> None:
-        """Takes over `sock`, which listens and does not block."""
+    __slots__ = ("_interest", "_on_accept", "_quota", "_reactor", "_sock", "address")
+
+    def __init__(
+        self, reactor: Reactor, sock: socket.socket, on_accept: AcceptCallback, quota: ConnectionQuota
+    ) -> None:
+        """Starts accepting.
+
+        Args:
+            reactor: the loop that watches the socket.
+            sock: listens and does not block. The listener owns it from now on.
+            on_accept: called with each accepted socket, which does not block, and the client's and the server's
+                address.
+            quota: says how many connections may still be accepted.
+        """
         super().__init__()
         self._reactor = reactor
         self._sock = sock
-        self._accept = accept
-        self._room = room
+        self._on_accept = on_accept
+        self._quota = quota
         self._interest = NOTHING
         self.address = address_of(sock)
         self.resume()
 
     def ready(self, events: int) -> None:
-        if self._room.left() <= 0:
-            self._room.make()
-        self._accept_some(min(_MAX_PER_TURN, self._room.left()))
-        if self._room.left() <= 0:
-            self._rest()
+        if self._quota.available() <= 0:
+            self._quota.evict_one()
+        self._accept_some(min(_MAX_PER_TURN, self._quota.available()))
+        if self._quota.available() <= 0:
+            self._pause_briefly()
 
-    def _accept_some(self, most: int) -> None:
-        """Takes the connections that wait, at most `most` of them."""
-        for _ in range(most):
+    def _accept_some(self, limit: int) -> None:
+        """Accepts the connections that wait in the backlog, at most `limit` of them."""
+        for _ in range(limit):
             try:
                 sock, peer = self._sock.accept()
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _NO_ROOM:
-                    if self._room.free_descriptor():
+                if error.errno in _OUT_OF_RESOURCES:
+                    if self._quota.free_descriptor():
                         continue
-                    self._rest()
-                    log.warning("no connection can be taken: %s", os.strerror(error.errno))
+                    self._pause_briefly()
+                    log.warning("cannot accept connections: %s", os.strerror(error.errno))
                     return
-                continue  # ECONNABORTED and the like: that client is gone, the next may be there
+                continue  # ECONNABORTED and the like: this client is gone, but the next one may be waiting
             try:
-                self._take(sock, peer)
-            except OSError:  # gone while it waited, which is no reason to stop
+                self._hand_over(sock, peer)
+            except OSError:  # the client is gone; its reset shows in the first system call on the socket
                 sock.close()
 
-    def _take(self, sock: socket.socket, peer: object) -> None:
+    def _hand_over(self, sock: socket.socket, peer: object) -> None:
+        """Prepares an accepted socket and passes it to `on_accept`."""
         sock.setblocking(False)
         if sock.family == socket.AF_UNIX:
-            self._accept(sock, self.address, self.address)
+            self._on_accept(sock, self.address, self.address)
             return
-        # Without this the kernel holds back a small segment until the one before is acknowledged, and the client
-        # delays that acknowledgement: 40 ms for nothing, request after request.
+        # Without TCP_NODELAY the kernel holds back a small segment until the one before is acknowledged (Nagle), and
+        # the client delays that acknowledgement: 40 ms for nothing, request after request.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         assert isinstance(peer, tuple)
-        self._accept(sock, (peer[0], peer[1]), self.address)
+        self._on_accept(sock, (peer[0], peer[1]), self.address)
 
     def expired(self, now: float) -> None:
         self.resume()
 
-    def _rest(self) -> None:
-        """Leaves clients in the backlog until somebody is gone, or may be made to go."""
+    def _pause_briefly(self) -> None:
+        """Stops accepting until `resume` is called because a connection ended, or until the pause is over."""
         self.pause()
         self._reactor.wheel.schedule(self, self._reactor.now + _PAUSE)
 
     def pause(self) -> None:
-        """Leaves clients in the backlog for now."""
+        """Stops accepting; clients wait in the backlog."""
         self._watch(NOTHING)
 
     def resume(self) -> None:
-        """Goes on, unless it was closed."""
+        """Accepts again. Does nothing after `close`."""
         self._watch(READ)
 
     def _watch(self, events: int) -> None:
@@ -122,8 +139,11 @@ class Listener(Timer):
             self._interest = events
 
     def close(self) -> None:
-        """Takes what is in the backlog, since closing resets it, and no more. A Unix socket's path goes too, unless
-        somebody else listens there: a successor, or a manager that lent us the socket. May be called twice."""
+        """Accepts all connections of the backlog, since closing would reset them, and closes the socket.
+
+        The path of a Unix socket is removed, unless another socket listens there by now: that of a successor, or of a
+        manager that lent us this one. May be called twice.
+        """
         if self._sock.fileno() < 0:
             return
         self._accept_some(_MAX_IN_BACKLOG)
@@ -133,12 +153,12 @@ class Listener(Timer):
         if isinstance(self.address, str) and _is_abandoned(self.address):
             try:
                 os.unlink(self.address)
-            except OSError:  # the directory is not ours any more
+            except OSError:  # the directory may be read-only for us by now
                 pass
 
 
 def address_of(sock: socket.socket) -> Address:
-    """(host, port), or the path of a Unix socket, that `sock` is bound to."""
+    """Returns the address that `sock` is bound to: (host, port), or the path of a Unix socket."""
     name = sock.getsockname()
     if isinstance(name, tuple):
         return name[0], name[1]
@@ -146,15 +166,22 @@ def address_of(sock: socket.socket) -> Address:
 
 
 def open_listener(bind: str, port: int, *, backlog: int, reuse_port: bool = False) -> socket.socket:
-    """A socket that listens, does not block, and is not inherited.
+    """Opens a socket that listens, does not block, and is not inherited by child processes.
 
-    bind: HOST, HOST:PORT, [V6]:PORT, `unix:PATH` or `fd:N`; `port` stands in where there is none, 0 is any free one.
-    An empty host is every address of the machine. Raises OSError when that fails, ValueError for another form.
+    Args:
+        bind: HOST, HOST:PORT, [V6]:PORT, `unix:PATH` or `fd:N`. An empty host is every address of the machine.
+        port: used if `bind` has none; 0 for any free port.
+        backlog: connections that the kernel keeps until they are accepted.
+        reuse_port: whether other processes may listen on the same port (SO_REUSEPORT).
+
+    Raises:
+        ValueError: `bind` has another form.
+        OSError: the address cannot be used.
     """
     if bind.startswith("unix:"):
         sock = _open_unix(bind.removeprefix("unix:"))
     elif bind.startswith("fd:"):
-        sock = socket.socket(fileno=_number(bind.removeprefix("fd:"), "descriptor", 2**31 - 1))
+        sock = socket.socket(fileno=_parse_number(bind.removeprefix("fd:"), "descriptor", 2**31 - 1))
     else:
         sock = _open_tcp(*split_host_port(bind, port), reuse_port=reuse_port)
     try:
@@ -168,7 +195,15 @@ def open_listener(bind: str, port: int, *, backlog: int, reuse_port: bool = Fals
 
 
 def split_host_port(bind: str, port: int) -> tuple[str, int]:
-    """The host and port of HOST, HOST:PORT, V6, [V6] or [V6]:PORT. Raises ValueError for other forms."""
+    """Splits HOST, HOST:PORT, V6, [V6] or [V6]:PORT into host and port.
+
+    Args:
+        bind: the text. The brackets of an IPv6 address are not part of the host.
+        port: returned if `bind` has none.
+
+    Raises:
+        ValueError: `bind` has another form, or its port is not a number up to 65535.
+    """
     host, colon, digits = bind.rpartition(":")
     if not colon or (":" in host and not host.endswith("]")):  # no port: a name, or a V6 address without brackets
         host, digits = bind, ""
@@ -176,17 +211,19 @@ def split_host_port(bind: str, port: int) -> tuple[str, int]:
         host = host[1:-1]
     if "[" in host or "]" in host:
         raise ValueError(f"not a host: {host!r}")
-    return host, _number(digits, "port", 65535) if digits else port
+    return host, _parse_number(digits, "port", 65535) if digits else port
 
 
-def _number(digits: str, what: str, most: int) -> int:
-    """Python's int() alone takes more than anybody means: signs, underscores, the digits of other scripts."""
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(digits) <= most):
+def _parse_number(digits: str, what: str, largest: int) -> int:
+    """Parses a number from 0 to `largest`. Python's int() alone accepts signs, underscores and digits of other
+    scripts."""
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(digits) <= largest):
         raise ValueError(f"not a {what}: {digits!r}")
     return int(digits)
 
 
 def _open_tcp(host: str, port: int, *, reuse_port: bool) -> socket.socket:
+    """Binds a TCP socket. An empty host is one socket for IPv4 and IPv6, where the system has those."""
     if host:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server((str(address[0]), port), family=socket.AddressFamily(family), reuse_port=reuse_port)
@@ -196,9 +233,9 @@ def _open_tcp(host: str, port: int, *, reuse_port: bool) -> socket.socket:
 
 
 def _open_unix(path: str) -> socket.socket:
-    """A socket that a crashed server left behind is replaced; one that a living server listens on is not, nor is
-    anything that is not a socket."""
-    if not path:  # which would be a name that the kernel makes up
+    """Binds a Unix socket. Replaces a socket that a crashed server has left, but not one that a running server listens
+    on, and nothing that is not a socket."""
+    if not path:  # the kernel would make up an abstract name
         raise ValueError("a Unix socket needs a path")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -216,11 +253,11 @@ def _open_unix(path: str) -> socket.socket:
 
 
 def _is_abandoned(path: str) -> bool:
-    """Whether a Unix socket is there on which nobody listens."""
+    """Returns whether `path` is a Unix socket on which no process listens."""
     try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):  # a connection to any other file would be refused as well
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):  # connecting to any other file is refused as well
             return False
-    except (OSError, ValueError):  # there is none, or it is an abstract name
+    except (OSError, ValueError):  # there is no such file, or it is an abstract name
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # a full backlog is a sign of life, and not worth waiting for

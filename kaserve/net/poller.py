@@ -1,8 +1,9 @@
 """Poller: which descriptors are ready.
 
-`selectors` of the standard library is what makes this portable. It also makes three objects of every event and looks
-each up in Python, which on Linux costs more than all of a request's parsing; there epoll is asked directly. Knows
-descriptors and events; what they are for is the reactor's business.
+Knows descriptors and events. Does not know what they are for, which is the reactor's business.
+
+`selectors` of the standard library makes this portable. But it makes three objects of every event and looks each up in
+Python, which on Linux costs more than all of the parsing of a request. So on Linux the reactor asks epoll directly.
 """
 
 from __future__ import annotations
@@ -20,36 +21,43 @@ except ImportError:
 
 __all__ = ["NOTHING", "READ", "WRITE", "Poller", "new_poller"]
 
+# The values of EPOLLIN and EPOLLOUT, so that epoll needs no translation.
 NOTHING = 0
 READ = 1
-WRITE = 4  # as epoll has them, so that nothing needs translation there
+WRITE = 4
 
 
 class Poller(Protocol):
     """Waits for any number of descriptors."""
 
     def register(self, fd: int, events: int) -> None:
-        """Waits for `events` on `fd` as well, which it did not know."""
+        """Starts waiting for `events` on `fd`, which is not registered."""
 
     def modify(self, fd: int, events: int) -> None:
-        """Waits for other events on `fd`."""
+        """Waits for other events on `fd`, which is registered."""
 
     def unregister(self, fd: int) -> None:
-        """Forgets `fd`, which must still be open."""
+        """Stops waiting for `fd`, which must still be open."""
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        """What is ready, as pairs of descriptor and events, after at most `timeout` seconds (None: however long it
-        takes). A descriptor in trouble may show events that are neither `READ` nor `WRITE`."""
+        """Waits until a descriptor is ready, and returns pairs of descriptor and events.
+
+        A descriptor in trouble may have events that are neither `READ` nor `WRITE`. The list is empty if the timeout
+        passed or a signal came.
+
+        Args:
+            timeout: seconds to wait at most; None for no limit.
+        """
 
     def fileno(self) -> int:
-        """A descriptor that can itself be waited for."""
+        """Returns a descriptor that is readable when `poll` would return something."""
 
     def close(self) -> None:
-        """Gives it back."""
+        """Closes that descriptor. May be called twice."""
 
 
 class SelectorPoller:
-    """Whatever the standard library considers best for this system."""
+    """A poller made of the selector that the standard library considers best for this system."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -82,5 +90,5 @@ def _from_selector(events: int) -> int:
 
 
 def new_poller() -> Poller:
-    """The best one for this system."""
+    """Opens the fastest poller of this system."""
     return Epoll() if Epoll is not None else SelectorPoller()

@@ -1,44 +1,54 @@
 """Reactor: one poller, one thread, many channels; and the time of the turn.
 
 Knows readiness (see `poller`), deadlines, and how to be woken from another thread. Does not know what channels do: no
-sockets but its own for waking, no HTTP. A turn handles what is ready first and what expired after that, so that a
-request which is already there is never lost to a deadline that passed meanwhile. Nobody's exception ends the loop.
+sockets but its own for waking, no HTTP. A turn handles what is ready first and what has expired after that, so that a
+request which is already here is never lost to a deadline that passed meanwhile. No exception of a channel, a timer or a
+callback ends the loop.
 """
 
 from __future__ import annotations
 
-import logging
-import socket
-import time
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
+from time import time as system_time
 from typing import Protocol
 
 from ..http.dates import format_date
+from .failures import log_current_exception
 from .poller import NOTHING, READ, WRITE, Poller, new_poller
 from .timerwheel import TimerWheel
+from .wakeup import Wakeup
 
 __all__ = ["Channel", "Reactor"]
 
-log = logging.getLogger("kaserve")
-
 _READ_WRITE = READ | WRITE
-_MAX_EXPIRED = 256  # in one turn: a few milliseconds
+_MAX_EXPIRED = 256  # timers examined in one turn, which takes a few milliseconds
 
 
 class Channel(Protocol):
-    """Something with a descriptor."""
+    """What the reactor watches a descriptor for."""
 
     def ready(self, events: int) -> None:
-        """The descriptor can be read (`READ`), written (`WRITE`), or both; or it is in trouble, told as both."""
+        """Called when the descriptor is ready.
+
+        Args:
+            events: `READ`, `WRITE` or both. A descriptor in trouble counts as both: reading or writing it tells what is
+                wrong. `NOTHING` after `Reactor.again`.
+        """
 
 
 class Reactor:
-    """The loop. `run()` turns it until `stop()`; a foreign loop calls `step()` when `fileno()` is readable and at the
-    latest after `timeout()` seconds.
+    """The event loop. `run()` turns it until `stop()`; a foreign loop calls `step()` when `fileno()` is readable, and
+    at the latest after `timeout()` seconds.
 
-    now: seconds on `clock`, read once per turn, as is the Date line made from `wall` (seconds since the epoch).
-    Not thread-safe but for `call` and `stop`.
+    Not thread-safe, except for `call` and `stop`.
+
+    Attributes:
+        now: seconds on `clock`, read once per turn.
+        date_line: the field line `Date` with its CRLF, made once per second at most.
+        wheel: the timers. Their deadlines are seconds on `clock`.
+        after_turn: functions that are called at the end of each turn, for work that is done in batches.
     """
 
     __slots__ = (
@@ -49,8 +59,8 @@ class Reactor:
         "_date_second",
         "_poller",
         "_running",
-        "_waker",
-        "_wall",
+        "_time",
+        "_wakeup",
         "after_turn",
         "date_line",
         "now",
@@ -59,30 +69,47 @@ class Reactor:
 
     def __init__(
         self,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = monotonic,
+        time: Callable[[], float] = system_time,
         poller: Poller | None = None,
     ) -> None:
+        """Opens the poller and the wakeup descriptor.
+
+        Args:
+            clock: returns seconds since any fixed moment; never goes back.
+            time: returns seconds since the epoch, for the Date header.
+            poller: None for the best one of this system.
+        """
         self._clock = clock
-        self._wall = wall
+        self._time = time
         self._poller = new_poller() if poller is None else poller
         self._channels: dict[int, Channel] = {}
         self._again: list[Channel] = []
         self._calls: deque[Callable[[], object]] = deque()
         self._running = False
-        self._waker = Waker()
-        self.watch(self._waker.fileno(), self._waker, NOTHING, READ)
-        self.after_turn: list[Callable[[], object]] = []  # called at the end of each turn, for what is done in batches
+        self._wakeup = Wakeup()
+        self.watch(self._wakeup.fileno(), self._wakeup, NOTHING, READ)
+        self.after_turn: list[Callable[[], object]] = []
         self.now = clock()
         self.wheel = TimerWheel(self.now)
         self._date_second = -1
         self.date_line = b""
-        self._tell_time()
+        self._read_time()
 
     # What to wait for.
 
     def watch(self, fd: int, channel: Channel, before: int, events: int) -> None:
-        """Waits for `events` on `fd` from now on, where it waited for those of `before`; either may be `NOTHING`."""
+        """Changes what the reactor waits for on a descriptor.
+
+        The caller remembers `before`, since it has to know it anyway; so there is no second copy to look up here.
+
+        Args:
+            fd: an open descriptor.
+            channel: the one whose `ready` is called.
+            before: the events that were waited for so far. `NOTHING` for a descriptor that was not watched.
+            events: the events to wait for from now on. `NOTHING` to stop watching, which must happen before `fd`
+                closes.
+        """
         if before == events:
             return
         if before == NOTHING:
@@ -95,143 +122,101 @@ class Reactor:
             self._poller.modify(fd, events)
 
     def again(self, channel: Channel) -> None:
-        """`channel` has work left: it is called in the next turn as if it were ready for `NOTHING` new."""
+        """Has `channel.ready(NOTHING)` called in the next turn: the channel has work left, but its turn is over."""
         self._again.append(channel)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Has `function` called in the reactor's thread, soon. From any thread, also from a signal handler."""
+        """Has `function` called in the reactor's thread, soon. Safe from any thread and from signal handlers."""
         self._calls.append(function)
-        self._waker.wake()
+        self._wakeup.wake()
 
-    # Turning.
+    # Turns.
 
     def fileno(self) -> int:
-        """A descriptor that is readable when there is something to do."""
+        """Returns a descriptor that is readable when there is something to do."""
         return self._poller.fileno()
 
     def timeout(self) -> float | None:
-        """Seconds after which `step` must be called at the latest; None for never, 0 for now."""
+        """Returns the seconds after which `step` must be called at the latest: None for never, 0 for now."""
         if self._again:
             return 0.0
         return self.wheel.timeout(self._clock())
 
     def read_clock(self) -> float:
-        """Seconds on `clock`, which may be later than `now`: a handler can take long in the middle of a turn."""
+        """Returns seconds on `clock`, which may be later than `now`: a handler can take long in the middle of a
+        turn."""
         return self._clock()
 
     def step(self, timeout: float | None = 0.0) -> None:
-        """One turn, waiting at most `timeout` seconds (None: as long as nothing happens) for something to do."""
+        """Makes one turn.
+
+        Args:
+            timeout: seconds to wait at most for something to do. None waits until there is something.
+        """
         if timeout is None or self._again:
             timeout = self.timeout()
         ready = self._poller.poll(timeout)
-        self._tell_time()
+        self._read_time()
         again, self._again = self._again, []
         for fd, events in ready:
-            channel = self._channels.get(fd)  # None where another one has closed it in this turn
+            channel = self._channels.get(fd)  # None if another channel has closed it in this turn
             if channel is not None:
+                # Not by way of _call: this runs for every request. A try costs nothing until something is raised, while
+                # a bound method and a tuple of arguments would cost a few hundred instructions.
                 try:
-                    # Neither to be read nor written: in trouble, and reading or writing will tell which.
-                    channel.ready(events & _READ_WRITE or _READ_WRITE)
+                    channel.ready(events & _READ_WRITE or _READ_WRITE)  # neither of the two: trouble
                 except Exception:
-                    log_current_exception()
+                    log_current_exception(_FAILED)
         for channel in again:
-            try:
-                channel.ready(NOTHING)
-            except Exception:
-                log_current_exception()
+            _call(channel.ready, NOTHING)
         if self._calls:
-            self._make_calls()
-        # Should very many be due at once, the others, and whoever has become ready in between, come in the next turns.
+            self._run_calls()
+        # If very many timers are due at once, the rest of them have to wait for the next turns, where channels that
+        # have become ready meanwhile come first.
         for timer in self.wheel.expire(self.now, _MAX_EXPIRED):
-            if timer.deadline <= self.now:  # another one may have changed its mind
-                try:
-                    timer.expired(self.now)
-                except Exception:
-                    log_current_exception()
+            if timer.deadline <= self.now:  # another timer of this list may have rescheduled it
+                _call(timer.expired, self.now)
         for function in self.after_turn:
-            try:
-                function()
-            except Exception:
-                log_current_exception()
+            _call(function)
 
     def run(self) -> None:
-        """Turns until `stop`."""
+        """Makes turns until `stop` is called."""
         self._running = True
         while self._running:
             self.step(self.timeout())
 
     def stop(self) -> None:
-        """Has `run` return after the present turn. From any thread, also from a signal handler."""
+        """Has `run` return after the present turn. Safe from any thread and from signal handlers."""
         self.call(self._stop)
 
     def _stop(self) -> None:
         self._running = False
 
-    def _make_calls(self) -> None:
-        """Those that are there now; what they add waits for the next turn."""
+    def _run_calls(self) -> None:
+        """Makes the calls that are waiting now; calls that these add wait for the next turn."""
         for _ in range(len(self._calls)):
-            function = self._calls.popleft()
-            try:
-                function()
-            except Exception:
-                log_current_exception()
+            _call(self._calls.popleft())
 
-    def _tell_time(self) -> None:
+    def _read_time(self) -> None:
+        """Reads both clocks, and renews the Date line if the second has changed."""
         self.now = self._clock()
-        second = int(self._wall())
+        second = int(self._time())
         if second != self._date_second:
             self._date_second = second
             self.date_line = f"Date: {format_date(second)}\r\n".encode("ascii")
 
     def close(self) -> None:
-        """Gives back the poller and the waker; the channels are their owners' to close."""
+        """Closes the poller and the wakeup descriptor. The owners of the channels close those."""
         self._poller.close()
-        self._waker.close()
+        self._wakeup.close()
 
 
-def log_current_exception() -> None:
-    """Logs the present exception. Whatever fails in a turn, a handler of the log included, the next turn comes."""
+_FAILED = "a callback of the reactor failed"
+
+
+def _call(function: Callable[..., object], *arguments: object) -> None:
+    """Calls `function`, and logs what it raises, so that the turn goes on."""
     try:
-        log.exception("a call of the reactor failed")
+        function(*arguments)
     except Exception:
-        pass
-
-
-class Waker:
-    """A descriptor that another thread, or a signal (`signal.set_wakeup_fd`), makes readable.
-
-    Many threads that wake at once cost one byte: `_woken` is set before it is sent, and cleared behind its receipt, so
-    that who finds it set knows that the calls are still to be looked at.
-    """
-
-    __slots__ = ("_receiver", "_sender", "_woken")
-
-    def __init__(self) -> None:
-        self._woken = False
-        self._receiver, self._sender = socket.socketpair()
-        self._receiver.setblocking(False)
-        self._sender.setblocking(False)
-
-    def fileno(self) -> int:
-        return self._receiver.fileno()
-
-    def wake(self) -> None:
-        if self._woken:
-            return
-        self._woken = True
-        try:
-            self._sender.send(b"\0")
-        except OSError:
-            pass  # full: it is readable already; or closed: there is nobody left to wake
-
-    def ready(self, events: int) -> None:
-        try:
-            while len(self._receiver.recv(4096)) == 4096:
-                pass
-        except BlockingIOError:
-            pass
-        self._woken = False
-
-    def close(self) -> None:
-        self._receiver.close()
-        self._sender.close()
+        log_current_exception(_FAILED)

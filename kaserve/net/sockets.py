@@ -1,6 +1,7 @@
-"""Plain sockets of connections: the standard library's, or the compiled ones that cost less for each request.
+"""Plain sockets of connections: those of the standard library, or compiled ones that cost less per request.
 
-Knows what a connection asks of its socket, which `tls` has as well. The two implementations do the same.
+Knows what a connection needs of its socket, which `tls` offers as well. Does not know what is sent. The two
+implementations behave alike.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ try:
     from fcntl import ioctl
     from termios import TIOCOUTQ
 
-    # What has not been sent yet (linux/sockios.h: SIOCOUTQNSD, of TCP alone), or what has not been confirmed.
-    _QUEUES: tuple[int, ...] = (0x894B, TIOCOUTQ) if sys.platform == "linux" else (TIOCOUTQ,)
+    # Bytes not sent yet (SIOCOUTQNSD of linux/sockios.h, for TCP alone), or else bytes not acknowledged yet.
+    _QUEUE_REQUESTS: tuple[int, ...] = (0x894B, TIOCOUTQ) if sys.platform == "linux" else (TIOCOUTQ,)
 except ImportError:  # Windows, whose sockets do not tell
-    _QUEUES = ()
+    _QUEUE_REQUESTS = ()
 
 Socket: Callable[[socket.socket], PlainSocket] | None
 try:
@@ -29,36 +30,40 @@ __all__ = ["PlainSocket", "adopt", "queued_bytes"]
 
 
 class PlainSocket(Protocol):
-    """A connected socket that does not block; its methods raise OSError as those of `socket.socket` do."""
+    """A connected socket that does not block. Its methods raise OSError as those of `socket.socket` do."""
 
     def recv(self, size: int, /) -> bytes:
-        """At most `size` bytes; b"" when the peer sends nothing more."""
+        """Returns at most `size` bytes; b"" when the peer has finished sending."""
 
     def send(self, data: bytes | memoryview, flags: int = 0, /) -> int:
-        """How much of `data` was taken."""
+        """Sends `data` and returns how many bytes of it the kernel took."""
 
     def shutdown(self, how: int, /) -> None:
         """Ends one direction, or both."""
 
     def setsockopt(self, level: int, option: int, value: bytes, /) -> None:
-        """As setsockopt(2)."""
+        """Sets an option, as setsockopt(2) does."""
 
     def fileno(self) -> int:
-        """The descriptor; -1 once closed."""
+        """Returns the descriptor; -1 once closed."""
 
     def close(self) -> None:
-        """Gives it back. May be called twice."""
+        """Closes the socket. May be called twice."""
 
 
 def adopt(sock: socket.socket) -> PlainSocket:
-    """`sock`, or what takes its place; then `sock` itself has given its descriptor away."""
+    """Returns the compiled socket with the descriptor of `sock`, which has none then; or `sock` itself in the pure
+    build."""
     return sock if Socket is None else Socket(sock)
 
 
 def queued_bytes(fd: int) -> int:
-    """How much of what the kernel took for the socket `fd` still waits in its buffers; 0 where the system does not
-    tell."""
-    for request in _QUEUES:
+    """Returns how many bytes the kernel has taken for the socket `fd` and still keeps in its send queue.
+
+    Where the system can tell, these are the bytes that were not sent yet; otherwise those that were not acknowledged
+    yet. 0 where the system does not tell at all.
+    """
+    for request in _QUEUE_REQUESTS:
         try:
             return int.from_bytes(ioctl(fd, request, b"\0\0\0\0"), sys.byteorder)
         except OSError:

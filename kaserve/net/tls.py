@@ -1,9 +1,10 @@
-"""TLS: a server's certificates, and sockets that encrypt, with the manners of plain ones that do not block.
+"""TLS: a server's certificates, and sockets that encrypt and otherwise behave like plain ones that do not block.
 
-Knows the standard library's `ssl`, and nothing of connections: to them the methods of a TLSSocket are those of a
-socket, which raise BlockingIOError when they would have to wait, and another OSError when the peer is gone or speaks
-something else. The poller is as ignorant: nothing that was decrypted is left behind in here, for it would not tell of
-it.
+Knows the standard library's `ssl`. Does not know connections: to them a TLSSocket has the methods of a plain socket,
+which raise BlockingIOError when they would have to wait, and another OSError when the peer is gone or breaks the
+protocol. The
+poller knows nothing of TLS either, so no decrypted bytes may stay behind in a TLSSocket: the poller would not report
+them.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from .sockets import PlainSocket, adopt
 
 __all__ = ["TLS", "NotTLSError", "TLSSocket"]
 
-_RECORD = 16 * 1024  # bytes of content in a record at most (RFC 8446 §5.1)
-_MAX_PER_TURN = 512 * 1024  # bytes encrypted in one go, so that a fast reader does not stop the others
-_READ_SIZE = 4 * _RECORD  # of a file
+_RECORD_SIZE = 16 * 1024  # bytes of content in a record at most (RFC 8446 §5.1)
+_MAX_PER_TURN = 512 * 1024  # bytes encrypted in one call, so that a fast reader does not keep the others waiting
+_READ_SIZE = 4 * _RECORD_SIZE  # bytes read from a file at once
 
 
 class NotTLSError(OSError):
-    """The client began with a letter, which no TLS record does, but every HTTP request."""
+    """The client sent a letter first: no TLS record begins with one, but every HTTP request does."""
 
 
 class TLS:
-    """What all connections of a server share: its certificates, of which each client gets the one for the name that it
-    asks for (SNI, RFC 6066 §3); and whose certificates clients must have, if any."""
+    """The TLS settings of a server: its certificates, and which client certificates it requires, if any.
+
+    Each client gets the certificate for the name that it asks for (SNI, RFC 6066 §3).
+    """
 
     def __init__(
         self,
@@ -38,11 +41,16 @@ class TLS:
         password_file: str | None = None,
         ca: str | None = None,
     ) -> None:
-        """certificates: files in PEM, each with its chain, and the file of its key unless that is the same. The first
-        is for clients that ask for none, or for another name. password_file: holds the password of the keys.
-        ca: a file in PEM; only clients whose certificates its authorities have signed get in.
+        """Reads all files.
 
-        Raises OSError, whose text names what cannot be read or used.
+        Args:
+            certificates: pairs of a PEM file with a certificate and its chain, and the file of its key; None if the key
+                is in the same file. Clients that ask for no name, or for an unknown one, get the first certificate.
+            password_file: a file with the password of the keys.
+            ca: a PEM file; clients must have a certificate that one of its authorities has signed.
+
+        Raises:
+            OSError: a file cannot be read or used. The text names it.
         """
         self._certificates = certificates
         self._password_file = password_file
@@ -50,16 +58,23 @@ class TLS:
         self._context = self._load()
 
     def wrap(self, sock: socket.socket) -> TLSSocket:
-        """Takes over `sock`, which is connected and does not block. Raises OSError when it is gone already."""
+        """Returns a TLSSocket that owns the descriptor of `sock`, which is connected and does not block.
+
+        Raises:
+            OSError: the client is gone already.
+        """
         return TLSSocket(sock, self._context)
 
     def reload(self) -> None:
-        """Reads all files again, for the connections to come. Raises OSError, and changes nothing, when one of them
-        cannot be used."""
+        """Reads all files again. Open connections keep the certificate that they have.
+
+        Raises:
+            OSError: a file cannot be read or used. Nothing has changed then.
+        """
         self._context = self._load()
 
     def _load(self) -> ssl.SSLContext:
-        """The context of the first certificate, which knows the others."""
+        """Returns the context of the first certificate, with a callback that selects the others by name."""
         password = _read_password(self._password_file)
         contexts: list[ssl.SSLContext] = []
         by_name: dict[str, ssl.SSLContext] = {}
@@ -67,17 +82,18 @@ class TLS:
             context, names = _new_context(certificate, key, password, self._ca)
             if contexts and not names:
                 raise OSError(
-                    f"the certificate {certificate} is for no name (subjectAltName), so nobody could ask for it"
+                    f"the certificate {certificate} has no host name (subjectAltName), so no client could ask for it"
                 )
             contexts.append(context)
-            by_name = dict.fromkeys(names, context) | by_name  # the first of a name is the one
+            by_name = dict.fromkeys(names, context) | by_name  # of two certificates for one name the first is used
         if len(contexts) > 1:
-            contexts[0].sni_callback = _chooser(by_name)
+            contexts[0].sni_callback = _new_sni_callback(by_name)
         return contexts[0]
 
 
 def _read_password(path: str | None) -> str:
-    """The password of the keys. Where there is none it is an empty one: OpenSSL would ask for it, which would block."""
+    """Returns the password of the keys. Without a file it is empty: given none at all, OpenSSL would ask on the
+    terminal, and the server would wait for an answer."""
     if path is None:
         return ""
     try:
@@ -90,12 +106,16 @@ def _read_password(path: str | None) -> str:
 
 
 def _new_context(certificate: str, key: str | None, password: str, ca: str | None) -> tuple[ssl.SSLContext, list[str]]:
-    """With one certificate; and the names that it is for. What is not the certificate's is the same in all of them,
-    since a handshake that changes its context takes some from the first, and some from the second."""
+    """Returns a context with one certificate, and the host names of that certificate.
+
+    All settings but the certificate are the same in each context: in a handshake that changes its context, OpenSSL
+    takes some settings from the first context and some from the second.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
-    # A client that only says FIN still wants its answers. No request ends with the connection, so none is cut off.
+    # A client that ends its side with a FIN alone, without close_notify, still wants its responses. The end of the
+    # connection never delimits a request, so a truncated request cannot be taken for a complete one.
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     context.set_alpn_protocols(["http/1.1"])  # RFC 7301 §6
     what = f"the certificate {certificate}"
@@ -116,94 +136,116 @@ def _new_context(certificate: str, key: str | None, password: str, ca: str | Non
 
 
 def _reason(error: Exception) -> str:
-    """In words; OpenSSL's own are constants and places in its source."""
+    """Returns the reason in words. OpenSSL's own text consists of constants and places in its source."""
     if isinstance(error, ssl.SSLError):
-        if error.reason is None or error.reason == "BAD_DECRYPT":  # that is all it says of a key it cannot decrypt
+        if error.reason is None or error.reason == "BAD_DECRYPT":  # all it says about a key that it cannot decrypt
             return "it is not in PEM, or its password is wrong"
         return error.reason.lower().replace("_", " ")
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
-def _chooser(
+def _new_sni_callback(
     contexts: dict[str, ssl.SSLContext],
 ) -> Callable[[ssl.SSLSocket | ssl.SSLObject, str, ssl.SSLContext], None]:
-    """Puts a handshake on with the certificate of the name that the client asks for, which is None for no name."""
+    """Returns an SNI callback: it selects the context for the name that the client asks for (None for no name), and
+    keeps the first context if there is none for that name."""
 
-    def choose(sock: ssl.SSLSocket | ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:
+    def select(sock: ssl.SSLSocket | ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:
         name = (name or "").lower()
         context = contexts.get(name) or contexts.get("*." + name.partition(".")[2])  # RFC 9525 §6.3
         if context is not None:
             sock.context = context
 
-    return choose
+    return select
 
 
 class TLSSocket:
-    """The server's end of a TLS connection. `handshake` comes first.
+    """The server's end of a TLS connection. `handshake` comes first; then it is used like a plain socket.
 
-    must_write: what the handshake waits for is not the client's word but room for ours.
+    Attributes:
+        must_write: after BlockingIOError from `handshake`: whether it waits for room to send, rather than for bytes of
+            the client.
     """
 
-    __slots__ = ("_began", "_sock", "_talks", "must_write")
+    __slots__ = ("_has_begun", "_may_notify", "_sock", "must_write")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._sock = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        self._began = False  # the client's first byte was the beginning of a handshake
-        self._talks = False  # close_notify can be said, and has not been
+        self._has_begun = False  # the first byte of the client was seen, and may begin a handshake
+        self._may_notify = False  # close_notify can be sent, and was not sent yet
         self.must_write = False
 
     def handshake(self) -> None:
-        """Goes on with the handshake. Raises BlockingIOError until it is done, NotTLSError when the client wants none,
-        another OSError when there can be none."""
-        if not self._began:
+        """Continues the handshake. Returns when it is complete.
+
+        Raises:
+            BlockingIOError: it is not complete; see `must_write`.
+            NotTLSError: the client speaks plain HTTP.
+            OSError: the handshake has failed.
+        """
+        if not self._has_begun:
             if socket.socket.recv(self._sock, 1, socket.MSG_PEEK).isalpha():
                 raise NotTLSError("the client speaks plain HTTP")
-            self._began = True
+            self._has_begun = True
         try:
             self._sock.do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
             self.must_write = isinstance(error, ssl.SSLWantWriteError)
             raise BlockingIOError from None
         self.must_write = False
-        self._talks = True
+        self._may_notify = True
 
     def plain(self) -> PlainSocket:
-        """The socket beneath, after NotTLSError: it takes the place of this one, with the same descriptor."""
+        """Returns the plain socket with the same descriptor, to use instead of this one after NotTLSError."""
         sock = socket.socket(fileno=self._sock.detach())
         sock.setblocking(False)
         return adopt(sock)
 
     def recv(self, size: int) -> bytes:
-        """All that a record holds: 16 KiB at most, even if `size` is less."""
+        """Returns at most `size` bytes or a whole record, whichever is more; b"" when the peer has finished sending.
+
+        A record of 16 KiB is returned as a whole even if `size` is less, since the rest of it would stay here
+        decrypted, where the poller does not see it.
+        """
         try:
-            return self._sock.recv(max(size, _RECORD))
+            return self._sock.recv(max(size, _RECORD_SIZE))
         except ssl.SSLWantReadError:
             raise BlockingIOError from None
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
         except ssl.SSLError as error:
-            # That it would have to write is one, too: the client asked for new keys (RFC 8446 §4.6.3), and takes
-            # nothing of what we send. To wait until we can read would be to spin, if there is more to read.
+            # SSLWantWriteError is a failure as well: the client asked for new keys (RFC 8446 §4.6.3), and does not
+            # receive what we send. Waiting until the socket is readable would spin while there is more to read.
             raise self._failure(error) from None
 
     def send(self, data: bytes | memoryview, flags: int = 0) -> int:
-        """How much of `data` was taken, and then not be sent again; what was not has to be sent next, perhaps with more
-        behind it. flags: for plain sockets; a record is sent at once anyhow."""
+        """Encrypts and sends `data`, and returns how many bytes of it were taken.
+
+        OpenSSL has begun a record with what was not taken: the next call must start with the same bytes, perhaps with
+        more after them.
+
+        Args:
+            data: at most 512 KiB of it are taken in one call.
+            flags: ignored; they are for plain sockets. A record is sent at once anyway.
+        """
         size = min(len(data), _MAX_PER_TURN)
         view = memoryview(data)
         sent = 0
         try:
-            while sent < size:  # by records: OpenSSL would tell of nothing before it got rid of all
-                sent += self._sock.send(view[sent : sent + _RECORD])
+            while sent < size:  # record by record: of a larger call OpenSSL reports nothing before all of it was sent
+                sent += self._sock.send(view[sent : sent + _RECORD_SIZE])
         except ssl.SSLWantWriteError:
             if not sent:
                 raise BlockingIOError from None
-        except ssl.SSLError as error:  # or it would have to read: half a message about keys came instead of a request
+        except ssl.SSLError as error:  # SSLWantReadError as well: half a message about new keys came
             raise self._failure(error) from None
         return sent
 
     def sendfile(self, fd: int, offset: int, count: int) -> int:
-        """As os.sendfile(), with the contents passing through this process, a few records at a time."""
+        """Sends bytes of a file, as os.sendfile() does, and returns how many; 0 at the end of the file.
+
+        The bytes pass through this process, a few records at a time: the kernel does not have the keys.
+        """
         sent = 0
         while sent < min(count, _MAX_PER_TURN):
             data = os.pread(fd, min(count - sent, _READ_SIZE), offset + sent)
@@ -219,34 +261,40 @@ class TLSSocket:
         return sent
 
     def shutdown(self, how: int) -> None:
-        """Says close_notify (RFC 8446 §6.1), so that the client knows the end for the end, and then as a plain socket.
-        Raises BlockingIOError as long as there is no room for it."""
-        if self._talks:
+        """Sends close_notify (RFC 8446 §6.1), so that the client can tell the end from a truncation, and then shuts the
+        socket down.
+
+        Raises:
+            BlockingIOError: there is no room for close_notify yet.
+        """
+        if self._may_notify:
             try:
                 self._sock.unwrap()
             except ssl.SSLWantWriteError:
                 raise BlockingIOError from None
-            except ssl.SSLWantReadError:  # it waits for the client's close_notify, which `recv` knows from requests
-                self._talks = False
+            except ssl.SSLWantReadError:
+                # close_notify was sent. unwrap() would wait for the client's; but `recv` can tell that from a request,
+                # so only the socket is shut down here, and reading goes on.
+                self._may_notify = False
                 socket.socket.shutdown(self._sock, how)
                 return
-            except (OSError, ValueError):  # something else has come in its place, or the client is gone
+            except (OSError, ValueError):  # other records came instead, or the client is gone
                 pass
-            self._talks = False
-        self._sock.shutdown(how)  # what is read afterwards is not decrypted any more
+            self._may_notify = False
+        self._sock.shutdown(how)  # from here on, bytes are read as they come, without decryption
 
     def fileno(self) -> int:
         return self._sock.fileno()
 
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
-        if option == socket.SO_LINGER:  # to reset the connection: close_notify would call what was cut off complete
-            self._talks = False
+        if option == socket.SO_LINGER:  # a reset follows: close_notify would declare a truncated response complete
+            self._may_notify = False
         self._sock.setsockopt(level, option, value)
 
     def close(self) -> None:
-        """As a plain socket says FIN, this one says close_notify, if it can."""
-        if self._talks:
-            self._talks = False
+        """Closes the connection, after close_notify if that can be sent."""
+        if self._may_notify:
+            self._may_notify = False
             try:
                 self._sock.unwrap()
             except (OSError, ValueError):
@@ -254,6 +302,6 @@ class TLSSocket:
         self._sock.close()
 
     def _failure(self, error: ssl.SSLError) -> ConnectionError:
-        """`error`, in the words of a socket. Nothing more can be said on this one."""
-        self._talks = False
+        """Returns `error` as the exception of a plain socket. Nothing more can be sent afterwards."""
+        self._may_notify = False
         return ConnectionAbortedError(str(error))

@@ -146,9 +146,9 @@ def test_who_became_idle_less_than_a_second_ago_stays() -> None:
     with house(10) as crowd:
         clients = crowd.fill(9)
         crowd.sleep(0.99)
-        assert not crowd.room.make()
+        assert not crowd.room.evict_one()
         crowd.sleep(0.02)
-        assert crowd.room.make()
+        assert crowd.room.evict_one()
         assert sorted(one.phase for _, one in clients) == [IDLE] * 8 + [LINGER]
 
 
@@ -162,7 +162,7 @@ def test_who_is_in_the_middle_of_a_request_stays() -> None:
         net.settle()
         phases = [one.phase for _, one in clients]
         crowd.sleep(20)
-        assert not crowd.room.make()
+        assert not crowd.room.evict_one()
         assert [one.phase for _, one in clients] == phases
         assert phases[0] == SEND
 
@@ -174,9 +174,9 @@ def test_who_only_lingers_goes_first_and_at_once() -> None:
         crowd.net.ask(last, b"GET / HTTP/1.0\r\n\r\n")
         assert lingering.phase == LINGER
         crowd.sleep(1.01)
-        assert crowd.room.make()
+        assert crowd.room.evict_one()
         assert (idle.phase, lingering.phase) == (IDLE, CLOSED)
-        assert crowd.room.make()
+        assert crowd.room.evict_one()
         assert idle.phase == LINGER
 
 
@@ -185,11 +185,11 @@ def test_nobody_is_searched_for_in_vain_again_and_again() -> None:
     with house(10) as crowd:
         crowd.fill(9)
         crowd.sleep(0.5)
-        assert not crowd.room.make()
+        assert not crowd.room.evict_one()
         searches = []
         crowd.room._search = lambda: searches.append(crowd.net.clock.now)  # type: ignore[method-assign]
         for _ in range(100):
-            assert not crowd.room.make()
+            assert not crowd.room.evict_one()
         assert searches == []
 
 

@@ -1,4 +1,4 @@
-"""The listener: what it takes from the backlog, when it stops taking, and the forms of an address."""
+"""The listener: what it accepts, when it stops accepting, and the forms of an address."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ PAUSE = 0.25
 TICK = 0.125  # of the reactor's wheel
 
 
-class ConnectionQuota:
-    """Room for `count` connections, of which none can be made to leave unless a test says so."""
+class FakeQuota:
+    """Allows `count` more connections. Evicts none, and frees `spare` descriptors."""
 
     def __init__(self) -> None:
         self.count = 1000
-        self.asked = 0
+        self.evictions_asked = 0
         self.spare = 0
 
-    def left(self) -> int:
+    def available(self) -> int:
         return self.count
 
-    def make(self) -> bool:
-        self.asked += 1
+    def evict_one(self) -> bool:
+        self.evictions_asked += 1
         return False
 
     def free_descriptor(self) -> bool:
@@ -42,31 +42,31 @@ class ConnectionQuota:
         return self.spare >= 0
 
 
-class House:
-    """A listener on a free port of the loopback device, and the connections it took."""
+class Harness:
+    """A listener on a free port of the loopback device, the clients, and the connections that were accepted."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.reactor = Reactor(self.clock)
-        self.room = ConnectionQuota()
-        self.taken: list[tuple[socket.socket, Address, Address]] = []
+        self.quota = FakeQuota()
+        self.accepted: list[tuple[socket.socket, Address, Address]] = []
         self.clients: list[socket.socket] = []
         self.sock = Listening(open_listener("127.0.0.1", 0, backlog=512))
-        self.listener = Listener(self.reactor, self.sock, self._take, self.room)
+        self.listener = Listener(self.reactor, self.sock, self._on_accept, self.quota)
 
-    def _take(self, sock: socket.socket, client: Address, server: Address) -> None:
-        self.taken.append((sock, client, server))
-        self.room.count -= 1
+    def _on_accept(self, sock: socket.socket, client: Address, server: Address) -> None:
+        self.accepted.append((sock, client, server))
+        self.quota.count -= 1
 
-    def knock(self, count: int = 1) -> None:
-        """Clients arrive in the backlog."""
+    def connect(self, count: int = 1) -> None:
+        """New clients connect, and wait in the backlog."""
         address = self.listener.address
         assert isinstance(address, tuple)
         for _ in range(count):
             self.clients.append(socket.create_connection(address))
 
-    def would_turn(self) -> bool:
-        """Whether the reactor would wake up for something."""
+    def has_work(self) -> bool:
+        """Whether the reactor would wake up."""
         return bool(select.select([self.reactor.fileno()], [], [], 0)[0])
 
     def sleep(self, seconds: float) -> None:
@@ -76,7 +76,7 @@ class House:
     def close(self) -> None:
         self.listener.close()
         self.reactor.close()
-        for sock, _, _ in self.taken:
+        for sock, _, _ in self.accepted:
             sock.close()
         for client in self.clients:
             client.close()
@@ -100,234 +100,234 @@ class Listening(socket.socket):
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def harness() -> Iterator[Harness]:
     before = open_descriptors()
-    house = House()
-    yield house
-    house.close()
+    harness = Harness()
+    yield harness
+    harness.close()
     assert open_descriptors() <= before
 
 
-# Taking.
+# Accepting.
 
 
-def test_it_takes_a_connection_and_tells_who_is_at_both_ends(house: House) -> None:
-    house.knock()
-    house.reactor.step()
-    ((sock, client, server),) = house.taken
-    assert client == house.clients[0].getsockname()
-    assert server == house.listener.address == sock.getsockname()
+def test_a_connection_is_accepted_with_both_addresses(harness: Harness) -> None:
+    harness.connect()
+    harness.reactor.step()
+    ((sock, client, server),) = harness.accepted
+    assert client == harness.clients[0].getsockname()
+    assert server == harness.listener.address == sock.getsockname()
 
 
-def test_what_it_takes_neither_blocks_nor_waits_for_more_to_send(house: House) -> None:
+def test_an_accepted_socket_does_not_block_and_has_tcp_nodelay(harness: Harness) -> None:
     """Nagle against delayed acknowledgements costs 40 ms a request."""
-    house.knock()
-    house.reactor.step()
-    sock = house.taken[0][0]
+    harness.connect()
+    harness.reactor.step()
+    sock = harness.accepted[0][0]
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert not sock.getblocking()
     assert not sock.get_inheritable()
 
 
-def test_a_burst_is_taken_in_bounded_turns(house: House) -> None:
-    """So that the connections that are open get their turn in between."""
-    house.knock(300)
+def test_a_burst_is_accepted_in_bounded_turns(harness: Harness) -> None:
+    """So the open connections are served in between."""
+    harness.connect(300)
     turns = []
-    while house.would_turn():
-        before = len(house.taken)
-        house.reactor.step()
-        turns.append(len(house.taken) - before)
+    while harness.has_work():
+        before = len(harness.accepted)
+        harness.reactor.step()
+        turns.append(len(harness.accepted) - before)
     assert sum(turns) == 300
     assert max(turns) <= 128
     assert len(turns) <= 4
 
 
-def test_a_client_that_vanished_in_the_backlog_is_skipped(house: House) -> None:
-    house.sock.failures = [errno.ECONNABORTED, errno.ECONNABORTED]
-    house.knock()
-    house.reactor.step()
-    assert len(house.taken) == 1
+def test_a_client_that_left_the_backlog_is_skipped(harness: Harness) -> None:
+    harness.sock.failures = [errno.ECONNABORTED, errno.ECONNABORTED]
+    harness.connect()
+    harness.reactor.step()
+    assert len(harness.accepted) == 1
 
 
-def test_a_client_that_vanished_meanwhile_is_skipped_too(house: House) -> None:
-    """Its reset may come to light in the first call that is made on the socket; wrapping it for TLS makes some."""
-    take = house.listener._accept
+def test_a_client_that_left_after_it_was_accepted_is_skipped(harness: Harness) -> None:
+    """Its reset may show in the first system call on the socket; wrapping it for TLS makes some."""
+    on_accept = harness.listener._on_accept
 
     def touch(sock: socket.socket, client: Address, server: Address) -> None:
-        if client == house.clients[0].getsockname():
+        if client == harness.clients[0].getsockname():
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-        take(sock, client, server)
+        on_accept(sock, client, server)
 
-    house.listener._accept = touch
-    house.knock(3)
-    house.reactor.step()
-    assert len(house.taken) == 2
-    assert house.clients[0].recv(1) == b"", "its descriptor is back"
-
-
-# No room.
+    harness.listener._on_accept = touch
+    harness.connect(3)
+    harness.reactor.step()
+    assert len(harness.accepted) == 2
+    assert harness.clients[0].recv(1) == b"", "its descriptor was closed"
 
 
-def test_without_room_it_pauses_and_leaves_clients_in_the_backlog(house: House) -> None:
-    house.room.count = 2
-    house.knock(5)
-    house.reactor.step()
-    assert len(house.taken) == 2
-    assert not house.would_turn(), "it would spin"
-    house.room.count = 1
-    house.listener.resume()
-    house.reactor.step()
-    assert len(house.taken) == 3
-    assert not house.would_turn()
-    house.room.count = 10
-    house.listener.resume()
-    house.reactor.step()
-    assert len(house.taken) == 5
+# At the limit.
 
 
-def test_without_room_it_asks_for_some_and_asks_again(house: House) -> None:
-    """Close policy, point 5: somebody who can be spared leaves, who may not be there yet."""
-    house.room.count = 0
-    house.knock()
-    house.reactor.step()
-    assert house.room.asked == 1
-    assert not house.would_turn(), "it would spin"
-    house.sleep(PAUSE + TICK)
-    house.reactor.step()
-    assert house.room.asked == 2
-    house.room.count = 1
-    house.sleep(PAUSE + TICK)
-    house.reactor.step()
-    assert len(house.taken) == 1
+def test_at_the_limit_it_pauses_and_leaves_clients_in_the_backlog(harness: Harness) -> None:
+    harness.quota.count = 2
+    harness.connect(5)
+    harness.reactor.step()
+    assert len(harness.accepted) == 2
+    assert not harness.has_work(), "the loop would spin"
+    harness.quota.count = 1
+    harness.listener.resume()
+    harness.reactor.step()
+    assert len(harness.accepted) == 3
+    assert not harness.has_work()
+    harness.quota.count = 10
+    harness.listener.resume()
+    harness.reactor.step()
+    assert len(harness.accepted) == 5
 
 
-def test_a_spare_descriptor_lets_it_go_on(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    house.room.spare = 1
-    house.sock.failures = [errno.EMFILE]
-    house.knock(2)
-    house.reactor.step()
-    assert len(house.taken) == 2
+def test_at_the_limit_it_asks_for_an_eviction_and_asks_again(harness: Harness) -> None:
+    """Close policy, point 5: an idle connection is evicted; there may be none yet."""
+    harness.quota.count = 0
+    harness.connect()
+    harness.reactor.step()
+    assert harness.quota.evictions_asked == 1
+    assert not harness.has_work(), "the loop would spin"
+    harness.sleep(PAUSE + TICK)
+    harness.reactor.step()
+    assert harness.quota.evictions_asked == 2
+    harness.quota.count = 1
+    harness.sleep(PAUSE + TICK)
+    harness.reactor.step()
+    assert len(harness.accepted) == 1
+
+
+def test_a_freed_descriptor_is_used_at_once(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    harness.quota.spare = 1
+    harness.sock.failures = [errno.EMFILE]
+    harness.connect(2)
+    harness.reactor.step()
+    assert len(harness.accepted) == 2
     assert caplog.records == []
 
 
-def test_resume_and_pause_may_be_repeated(house: House) -> None:
-    house.listener.resume()
-    house.listener.pause()
-    house.listener.pause()
-    house.knock()
-    assert not house.would_turn()
-    house.listener.resume()
-    house.listener.resume()
-    house.reactor.step()
-    assert len(house.taken) == 1
+def test_resume_and_pause_may_be_repeated(harness: Harness) -> None:
+    harness.listener.resume()
+    harness.listener.pause()
+    harness.listener.pause()
+    harness.connect()
+    assert not harness.has_work()
+    harness.listener.resume()
+    harness.listener.resume()
+    harness.reactor.step()
+    assert len(harness.accepted) == 1
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-def test_at_the_limit_of_the_system_it_waits_a_moment_and_tries_again(
-    house: House, number: int, caplog: pytest.LogCaptureFixture
+def test_without_system_resources_it_pauses_and_tries_again(
+    harness: Harness, number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Close policy, point 5: never spin, never stop serving."""
-    house.sock.failures = [number]
-    house.knock(3)
-    house.reactor.step()
-    assert house.sock.calls == 1
-    assert house.taken == []
-    assert not house.would_turn(), "it would spin"
-    timeout = house.reactor.timeout()
+    harness.sock.failures = [number]
+    harness.connect(3)
+    harness.reactor.step()
+    assert harness.sock.calls == 1
+    assert harness.accepted == []
+    assert not harness.has_work(), "the loop would spin"
+    timeout = harness.reactor.timeout()
     assert timeout is not None
     assert PAUSE <= timeout <= PAUSE + TICK
-    house.sleep(PAUSE - 0.01)
-    assert not house.would_turn()
-    house.sleep(0.01 + TICK)
-    assert house.would_turn()
-    house.reactor.step()
-    assert len(house.taken) == 3
+    harness.sleep(PAUSE - 0.01)
+    assert not harness.has_work()
+    harness.sleep(0.01 + TICK)
+    assert harness.has_work()
+    harness.reactor.step()
+    assert len(harness.accepted) == 3
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert os.strerror(number) in caplog.text
 
 
-def test_it_keeps_trying_for_as_long_as_the_system_has_no_room(house: House) -> None:
-    house.sock.failures = [errno.EMFILE] * 5
-    house.knock()
+def test_it_keeps_trying_while_the_system_has_no_resources(harness: Harness) -> None:
+    harness.sock.failures = [errno.EMFILE] * 5
+    harness.connect()
     for _ in range(8):
-        house.reactor.step()
-        house.sleep(PAUSE + TICK)
-    assert house.sock.calls < 9
-    assert len(house.taken) == 1
+        harness.reactor.step()
+        harness.sleep(PAUSE + TICK)
+    assert harness.sock.calls < 9
+    assert len(harness.accepted) == 1
 
 
-def test_a_connection_that_closes_meanwhile_ends_the_pause(house: House) -> None:
-    house.sock.failures = [errno.EMFILE]
-    house.knock()
-    house.reactor.step()
-    house.listener.resume()  # what the server does when there is room again
-    house.reactor.step()
-    assert len(house.taken) == 1
-    house.sleep(10)  # the pause that has been forgotten harms nobody
-    house.knock()
-    house.reactor.step()
-    assert len(house.taken) == 2
+def test_a_connection_that_closes_ends_the_pause(harness: Harness) -> None:
+    harness.sock.failures = [errno.EMFILE]
+    harness.connect()
+    harness.reactor.step()
+    harness.listener.resume()  # as the server does when a connection has closed
+    harness.reactor.step()
+    assert len(harness.accepted) == 1
+    harness.sleep(10)  # the timer of the pause is harmless now
+    harness.connect()
+    harness.reactor.step()
+    assert len(harness.accepted) == 2
 
 
 # The end.
 
 
-def test_close_takes_the_backlog_first(house: House) -> None:
-    """Close policy, point 4: closing a listening socket resets those who wait."""
-    house.knock(300)
-    house.listener.close()
-    assert len(house.taken) == 300
-    assert len({client for _, client, _ in house.taken}) == 300
+def test_close_accepts_the_backlog_first(harness: Harness) -> None:
+    """Close policy, point 4: closing a listening socket resets the clients in its backlog."""
+    harness.connect(300)
+    harness.listener.close()
+    assert len(harness.accepted) == 300
+    assert len({client for _, client, _ in harness.accepted}) == 300
     with pytest.raises(ConnectionRefusedError):
-        house.knock()
+        harness.connect()
 
 
-def test_close_takes_the_backlog_though_there_is_no_room(house: House) -> None:
-    """Closing resets what is not taken, and each of these gets one answer at most."""
-    house.room.count = 3
-    house.knock(5)
-    house.listener.close()
-    assert len(house.taken) == 5
+def test_close_accepts_the_backlog_beyond_the_limit(harness: Harness) -> None:
+    """Closing resets clients that are not accepted, and each of these gets one response at most."""
+    harness.quota.count = 3
+    harness.connect(5)
+    harness.listener.close()
+    assert len(harness.accepted) == 5
 
 
-def test_closed_while_it_pauses_it_stays_closed(house: House) -> None:
-    house.sock.failures = [errno.EMFILE]
-    house.knock()
-    house.reactor.step()
-    house.listener.close()
-    house.sleep(10)
-    assert house.reactor.timeout() is None
-    assert not house.would_turn()
+def test_the_end_of_a_pause_does_not_reopen_a_closed_listener(harness: Harness) -> None:
+    harness.sock.failures = [errno.EMFILE]
+    harness.connect()
+    harness.reactor.step()
+    harness.listener.close()
+    harness.sleep(10)
+    assert harness.reactor.timeout() is None
+    assert not harness.has_work()
 
 
-def test_closing_twice_is_harmless(house: House) -> None:
-    house.listener.close()
-    calls = house.sock.calls
-    house.listener.close()
-    assert house.sock.calls == calls  # a socket that is closed has no backlog to empty
+def test_closing_twice_is_harmless(harness: Harness) -> None:
+    harness.listener.close()
+    calls = harness.sock.calls
+    harness.listener.close()
+    assert harness.sock.calls == calls  # a closed socket has no backlog
 
 
-def test_closed_it_is_not_resumed(house: House) -> None:
-    house.listener.close()
-    house.listener.resume()
-    assert not house.would_turn()
+def test_resume_after_close_does_nothing(harness: Harness) -> None:
+    harness.listener.close()
+    harness.listener.resume()
+    assert not harness.has_work()
 
 
 # Unix sockets.
 
 
-def test_a_unix_socket_serves_and_its_path_goes_with_it(tmp_path: Path) -> None:
+def test_close_removes_the_path_of_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     reactor = Reactor(FakeClock(START))
-    taken: list[tuple[socket.socket, Address, Address]] = []
+    accepted: list[tuple[socket.socket, Address, Address]] = []
     listener = Listener(
-        reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda *it: taken.append(it), ConnectionQuota()
+        reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda *it: accepted.append(it), FakeQuota()
     )
     assert listener.address == path
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
         reactor.step()
-    ((sock, peer, server),) = taken
+    ((sock, peer, server),) = accepted
     assert peer == server == path
     assert not sock.getblocking()
     sock.close()
@@ -336,17 +336,13 @@ def test_a_unix_socket_serves_and_its_path_goes_with_it(tmp_path: Path) -> None:
     assert not os.path.lexists(path)
 
 
-def test_a_path_that_somebody_else_took_over_stays(tmp_path: Path) -> None:
-    """A new server has replaced the socket before the old one is gone: a restart without a gap."""
+def test_close_keeps_a_path_that_another_server_has_taken_over(tmp_path: Path) -> None:
+    """A new server replaces the socket before the old one closes it: a restart without a gap."""
     path = str(tmp_path / "socket")
     reactor = Reactor(FakeClock(START))
-    old = Listener(
-        reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda sock, *_: sock.close(), ConnectionQuota()
-    )
+    old = Listener(reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda sock, *_: sock.close(), FakeQuota())
     os.unlink(path)
-    new = Listener(
-        reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda sock, *_: sock.close(), ConnectionQuota()
-    )
+    new = Listener(reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda sock, *_: sock.close(), FakeQuota())
     old.close()
     assert stat.S_ISSOCK(os.lstat(path).st_mode)
     new.close()
@@ -354,7 +350,7 @@ def test_a_path_that_somebody_else_took_over_stays(tmp_path: Path) -> None:
     reactor.close()
 
 
-def test_a_socket_that_a_crashed_server_left_is_replaced(tmp_path: Path) -> None:
+def test_the_socket_of_a_crashed_server_is_replaced(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     open_listener(f"unix:{path}", 0, backlog=5).close()
     assert os.path.lexists(path)
@@ -362,19 +358,19 @@ def test_a_socket_that_a_crashed_server_left_is_replaced(tmp_path: Path) -> None
         client.connect(path)
 
 
-def test_a_socket_that_a_living_server_listens_on_is_not(tmp_path: Path) -> None:
+def test_the_socket_of_a_running_server_is_not_replaced(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
-    with open_listener(f"unix:{path}", 0, backlog=5) as living:
+    with open_listener(f"unix:{path}", 0, backlog=5) as running:
         with pytest.raises(OSError, match="in use"):
             open_listener(f"unix:{path}", 0, backlog=5)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
-            living.accept()[0].close()  # the probe
-            living.accept()[0].close()
+            running.accept()[0].close()  # the probe
+            running.accept()[0].close()
 
 
-def test_nor_that_of_a_living_server_whose_backlog_is_full(tmp_path: Path) -> None:
-    """And finding out does not wait for it."""
+def test_the_socket_of_a_running_server_with_a_full_backlog_is_not_replaced(tmp_path: Path) -> None:
+    """And finding out does not block."""
     path = str(tmp_path / "socket")
     with open_listener(f"unix:{path}", 0, backlog=0), socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
@@ -383,7 +379,7 @@ def test_nor_that_of_a_living_server_whose_backlog_is_full(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "directory", "pipe"])
-def test_what_is_not_a_socket_is_never_replaced(tmp_path: Path, kind: str) -> None:
+def test_a_file_that_is_not_a_socket_is_never_replaced(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "thesis"
     if kind == "file":
         path.write_text("years of work")
@@ -401,7 +397,7 @@ def test_what_is_not_a_socket_is_never_replaced(tmp_path: Path, kind: str) -> No
         assert path.read_text() == "years of work"
 
 
-def test_a_path_that_cannot_be_leaves_nothing_open(tmp_path: Path) -> None:
+def test_an_impossible_path_leaks_no_descriptor(tmp_path: Path) -> None:
     before = open_descriptors()
     with pytest.raises(OSError, match="No such file"):
         open_listener(f"unix:{tmp_path}/missing/socket", 0, backlog=5)
@@ -423,24 +419,24 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     ("bind", "host", "family"),
     [
-        ("127.0.0.1", "127.0.0.1", socket.AF_INET),
-        ("127.0.0.1:{port}", "127.0.0.1", socket.AF_INET),
-        ("::1", "::1", socket.AF_INET6),
-        ("[::1]", "::1", socket.AF_INET6),
-        ("[::1]:{port}", "::1", socket.AF_INET6),
-        ("0.0.0.0:{port}", "0.0.0.0", socket.AF_INET),
+        pytest.param("127.0.0.1", "127.0.0.1", socket.AF_INET, id="v4"),
+        pytest.param("127.0.0.1:{port}", "127.0.0.1", socket.AF_INET, id="v4-port"),
+        pytest.param("::1", "::1", socket.AF_INET6, id="v6"),
+        pytest.param("[::1]", "::1", socket.AF_INET6, id="v6-in-brackets"),
+        pytest.param("[::1]:{port}", "::1", socket.AF_INET6, id="v6-port"),
+        pytest.param("0.0.0.0:{port}", "0.0.0.0", socket.AF_INET, id="any-v4"),
     ],
 )
 def test_forms_of_an_address(bind: str, host: str, family: socket.AddressFamily) -> None:
     port = free_port()
-    asked = port if "{port}" not in bind else 1  # the port that stands in where the address has none
-    with open_listener(bind.format(port=port), asked, backlog=5) as sock:
+    default = port if "{port}" not in bind else 1  # used if the address has none
+    with open_listener(bind.format(port=port), default, backlog=5) as sock:
         assert sock.family == family
         assert address_of(sock) == (host, port)
         assert not sock.getblocking()
         assert not sock.get_inheritable()
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR), "the port can be taken again at once"
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR), "the port can be used again at once"
 
 
 @pytest.mark.parametrize("bind", ["", ":{port}"])
@@ -452,13 +448,13 @@ def test_an_empty_host_is_every_address_of_the_machine(bind: str) -> None:
         assert sock.getsockname()[1] == port
 
 
-def test_port_0_is_any_free_one() -> None:
+def test_port_0_is_any_free_port() -> None:
     with open_listener("127.0.0.1", 0, backlog=5) as first, open_listener("127.0.0.1:0", 1, backlog=5) as second:
         assert first.getsockname()[1] != second.getsockname()[1]
         assert 0 not in (first.getsockname()[1], second.getsockname()[1])
 
 
-def test_a_port_in_use_is_refused_unless_both_want_to_share_it() -> None:
+def test_a_port_in_use_is_rejected_unless_both_share_it() -> None:
     with open_listener("127.0.0.1", 0, backlog=5) as sock, pytest.raises(OSError, match="in use"):
         open_listener("127.0.0.1", sock.getsockname()[1], backlog=5)
     with (
@@ -468,7 +464,7 @@ def test_a_port_in_use_is_refused_unless_both_want_to_share_it() -> None:
         assert sock.getsockname() == other.getsockname()
 
 
-def test_a_descriptor_that_was_inherited() -> None:
+def test_an_inherited_descriptor() -> None:
     with socket.create_server(("127.0.0.1", 0)) as made:
         address = made.getsockname()
         with open_listener(f"fd:{made.detach()}", 1, backlog=5) as sock:
@@ -501,8 +497,8 @@ def test_a_descriptor_that_was_inherited() -> None:
         "fd:1_0",
     ],
 )
-def test_other_forms_are_refused(bind: str) -> None:
-    """With ValueError, as they could never be an address, before anything is tried."""
+def test_other_forms_are_rejected(bind: str) -> None:
+    """With ValueError, before any system call, since they can never be an address."""
     before = open_descriptors()
     with pytest.raises(ValueError, match=r".") as caught:
         open_listener(bind, 8000, backlog=5)
@@ -511,7 +507,7 @@ def test_other_forms_are_refused(bind: str) -> None:
 
 
 @pytest.mark.parametrize("bind", ["192.0.2.1", "192.0.2.1:80", "fd:999999"])
-def test_addresses_that_cannot_be_had(bind: str) -> None:
+def test_unavailable_addresses(bind: str) -> None:
     before = open_descriptors()
     with pytest.raises(OSError, match=r"."):
         open_listener(bind, 0, backlog=5)
@@ -529,16 +525,16 @@ def test_a_descriptor_that_is_not_a_socket() -> None:
 @pytest.mark.parametrize(
     ("bind", "split"),
     [
-        ("", ("", 8000)),
-        (":80", ("", 80)),
-        ("host", ("host", 8000)),
-        ("host:80", ("host", 80)),
-        ("host:0", ("host", 0)),
-        ("::1", ("::1", 8000)),
-        ("::", ("::", 8000)),
-        ("[::]:80", ("::", 80)),
-        ("[::1]", ("::1", 8000)),
-        ("fe80::1%eth0", ("fe80::1%eth0", 8000)),
+        pytest.param("", ("", 8000), id="empty"),
+        pytest.param(":80", ("", 80), id="port-alone"),
+        pytest.param("host", ("host", 8000), id="name"),
+        pytest.param("host:80", ("host", 80), id="name-port"),
+        pytest.param("host:0", ("host", 0), id="port-0"),
+        pytest.param("::1", ("::1", 8000), id="v6"),
+        pytest.param("::", ("::", 8000), id="v6-any"),
+        pytest.param("[::]:80", ("::", 80), id="v6-any-port"),
+        pytest.param("[::1]", ("::1", 8000), id="v6-in-brackets"),
+        pytest.param("fe80::1%eth0", ("fe80::1%eth0", 8000), id="v6-zone"),
     ],
 )
 def test_split_host_port(bind: str, split: tuple[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""The PROXY protocol: what its headers say, whole and byte by byte, and what is none."""
+"""The PROXY protocol: what its headers say, at once and byte by byte, and what is not a header."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ TCP6 = ends(socket.AF_INET6, CLIENT6, SERVER6)
 UNIX = b"/run/client".ljust(108, b"\0") + b"/run/server".ljust(108, b"\0")
 TLVS = b"\x01\x00\x02h2" + b"\x02\x00\x0bexample.org" + b"\x20\x00\x05\x01\0\0\0\0"
 
-GOOD: list[tuple[bytes, Address, Address]] = [
+VALID: list[tuple[bytes, Address, Address]] = [
     (V1, CLIENT, SERVER),
     (b"PROXY TCP6 2001:db8::7 2001:0DB8::1 4711 443\r\n", CLIENT6, SERVER6),
     (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 0\r\n", ("255.255.255.255", 65535), ("255.255.255.255", 0)),
     (b"PROXY UNKNOWN\r\n", None, None),
-    (b"PROXY UNKNOWN " + b"f" * 91 + b"\r\n", None, None),  # 107 bytes: the longest there is
+    (b"PROXY UNKNOWN " + b"f" * 91 + b"\r\n", None, None),  # 107 bytes: the longest line
     (b"PROXY UNKNOWN 1.2.3.4 anything \xff\r\n", None, None),
     (v2(0x11, TCP4), CLIENT, SERVER),
     (v2(0x11, TCP4 + TLVS), CLIENT, SERVER),
@@ -57,14 +57,14 @@ GOOD: list[tuple[bytes, Address, Address]] = [
     (v2(0x31, (b"\0name").ljust(108, b"\0") + b"/" + b"p" * 107), "\0name", "/" + "p" * 107),
     (v2(0x00, b""), None, None),
     (v2(0x00, TLVS), None, None),
-    (v2(0x12, TCP4), None, None),  # of datagrams: not of this connection
-    (v2(0x00, b"", command=0x20), None, None),  # LOCAL: the proxy's own
+    (v2(0x12, TCP4), None, None),  # of datagrams: not the addresses of this connection
+    (v2(0x00, b"", command=0x20), None, None),  # LOCAL: a connection of the proxy's own
     (v2(0x11, TCP4, command=0x20), None, None),
     (v2(0x11, b"", command=0x20), None, None),  # §2.2: its family is ignored,
-    (v2(0xFF, b"more", command=0x20), None, None),  # also one that nobody knows
+    (v2(0xFF, b"more", command=0x20), None, None),  # an unknown one as well
 ]
 
-BAD = [
+INVALID = [
     b"G", get(), b"\x16\x03\x01", b"PROXX ", b"proxy TCP4", b" PROXY", b"PROXY\t", b"\r\nPROXY ",
     b"PROXY TCP4\r\n", b"PROXY TCP5 1.2.3.4 1.2.3.4 1 1\r\n", b"PROXY UDP4 1.2.3.4 1.2.3.4 1 1\r\n",
     b"PROXY UNKNOWNX\r\n", b"PROXY  TCP4 1.2.3.4 1.2.3.4 1 1\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 1 \r\n",
@@ -78,32 +78,32 @@ BAD = [
     b"PROXY TCP4 ::1 ::1 1 1\r\n", b"PROXY TCP6 1.2.3.4 1.2.3.4 1 1\r\n", b"PROXY TCP6 [::1] [::1] 1 1\r\n",
     b"PROXY TCP6 fe80::1%eth0 ::1 1 1\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 1\n", b"PROXY UNKNOWN\n",
     b"PROXY UNKNOWN " + b"f" * 92 + b"\r\n", b"PROXY UNKNOWN " + b"f" * 200,
-    SIGNATURE[:-1] + b"\r", SIGNATURE + b"\x11", SIGNATURE + b"\x31", SIGNATURE + b"\x22", SIGNATURE + b"\x2f",
-    SIGNATURE + b"\x21\x13", SIGNATURE + b"\x21\x41", SIGNATURE + b"\x21\x01", SIGNATURE + b"\x20\x00\xff\xff",
+    SIGNATURE[:-1] + b"\r", v2(0x11, TCP4, command=0x11), v2(0x11, TCP4, command=0x31), v2(0x11, TCP4, command=0x22),
+    v2(0x11, TCP4, command=0x2f), v2(0x13, TCP4), v2(0x41, TCP4), v2(0x01, TCP4), SIGNATURE + b"\x20\x00\xff\xff",
     v2(0x11, TCP4[:-1]), v2(0x11, b""), v2(0x21, TCP4), v2(0x31, UNIX[:-1]),
     v2(0x11, TCP4, length=0xFFFF), v2(0x00, b"", length=4081),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("data", "client", "server"), GOOD, ids=ascii)
-class TestHeaders:
-    def test_whole_and_with_more_behind(self, data: bytes, client: Address, server: Address) -> None:
+@pytest.mark.parametrize(("data", "client", "server"), VALID, ids=ascii)
+class TestValidHeaders:
+    def test_at_once_and_with_more_after_it(self, data: bytes, client: Address, server: Address) -> None:
         assert read_proxy_header(data) == ProxyHeader(len(data), client, server)
         for more in (b"\r\n", b"\0", get(), V1, b"x" * 5000):
             assert read_proxy_header(data + more) == ProxyHeader(len(data), client, server)
 
-    def test_growing_by_a_byte(self, data: bytes, client: Address, server: Address) -> None:
+    def test_byte_by_byte(self, data: bytes, client: Address, server: Address) -> None:
         assert [end for end in range(len(data)) if read_proxy_header(data[:end]) is not None] == []
 
 
-@pytest.mark.parametrize("data", BAD, ids=lambda data: ascii(data[:60]))
-class TestWhatIsNone:
-    def test_whole(self, data: bytes) -> None:
+@pytest.mark.parametrize("data", INVALID, ids=lambda data: ascii(data[:60]))
+class TestInvalidHeaders:
+    def test_at_once(self, data: bytes) -> None:
         with pytest.raises(ProxyError):
             read_proxy_header(data)
 
-    def test_growing_by_a_byte(self, data: bytes) -> None:
-        """It never was one on the way, and is refused at its end at the latest."""
+    def test_byte_by_byte(self, data: bytes) -> None:
+        """No beginning of it is a header, and it is rejected when it is complete at the latest."""
         for end in range(len(data)):
             try:
                 assert read_proxy_header(data[:end]) is None
@@ -120,7 +120,7 @@ class TestWhatIsNone:
     )
 )
 def test_any_bytes(data: bytes) -> None:
-    """A header, a beginning, or a ProxyError; and what is a header stays one, whatever follows."""
+    """Bytes are a header, the beginning of one, or a ProxyError; and a header stays one, whatever follows."""
     try:
         header = read_proxy_header(data)
     except ProxyError:
@@ -132,8 +132,8 @@ def test_any_bytes(data: bytes) -> None:
         assert len(data) < 4096
 
 
-class House:
-    """A greeting at one end of a socket pair."""
+class Harness:
+    """A reader at one end of a socket pair."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -141,18 +141,18 @@ class House:
         self.client, ours = socket.socketpair()
         ours.setblocking(False)
         self.ours = ours
-        self.welcomed: list[tuple[Address, Address]] = []
+        self.handed_over: list[tuple[Address, Address]] = []
         self.ended = 0
-        self.greeting = ProxyHeaderReader(
-            self.reactor, ours, PEER, HERE, timeout=30.0, welcome=self._welcome, ended=self._ended
+        self.reader = ProxyHeaderReader(
+            self.reactor, ours, PEER, HERE, timeout=30.0, on_header=self._on_header, on_end=self._on_end
         )
 
-    def _welcome(self, sock: socket.socket, client: Address, server: Address) -> None:
+    def _on_header(self, sock: socket.socket, client: Address, server: Address) -> None:
         assert sock is self.ours
-        self.welcomed.append((client, server))
+        self.handed_over.append((client, server))
 
-    def _ended(self, greeting: ProxyHeaderReader) -> None:
-        assert greeting is self.greeting
+    def _on_end(self, reader: ProxyHeaderReader) -> None:
+        assert reader is self.reader
         self.ended += 1
 
     def send(self, data: bytes) -> None:
@@ -165,61 +165,61 @@ class House:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def harness() -> Iterator[Harness]:
     before = open_descriptors()
-    house = House()
-    yield house
-    assert house.reactor.timeout() is None  # nothing is left to wait for
-    house.client.close()
-    house.ours.close()
-    house.reactor.close()
+    harness = Harness()
+    yield harness
+    assert harness.reactor.timeout() is None  # no timer is left
+    harness.client.close()
+    harness.ours.close()
+    harness.reactor.close()
     assert open_descriptors() <= before
 
 
-class TestGreeting:
-    @pytest.mark.parametrize(("data", "client", "server"), GOOD, ids=ascii)
-    def test_it_takes_the_header_and_nothing_else(
-        self, house: House, data: bytes, client: Address, server: Address
+class TestReader:
+    @pytest.mark.parametrize(("data", "client", "server"), VALID, ids=ascii)
+    def test_the_header_alone_is_taken_from_the_socket(
+        self, harness: Harness, data: bytes, client: Address, server: Address
     ) -> None:
-        house.send(data + get())
-        assert house.welcomed == [(PEER if client is None else client, HERE if server is None else server)]
-        assert house.ended == 1
-        assert house.ours.recv(1000) == get()
+        harness.send(data + get())
+        assert harness.handed_over == [(PEER if client is None else client, HERE if server is None else server)]
+        assert harness.ended == 1
+        assert harness.ours.recv(1000) == get()
 
     @pytest.mark.parametrize("data", [V1, v2(0x11, TCP4 + TLVS)], ids=["v1", "v2"])
-    def test_byte_by_byte(self, house: House, data: bytes) -> None:
+    def test_byte_by_byte(self, harness: Harness, data: bytes) -> None:
         for byte in data:
-            assert house.welcomed == []
-            house.send(bytes([byte]))
-            house.reactor.step()  # nothing that was seen is seen again
-        assert house.welcomed == [(CLIENT, SERVER)]
-        house.client.sendall(b"x")
-        assert house.ours.recv(10) == b"x"
+            assert harness.handed_over == []
+            harness.send(bytes([byte]))
+            harness.reactor.step()  # no byte is seen twice
+        assert harness.handed_over == [(CLIENT, SERVER)]
+        harness.client.sendall(b"x")
+        assert harness.ours.recv(10) == b"x"
 
-    @pytest.mark.parametrize("data", BAD, ids=lambda data: ascii(data[:60]))
-    def test_what_is_no_header_is_closed(self, house: House, data: bytes) -> None:
-        house.send(data)
-        assert house.is_closed
-        assert house.welcomed == []
+    @pytest.mark.parametrize("data", INVALID, ids=lambda data: ascii(data[:60]))
+    def test_a_connection_without_a_header_is_closed(self, harness: Harness, data: bytes) -> None:
+        harness.send(data)
+        assert harness.is_closed
+        assert harness.handed_over == []
 
-    def test_a_client_that_leaves(self, house: House) -> None:
-        house.client.sendall(V1[:-3])
-        house.client.shutdown(socket.SHUT_WR)
-        house.reactor.step()
-        house.reactor.step()
-        assert house.is_closed
+    def test_a_client_that_leaves(self, harness: Harness) -> None:
+        harness.client.sendall(V1[:-3])
+        harness.client.shutdown(socket.SHUT_WR)
+        harness.reactor.step()
+        harness.reactor.step()
+        assert harness.is_closed
 
-    def test_a_client_that_says_nothing(self, house: House) -> None:
-        house.send(V1[:-1])
-        house.clock.advance(29.5)
-        house.reactor.step()
-        assert not house.is_closed
-        house.clock.advance(1.0)
-        house.reactor.step()
-        assert house.is_closed
+    def test_a_client_that_says_nothing(self, harness: Harness) -> None:
+        harness.send(V1[:-1])
+        harness.clock.advance(29.5)
+        harness.reactor.step()
+        assert not harness.is_closed
+        harness.clock.advance(1.0)
+        harness.reactor.step()
+        assert harness.is_closed
 
 
-# A whole server.
+# A server.
 
 
 def who(request: Request) -> Response:
@@ -235,21 +235,21 @@ class TestServer:
                     assert client.answer().body == b'[["192.0.2.7",4711],["198.51.100.1",443],"http"]'
             assert server.stats.accepted == 1
 
-    def test_without_a_header_nobody_is_served(self) -> None:
+    def test_a_connection_without_a_header_is_not_served(self) -> None:
         with serving(who, proxy_protocol=True) as server, connect(server) as client:
             client.send(get())
             try:
                 assert client.rest() == b""
-            except ConnectionResetError:  # its request was not read
+            except ConnectionResetError:  # the server closed without reading the request
                 pass
             assert server.stats.requests == 0
 
-    def test_a_header_is_no_request_where_it_is_not_asked_for(self) -> None:
+    def test_without_the_setting_a_header_is_a_bad_request(self) -> None:
         with serving(who) as server, connect(server) as client:
             client.send(V1 + get())
             assert client.answer().status == 400
 
-    def test_a_proxy_that_says_nothing_has_the_time_of_a_head(self) -> None:
+    def test_a_header_must_arrive_within_the_header_timeout(self) -> None:
         with (
             Driven(who, proxy_protocol=True, header_timeout=30.0) as driven,
             connect(driven.server, driven.turn) as client,
@@ -275,7 +275,7 @@ class TestServer:
             one.close()
             assert two.answer().status == 200
 
-    def test_a_server_that_drains_waits_for_it_a_moment(self) -> None:
+    def test_a_draining_server_waits_a_moment_for_headers(self) -> None:
         with (
             Driven(who, proxy_protocol=True) as driven,
             connect(driven.server, driven.turn) as silent,
@@ -292,7 +292,7 @@ class TestServer:
             assert silent.is_closed
             assert driven.server.stopped
 
-    def test_tls_begins_behind_the_header(self, tmp_path: Path) -> None:
+    def test_tls_begins_after_the_header(self, tmp_path: Path) -> None:
         make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout key -out cert"
         subprocess.run([program("openssl"), *make.split()], cwd=tmp_path, check=True, capture_output=True)
         context = ssl.create_default_context(cafile=str(tmp_path / "cert"))
@@ -309,7 +309,7 @@ class TestServer:
                         client.send(get())
                         assert client.answer().body == b'[["192.0.2.7",4711],["198.51.100.1",443],"https"]'
 
-    def test_closing_without_ceremony(self) -> None:
+    def test_close_closes_connections_that_wait_for_a_header(self) -> None:
         before = open_descriptors()
         with Driven(who, proxy_protocol=True) as driven, connect(driven.server, driven.turn):
             driven.settle()

@@ -1,4 +1,4 @@
-"""The reactor, turned by hand under a fake clock: what it does in a turn, in which order, and what wakes it."""
+"""The reactor, turned by hand with fake clocks: what it does in a turn, in which order, and what wakes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TICK = 0.125  # of the reactor's wheel: no timer is later than that
 
 
 class Watched:
-    """A channel with a socket pair, which writes down what happens to it."""
+    """A channel with a socket pair, which records its calls."""
 
     def __init__(self, reactor: Reactor, journal: list[str], name: str = "channel") -> None:
         self.sock, self.peer = socket.socketpair()
@@ -45,7 +45,7 @@ class Watched:
 
 
 class Plain:
-    """A channel without a descriptor, for what needs none."""
+    """A channel without a descriptor, for `Reactor.again`."""
 
     def __init__(self, then: Callable[[], object]) -> None:
         self._then = then
@@ -55,7 +55,7 @@ class Plain:
 
 
 class Noted(Timer):
-    """A timer that writes down that it fired, and may do more."""
+    """A timer that records that it fired, and then calls a function."""
 
     def __init__(self, journal: list[str], then: Callable[[], object] = lambda: None) -> None:
         super().__init__()
@@ -73,13 +73,13 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def wall() -> FakeClock:
+def time() -> FakeClock:
     return FakeClock(EPOCH)
 
 
 @pytest.fixture
-def reactor(clock: FakeClock, wall: FakeClock) -> Iterator[Reactor]:
-    reactor = Reactor(clock, wall, WatchedPoller())
+def reactor(clock: FakeClock, time: FakeClock) -> Iterator[Reactor]:
+    reactor = Reactor(clock, time, WatchedPoller())
     yield reactor
     reactor.close()
 
@@ -102,7 +102,7 @@ def channel(reactor: Reactor, journal: list[str]) -> Iterator[Watched]:
 def test_readiness_is_handled_before_expiries_in_the_same_turn(
     reactor: Reactor, clock: FakeClock, channel: Watched, journal: list[str]
 ) -> None:
-    """Close policy, point 1: a request that is there is never lost to a deadline that passed meanwhile."""
+    """Close policy, point 1: a request that is already here is never lost to a deadline that passed meanwhile."""
     reactor.watch(channel.fd, channel, NOTHING, READ)
     reactor.wheel.schedule(Noted(journal), START + 1)
     reactor.again(Plain(lambda: journal.append("again")))
@@ -114,7 +114,7 @@ def test_readiness_is_handled_before_expiries_in_the_same_turn(
     assert journal == ["channel", "again", "call", "expired at 5", "after"]
 
 
-def test_a_channel_that_was_ready_can_put_off_its_own_expiry(
+def test_a_channel_that_was_ready_can_extend_its_own_deadline(
     reactor: Reactor, clock: FakeClock, channel: Watched, journal: list[str]
 ) -> None:
     timer = Noted(journal)
@@ -144,10 +144,10 @@ def test_a_timer_may_cancel_another_one_that_is_due_in_the_same_turn(
     assert second.deadline == inf
 
 
-def test_very_many_that_are_due_at_once_are_called_in_several_turns(
+def test_very_many_due_timers_are_called_in_several_turns(
     reactor: Reactor, clock: FakeClock, channel: Watched, journal: list[str]
 ) -> None:
-    """So whoever asks meanwhile waits for some of them, and not for all."""
+    """So a request that comes meanwhile waits for some of them, and not for all."""
     for _ in range(1000):
         reactor.wheel.schedule(Noted(journal), START + 1)
     reactor.watch(channel.fd, channel, NOTHING, READ)
@@ -173,7 +173,7 @@ def test_a_step_without_a_timeout_waits_no_longer_than_for_the_next_deadline(
     assert journal == ["expired at 5"]
 
 
-def test_again_is_one_call_in_the_next_turn_with_nothing_new(reactor: Reactor, channel: Watched) -> None:
+def test_again_is_one_call_in_the_next_turn_without_events(reactor: Reactor, channel: Watched) -> None:
     reactor.again(channel)
     assert channel.events == []
     assert reactor.timeout() == 0.0
@@ -184,7 +184,7 @@ def test_again_is_one_call_in_the_next_turn_with_nothing_new(reactor: Reactor, c
     assert channel.events == [NOTHING]
 
 
-def test_again_out_of_a_turn_waits_for_the_next_one(reactor: Reactor, journal: list[str]) -> None:
+def test_again_within_a_turn_waits_for_the_next_turn(reactor: Reactor, journal: list[str]) -> None:
     def ask_again() -> None:
         journal.append("again")
         reactor.again(insatiable)
@@ -223,19 +223,19 @@ def test_the_time_is_read_once_per_turn(reactor: Reactor, clock: FakeClock) -> N
     assert seen == [START + 3] * 2
 
 
-def test_the_date_line_follows_the_wall_clock_alone(reactor: Reactor, clock: FakeClock, wall: FakeClock) -> None:
+def test_the_date_line_follows_the_time_of_day_alone(reactor: Reactor, clock: FakeClock, time: FakeClock) -> None:
     """RFC 9110 §5.6.7 and §6.6.1: IMF-fixdate, of the time the message is made."""
     assert reactor.date_line == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
     clock.advance(3600)
     reactor.step()
     assert reactor.date_line == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
-    wall.advance(0.9)
+    time.advance(0.9)
     reactor.step()
     assert reactor.date_line == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
-    wall.advance(0.1)
+    time.advance(0.1)
     reactor.step()
     assert reactor.date_line == b"Date: Sun, 06 Nov 1994 08:49:38 GMT\r\n"
-    wall.advance(-3600)  # an administrator sets it back
+    time.advance(-3600)  # an administrator sets it back
     reactor.step()
     assert reactor.date_line == b"Date: Sun, 06 Nov 1994 07:49:38 GMT\r\n"
 
@@ -255,17 +255,17 @@ def test_timeout_says_when_the_next_timer_is_due(reactor: Reactor, clock: FakeCl
     assert reactor.timeout() is None
 
 
-def test_work_that_is_left_is_not_waited_in_front_of(reactor: Reactor, channel: Watched) -> None:
-    """A foreign loop, or a test, that lets `step` wait does not wait while there is something to do."""
+def test_a_turn_does_not_wait_while_work_is_left(reactor: Reactor, channel: Watched) -> None:
+    """`step(None)` returns at once while there is something to do."""
     reactor.again(channel)
-    reactor.step(None)  # or it would hang here
+    reactor.step(None)  # hangs here if it waits
     assert channel.events == [NOTHING]
 
 
 # Interest.
 
 
-def test_watch_takes_every_transition(reactor: Reactor, channel: Watched) -> None:
+def test_watch_makes_every_transition(reactor: Reactor, channel: Watched) -> None:
     before = NOTHING
     for events in (READ, WRITE, READ, READ | WRITE, NOTHING, NOTHING, WRITE, WRITE, NOTHING):
         reactor.watch(channel.fd, channel, before, events)
@@ -273,7 +273,7 @@ def test_watch_takes_every_transition(reactor: Reactor, channel: Watched) -> Non
         before = events
 
 
-def test_only_the_events_watched_for_are_told(reactor: Reactor, channel: Watched) -> None:
+def test_only_watched_events_are_reported(reactor: Reactor, channel: Watched) -> None:
     channel.peer.send(b"x")
     reactor.watch(channel.fd, channel, NOTHING, WRITE)
     reactor.step()
@@ -286,14 +286,14 @@ def test_only_the_events_watched_for_are_told(reactor: Reactor, channel: Watched
     assert channel.events == [WRITE, READ, READ | WRITE]
 
 
-@pytest.mark.parametrize("events", [READ, WRITE])
-def test_trouble_is_told_to_whoever_waits_for_anything(reactor: Reactor, channel: Watched, events: int) -> None:
-    """Or a peer that hangs up while the server only wants to write would never be noticed."""
+@pytest.mark.parametrize("events", [pytest.param(READ, id="read"), pytest.param(WRITE, id="write")])
+def test_trouble_is_reported_whatever_events_are_watched(reactor: Reactor, channel: Watched, events: int) -> None:
+    """Otherwise a peer that hangs up while the server only wants to write would never be noticed."""
     reactor.watch(channel.fd, channel, NOTHING, events)
     channel.peer.close()
     reactor.step()
-    (told,) = channel.events
-    assert told & events
+    (reported,) = channel.events
+    assert reported & events
 
 
 # Waking.
@@ -347,7 +347,8 @@ def test_calls_are_made_in_order_and_those_they_make_wait_for_the_next_turn(
 
 
 def test_any_number_of_calls_may_wait(reactor: Reactor) -> None:
-    """The waker's buffer holds fewer wake-ups than there may be calls; the caller never blocks, and none is lost."""
+    """The buffer of the wakeup socket holds fewer bytes than there may be calls: the caller never blocks, and no call
+    is lost."""
     made: list[int] = []
     for number in range(5000):
         reactor.call(lambda number=number: made.append(number))  # type: ignore[misc]
@@ -356,21 +357,21 @@ def test_any_number_of_calls_may_wait(reactor: Reactor) -> None:
     assert not select.select([reactor.fileno()], [], [], 0)[0]
 
 
-def test_calls_that_come_together_cost_one_byte(reactor: Reactor) -> None:
+def test_calls_before_the_next_turn_cost_one_byte(reactor: Reactor) -> None:
     for _ in range(3):
         for _ in range(10):
             reactor.call(lambda: None)
-        assert reactor._waker._receiver.recv(100, socket.MSG_PEEK) == b"\0"
+        assert reactor._wakeup._receiver.recv(100, socket.MSG_PEEK) == b"\0"
         reactor.step()
         assert not select.select([reactor.fileno()], [], [], 0)[0]
 
 
-def test_a_call_that_is_made_before_its_byte_has_come_is_not_the_last(reactor: Reactor) -> None:
-    """Another thread is between the two when the turn takes place."""
+def test_a_call_that_runs_before_its_byte_arrives_does_not_hide_the_next_call(reactor: Reactor) -> None:
+    """The turn takes place while another thread is between adding its call and sending the byte."""
     made: list[int] = []
     reactor._calls.append(lambda: made.append(1))
     reactor.step()
-    reactor._waker.wake()
+    reactor._wakeup.wake()
     reactor.step()
     reactor.call(lambda: made.append(2))
     reactor.step(None)
@@ -381,7 +382,7 @@ def test_an_exception_in_a_call_stops_neither_the_turn_nor_the_other_calls(
     reactor: Reactor, clock: FakeClock, journal: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
-        raise RuntimeError("the fault of whoever called")
+        raise RuntimeError("the fault of the caller")
 
     reactor.wheel.schedule(Noted(journal), START + 1)
     reactor.after_turn.append(lambda: journal.append("after"))
@@ -391,16 +392,16 @@ def test_an_exception_in_a_call_stops_neither_the_turn_nor_the_other_calls(
     reactor.step()
     assert journal == ["call", "expired at 2", "after"]
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    assert "the fault of whoever called" in caplog.text
+    assert "the fault of the caller" in caplog.text
 
 
 # The end.
 
 
-def test_an_exception_of_anybody_stops_neither_the_turn_nor_the_next(
+def test_no_exception_stops_the_turn_or_the_next_one(
     reactor: Reactor, clock: FakeClock, journal: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not even when the log that is told of it fails as well."""
+    """Not even when logging it fails as well."""
 
     def fail() -> None:
         journal.append("fails")
@@ -409,11 +410,11 @@ def test_an_exception_of_anybody_stops_neither_the_turn_nor_the_next(
     def note() -> None:
         journal.append("goes on")
 
-    class Refusing(logging.Handler):
+    class Failing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             raise OSError("the disk is full")
 
-    handler = Refusing()
+    handler = Failing()
     logging.getLogger("kaserve").addHandler(handler)
     for seconds, function in ((1.0, fail), (1.5, note)):
         reactor.again(Plain(function))
@@ -427,7 +428,7 @@ def test_an_exception_of_anybody_stops_neither_the_turn_nor_the_next(
     reactor.after_turn.clear()
 
 
-def test_close_gives_every_descriptor_back() -> None:
+def test_close_closes_every_descriptor() -> None:
     before = open_descriptors()
     reactor = Reactor()
     assert open_descriptors() > before
@@ -435,18 +436,18 @@ def test_close_gives_every_descriptor_back() -> None:
     assert open_descriptors() <= before
 
 
-def test_a_call_that_comes_too_late_is_harmless() -> None:
-    """A second shutdown from another thread may meet a server that has gone already."""
+def test_a_call_after_close_is_harmless() -> None:
+    """A second shutdown from another thread may come when the server has already ended."""
     reactor = Reactor()
     reactor.close()
     reactor.call(lambda: None)
     reactor.stop()
 
 
-def test_very_many_deadlines_at_once_stop_nobody_else(
+def test_very_many_deadlines_at_once_do_not_delay_ready_channels(
     reactor: Reactor, clock: FakeClock, journal: list[str], channel: Watched
 ) -> None:
-    """A bounded number is called in each turn, and whoever becomes ready in between comes before the rest of them."""
+    """A bounded number of timers is called in each turn, and a channel that becomes ready comes before the rest."""
     reactor.watch(channel.fd, channel, NOTHING, READ)
     for _ in range(1000):
         reactor.wheel.schedule(Noted(journal), START + 1)

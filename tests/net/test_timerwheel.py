@@ -1,7 +1,7 @@
-"""The timer wheel, turned by hand: every time in here is made up, and nothing sleeps.
+"""The timer wheel, turned by hand: all times are made up, and nothing sleeps.
 
-Most wheels below have a tick of a quarter of a second and eight slots, so that a lap takes two seconds and
-the tests go round it many times. Quarters are exact in binary, hence so are the comparisons.
+Most wheels below have a tick of a quarter of a second and eight slots, so a lap takes two seconds and the tests go
+round it many times. Quarters are exact in binary, and therefore the comparisons are exact, too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from kaserve.net.timerwheel import Timer, TimerWheel
+from kaserve.net.timerwheel import Alarm, Timer, TimerWheel
 
 BIRTH = 100.0
 TICK = 0.25
@@ -24,7 +24,7 @@ LAP = TICK * SLOTS
 
 
 class Named(Timer):
-    """A timer that can be read in a failure, and can be watched while it dies."""
+    """A timer whose name shows in a failed assertion, and which can be referred to weakly."""
 
     __slots__ = ("__weakref__", "name")
 
@@ -42,7 +42,7 @@ def wheel() -> TimerWheel:
 
 
 def scheduled(wheel: TimerWheel, *deadlines: float) -> list[Named]:
-    """New timers on the wheel, one for each deadline (seconds after BIRTH)."""
+    """Creates timers on the wheel, one for each deadline (seconds after BIRTH)."""
     timers = [Named(f"timer{number}") for number in range(len(deadlines))]
     for timer, deadline in zip(timers, deadlines, strict=True):
         wheel.schedule(timer, BIRTH + deadline)
@@ -50,14 +50,14 @@ def scheduled(wheel: TimerWheel, *deadlines: float) -> list[Named]:
 
 
 def sleep(wheel: TimerWheel, now: float) -> float:
-    """The time at which an owner that wakes only when it is told to wakes next."""
+    """Returns the time at which an owner wakes next that relies on `timeout` alone."""
     timeout = wheel.timeout(now)
-    assert timeout is not None, "the wheel would sleep for ever"
+    assert timeout is not None, "the wheel would never be called again"
     return now + timeout
 
 
 def firings(wheel: TimerWheel, now: float) -> list[tuple[float, Timer]]:
-    """Run the wheel until it is empty, as an owner would; the time at which each timer fired."""
+    """Runs the wheel until it is empty, as an owner would, and returns each timer with the time at which it fired."""
     log: list[tuple[float, Timer]] = []
     while len(wheel):
         now = sleep(wheel, now)
@@ -72,15 +72,38 @@ def test_a_new_timer_has_no_deadline() -> None:
     assert Timer().deadline == inf
 
 
-def test_a_timer_has_to_say_what_expiring_means() -> None:
+def test_a_timer_must_implement_expired() -> None:
     with pytest.raises(NotImplementedError):
         Timer().expired(BIRTH)
+
+
+# The alarm
+
+
+def test_an_alarm_calls_its_function(wheel: TimerWheel) -> None:
+    calls: list[str] = []
+    alarm = Alarm(lambda: calls.append("called"))
+    wheel.schedule(alarm, BIRTH + 1.0)
+    assert calls == []
+    process(wheel, BIRTH + 1.0)
+    assert calls == ["called"]
+    assert len(wheel) == 0
+
+
+def test_an_alarm_is_advanced_but_never_put_off(wheel: TimerWheel) -> None:
+    alarm = Alarm(lambda: None)
+    alarm.advance(wheel, BIRTH + 2.0)
+    assert alarm.deadline == BIRTH + 2.0
+    alarm.advance(wheel, BIRTH + 1.0)
+    alarm.advance(wheel, BIRTH + 3.0)
+    assert alarm.deadline == BIRTH + 1.0
+    assert firings(wheel, BIRTH) == [(BIRTH + 1.0, alarm)]
 
 
 # The empty wheel
 
 
-def test_an_empty_wheel_sleeps_for_ever(wheel: TimerWheel) -> None:
+def test_an_empty_wheel_has_no_timeout(wheel: TimerWheel) -> None:
     assert wheel.timeout(BIRTH) is None
     assert wheel.timeout(BIRTH + 1e9) is None
 
@@ -149,7 +172,7 @@ def test_a_fired_timer_keeps_its_deadline_and_can_be_scheduled_again(wheel: Time
     assert firings(wheel, BIRTH + 1.0) == [(BIRTH + 2.0, timer)]
 
 
-def test_a_deadline_that_is_not_a_number_is_refused_and_changes_nothing(wheel: TimerWheel) -> None:
+def test_a_deadline_that_is_not_a_number_is_rejected_and_changes_nothing(wheel: TimerWheel) -> None:
     (timer,) = scheduled(wheel, 1.0)
     with pytest.raises(ValueError, match="not a number"):
         wheel.schedule(timer, nan)
@@ -195,7 +218,7 @@ def test_extending_by_assignment(wheel: TimerWheel) -> None:
     assert firings(wheel, BIRTH + 1.0) == [(BIRTH + 33.5, timer)]
 
 
-def test_extending_for_ever_by_assignment_ends_with_the_wheel_letting_go(wheel: TimerWheel) -> None:
+def test_the_wheel_drops_a_timer_whose_deadline_was_assigned_infinity(wheel: TimerWheel) -> None:
     (timer,) = scheduled(wheel, 1.0)
     timer.deadline = inf
     assert wheel.expire(BIRTH + 1.0) == []
@@ -205,7 +228,7 @@ def test_extending_for_ever_by_assignment_ends_with_the_wheel_letting_go(wheel: 
     assert firings(wheel, BIRTH + 1.0) == [(BIRTH + 2.0, timer)]
 
 
-def test_a_deadline_extended_often_wakes_the_owner_seldom(wheel: TimerWheel) -> None:
+def test_a_deadline_that_is_extended_often_rarely_wakes_the_owner(wheel: TimerWheel) -> None:
     (timer,) = scheduled(wheel, 1.0)
     now, wakes = BIRTH, 0
     for request in range(1000):
@@ -255,7 +278,7 @@ def test_shortening_by_one_slot(wheel: TimerWheel, deadline: float) -> None:
 
 
 def test_alternating_long_and_short_deadlines(wheel: TimerWheel) -> None:
-    """What a connection does: idle for long, reading a head for a short time, idle again."""
+    """What a connection does: it is idle for long, reads a head for a short time, and is idle again."""
     (timer,) = scheduled(wheel, 12.0)
     now = BIRTH
     for _ in range(100):
@@ -278,7 +301,7 @@ def test_cancelling(wheel: TimerWheel) -> None:
     assert wheel.expire(BIRTH + 5.0) == [left]
 
 
-def test_cancelling_the_last_timer_lets_the_wheel_sleep_for_ever(wheel: TimerWheel) -> None:
+def test_cancelling_the_last_timer_leaves_no_timeout(wheel: TimerWheel) -> None:
     (timer,) = scheduled(wheel, 1.0)
     wheel.cancel(timer)
     assert wheel.timeout(BIRTH) is None
@@ -312,7 +335,7 @@ def test_cancelling_the_earliest_wakes_too_early_at_most_once(wheel: TimerWheel)
     assert wheel.expire(BIRTH + 1.5) == [third]
 
 
-def test_a_cancelled_timer_is_forgotten_at_once(wheel: TimerWheel) -> None:
+def test_a_cancelled_timer_is_released_at_once(wheel: TimerWheel) -> None:
     timer = Named()
     alive = weakref.ref(timer)
     wheel.schedule(timer, BIRTH + 1.0)
@@ -322,7 +345,7 @@ def test_a_cancelled_timer_is_forgotten_at_once(wheel: TimerWheel) -> None:
     assert alive() is None
 
 
-def test_a_fired_timer_is_forgotten_at_once(wheel: TimerWheel) -> None:
+def test_a_fired_timer_is_released_at_once(wheel: TimerWheel) -> None:
     alive = weakref.ref(scheduled(wheel, 1.0)[0])
     wheel.expire(BIRTH + 1.0)
     assert alive() is None
@@ -340,7 +363,7 @@ def test_many_laps_away(wheel: TimerWheel, laps: int, offset: float) -> None:
     assert 0.0 <= now - timer.deadline < TICK
 
 
-def test_slots_that_share_a_place_fire_lap_by_lap(wheel: TimerWheel) -> None:
+def test_slots_that_share_an_index_fire_lap_by_lap(wheel: TimerWheel) -> None:
     timers = scheduled(wheel, *[1.0 + lap * LAP for lap in range(5)])
     assert firings(wheel, BIRTH) == [(timer.deadline, timer) for timer in timers]
 
@@ -363,10 +386,10 @@ def test_absurd_deadlines(wheel: TimerWheel, deadline: float) -> None:
     assert wheel.expire(inf) == [timer]
 
 
-# Very many at once
+# Limited calls: very many timers at once
 
 
-def test_no_more_are_looked_at_than_asked_for(wheel: TimerWheel) -> None:
+def test_no_more_timers_are_examined_than_the_limit(wheel: TimerWheel) -> None:
     timers = scheduled(wheel, *[1.0] * 7, *[2.0] * 3)
     now = BIRTH + 3.0
     batches = []
@@ -377,7 +400,7 @@ def test_no_more_are_looked_at_than_asked_for(wheel: TimerWheel) -> None:
     assert wheel.timeout(now) is None
 
 
-def test_those_that_were_not_looked_at_yet_can_be_cancelled_and_put_off(wheel: TimerWheel) -> None:
+def test_unexamined_timers_can_be_cancelled_and_rescheduled(wheel: TimerWheel) -> None:
     timers = scheduled(wheel, *[1.0] * 4)
     now = BIRTH + 1.0
     (fired,) = wheel.expire(now, 1)
@@ -391,21 +414,21 @@ def test_those_that_were_not_looked_at_yet_can_be_cancelled_and_put_off(wheel: T
     assert firings(wheel, now) == [(now + 5.0, put_off)]
 
 
-def test_timers_of_other_laps_take_one_look_each(wheel: TimerWheel) -> None:
-    """The ones that are not due go back to the place they came from, and must not be met there again and again."""
+def test_timers_of_other_laps_are_examined_once_each(wheel: TimerWheel) -> None:
+    """Timers that are not due return to the index they came from, and must not be examined there again and again."""
     timers = scheduled(wheel, 1.0, *[1.0 + LAP * lap for lap in range(1, 10)])
     now = BIRTH + 1.0
-    looks = 0
+    calls = 0
     fired: list[Timer] = []
     while wheel.timeout(now) == 0.0:
         fired += wheel.expire(now, 1)
-        looks += 1
+        calls += 1
     assert fired == timers[:1]
-    assert looks <= len(timers) + 1
+    assert calls <= len(timers) + 1
     assert firings(wheel, now) == [(timer.deadline, timer) for timer in timers[1:]]
 
 
-def test_what_is_added_into_the_past_meanwhile_is_not_overtaken_for_a_lap(wheel: TimerWheel) -> None:
+def test_a_timer_added_into_the_past_between_two_calls_is_not_a_lap_late(wheel: TimerWheel) -> None:
     scheduled(wheel, *[1.5] * 3)
     now = BIRTH + 1.75
     wheel.expire(now, 2)
@@ -421,7 +444,7 @@ def test_what_is_added_into_the_past_meanwhile_is_not_overtaken_for_a_lap(wheel:
 
 
 def test_a_long_sleep_fires_everything_that_became_due(wheel: TimerWheel) -> None:
-    """Nine thousand million ticks in one go: the test would not end if the wheel looked at each of them."""
+    """Nine thousand million ticks at once: the test would not end if the wheel went through all of them."""
     timers = scheduled(wheel, 0.1, 1.0, 5.0, 50.0, 2e9)
     now = BIRTH + 1e9
     assert wheel.expire(now) == timers[:4]
@@ -453,7 +476,38 @@ def test_timers_added_after_the_clock_went_back_are_on_time(wheel: TimerWheel) -
     assert firings(wheel, BIRTH) == [(BIRTH + 1.0, new), (BIRTH + 40.0, old)]
 
 
-# While the list is gone through
+@pytest.mark.parametrize("behind", [pytest.param(0, id="no-others"), pytest.param(100, id="with-others")])
+def test_setting_the_clock_back_before_all_due_timers_were_examined_delays_none(wheel: TimerWheel, behind: int) -> None:
+    """More than a lap has passed, so slot 9 shares its index with slot 17, which has come up as well. A call with a
+    limit may leave `old` unexamined. It is still due when the clock then goes back to a time before slot 17 (but after
+    slot 9), and must not wait for slot 17."""
+    now = BIRTH + 17 * TICK + 1 / 32
+    old, _recent, *_ = scheduled(wheel, 9 * TICK, 17 * TICK + 1 / 32, *[LAP * 100] * behind)
+    fired = wheel.expire(now, 1)
+    now -= 2 / 32
+    while wheel.timeout(now) == 0.0:
+        fired += wheel.expire(now, 1)
+    assert old in fired
+
+
+def test_a_long_sleep_is_made_up_for_in_limited_calls(wheel: TimerWheel) -> None:
+    """Each timer is examined once, whether it is due or not, however many laps have passed."""
+    timers = scheduled(wheel, *[LAP * lap / 7 for lap in range(50)])
+    now = BIRTH + 1e6
+    extended = timers[::2]
+    for timer in extended:
+        timer.deadline = now + 5.0
+    fired: list[Timer] = []
+    calls = 0
+    while wheel.timeout(now) == 0.0:
+        fired += wheel.expire(now, 1)
+        calls += 1
+    assert set(fired) == set(timers) - set(extended)
+    assert calls <= len(timers) + 1
+    assert {timer for _, timer in firings(wheel, now)} == set(extended)
+
+
+# While the caller goes through the list
 
 
 class Scripted(Timer):
@@ -477,7 +531,7 @@ class Scripted(Timer):
 
 
 def process(wheel: TimerWheel, now: float) -> None:
-    """What the docstring of `expire` tells its caller to do."""
+    """Does what the docstring of `expire` tells its caller to do."""
     for timer in wheel.expire(now):
         if timer.deadline <= now:
             timer.expired(now)
@@ -521,7 +575,7 @@ def test_rescheduling_timers_of_the_same_list(wheel: TimerWheel) -> None:
     assert log == [first, second, first]
 
 
-def test_rescheduling_into_the_past_fires_in_the_next_round_not_in_this_one(wheel: TimerWheel) -> None:
+def test_rescheduling_into_the_past_fires_in_the_next_call(wheel: TimerWheel) -> None:
     (timer,), log = scripted(wheel, (1.0,))
     timer.reschedules = [(timer, BIRTH)]
     for turn in range(1, 4):
@@ -530,11 +584,11 @@ def test_rescheduling_into_the_past_fires_in_the_next_round_not_in_this_one(whee
         assert wheel.timeout(BIRTH + 1.0) == 0.0
 
 
-# Any tick, any times: what no choice of quarters could show
+# Any tick, any times: what quarters cannot show
 
 
-def test_a_tick_that_rounds_down_has_come_all_the_same() -> None:
-    """4.3 / 0.1 is 42.99...: taking this for slot 42, a wheel would be due at 4.3 and do nothing about it."""
+def test_a_tick_that_rounds_down_still_comes_up() -> None:
+    """4.3 / 0.1 is 42.99...: a wheel that takes this for slot 42 is due at 4.3, and then does nothing."""
     wheel = TimerWheel(0.0, tick=0.1)
     timer = Named()
     wheel.schedule(timer, 4.3)
@@ -543,7 +597,7 @@ def test_a_tick_that_rounds_down_has_come_all_the_same() -> None:
 
 
 def test_a_deadline_that_rounds_into_a_slot_too_early_is_not_a_lap_late() -> None:
-    """The next number after 0.9 makes nine ticks, not a little more: slot 9 comes up just before it."""
+    """The next number after 0.9 rounds to nine ticks, not a little more: slot 9 comes up just before it."""
     wheel = TimerWheel(0.0, tick=0.1)
     timer = Named()
     wheel.schedule(timer, nextafter(0.9, inf))
@@ -569,15 +623,15 @@ def test_never_early_and_at_most_a_tick_late(birth: float, tick: float, delays: 
 
 
 def seconds(low: float, high: float) -> st.SearchStrategy[float]:
-    """Thirty-seconds of a second: finer than a tick, and exact."""
+    """Generates multiples of 1/32 s: finer than a tick, and exact."""
     return st.integers(int(low * 32), int(high * 32)).map(lambda number: number / 32)
 
 
 class WheelMachine(RuleBasedStateMachine):
-    """The wheel next to the plainest thing that could work, a dict of deadlines.
+    """Compares the wheel with the simplest model that could work, a dict of deadlines.
 
-    The model knows no slots. It says which timers may fire (those whose deadline has come) and which of them
-    must (those whose next tick has come, too); what the wheel fires has to be in between.
+    The model knows no slots. It says which timers may fire (those whose deadline has passed) and which of them must
+    (those whose next tick has passed, too); what the wheel fires must be in between.
     """
 
     timers = Bundle("timers")
@@ -611,13 +665,13 @@ class WheelMachine(RuleBasedStateMachine):
         self.deadlines.pop(timer, None)
 
     @rule(timer=timers)
-    def schedule_for_ever(self, timer: Timer) -> None:
+    def schedule_never(self, timer: Timer) -> None:
         self.wheel.schedule(timer, inf)
         self.deadlines.pop(timer, None)
 
     @rule(timer=timers, delay=seconds(-1, 20))
-    def assign_for_ever_and_schedule(self, timer: Timer, delay: float) -> None:
-        """In between, the wheel may have let go of the timer or not."""
+    def assign_never_and_schedule(self, timer: Timer, delay: float) -> None:
+        """In between, the wheel may have dropped the timer or not."""
         if self.deadlines.pop(timer, None) is not None:
             timer.deadline = inf
             self.expire()
@@ -647,13 +701,13 @@ class WheelMachine(RuleBasedStateMachine):
         assert overdue <= set(fired) <= due
         self.forget(fired)
 
-    @rule(most=st.integers(1, 5))
-    def expire_some(self, most: int) -> None:
-        """Who is still due has its turn in the next calls, for which the wheel asks at once."""
-        fired = self.wheel.expire(self.now, most)
+    @rule(limit=st.integers(1, 5))
+    def expire_some(self, limit: int) -> None:
+        """Timers that are still due fire in the next calls, which the wheel asks for at once."""
+        fired = self.wheel.expire(self.now, limit)
         due = {timer for timer, deadline in self.deadlines.items() if deadline <= self.now}
         overdue = {timer for timer in due if self.next_tick(self.deadlines[timer]) <= self.now}
-        assert len(set(fired)) == len(fired) <= most
+        assert len(set(fired)) == len(fired) <= limit
         assert set(fired) <= due
         if not overdue <= set(fired):
             assert self.wheel.timeout(self.now) == 0.0
@@ -666,7 +720,7 @@ class WheelMachine(RuleBasedStateMachine):
 
     @staticmethod
     def next_tick(deadline: float) -> float:
-        """The first tick that is not before the deadline; no tick is before the wheel's birth."""
+        """Returns the first tick that is not before the deadline; there is no tick before the wheel was created."""
         return BIRTH + max(0, ceil((deadline - BIRTH) / TICK)) * TICK
 
     @invariant()

@@ -1,10 +1,10 @@
-# The types of kaserve/net/reactor.py.
+# The C types of kaserve/net/reactor.py.
 
 cimport cython
 
-cdef int _READ_WRITE, _MAX_EXPIRED
-
 from kaserve.net.timerwheel cimport TimerWheel
+
+cdef int _MAX_EXPIRED, _READ_WRITE
 
 cdef class Reactor:
     cdef public double now
@@ -13,7 +13,7 @@ cdef class Reactor:
     cdef public list after_turn
     cdef public list _again
     cdef public dict _channels
-    cdef public object _calls, _clock, _poller, _waker, _wall
+    cdef public object _calls, _clock, _poller, _time, _wakeup
     cdef public long long _date_second
     cdef public bint _running
 
@@ -21,8 +21,4 @@ cdef class Reactor:
     cpdef double read_clock(self) except? -1
     @cython.locals(ready=list, events=int)
     cpdef step(self, timeout=*)
-    cdef _tell_time(self)
-
-cdef class Waker:
-    cdef public object _receiver, _sender
-    cdef public bint _woken
+    cdef _read_time(self)
