@@ -21,6 +21,8 @@ MODULES = (
     "http/messages",
     "http/target",
     "http/framing",
+    "http/keep_alive",
+    "http/outgoing",
     "http/handler",
     "http/protocol",
     "telemetry/histogram",

@@ -135,8 +135,8 @@ def kaserve_encoder(build: Build) -> Encode:
     protocol = build.protocol()
     protocol.receive(MINIMAL)
     protocol.read_head()
-    protocol.respond(build.module("http.messages").Response(200, iter(())), DATE_LINE, True)
-    encode: Encode = protocol.encode_body
+    response = build.module("http.messages").Response(200, iter(()))
+    encode: Encode = protocol.prepare(response, DATE_LINE, True).encode
     return encode
 
 

@@ -44,12 +44,12 @@ def kaserve_request(build: Build) -> Read:
     find_head_end, parse_head = wire.find_head_end, wire.parse_head
     resolve_target = build.module("http.target").resolve_target
     framing = build.module("http.framing")
-    request_body, persists = framing.request_body, framing.persists
+    request_framing, persists = framing.request_framing, framing.persists
 
     def read(data: bytes) -> Any:
         request = parse_head(data, 0, find_head_end(data, 0) + 2)
         resolve_target(request)
-        return request, request_body(request), persists(request, 0, True)
+        return request, request_framing(request), persists(request, 0, True)
 
     return read
 

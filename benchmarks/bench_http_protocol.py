@@ -90,9 +90,11 @@ class Kaserve:
         """Answer the request that is complete."""
         protocol = self.protocol
         response = self.handle(protocol.request)
-        answer: bytes = protocol.respond(response, DATE_LINE, True)
+        outgoing = protocol.prepare(response, DATE_LINE, True)
+        protocol.start(outgoing)
         protocol.finish()
-        return answer
+        head: bytes = outgoing.head
+        return head
 
 
 class H11:

@@ -48,7 +48,7 @@ def kaserve_respond(build: Build, fields: Fields) -> Callable[[Any], bytes]:
     response_class = build.module("http.messages").Response
 
     def respond(protocol: Any) -> bytes:
-        head: bytes = protocol.respond(response_class(200, BODY, fields), DATE_LINE, True)
+        head: bytes = protocol.prepare(response_class(200, BODY, fields), DATE_LINE, True).head
         return head
 
     return respond

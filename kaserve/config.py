@@ -17,8 +17,8 @@ from typing import Any
 from .handlers.middleware.basic_auth import parse_user
 from .handlers.middleware.forwarded import Trusted
 from .handlers.middleware.headers import parse_field, parse_rule
+from .http.keep_alive import KeepAlive
 from .http.limits import Limits
-from .http.protocol import KeepAlive
 from .logs.formats import parse_atoms
 from .net.listener import split_host_port
 from .net.service import Deadlines

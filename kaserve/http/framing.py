@@ -28,10 +28,10 @@ __all__ = [
     "UNTIL_CLOSE",
     "allowed_trailers",
     "check_expectation",
-    "has_body",
+    "has_content",
     "persists",
-    "request_body",
-    "response_body",
+    "request_framing",
+    "response_framing",
     "strip_hop_by_hop",
 ]
 
@@ -43,7 +43,7 @@ _MAX_DIGITS = 19  # what a 64-bit length has
 _LARGEST = 2**63 - 1  # an answer's, which whoever reads it must be able to count
 
 
-def request_body(request: Request) -> int:
+def request_framing(request: Request) -> int:
     """The length of the body of `request`: a count, or `CHUNKED` (RFC 9112 §6.3, whose steps are numbered here).
 
     Raises HTTPError 400 for framing that two readers could understand differently, 413 for a length beyond any number
@@ -94,12 +94,21 @@ def check_expectation(request: Request) -> bool:
     return bool(expectations)
 
 
-def response_body(request: Request | None, response: Response, declared: bool) -> int:
-    """The length of the body of the answer to `request` (None: it could not be read), as RFC 9112 §6.3 has it.
+def response_framing(response: Response, declared: bool, sends_content: bool, is_http_1_0: bool) -> int:
+    """Decides how the body of a response ends (RFC 9112 §6.3, whose steps are numbered here).
 
-    A count, `CHUNKED`, or `UNTIL_CLOSE`; for an answer that has no body, what its Content-Length says, or `NO_LENGTH`
-    where it has none. declared: the handler gave a Content-Length. Raises ValueError when that is not a number, or
-    disagrees with a body whose length is known.
+    Args:
+        response: the response.
+        declared: whether the handler gave a Content-Length.
+        sends_content: what `has_content` says.
+        is_http_1_0: whether the client speaks HTTP/1.0, or its request could not be read.
+
+    Returns:
+        A number of bytes, `CHUNKED` or `UNTIL_CLOSE`. For a response without content: what its Content-Length is to
+        say, or `NO_LENGTH` if it has none.
+
+    Raises:
+        ValueError: the Content-Length is not a number, or disagrees with a body whose length is known.
     """
     body = response.body
     known = -1
@@ -108,13 +117,13 @@ def response_body(request: Request | None, response: Response, declared: bool) -
     elif isinstance(body, FileSpan):
         known = body.length
     # Step 1: HEAD, 204, 205 and 304 (1xx never comes from a handler).
-    if not has_body(request, response.status):
+    if not sends_content:
         if response.status == 204:
             return NO_LENGTH  # RFC 9110 §8.6: must not have a Content-Length.
         if response.status == 205:
             return 0  # §15.3.6: says that there is nothing
         if declared:
-            return _declared_length(response)  # of what GET would have got
+            return _declared_length(response)  # what GET would have got
         if response.status == 304 or known < 0:
             return NO_LENGTH  # unknown without making a body that nobody wants
         return known
@@ -122,18 +131,21 @@ def response_body(request: Request | None, response: Response, declared: bool) -
     if declared:
         length = _declared_length(response)
         if 0 <= known != length:
-            raise ValueError(f"Content-Length says {length}, the body has {known} bytes")
+            raise ValueError(f"Content-Length says {length}, but the body has {known} bytes")
         return length
     if known >= 0:
         return known
-    if request is not None and request.minor:
-        return CHUNKED
-    return UNTIL_CLOSE  # Step 8: HTTP/1.0 has no other way.
+    return UNTIL_CLOSE if is_http_1_0 else CHUNKED  # Step 8: HTTP/1.0 has no other way.
 
 
-def has_body(request: Request | None, status: int) -> bool:
-    """Whether an answer with `status` to `request` has content (RFC 9110 §6.4.1)."""
-    return status not in (204, 205, 304) and (request is None or request.method != "HEAD")
+def has_content(status: int, head_only: bool) -> bool:
+    """Whether a response with `status` is followed by content (RFC 9110 §6.4.1).
+
+    Args:
+        status: of the response.
+        head_only: whether the request was HEAD.
+    """
+    return not head_only and status not in (204, 205, 304)
 
 
 def _declared_length(response: Response) -> int:
@@ -147,13 +159,15 @@ def _declared_length(response: Response) -> int:
     return length
 
 
-def persists(request: Request | None, response_length: int, wanted: bool) -> bool:
-    """Whether the connection goes on after the answer to `request` (RFC 9112 §9.3).
+def persists(request: Request | None, framing: int, may_persist: bool) -> bool:
+    """Whether the connection is kept after the response to `request` (RFC 9112 §9.3).
 
-    request: None when it could not be read to its end. response_length: of `response_body`. wanted: neither the
-    server nor the handler wants to close.
+    Args:
+        request: None if it could not be read.
+        framing: of the response, as `response_framing` says.
+        may_persist: False if the server or the handler wants to close.
     """
-    if not wanted or request is None or response_length == UNTIL_CLOSE:
+    if not may_persist or request is None or framing == UNTIL_CLOSE:
         return False
     flags = request.flags
     if flags & TRANSFER_ENCODING and (flags & CONTENT_LENGTH or request.minor == 0):

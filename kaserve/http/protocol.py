@@ -1,10 +1,15 @@
 """HTTPProtocol: one connection's conversation, from bytes to requests and from responses to bytes.
 
 Knows the order of things: which phase follows which, and what each may do. Does not know sockets, time, or handlers;
-where a message ends and whether the connection goes on is decided in `framing`, how bytes are read and written in
-`wire`. The owner feeds it, asks it, and sends what it is given:
+where a message ends and whether the connection persists is decided in `framing`, and how bytes are read and written in
+`wire`. The owner feeds it, asks it, and sends what it gets:
 
-    receive(data) -> read_head() -> read_body() -> respond(response, ...) -> encode_body(piece) ... -> finish()
+    receive(data) -> read_head() -> read_body() -> prepare(response, ...) -> start(outgoing)
+        -> outgoing.encode(piece) ... outgoing.end() -> finish()
+
+Why the received bytes are one `bytes` object rather than a bytearray or a list of pieces: nearly always a request comes
+in one piece, and then nothing is copied; the compiled parser reads it where the kernel put it. Only what is left of a
+request that comes in several pieces is joined again.
 """
 
 from __future__ import annotations
@@ -18,14 +23,16 @@ from .framing import (
     UNTIL_CLOSE,
     allowed_trailers,
     check_expectation,
-    has_body,
+    has_content,
     persists,
-    request_body,
-    response_body,
+    request_framing,
+    response_framing,
     strip_hop_by_hop,
 )
-from .grammar import LONE_LINE_END, REQUEST_LINE_START
+from .incomplete_head import check_head_size, check_incomplete_head
+from .keep_alive import KeepAlive
 from .limits import Limits
+from .memo import remember
 from .messages import (
     CLOSE,
     CONNECTION,
@@ -33,109 +40,73 @@ from .messages import (
     DATE,
     HOP_BY_HOP,
     TRANSFER_ENCODING,
-    FieldLine,
     Request,
     Response,
-    Trailers,
 )
+from .outgoing import MAX_INLINE_BODY, Outgoing
 from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
 from .sinks import Sink, Spool, deliver
 from .target import resolve_target
 from .wire import ChunkedDecoder, encode_head, find_head_end, join, parse_head
 
-__all__ = ["CONTINUE", "MAX_INLINE_BODY", "HTTPProtocol", "KeepAlive", "Phase"]
+__all__ = ["CONTINUE", "HTTPProtocol"]
 
 log = logging.getLogger("kaserve")
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-MAX_INLINE_BODY = (
-    16 * 1024
-)  # bytes of a body that are copied behind the head; to copy more costs more than to send twice
-
 
 _CR = 13
 _CLOSE_LINES = b"Connection: close\r\n\r\n"
 
 
-class KeepAlive:
-    """What all connections of a server announce and count by. While it runs, `enabled` and `requests` may be changed,
-    and the timeout by `announce`.
-
-    timeout: seconds without a request that a client is promised. announced: the same as the whole number that is said,
-    rounded down, but not to 0, which clients take for "closed already". requests: how many one connection takes, 0 for
-    any number. minor: that of the highest version the server speaks. enabled: False makes every answer say
-    `Connection: close`.
-    """
-
-    __slots__ = ("_lines", "_memory", "announced", "enabled", "minor", "requests", "timeout")
-
-    def __init__(self, timeout: float, requests: int, minor: int = 1) -> None:
-        self._memory: dict[int, dict[int, bytes]] = {}
-        self.announce(timeout)
-        self.requests = requests
-        self.minor = minor
-        self.enabled = timeout > 0
-
-    def announce(self, timeout: float) -> None:
-        """Promises another number of seconds from now on. Those of before may come again, and their lines are kept."""
-        self.timeout = timeout
-        self.announced = max(1, int(timeout))
-        self._lines = self._memory.setdefault(self.announced, {})
-
-    def lines(self, remaining: int) -> bytes:
-        """That another request is welcome, for how long, and how many more unless there is no limit (RFC 9112 §9.3);
-        then the empty line. Every connection counts down the same figures, so these lines are remembered."""
-        lines = self._lines.get(remaining)
-        if lines is None:
-            most = b", max=%d" % remaining if remaining > 0 else b""
-            lines = b"Connection: keep-alive\r\nKeep-Alive: timeout=%d%b\r\n\r\n" % (self.announced, most)
-            _remember(self._lines, remaining, lines)
-        return lines
-
-
 class HTTPProtocol:
-    """One connection. The methods follow `phase`; each says in which one it may be called.
+    """One connection's conversation. The methods follow `phase`; each says in which phases it may be called.
 
-    Malformed input raises HTTPError from `read_head` or `read_body`; the owner answers it with `respond`, after which
-    nothing more is read.
+    Malformed input raises HTTPError from `read_head` or `read_body`; the owner responds to it as to a request, after
+    which nothing more is read.
+
+    Attributes:
+        phase: where the conversation is.
+        request: the request that is being read or responded to; None when it could not be read, and while idle.
+        outgoing: the response that is being sent.
+        served: responses started on this connection.
+        sink: where the body of the request goes; the owner may set it before the first `read_body`, else it is a Spool.
+        ended: whether the client has closed its side: it will send nothing more.
     """
 
     __slots__ = (
+        "_allowance",
+        "_body_left",
         "_decoder",
         "_keep_alive",
         "_limits",
-        "_persists",
         "_received",
         "_scanned",
         "_start",
-        "_trailers",
-        "body_left",
         "ended",
+        "outgoing",
         "phase",
         "request",
-        "sends_body",
         "served",
         "sink",
     )
 
     def __init__(self, limits: Limits, keep_alive: KeepAlive) -> None:
+        """Starts a conversation. Both arguments are shared by all connections of a server."""
         self._limits = limits
         self._keep_alive = keep_alive
         self.phase: Phase = IDLE
-        self.request: Request | None = None  # the one being read or answered
-        self.served = 0  # requests answered on this connection
-        self.sink: Sink | None = (
-            None  # where the body goes; a Spool unless the owner puts another here before read_body
-        )
-        self.ended = False  # the client will send nothing more
+        self.request: Request | None = None
+        self.outgoing: Outgoing | None = None
+        self.served = 0
+        self.sink: Sink | None = None
+        self.ended = False
         self._received = b""  # what was received and not yet read starts at _start
         self._start = 0
         self._scanned = 0  # up to here there is no end of a head
-        self._decoder: ChunkedDecoder | None = None
-        self.body_left = 0  # bytes of a body that may still come, or must still be sent; or a mark of `framing`
-        self.sends_body = False  # whether the answer being sent has content
-        self._trailers: Trailers = None  # what is to follow it
-        self._persists = True
+        self._decoder: ChunkedDecoder | None = None  # of a chunked body
+        self._body_left = 0  # of a counted body: bytes still to come
+        self._allowance = 0  # of a chunked body: bytes that may still come
 
     # Reading: IDLE, HEAD, BODY.
 
@@ -173,22 +144,21 @@ class HTTPProtocol:
             self._await_head()
             return None
         self.phase = HEAD
-        size = end - self._start
-        if size > self._limits.unchecked:
-            self._check_lines(data[self._start : end])
+        if end - self._start > self._limits.unchecked:
+            check_head_size(data[self._start : end], self._limits)
         request = self.request = parse_head(data, self._start, end + 2)
         self._consume(end + 4)
         if request.field_count > self._limits.fields:
             raise HTTPError(431, "there are too many fields")
         resolve_target(request)
-        length = request_body(request)
+        framing = request_framing(request)
         check_expectation(request)
         if self._keep_alive.minor == 0:
-            request.minor = 0  # a server of HTTP/1.0 takes everybody for one of its kind
-        if length == 0:
+            request.minor = 0  # a server of HTTP/1.0 treats every client as one of HTTP/1.0
+        if framing == 0:
             self.phase = HANDLER
         else:
-            self._await_body(request, length)
+            self._await_body(request, framing)
         return request
 
     def _consume(self, position: int) -> None:
@@ -209,51 +179,27 @@ class HTTPProtocol:
         return True
 
     def _await_head(self) -> None:
-        """Looks at a head that is not complete: what can never become one is refused now, not at the deadline."""
+        """Checks the part of a head that is here: what can never become a good head is rejected now, not when the
+        deadline has passed."""
         data, start = self._received, self._start
         if len(data) - start == 1 and data[start] == _CR and not self.ended:
             return  # half of an empty line
         self.phase = HEAD
-        line_end = data.find(b"\r\n", start)
-        if line_end < 0:
-            if REQUEST_LINE_START.fullmatch(data, start) is None:
-                raise HTTPError(400, "the request line is malformed")
-            if len(data) - start > self._limits.request_line + 1:  # 1: its CR
-                raise HTTPError(414, "the request line is too long")
-        else:
-            if line_end >= self._scanned:
-                self._check_lines(data[start:line_end])
-                parse_head(data, start, line_end + 2)  # the request line alone: refused whatever will follow it
-            if len(data) - data.rfind(b"\r\n") > self._limits.field_size + 3:  # 3: a line end, and another CR
-                raise HTTPError(431, "a field line is too long")
-        if LONE_LINE_END.search(data, max(start, self._scanned - 1)) is not None:
-            raise HTTPError(400, "a line of the head ends without CRLF, or has a NUL")
-        if len(data) - start > self._limits.head + 3:
-            raise HTTPError(431, "the head is too large")
+        check_incomplete_head(data, start, self._scanned, self._limits)
         if self.ended:
             raise HTTPError(400, "the head is incomplete")
         self._scanned = max(start, len(data) - 3)
 
-    def _check_lines(self, head: bytes) -> None:
-        """The limits of a head, complete or not, that is long enough to exceed one."""
-        lines = head.split(b"\r\n")
-        if len(lines[0]) > self._limits.request_line:
-            raise HTTPError(414, "the request line is too long")
-        if max(map(len, lines[1:]), default=0) > self._limits.field_size:
-            raise HTTPError(431, "a field line is too long")
-        if len(head) > self._limits.head:
-            raise HTTPError(431, "the head is too large")
-
-    def _await_body(self, request: Request, length: int) -> None:
-        if length == CHUNKED:
+    def _await_body(self, request: Request, framing: int) -> None:
+        if framing == CHUNKED:
             if request.flags & CONTENT_LENGTH:
                 request.headers.remove("content-length")  # it means nothing (RFC 9112 §6.3); `flags` remembers it
             self._decoder = ChunkedDecoder(self._limits)
-            self.body_left = self._limits.body
-        elif length > self._limits.body:
+            self._allowance = self._limits.body
+        elif framing > self._limits.body:
             raise HTTPError(413, "the body is too large")
         else:
-            self.body_left = length
+            self._body_left = framing
         self.phase = BODY
 
     @property
@@ -279,12 +225,12 @@ class HTTPProtocol:
     def _read_counted(self, sink: Sink) -> bool:
         """Content-Length: as many bytes as were announced."""
         start = self._start
-        stop = min(len(self._received), start + self.body_left)
+        stop = min(len(self._received), start + self._body_left)
         if stop > start:
             sink.write(self._received[start:stop])
-            self.body_left -= stop - start
+            self._body_left -= stop - start
             self._consume(stop)
-        return self.body_left == 0
+        return self._body_left == 0
 
     def _read_chunks(self, sink: Sink) -> bool:
         """Transfer-Encoding: chunk after chunk, up to the limit of any body, and then the trailers."""
@@ -293,154 +239,129 @@ class HTTPProtocol:
         decoder = self._decoder
         stop = decoder.feed(self._received, self._start)
         for piece in decoder.content:
-            self.body_left -= len(piece)
-            if self.body_left >= 0:
+            self._allowance -= len(piece)
+            if self._allowance >= 0:
                 sink.write(piece)
         decoder.content.clear()
-        if self.body_left < decoder.missing:
+        if self._allowance < decoder.missing:
             raise HTTPError(413, "the body is too large")
         self._consume(stop)
         if decoder.done:
             self.request.trailers = allowed_trailers(decoder.trailers)
         return decoder.done
 
-    # Answering: SEND.
+    # Responding: SEND.
 
-    def respond(self, response: Response, date: bytes, wanted: bool) -> bytes:
-        """HEAD, BODY, HANDLER: the head of the answer (SEND), and with it a body of up to `MAX_INLINE_BODY` bytes.
+    def prepare(self, response: Response, date: bytes, may_persist: bool) -> Outgoing:
+        """HEAD, BODY, HANDLER: frames `response` and decides whether the connection persists; changes nothing here.
 
-        When `sends_body`, any other goes through `encode_body`.
+        Args:
+            response: what a handler returned, or an error.
+            date: the Date field line.
+            may_persist: False if the server has already decided to close the connection.
 
-        date: the Date field line. wanted: nobody but this request speaks against another one on this connection.
-        Raises ValueError, and changes nothing, when the response cannot be sent as it is.
+        Returns:
+            The response as it goes on the wire, for `start`.
+
+        Raises:
+            ValueError, TypeError: the response cannot be sent as it is.
         """
         request = self.request
-        if request is None and self._received.startswith(b"HEAD ", self._start):
-            request = Request("HEAD", "", 0, [], 0)  # unreadable, but that it wants no content is plain
+        # An unreadable request that begins like HEAD must get no content either: its client would read it as the next
+        # response.
+        head_only = request.method == "HEAD" if request is not None else self._begins_with(b"HEAD ")
+        sends_content = has_content(response.status, head_only)
         lines, flags = encode_head(response.status, response.fields)
-        length = response_body(request, response, flags & CONTENT_LENGTH != 0)
-        if length == CHUNKED:
-            self._trailers = response.trailers
+        declared = flags & CONTENT_LENGTH != 0
+        framing = response_framing(response, declared, sends_content, request is None or request.minor == 0)
+        outgoing = Outgoing(request, response, framing)
         if flags & (CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING):
-            lines = self._leave_out(response, lines, length == CHUNKED and response.trailers is not None)
+            lines = self._strip_hop_by_hop(response, lines, framing == CHUNKED and response.trailers is not None)
+            if flags & CLOSE:
+                may_persist = False
         status_line = self._status_line(response.status)
-        if flags & CLOSE:
-            wanted = False
         remaining = self._keep_alive.requests - self.served - 1
-        last = remaining <= 0 < self._keep_alive.requests
-        if last or self.phase != HANDLER:  # a body that nobody reads is not read at all
-            wanted = False
-        self._persists = persists(request, length, wanted and self._keep_alive.enabled)
-        self.served += 1
-        self.phase = SEND
-        if self.sink is not None:
-            self._abandon_body()
-        self.sends_body = has_body(request, response.status)
-        self.body_left = length
+        is_last = remaining <= 0 < self._keep_alive.requests
+        # In the middle of a body (not HANDLER) the rest of it is not read, so the next request could not be found.
+        may_persist = may_persist and not is_last and self.phase == HANDLER and self._keep_alive.enabled
+        outgoing.persists = persists(request, framing, may_persist)
+        outgoing.has_content = sends_content
         body = response.body
-        return join(
+        outgoing.is_inline = sends_content and isinstance(body, bytes) and framing <= MAX_INLINE_BODY
+        outgoing.head = join(
             (
                 status_line,
                 b"" if flags & DATE else date,
                 lines,
-                _length_line(length),
-                self._keep_alive.lines(max(remaining, 0)) if self._persists else _CLOSE_LINES,
-                body if isinstance(body, bytes) and self.sends_body and length <= MAX_INLINE_BODY else b"",
+                _framing_line(framing),
+                self._keep_alive.lines(max(remaining, 0)) if outgoing.persists else _CLOSE_LINES,
+                body if outgoing.is_inline else b"",
             )
         )
+        return outgoing
 
-    def _leave_out(self, response: Response, lines: bytes, has_trailers: bool) -> bytes:
-        """The field lines without those that are not the handler's to set, which is told to the log; and with Trailer,
-        which it may set where there will be some (RFC 9110 §6.6.2)."""
+    def start(self, outgoing: Outgoing) -> None:
+        """HEAD, BODY, HANDLER: from now on `outgoing` is being sent (SEND), and nothing more of its request is read."""
+        self.outgoing = outgoing
+        self.served += 1
+        self.phase = SEND
+        if self.sink is not None:
+            self._abandon_body()
+
+    def _begins_with(self, text: bytes) -> bool:
+        """Whether the bytes that were not read yet begin with `text`."""
+        return self._received.startswith(text, self._start)
+
+    def _strip_hop_by_hop(self, response: Response, lines: bytes, has_trailers: bool) -> bytes:
+        """Returns the field lines without those that are not the handler's to set (RFC 9110 §7.6.1), which are logged;
+        but with Trailer, which it may set if there will be trailers (§6.6.2)."""
         kept = strip_hop_by_hop(response.fields)
         announced = [line for line in response.fields if line[0].lower() == "trailer"] if has_trailers else []
-        left_out = [line[0] for line in response.fields if line not in kept and line not in announced]
-        if left_out:
-            names = ", ".join(left_out)
-            log.error("the answer to %r has fields of one hop, which are left out: %s", self.request, names)
+        dropped = [line[0] for line in response.fields if line not in kept and line not in announced]
+        if dropped:
+            names = ", ".join(dropped)
+            log.error("the response to %r has hop-by-hop headers, which are dropped: %s", self.request, names)
             lines = encode_head(response.status, kept)[0]
         return lines + b"".join([b"Trailer: %b\r\n" % value.encode("latin-1") for _, value in announced])
 
     def _status_line(self, status: int) -> bytes:
-        """RFC 9112 §4. Raises ValueError for a status that is not for a final answer."""
+        """RFC 9112 §4. Raises ValueError for a status that no final response can have."""
         if not 200 <= status < 600:
-            raise ValueError(f"not the status of an answer: {status!r}")
+            raise ValueError(f"the status of a response must be from 200 to 599, not {status!r}")
         lines = _status_lines[self._keep_alive.minor]
         return lines[status - 200]
 
-    def encode_body(self, piece: bytes) -> bytes:
-        """SEND: the next piece, never empty, as it goes on the wire; what exceeds a counted body is cut off."""
-        if self.body_left == CHUNKED:
-            return b"%x\r\n%b\r\n" % (len(piece), piece)
-        if self.body_left >= 0:
-            piece = piece[: self.body_left]
-            self.body_left -= len(piece)
-        return piece
-
-    def chunk_frame(self, size: int) -> tuple[bytes, bytes]:
-        """SEND: what stands on the wire around a piece of `size` bytes that is sent past `encode_body`."""
-        if self.body_left == CHUNKED:
-            return b"%x\r\n" % size, b"\r\n"
-        if self.body_left >= 0:
-            self.body_left -= size
-        return b"", b""
-
-    def end_body(self) -> bytes:
-        """SEND: what goes on the wire behind the last piece. Raises ValueError when a counted body is too short."""
-        if self.body_left == CHUNKED:
-            trailers, self._trailers = self._trailers, None
-            return b"0\r\n\r\n" if trailers is None else b"0\r\n%b\r\n" % self._encode_trailers(trailers)
-        if self.body_left > 0:
-            raise ValueError(f"the body is {self.body_left} bytes shorter than its Content-Length")
-        return b""
-
-    def _encode_trailers(self, trailers: Trailers) -> bytes:
-        """The trailer section, without those that may not stand there or cannot be sent: what is wrong with them is
-        told to the log, and harms no content."""
-        try:
-            fields = trailers() if callable(trailers) else trailers
-            fields = list(fields.items() if isinstance(fields, dict) else fields or ())
-        except Exception:
-            log.exception("the trailers of the answer to %r could not be had", self.request)
-            return b""
-        return b"".join(map(self._encode_trailer, fields))
-
-    def _encode_trailer(self, field: FieldLine) -> bytes:
-        try:
-            line: bytes = encode_head(200, [field])[0]
-            if allowed_trailers([field]):
-                return line
-        except (TypeError, ValueError):
-            pass
-        log.error("the answer to %r has a trailer that cannot be sent: %r", self.request, field)
-        return b""
-
     def finish(self) -> None:
-        """SEND: the answer is on its way; the next request is welcome (IDLE) or not (LINGER)."""
-        if self.request is not None:
-            self.request.close()
-            self.request = None
-        if self._persists:
+        """SEND: the response is encoded to its end; the next request may come (IDLE), or must not (LINGER)."""
+        assert self.outgoing is not None
+        goes_on = self.outgoing.persists
+        self._release()
+        if goes_on:
             self.phase = IDLE
         else:
             self.phase = LINGER
-            self._consume(len(self._received))  # nothing is answered after a close
+            self._consume(len(self._received))  # nothing gets a response after a close
 
-    def part(self) -> None:
+    def close_idle(self) -> None:
         """IDLE: no further request will be read (LINGER)."""
         self.phase = LINGER
 
     def close(self) -> None:
         """Any phase: the connection is gone (CLOSED)."""
         self._abandon_body()
-        if self.request is not None:
-            self.request.close()
-            self.request = None
+        self._release()
         self._consume(len(self._received))
         self.phase = CLOSED
 
+    def _release(self) -> None:
+        """Drops the request and its response: an idle connection holds nothing of them."""
+        self.outgoing = None
+        request, self.request = self.request, None
+        if request is not None:
+            request.close()
+
     def _abandon_body(self) -> None:
-        """The body of the request, should it still be arriving, will not be read to its end."""
+        """Stops reading the body of the request, if it is still arriving."""
         self._decoder = None
         sink, self.sink = self.sink, None
         if sink is not None:
@@ -452,23 +373,20 @@ _status_lines: list[list[bytes]] = [
     [b"HTTP/1.%d %d %b\r\n" % (minor, status, PHRASES.get(status, "").encode("ascii")) for status in range(200, 600)]
     for minor in (0, 1)
 ]
-_length_lines: dict[int, bytes] = {CHUNKED: b"Transfer-Encoding: chunked\r\n", UNTIL_CLOSE: b"", NO_LENGTH: b""}
+_framing_lines: dict[int, bytes] = {CHUNKED: b"Transfer-Encoding: chunked\r\n", UNTIL_CLOSE: b"", NO_LENGTH: b""}
 _short_length_lines: list[bytes] = [b"Content-Length: %d\r\n" % length for length in range(1024)]
+_length_lines: dict[int, bytes] = {}
 _MAX_REMEMBERED = 4096
 
 
-def _length_line(length: int) -> bytes:
-    """How the end of the body is found: the framing field for a length of `framing.response_body`."""
-    if 0 <= length < len(_short_length_lines):
-        return _short_length_lines[length]
-    line = _length_lines.get(length)
+def _framing_line(framing: int) -> bytes:
+    """Returns the header line that tells the client how to find the end of the body, as `response_framing` says."""
+    if 0 <= framing < len(_short_length_lines):
+        return _short_length_lines[framing]
+    if framing < 0:
+        return _framing_lines[framing]
+    line = _length_lines.get(framing)
     if line is None:
-        line = b"Content-Length: %d\r\n" % length
-        _remember(_length_lines, length, line)
+        line = b"Content-Length: %d\r\n" % framing
+        remember(_length_lines, framing, line, _MAX_REMEMBERED)
     return line
-
-
-def _remember(lines: dict[int, bytes], number: int, line: bytes) -> None:
-    """Once there are very many they are not coming again."""
-    if len(lines) < _MAX_REMEMBERED:
-        lines[number] = line

@@ -12,7 +12,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from ..http.messages import FileSpan, Response
-from ..http.protocol import MAX_INLINE_BODY, HTTPProtocol
+from ..http.outgoing import MAX_INLINE_BODY
+from ..http.protocol import HTTPProtocol
 
 __all__ = ["Stream"]
 

@@ -22,8 +22,9 @@ from typing import Any
 from ..http.errors import HTTPError
 from ..http.framing import has_body
 from ..http.messages import Address, FileSpan, Request, Response, error_response, host_of
+from ..http.outgoing import MAX_INLINE_BODY
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
-from ..http.protocol import CONTINUE, MAX_INLINE_BODY, HTTPProtocol
+from ..http.protocol import CONTINUE, HTTPProtocol
 from ..http.sinks import drain_or_reject
 from ..http.wire import join
 from ..telemetry.counters import NO_GAP, UNSOLICITED

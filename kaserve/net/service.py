@@ -11,10 +11,10 @@ from random import random
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..http.handler import BaseHandler, FunctionHandler
+from ..http.keep_alive import KeepAlive
 from ..http.limits import Limits
 from ..http.messages import Request, Response
 from ..http.phases import HANDSHAKE, Phase
-from ..http.protocol import KeepAlive
 from ..telemetry.counters import Stats
 from ..telemetry.timeline import Timeline
 from .poller import NOTHING, READ, WRITE

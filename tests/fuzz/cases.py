@@ -181,7 +181,7 @@ class Pipeline:
 
     def _outcome(self, implementation: Implementation, handler: Callable[[Any], Any]) -> Outcome:
         limits = implementation.limits(**self.limits or {})
-        keep_alive = implementation.module("protocol").KeepAlive(120.0, self.requests)
+        keep_alive = implementation.module("keep_alive").KeepAlive(120.0, self.requests)
         pieces = cut(self.wire, self.places)
         return converse(implementation, pieces, eof=self.eof, handler=handler, limits=limits, keep_alive=keep_alive)
 

@@ -13,10 +13,10 @@ from kaserve.http.framing import (
     UNTIL_CLOSE,
     allowed_trailers,
     check_expectation,
-    has_body,
+    has_content,
     persists,
-    request_body,
-    response_body,
+    request_framing,
+    response_framing,
 )
 from kaserve.http.messages import FieldLine, FileSpan, Request, Response
 from kaserve.http.wire import parse_head
@@ -30,7 +30,7 @@ def request(*lines: str, method: str = "GET", minor: int = 1) -> Request:
 GET, HEAD, OLD = request(), request(method="HEAD"), request(minor=0)
 
 
-# request_body: RFC 9112 §6.3, for requests.
+# request_framing: RFC 9112 §6.3, for requests.
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ GET, HEAD, OLD = request(), request(method="HEAD"), request(minor=0)
 def test_the_length_of_a_request(lines: list[str], length: int) -> None:
     for minor in (0, 1):
         for method in ("GET", "HEAD", "POST", "DELETE"):
-            assert request_body(request(*lines, method=method, minor=minor)) == length
+            assert request_framing(request(*lines, method=method, minor=minor)) == length
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_length_of_a_request(lines: list[str], length: int) -> None:
 )
 def test_a_request_without_a_length_that_all_agree_on(lines: list[str], status: int) -> None:
     with pytest.raises(HTTPError) as caught:
-        request_body(request(*lines))
+        request_framing(request(*lines))
     assert caught.value.status == status
 
 
@@ -98,7 +98,7 @@ def test_an_expectation_that_cannot_be_met(value: str) -> None:
     assert caught.value.status == 417
 
 
-# response_body: RFC 9112 §6.3, for responses.
+# response_framing: RFC 9112 §6.3, for responses.
 
 
 def span(length: int) -> FileSpan:
@@ -110,7 +110,8 @@ def pieces() -> Iterable[bytes]:
 
 
 def length_of(to: Request | None, response: Response) -> int:
-    return response_body(to, response, "content-length" in response.headers)
+    sends_content = has_content(response.status, to is HEAD)
+    return response_framing(response, "content-length" in response.headers, sends_content, to is None or to is OLD)
 
 
 FIVE: list[FieldLine] = [("Content-Length", "5")]
@@ -184,11 +185,18 @@ def test_a_length_that_is_none_is_a_mistake_also_without_content(declared: str) 
 
 
 @pytest.mark.parametrize(
-    ("to", "status", "expected"),
-    [(GET, 200, True), (None, 400, True), (HEAD, 200, False), (GET, 204, False), (GET, 304, False), (GET, 205, False)],
+    ("status", "head_only", "expected"),
+    [
+        (200, False, True),
+        (400, False, True),
+        (200, True, False),
+        (204, False, False),
+        (304, False, False),
+        (205, False, False),
+    ],
 )
-def test_which_answers_have_content(to: Request | None, status: int, expected: bool) -> None:  # RFC 9110 §6.4.1
-    assert has_body(to, status) is expected
+def test_which_responses_have_content(status: int, head_only: bool, expected: bool) -> None:  # RFC 9110 §6.4.1
+    assert has_content(status, head_only) is expected
 
 
 # persists: RFC 9112 §9.3.

@@ -314,7 +314,7 @@ def test_a_server_of_http_1_0_never_says_continue(implementation: Implementation
 
 
 def _keep_alive(implementation: Implementation, timeout: float = 120.0, requests: int = 1000, minor: int = 1) -> Any:
-    return implementation.module("protocol").KeepAlive(timeout, requests, minor)
+    return implementation.module("keep_alive").KeepAlive(timeout, requests, minor)
 
 
 def _ready(implementation: Implementation, wire: bytes, keep_alive: Any = None) -> Any:
@@ -333,13 +333,13 @@ def ask(
     body: Any = b"hello",
     fields: Any = (),
     *,
-    wanted: bool = True,
+    may_persist: bool = True,
     keep_alive: Any = None,
 ) -> Answer:
     protocol = _ready(implementation, wire, keep_alive)
     method = protocol.request.method
     response = implementation.module("messages").Response(status, body, fields)
-    head, content = send(protocol, response, wanted)
+    head, content = send(protocol, response, may_persist)
     protocol.finish()
     (answer,) = read_answers(head + content, [method])
     assert implementation.phase(protocol) == ("IDLE" if answer.persists else "LINGER")
@@ -398,10 +398,10 @@ def test_more_than_declared_is_cut_off(implementation: Implementation) -> None:
 def test_less_than_declared_is_an_error_that_cannot_be_hidden(implementation: Implementation) -> None:
     protocol = _ready(implementation, GET)
     response = implementation.module("messages").Response(200, [b"hell"], [("Content-Length", "5")])
-    protocol.respond(response, DATE, True)
-    assert protocol.encode_body(b"hell") == b"hell"
+    outgoing = protocol.prepare(response, DATE, True)
+    assert outgoing.encode(b"hell") == b"hell"
     with pytest.raises(ValueError, match="1 bytes shorter"):
-        protocol.end_body()
+        outgoing.end()
 
 
 def ask_for_trailers(
@@ -573,7 +573,7 @@ def _refuses_to_send(implementation: Implementation, status: int, body: Any, fie
     protocol = _ready(implementation, GET + GET)
     make = implementation.module("messages").Response
     with pytest.raises(ValueError, match=r"not|says"):
-        protocol.respond(make(status, body, fields), DATE, True)
+        protocol.prepare(make(status, body, fields), DATE, True)
     assert implementation.phase(protocol) == "HANDLER"
     assert protocol.served == 0
     head, _ = send(protocol, make(500))
@@ -716,7 +716,7 @@ def test_the_count_may_be_lowered_while_running(implementation: Implementation) 
 
 def test_a_server_that_wants_to_close(implementation: Implementation) -> None:
     for wire in (GET, OLD, HEAD, POST + b"hello"):
-        assert not ask(implementation, wire, wanted=False).persists
+        assert not ask(implementation, wire, may_persist=False).persists
 
 
 def test_http_1_0_hears_that_it_persists(implementation: Implementation) -> None:  # RFC 9112, appendix C.2.2

@@ -9,9 +9,9 @@ from concurrent.futures import Future
 import pytest
 
 from kaserve.http.errors import HTTPError
+from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
 from kaserve.http.messages import Request, Response
-from kaserve.http.protocol import KeepAlive
 from kaserve.net.service import Deadlines
 from kaserve.telemetry.counters import NO_GAP, REASONS, Stats
 from tests.tools.net import LAST_GET, Client, Net, get, post

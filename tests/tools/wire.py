@@ -44,8 +44,8 @@ class Implementation:
         return self.module("limits").Limits(**changes)
 
     def protocol(self, limits: Any = None, keep_alive: Any = None) -> Any:
-        module = self.module("protocol")
-        return module.HTTPProtocol(limits or self.limits(), keep_alive or module.KeepAlive(120.0, 1000))
+        keep_alive = keep_alive or self.module("keep_alive").KeepAlive(120.0, 1000)
+        return self.module("protocol").HTTPProtocol(limits or self.limits(), keep_alive)
 
     def __repr__(self) -> str:
         return self.name
@@ -151,16 +151,17 @@ def take_turn(implementation: Implementation, protocol: Any, handler: Callable[[
             return
 
 
-def send(protocol: Any, response: Any, wanted: bool = True) -> tuple[bytes, bytes]:
+def send(protocol: Any, response: Any, may_persist: bool = True) -> tuple[bytes, bytes]:
     """Head and body of an answer as they go on the wire."""
-    sent = protocol.respond(response, DATE, wanted)
-    head, end, content = sent.partition(b"\r\n\r\n")
+    outgoing = protocol.prepare(response, DATE, may_persist)
+    protocol.start(outgoing)
+    head, end, content = outgoing.head.partition(b"\r\n\r\n")
     if isinstance(response.body, bytes):
-        if protocol.sends_body and not content:  # it is large, and was not copied behind the head
-            content = protocol.encode_body(response.body) + protocol.end_body()
-        assert content == (response.body if protocol.sends_body else b"")
-    elif protocol.sends_body:
-        content += b"".join(protocol.encode_body(piece) for piece in response.body if piece) + protocol.end_body()
+        if outgoing.has_content and not outgoing.is_inline:
+            content = outgoing.encode(response.body) + outgoing.end()
+        assert content == (response.body if outgoing.has_content else b"")
+    elif outgoing.has_content:
+        content += b"".join(outgoing.encode(piece) for piece in response.body if piece) + outgoing.end()
     return head + end, content
 
 

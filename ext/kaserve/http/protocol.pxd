@@ -3,57 +3,56 @@
 cimport cython
 
 from kaserve.http._fast cimport encode_head, find_head_end, join, parse_head
-from kaserve.http.framing cimport check_expectation, has_body, persists, request_body, response_body
+from kaserve.http.framing cimport check_expectation, has_content, persists, request_framing, response_framing
+from kaserve.http.keep_alive cimport KeepAlive
 from kaserve.http.limits cimport Limits
 from kaserve.http.messages cimport Request, Response
+from kaserve.http.outgoing cimport Outgoing
 from kaserve.http.target cimport resolve_target
 
 cdef int BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND
 cdef int CLOSE, CONNECTION, CONTENT_LENGTH, DATE, HOP_BY_HOP, TRANSFER_ENCODING
 cdef int _CR
-cdef long long CHUNKED
+cdef long long CHUNKED, MAX_INLINE_BODY
 cdef bytes _CLOSE_LINES
 cdef list _short_length_lines, _status_lines
-cdef dict _length_lines
+cdef dict _framing_lines, _length_lines
 cdef int _MAX_REMEMBERED
 
-cdef bytes _length_line(long long length)
-cdef _remember(dict lines, number, bytes line)
-
-cdef class KeepAlive:
-    cdef public double timeout
-    cdef public int announced, minor, requests
-    cdef public bint enabled
-    cdef public dict _lines, _memory
-
-    cpdef bytes lines(self, int remaining)
+cdef bytes _framing_line(long long framing)
 
 cdef class HTTPProtocol:
-    cdef public object _decoder, _trailers
+    cdef public object _decoder
     cdef public Limits _limits
     cdef public KeepAlive _keep_alive
-    cdef public bint _persists
     cdef public bytes _received
     cdef public Py_ssize_t _scanned, _start
-    cdef public long long body_left
-    cdef public bint ended, sends_body
+    cdef public long long _allowance, _body_left
+    cdef public bint ended
     cdef public int phase
     cdef public Request request
+    cdef public Outgoing outgoing
     cdef public int served
     cdef public object sink
 
     cpdef receive(self, bytes data)
-    @cython.locals(data=bytes, end=Py_ssize_t, size=Py_ssize_t, request=Request)
+    @cython.locals(data=bytes, end=Py_ssize_t, request=Request)
     cpdef Request read_head(self)
     cdef _consume(self, Py_ssize_t position)
     cdef bint _skip_empty_lines(self) except -1
     cdef _await_head(self)
-    cdef _check_lines(self, bytes head)
     cpdef bint read_body(self) except -1
-    @cython.locals(request=Request, lines=bytes, flags=int, length=cython.longlong, remaining=int, last=bint)
-    cpdef bytes respond(self, Response response, bytes date, bint wanted)
-    cdef bytes _leave_out(self, Response response, bytes lines, bint has_trailers)
+    @cython.locals(
+        request=Request, outgoing=Outgoing, lines=bytes, flags=int, framing=cython.longlong, remaining=int,
+        head_only=bint, sends_content=bint, declared=bint, is_last=bint
+    )
+    cpdef Outgoing prepare(self, Response response, bytes date, bint may_persist)
+    cpdef start(self, Outgoing outgoing)
+    cdef bint _begins_with(self, bytes text) except -1
+    cdef bytes _strip_hop_by_hop(self, Response response, bytes lines, bint has_trailers)
+    @cython.locals(goes_on=bint)
     cpdef finish(self)
+    cdef _release(self)
     @cython.locals(lines=list)
     cdef bytes _status_line(self, int status)
     cdef _abandon_body(self)

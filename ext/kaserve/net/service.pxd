@@ -1,7 +1,7 @@
 # The types of kaserve/net/service.py.
 
 from kaserve.http.limits cimport Limits
-from kaserve.http.protocol cimport KeepAlive
+from kaserve.http.keep_alive cimport KeepAlive
 from kaserve.net.reactor cimport Reactor
 from kaserve.telemetry.counters cimport Stats
 from kaserve.telemetry.timeline cimport Timeline

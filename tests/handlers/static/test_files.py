@@ -22,7 +22,7 @@ from kaserve.handlers import Files
 from kaserve.handlers.middleware.headers import NOSNIFF, SiteHeaders
 from kaserve.http.dates import format_date
 from kaserve.http.errors import HTTPError
-from kaserve.http.framing import response_body
+from kaserve.http.framing import response_framing
 from kaserve.http.messages import CONTENT_LENGTH, Request
 from kaserve.http.wire import encode_head
 from tests.tools.files import MODIFIED, NAMES, NOW, SMALL, Answer, ask, parse, write
@@ -83,7 +83,7 @@ def test_head_is_get_without_the_content(site: Path, files: Files, size: int) ->
     for request in (get, head):
         response = files(request)
         _, flags = encode_head(response.status, response.fields)
-        lengths.append(response_body(request, response, flags & CONTENT_LENGTH != 0))
+        lengths.append(response_framing(response, flags & CONTENT_LENGTH != 0, request is get, False))
         fields.append([line for line in response.fields if line[0] != "Content-Length"])
         response.close()
     assert lengths == [size, size]

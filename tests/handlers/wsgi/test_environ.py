@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from kaserve.handlers.wsgi.environ import Environ, EnvironMaker
+from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
 from kaserve.http.messages import Address, Request
-from kaserve.http.protocol import HTTPProtocol, KeepAlive
+from kaserve.http.protocol import HTTPProtocol
 
 CLIENT = ("192.0.2.1", 4711)
 SERVER = ("192.0.2.2", 8080)

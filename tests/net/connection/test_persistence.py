@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.messages import Request, Response
 from kaserve.http.phases import IDLE, LINGER, SEND
-from kaserve.http.protocol import KeepAlive
 from kaserve.net.service import Deadlines
 from tests.tools.connections import SMALL_BUFFER, WHEEL_DELAY, MakeNet, large, read_some, send
 from tests.tools.net import GET, get, hello

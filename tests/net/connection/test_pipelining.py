@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.messages import Response
 from kaserve.http.phases import HANDLER, IDLE, SEND
-from kaserve.http.protocol import KeepAlive
 from kaserve.net.poller import NOTHING, READ, WRITE
 from tests.tools.connections import SMALL_BUFFER, MakeNet, server_socket, unread, unsent
 from tests.tools.net import GET, Router, get

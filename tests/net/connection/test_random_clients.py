@@ -18,9 +18,9 @@ from hypothesis.stateful import (
     rule,
 )
 
+from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
 from kaserve.http.phases import CLOSED, HANDLER, IDLE, SEND, Phase
-from kaserve.http.protocol import KeepAlive
 from kaserve.net.connection import Connection
 from kaserve.net.poller import NOTHING
 from kaserve.net.service import PHASES

@@ -6,8 +6,8 @@ import random
 import socket
 
 from kaserve.http.messages import Response
+from kaserve.http.outgoing import MAX_INLINE_BODY
 from kaserve.http.phases import CLOSED, IDLE, LINGER, SEND
-from kaserve.http.protocol import MAX_INLINE_BODY
 from kaserve.net.service import Deadlines
 from kaserve.net.sockets import queued_bytes
 from tests.tools.connections import (

@@ -1,0 +1,104 @@
+"""Outgoing: one response on its way to the client, as `HTTPProtocol.start` makes it.
+
+Knows how the body of a response is framed, and what may follow the last piece of it. Does not know when anything is
+sent. Whether the connection goes on afterwards, and how the body ends, is decided once, when the response is started;
+everybody else reads it here.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from .framing import CHUNKED, allowed_trailers
+from .messages import FieldLine, Request, Response, Trailers
+from .wire import encode_head
+
+__all__ = ["MAX_INLINE_BODY", "Outgoing"]
+
+log = logging.getLogger("kaserve")
+
+# Bytes of a body that leave in the same send as the head, which means copying them to its end. Copying more costs more
+# than the second send that it saves (measured with 64 KiB: 31.7 us copied, 27.1 us sent on its own).
+MAX_INLINE_BODY = 16 * 1024
+
+
+class Outgoing:
+    """One response, from its head to its last byte.
+
+    Attributes:
+        head: the status line and headers; with the content after them if `is_inline`.
+        framing: how the client finds the end of the body (RFC 9112 §6.3): a count of bytes, or `framing.CHUNKED`,
+            `framing.UNTIL_CLOSE` or `framing.NO_LENGTH`.
+        has_content: whether any content is sent; not in response to HEAD, nor with 204, 205 and 304.
+        is_inline: whether all of the content is in `head`, so that nothing is left to be sent after it.
+        left: bytes of a counted body that are still to come.
+        persists: whether the connection is kept after the response; `head` says so to the client.
+    """
+
+    __slots__ = ("_request", "_trailers", "framing", "has_content", "head", "is_inline", "left", "persists")
+
+    def __init__(self, request: Request | None, response: Response, framing: int) -> None:
+        """Describes `response` to `request`, which is None if it could not be read."""
+        self._request = request
+        self._trailers: Trailers = response.trailers if framing == CHUNKED else None
+        self.head = b""
+        self.framing = framing
+        self.has_content = False
+        self.is_inline = False
+        self.left = framing if framing > 0 else 0
+        self.persists = False
+
+    def encode(self, piece: bytes) -> bytes:
+        """Returns the next piece of the body, which is not empty, as it goes on the wire.
+
+        What exceeds a counted body is cut off: the client would take it for the next response.
+        """
+        if self.framing == CHUNKED:
+            return b"%x\r\n%b\r\n" % (len(piece), piece)
+        if self.framing >= 0:
+            piece = piece[: self.left]
+            self.left -= len(piece)
+        return piece
+
+    def chunk_frame(self, size: int) -> tuple[bytes, bytes]:
+        """Returns what stands on the wire before and after a piece of `size` bytes that is sent without `encode`: one
+        that the kernel takes from a file."""
+        if self.framing == CHUNKED:
+            return b"%x\r\n" % size, b"\r\n"
+        if self.framing >= 0:
+            self.left -= size
+        return b"", b""
+
+    def end(self) -> bytes:
+        """Returns what follows the last piece of the body.
+
+        Raises:
+            ValueError: a counted body is too short. The client cannot be told that in any way but by a reset.
+        """
+        if self.framing == CHUNKED:
+            return b"0\r\n\r\n" if self._trailers is None else b"0\r\n%b\r\n" % self._encode_trailers()
+        if self.left > 0:
+            raise ValueError(f"the body is {self.left} bytes shorter than its Content-Length")
+        return b""
+
+    def _encode_trailers(self) -> bytes:
+        """Returns the trailer section. Trailers that cannot be sent are logged and left out, since it is too late to
+        respond with an error, and the content is right without them."""
+        trailers, self._trailers = self._trailers, None
+        try:
+            fields = trailers() if callable(trailers) else trailers
+            lines = list(fields.items() if isinstance(fields, dict) else fields or ())
+        except Exception:
+            log.exception("the function for the trailers of the response to %r failed", self._request)
+            return b""
+        return b"".join(map(self._encode_trailer, lines))
+
+    def _encode_trailer(self, line: FieldLine) -> bytes:
+        try:
+            encoded: bytes = encode_head(200, [line])[0]
+            if allowed_trailers([line]):
+                return encoded
+        except (TypeError, ValueError):
+            pass
+        log.error("the response to %r has a trailer that cannot be sent: %r", self._request, line)
+        return b""
