@@ -98,8 +98,8 @@ class Stats:
     def race_lost(self, ending: Ending) -> None:
         """Counts a request that arrived on a connection which the server has closed for the reason `ending`.
 
-        It is counted at once and not when the connection has ended: the connection may linger for seconds, and whoever
-        watches the counter should see the loss when it happens.
+        It is counted at once and not when the connection has ended: the connection may linger for seconds, and an
+        operator who watches the counter should see the loss when it happens.
         """
         self.races_lost[ending] += 1
 
