@@ -20,9 +20,10 @@ from pathlib import Path
 from processes import wait_until
 from serving import accepts
 
-from kaserve.probe.experiments import ProbeSettings
-from kaserve.probe.line import open_socket, read_url
 from kaserve.probe.report import Report, as_rows, probe, remarks
+from kaserve.probe.settings import ProbeSettings
+from kaserve.probe.target import read_url
+from kaserve.probe.transport import open_socket
 
 APPS = Path(__file__).resolve().parent / "apps"
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(APPS), str(APPS.parent.parent)])}
@@ -98,7 +99,7 @@ def probe_server(name: str, port: int, most_wait: float) -> Report | None:
 def _probe(port: int, most_wait: float) -> Report:
     url = f"http://127.0.0.1:{port}/"
     target = read_url(url)
-    return probe(url, ProbeSettings(target, lambda: open_socket(target, 10.0), time.monotonic, most_wait=most_wait))
+    return probe(url, ProbeSettings(target, lambda: open_socket(target, 10.0), time.monotonic, max_wait=most_wait))
 
 
 def table(found: dict[str, Report]) -> str:

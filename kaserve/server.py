@@ -21,8 +21,11 @@ from types import FrameType, TracebackType
 from . import systemd
 from .config import Config
 from .handlers.middleware.forwarded import Forwarded, Trusted
+from .handlers.middleware.own_paths import OwnPaths
 from .http.handler import BaseHandler, Handler, as_handler
 from .http.messages import Address
+from .http.phases import Phase
+from .insight.advice_log import AdviceLog
 from .insight.endpoints import StatusEndpoints
 from .logs.access import AccessLog
 from .logs.file import LogFile
@@ -37,7 +40,7 @@ from .net.sockets import adopt
 from .net.timerwheel import Timer, TimerWheel
 from .net.tls import TLS
 from .telemetry.counters import Stats
-from .telemetry.snapshot import Snapshot
+from .telemetry.snapshot import Settings, Snapshot, take_snapshot
 
 __all__ = ["Server"]
 
@@ -123,10 +126,20 @@ class Server:
         self._access_log = access_log
         if type(handler).end_of_turn is not BaseHandler.end_of_turn:  # a turn in which nothing is due costs nothing
             self._reactor.after_turn.append(handler.end_of_turn)
-        self._insight = StatusEndpoints(self.config)
+        self._endpoints = StatusEndpoints(
+            status=self.config.status,
+            status_public=self.config.status_public,
+            metrics=self.config.metrics,
+            snapshot=self.snapshot,
+            timeline=lambda: self._service.timeline.render(self._reactor.now),
+            call_later=self._call_later,
+        )
+        pages = {path: handler.protect(path, page) for path, page in self._endpoints.pages.items()}
+        if pages:
+            handler = OwnPaths(handler, pages)
         self._service = Service(
             self._reactor,
-            self._insight.in_front_of(handler),
+            handler,
             limits=self.config.limits,
             keep_alive=self.config.new_keep_alive(),
             deadlines=self.config.deadlines,
@@ -138,7 +151,9 @@ class Server:
         possible = _most_connections()
         most = min(self.config.max_connections or possible, possible)
         self._room = ConnectionLimiter(self._service, most, self.config.max_connections_per_address, self._greetings)
-        self._insight.attach(self._service, most)
+        self._max_connections = most
+        self._started = self._reactor.now
+        self._advice_log = AdviceLog(self.snapshot, self._started)
 
     # What it is and does.
 
@@ -175,7 +190,17 @@ class Server:
     def snapshot(self) -> Snapshot:
         """All that is counted, at this moment, and what follows from it. In the server's own thread (see `call`), or
         when it does not run."""
-        return self._insight.snapshot()
+        config, service = self.config, self._service
+        settings = Settings(
+            keep_alive=config.keep_alive if service.keep_alive.enabled else 0.0,
+            keep_alive_requests=config.keep_alive_requests,
+            keep_alive_time=config.keep_alive_time,
+            header_timeout=config.header_timeout,
+            send_timeout=config.send_timeout,
+            max_connections=self._max_connections,
+        )
+        phases = (Phase(connection.phase).name for connection in service.connections)
+        return take_snapshot(service.stats, phases, settings, self._reactor.now - self._started)
 
     @property
     def open_connections(self) -> int:
@@ -378,6 +403,9 @@ class Server:
         plain = adopt(sock) if self._tls is None else self._tls.wrap(sock)
         self._room.enter(Connection(self._service, plain, client, server))
 
+    def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        self._reactor.wheel.schedule(_Alarm(function), self._reactor.read_clock() + seconds)
+
     def _reload_certificates(self) -> None:
         if self._tls is None:
             return
@@ -390,7 +418,7 @@ class Server:
 
     def _connection_closed(self, connection: Connection) -> None:
         self._room.leave(connection)
-        self._insight.connection_closed()
+        self._advice_log.connection_closed(self._reactor.now)
         self._somebody_left()
 
     def _somebody_left(self) -> None:
@@ -421,7 +449,7 @@ class Server:
         if not self._service.retired:
             for listener in self._listeners:
                 listener.close()
-            self._insight.end()
+            self._endpoints.close()
             self._service.retire()
             for greeting in self._greetings:
                 self._reactor.wheel.schedule(greeting, min(greeting.deadline, self._reactor.now + _GREETING))

@@ -33,7 +33,7 @@ LAYERS: dict[str, set[str] | None] = {
     "net": {"net", "telemetry", "http"},
     "logs": {"logs", "net", "telemetry", "http"},
     "handlers": {"handlers", "threads", "http"},
-    "insight": {"", "insight", "handlers", "net", "telemetry", "http"},
+    "insight": {"insight", "telemetry", "http"},
     "probe": {"probe", "http"},
     "cli": None,
 }

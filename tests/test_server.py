@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from kaserve import Config, Request, Response, Server
+from kaserve.telemetry.endings import Ending
 from tests.tools.net import open_descriptors
 from tests.tools.server import (
     PATIENCE,
@@ -739,7 +740,7 @@ class TestShutdown:
                 driven.pass_time(0.7)
             assert driven.server.open_connections == 0
             assert caplog.messages == ["1 connections were cut off"]
-            assert driven.server.stats.closed["shutdown"] == 1
+            assert driven.server.stats.closed[Ending.SHUTDOWN] == 1
             with pytest.raises(ConnectionResetError):
                 begun.sock.recv(1)
 
@@ -879,7 +880,7 @@ class TestEviction:
                 assert three.answer().status == 200
                 three.close()
                 driven.settle()
-                assert driven.server.stats.closed["evicted"] == 1
+                assert driven.server.stats.closed[Ending.EVICTED] == 1
 
     def test_when_nobody_can_be_spared_the_next_one_waits_for_somebody(self) -> None:
         with Driven(max_connections=1) as driven:

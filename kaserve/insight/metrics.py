@@ -1,7 +1,6 @@
-"""Metrics: figures for a Prometheus server, in its text format 0.0.4 or as OpenMetrics 1.0, as the client asks.
+"""MetricsPage: figures for a Prometheus server, in its text format 0.0.4 or as OpenMetrics 1.0.
 
-Knows the two formats and how to choose. What the figures are is the business of whoever has them: `Metrics` is a
-handler around a function that returns families.
+Knows the two formats, and how a client chooses one. Does not know the figures, which come from a function as families.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ..http.handler import BaseHandler
 from ..http.messages import Request, Response
+from .page import Page
 
-__all__ = ["Family", "Metrics", "Sample", "counter", "encode", "gauge", "histogram"]
+__all__ = ["OPENMETRICS", "TEXT", "Family", "MetricsPage", "Sample", "counter", "encode", "gauge", "histogram"]
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -26,7 +25,13 @@ _QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")  # RFC 9110 §12.4.2
 
 @dataclass(frozen=True)
 class Sample:
-    """One line. suffix: behind the name of the family, such as "_bucket"."""
+    """One line of the format.
+
+    Attributes:
+        value: the figure.
+        labels: its labels.
+        suffix: what follows the name of the family, such as "_bucket".
+    """
 
     value: float
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -35,8 +40,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Family:
-    """All the samples of one metric. name: without the `_total` of counters, which both formats put behind it. kind:
-    "counter", "gauge" or "histogram"."""
+    """A metric with all its samples.
+
+    Attributes:
+        name: without the `_total` of counters, which both formats append to the samples.
+        kind: "counter", "gauge" or "histogram".
+        help: what the metric says, in a sentence.
+        samples: the samples.
+    """
 
     name: str
     kind: str
@@ -52,12 +63,19 @@ Values = float | Mapping[str, float]
 
 
 def gauge(name: str, help: str, values: Values, label: str = "") -> Family:
-    """What goes up and down. values: one, or one for each value of `label`."""
+    """Returns a metric that goes up and down.
+
+    Args:
+        name: of the metric.
+        help: what it says.
+        values: one value, or one for each value of `label`.
+        label: the name of the label.
+    """
     return Family(name, "gauge", help, list(_samples(values, label, "")))
 
 
 def counter(name: str, help: str, values: Values, label: str = "") -> Family:
-    """What only goes up."""
+    """Returns a metric that only goes up. The arguments are those of `gauge`; `name` is without `_total`."""
     return Family(name, "counter", help, list(_samples(values, label, "_total")))
 
 
@@ -70,27 +88,36 @@ def _samples(values: Values, label: str, suffix: str) -> Iterator[Sample]:
 
 
 def histogram(name: str, help: str, bounds: Iterable[float], counts: Iterable[int], total: float) -> Family:
-    """counts: for each bound, and one more for what exceeds them all."""
+    """Returns a metric of a distribution.
+
+    Args:
+        name: of the metric.
+        help: what it says.
+        bounds: the upper bounds of the buckets, rising.
+        counts: the number of values in each bucket, and one more number for those above the last bound.
+        total: the sum of all values.
+    """
     samples = []
-    below = 0
+    cumulative = 0  # each bucket of Prometheus includes all lower ones
     for bound, count in zip((*bounds, math.inf), counts, strict=True):
-        below += count
-        samples.append(Sample(below, {"le": _number(bound)}, "_bucket"))
-    samples += [Sample(total, {}, "_sum"), Sample(below, {}, "_count")]
+        cumulative += count
+        samples.append(Sample(cumulative, {"le": _number(bound)}, "_bucket"))
+    samples += [Sample(total, {}, "_sum"), Sample(cumulative, {}, "_count")]
     return Family(name, "histogram", help, samples)
 
 
-class Metrics(BaseHandler):
-    """A handler. families: called for each request, in the server's thread."""
+class MetricsPage(Page):
+    """A page for one path: the metrics, in the format that the client prefers."""
 
-    def __init__(self, metric_families: Callable[[], Iterable[Family]]) -> None:
-        self._families = metric_families
+    def __init__(self, families: Callable[[], Iterable[Family]]) -> None:
+        """Makes the page.
 
-    def __call__(self, request: Request) -> Response:
-        if request.method not in ("GET", "HEAD"):
-            response = Response.text("405 Method Not Allowed\n", 405)
-            response.headers.add("Allow", "GET, HEAD")
-            return response
+        Args:
+            families: returns the metrics. Called for each request, in the reactor's thread.
+        """
+        self._families = families
+
+    def render(self, request: Request) -> Response:
         openmetrics = prefers_openmetrics(",".join(request.values("accept")))
         text = encode(self._families(), openmetrics=openmetrics)
         return Response(
@@ -123,10 +150,14 @@ def prefers_openmetrics(accept: str) -> bool:
     return openmetrics > 0 and openmetrics >= text
 
 
-def encode(metric_families: Iterable[Family], *, openmetrics: bool = False) -> str:
-    """The families in one of the two formats, which differ in the names of counters and in the end mark."""
+def encode(families: Iterable[Family], *, openmetrics: bool = False) -> str:
+    """Returns the families in one of the two formats.
+
+    They differ in where a counter has its `_total` (OpenMetrics: only on the sample lines), in how help texts are
+    escaped, and in the end mark of OpenMetrics.
+    """
     lines: list[str] = []
-    for family in metric_families:
+    for family in families:
         name = family.name + ("_total" if family.kind == "counter" and not openmetrics else "")
         lines.append(f"# HELP {name} {_escaped_help(family.help, openmetrics)}")
         lines.append(f"# TYPE {name} {family.kind}")
@@ -140,16 +171,21 @@ def encode(metric_families: Iterable[Family], *, openmetrics: bool = False) -> s
 
 
 def _escaped_help(text: str, openmetrics: bool) -> str:
-    """The older format leaves quotes in a help text as they are."""
+    """Escapes a help text; the text format leaves quotes as they are."""
     return _escaped(text) if openmetrics else text.replace("\\", "\\\\").replace("\n", "\\n")
 
 
 def _escaped(text: str) -> str:
+    """Escapes the value of a label."""
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
 def _number(value: float) -> str:
-    """As both formats write it: whole numbers without a fraction, but bounds of buckets like any float."""
+    """Formats a number as both formats have it.
+
+    An int has no fraction and a float has one ("2.0"). OpenMetrics demands the latter for the bounds of buckets: they
+    are labels, and a label must not change with the type of a number.
+    """
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     return str(value) if isinstance(value, int) else repr(float(value))

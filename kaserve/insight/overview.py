@@ -1,4 +1,4 @@
-"""The overview: all that the status page shows, as JSON."""
+"""The overview: everything that the status page shows, as data for JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ __all__ = ["overview"]
 
 
 def overview(snapshot: Snapshot, timeline: list[dict[str, object]]) -> dict[str, object]:
-    """timeline: see `net.timeline.Timeline.look`."""
+    """Returns the figures, the advice that follows from them, the timeline and the build, for `json.dumps`.
+
+    Args:
+        snapshot: the present figures.
+        timeline: what `Timeline.render` returned.
+    """
     return {
         "version": __version__,
         "implementation": IMPLEMENTATION,

@@ -27,7 +27,8 @@ from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, 
 from ..http.protocol import CONTINUE, HTTPProtocol
 from ..http.sinks import drain_or_reject
 from ..http.wire import join
-from ..telemetry.counters import NO_GAP, UNSOLICITED
+from ..telemetry.counters import NO_GAP
+from ..telemetry.endings import UNSOLICITED, Ending
 from ..telemetry.timeline import ConnectionTrace
 from .body_source import Stream
 from .poller import NOTHING, READ, WRITE
@@ -171,7 +172,7 @@ class Connection(Timer):
         else:
             self._discard()  # one last look here, too, so that no race is lost without being counted
             if self.phase != CLOSED:
-                self._close("answered")
+                self._close("last response")
 
     def _stall(self) -> None:
         """SEND: the kernel took nothing more for a while. But it has large buffers, out of which a client may have had
@@ -224,10 +225,10 @@ class Connection(Timer):
         try:
             if self.phase == HANDSHAKE:
                 self._service.stats.refused[error.status] += 1
-                self._close("turned away")
+                self._close("rejected")
             else:
                 self._refuse(error)
-                self.ending = "turned away"
+                self.ending = "rejected"
                 self._run()
         except Exception:
             self._fail()
@@ -370,7 +371,7 @@ class Connection(Timer):
                 request = protocol.read_head()
                 if request is None:
                     return protocol.phase == CLOSED
-                service.stats.request_came(self._began - self._rested if protocol.served else NO_GAP)
+                service.stats.request_parsed(self._began - self._rested if protocol.served else NO_GAP)
                 if self._track is None and service.timeline.recording:
                     self._track = self._new_track()
                 request.client = self.client
@@ -390,7 +391,7 @@ class Connection(Timer):
 
     def _new_track(self) -> ConnectionTrace | None:
         service = self._service
-        return service.timeline.follow(self.number, host_of(self.client), self._accepted, service.reactor.now)
+        return service.timeline.start_trace(self.number, host_of(self.client), self._accepted, service.reactor.now)
 
     def _welcome_body(self, request: Request) -> None:
         """The handler may refuse the body now (HTTPError), or take it in its own way; a client that waits for a word is
@@ -479,7 +480,7 @@ class Connection(Timer):
             _close_body(response)
             self._respond_failure()
             return
-        service.stats.answer_begun(response.status)
+        service.stats.response_started(response.status)
         if not self.ending and protocol.served == service.keep_alive.requests:
             self.ending = "request limit"
         self.phase = SEND  # whatever phase follows is entered anew, also the one that was there before the request
@@ -648,7 +649,7 @@ class Connection(Timer):
                 return False
             except OSError:  # it is gone already
                 pass
-        self._close("answered")
+        self._close("last response")
         return False
 
     def _discard(self) -> None:
@@ -660,9 +661,9 @@ class Connection(Timer):
         except OSError:
             data = b""
         if not data:
-            self._close("answered")
+            self._close("last response")
         elif self.ending in UNSOLICITED:
-            self._service.stats.races_lost += 1
+            self._service.stats.race_lost(Ending(self.ending))
             self.ending += ", race lost"
 
     def _abort(self, reason: str) -> None:
@@ -687,12 +688,14 @@ class Connection(Timer):
         self._behind = None
         by_client = reason == "client" or (reason == "reset" and phase == IDLE)
         reason = self.ending or reason
+        race_lost = reason.endswith(", race lost")
+        ending = Ending(reason.removesuffix(", race lost"))
         host = host_of(self.client)
         idle = service.reactor.now - self._rested
         carried = self.protocol.served + (self.protocol.phase in (BODY, HANDLER))  # the last one without an answer
-        service.stats.connection_ended(reason, host, carried, idle, by_client=by_client)
+        service.stats.connection_ended(ending, host, carried, idle, by_client=by_client, race_lost=race_lost)
         if self._track is not None:
-            self._track.end(service.reactor.now, reason)
+            self._track.end(service.reactor.now, ending)
         service.connections.discard(self)
         awaited, self._awaited = self._awaited, None
         if awaited is not None and not awaited.cancel():

@@ -1,54 +1,44 @@
-"""What a server counts. Knows no connection; whoever notices something adds it here, in the reactor's thread.
+"""Stats: the counters of a server.
 
-Counting one request is a few additions, and no object is made. What the figures say is worked out elsewhere, when
-somebody asks (`kaserve.telemetry.snapshot`).
+Knows no connections and no requests: a connection calls these methods, in the reactor's thread, when something
+happens. Counting a request costs a few additions and creates no object, which is why the statistics can always be on.
+Everything that follows from the figures is computed elsewhere, when it is asked for (`kaserve.telemetry.snapshot`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
+from .endings import Ending
 from .histogram import CLASSES, COUNTS, TIMES, Histogram
 from .peers import Peers
 
-__all__ = ["NO_GAP", "REASONS", "UNSOLICITED", "Stats"]
+__all__ = ["NO_GAP", "Stats"]
 
-NO_GAP = -1.0  # in front of a connection's first request
-
-# Ends that a client may not have seen coming: a request that arrives afterwards is lost.
-UNSOLICITED = frozenset({"idle", "drain", "evicted", "shutdown"})
-# Why connections end.
-REASONS = (
-    *sorted(UNSOLICITED),
-    *sorted(f"{reason}, race lost" for reason in UNSOLICITED),
-    "client",
-    "answered",
-    "request limit",
-    "age",
-    "refused",
-    "turned away",
-    "handshake",
-    "header timeout",
-    "body timeout",
-    "send timeout",
-    "reset",
-    "failed",
-)
+NO_GAP = -1.0
+"""The `gap` of the first request on a connection: there was no response before it."""
 
 
 class Stats:
-    """Plain counters since the start.
+    """Counters since the server started.
 
-    accepted: connections. used: those that had a request which could be read; unused: those that ended without even
-    one which could not. requests: answers begun, refusals included. refused: refusals (HTTPError) by status. failed:
-    answers that a fault of the handler spoiled. closed: connections by the reason of their end, one of `REASONS`.
-    races_lost: idle connections that got a request after the server had closed its side: what a client sees as a
-    connection that ended under its request.
-
-    statuses: answers by the class of their status. received, sent: bytes, heads included. gaps: seconds from an
-    answer to the next request on its connection. latency: seconds from the first byte of a request to the last byte of
-    its answer. per_connection: requests, of those that were used and have ended. client_closed: seconds a connection
-    had been idle when its client closed it.
+    Attributes:
+        accepted: connections accepted.
+        used: connections that carried at least one request that could be parsed.
+        unused: connections that ended without a request, not even one that could not be parsed.
+        requests: responses started, error responses included.
+        refused: error responses (HTTPError), by status.
+        failed: responses that a fault of the handler replaced or cut off.
+        closed: connections that have ended, by the reason.
+        races_lost: requests that arrived after the server had closed an idle connection, by the reason of that close.
+            The client sees a connection that ended under its request. Each connection counts once.
+        statuses: responses by the class of their status.
+        received, sent: bytes, headers included.
+        gaps: seconds from the end of a response to the next request on its connection.
+        latency: seconds from the first byte of a request to the last byte of its response.
+        per_connection: requests on each connection that has ended and was used.
+        client_closed: seconds that a connection had been idle when its client closed it.
+        peers: how the clients' hosts treat idle connections.
     """
 
     __slots__ = (
@@ -76,11 +66,11 @@ class Stats:
         self.unused = 0
         self.requests = 0
         self.failed = 0
-        self.races_lost = 0
         self.received = 0
         self.sent = 0
         self.refused: Counter[int] = Counter()
-        self.closed: Counter[str] = Counter()
+        self.closed: Counter[Ending] = Counter()
+        self.races_lost: Counter[Ending] = Counter()
         self.statuses = Histogram(CLASSES)
         self.gaps = Histogram(TIMES)
         self.latency = Histogram(TIMES)
@@ -88,35 +78,59 @@ class Stats:
         self.client_closed = Histogram(TIMES)
         self.peers = Peers()
 
-    def request_came(self, gap: float) -> None:
-        """The first byte of a request, `gap` seconds after the last answer on its connection, or `NO_GAP`."""
+    def request_parsed(self, gap: float) -> None:
+        """Counts a request.
+
+        Args:
+            gap: seconds from the end of the previous response on this connection to the request's first byte; `NO_GAP`
+                if it is the first request. A pipelined request has a gap of 0.
+        """
         if gap < 0:
             self.used += 1
         else:
             self.gaps.add(gap)
 
-    def answer_begun(self, status: int) -> None:
+    def response_started(self, status: int) -> None:
+        """Counts a response whose head is about to be sent."""
         self.requests += 1
         self.statuses.add(status)
 
-    def connection_ended(self, reason: str, host: str, carried: int, idle: float, *, by_client: bool) -> None:
-        """One that carried so many requests, be it that the last one got no answer, and was idle for `idle` seconds at
-        last. by_client: the client closed first, while the connection was idle."""
-        self.closed[reason] += 1
+    def race_lost(self, ending: Ending) -> None:
+        """Counts a request that arrived on a connection which the server has closed for the reason `ending`.
+
+        It is counted at once and not when the connection has ended: the connection may linger for seconds, and an
+        operator who watches the counter should see the loss when it happens.
+        """
+        self.races_lost[ending] += 1
+
+    def connection_ended(
+        self, ending: Ending, host: str, carried: int, idle: float, *, by_client: bool, race_lost: bool
+    ) -> None:
+        """Counts the end of a connection.
+
+        Args:
+            ending: why it ended.
+            host: the client's address without its port.
+            carried: requests read on it, including a last one that got no response.
+            idle: seconds since its last response, or since it was accepted.
+            by_client: whether the client closed first, while the connection was idle.
+            race_lost: whether `race_lost` was called for it. Here it counts only for the peer.
+        """
+        self.closed[ending] += 1
         peer = self.peers.of(host)
         peer.connections += 1
         peer.requests += carried
-        peer.single += carried == 1
-        peer.silent += carried == 0
+        peer.single_request += carried == 1
+        peer.unused += carried == 0
+        peer.races_lost += race_lost
         if not carried:
+            # Such a connection says nothing about idle times: its client never wanted it kept open.
             self.unused += 1
             return
         self.per_connection.add(carried)
         if by_client:
             self.client_closed.add(idle)
-            peer.times_closed += 1
-            peer.closed_idle.append(idle)
-        elif reason.startswith("idle"):
-            peer.outlived += 1
-        if reason.endswith("race lost"):
-            peer.races_lost += 1
+            peer.closed_by_peer += 1
+            peer.idle_times.append(idle)
+        elif ending == Ending.IDLE:
+            peer.closed_by_server += 1

@@ -1,7 +1,8 @@
-"""Ending: why a connection ended. One name for each reason, used by the connection, the counters, the metrics and the
-advice.
+"""Ending: why a connection ended.
 
-Knows the reasons and which of them a client cannot see coming. Does not know connections.
+One name for each reason, used by the connection, the counters, the metrics, the live page and the advice, so that a
+misspelt reason is an error of the type checker and not one more metric. Knows the reasons, and which of them a client
+cannot see coming. Does not know connections.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ __all__ = ["UNSOLICITED", "Ending"]
 
 
 class Ending(enum.StrEnum):
-    """Why a connection ended. The values are labels of metrics and words on the live page."""
+    """Why a connection ended.
 
-    # The server closed an idle connection without a response that announced it.
+    The values are what people read: labels of metrics, words on the live page, keys in JSON. docs/statistics.md
+    explains each of them.
+    """
+
+    # The server closed an idle connection, without a response that could have announced it.
     IDLE = "idle"  # the keep-alive timeout passed
     DRAIN = "drain"  # the server was shutting down gracefully
     EVICTED = "evicted"  # another connection needed the place
@@ -24,7 +29,7 @@ class Ending(enum.StrEnum):
     LAST_RESPONSE = "last response"  # the client, the handler or HTTP/1.0 wanted it so
     REQUEST_LIMIT = "request limit"  # keep_alive_requests
     AGE = "age"  # keep_alive_time
-    REFUSED = "refused"  # a response to a request that could not be read, or was not wanted
+    REFUSED = "refused"  # a response to a request that could not be parsed, or was not wanted
     REJECTED = "rejected"  # too many connections from one address
 
     # Something went wrong, or took too long.

@@ -1,7 +1,8 @@
-"""Peers: how the hosts that connect behave towards idle connections, for as many hosts as fit.
+"""Peers: how the hosts that connect treat idle connections.
 
-What a proxy in front does with its connections cannot be asked, but it can be seen: after how long it closes them.
-Knows hosts and seconds; `adviser` draws the conclusions. Touched when a connection ends, never for a request.
+A server cannot ask the proxy in front of it for its settings, but it can observe them: after how long the proxy closes
+its idle connections. Knows hosts and seconds; `advice` draws the conclusions. Updated when a connection ends, never for
+a request.
 """
 
 from __future__ import annotations
@@ -10,42 +11,55 @@ from collections import deque
 
 __all__ = ["Peer", "Peers"]
 
-_MAX_PEERS = 64
-_MAX_SAMPLES = 16
+_MAX_PEERS = 64  # all of them are in every snapshot, and the live page shows a dozen
+_MAX_IDLE_TIMES = 16  # of each peer: enough for a median, and a changed setting of a proxy shows soon
 
 
 class Peer:
-    """One host. connections: that have ended, `single` of them after one request, `silent` without any. requests: on
-    all of them. closed_idle: the last times after which it closed an idle connection itself, in seconds; `times_closed`
-    how often it did. outlived: idle connections that the server had to close. races_lost: see `Stats`."""
+    """What one host has done with its connections.
+
+    Attributes:
+        host: its address, without a port.
+        connections: connections from it that have ended.
+        requests: requests on them.
+        single_request: connections that carried exactly one request.
+        unused: connections without a request.
+        closed_by_peer: idle connections that the host closed.
+        idle_times: seconds for which the last of those had been idle.
+        closed_by_server: idle connections that the server closed because keep_alive had passed.
+        races_lost: requests that met a close by the server; see `Stats`.
+    """
 
     __slots__ = (
-        "closed_idle",
+        "closed_by_peer",
+        "closed_by_server",
         "connections",
         "host",
-        "outlived",
+        "idle_times",
         "races_lost",
         "requests",
-        "silent",
-        "single",
-        "times_closed",
+        "single_request",
+        "unused",
     )
 
     def __init__(self, host: str) -> None:
         self.host = host
         self.connections = 0
         self.requests = 0
-        self.single = 0
-        self.silent = 0
-        self.times_closed = 0
-        self.outlived = 0
+        self.single_request = 0
+        self.unused = 0
+        self.closed_by_peer = 0
+        self.closed_by_server = 0
         self.races_lost = 0
-        self.closed_idle: deque[float] = deque(maxlen=_MAX_SAMPLES)
+        self.idle_times: deque[float] = deque(maxlen=_MAX_IDLE_TIMES)
 
 
 class Peers:
-    """The peers by their host. When there are too many, the one with the fewest connections is forgotten: a scan from a
-    thousand addresses drives out no proxy."""
+    """The peers by their host.
+
+    When there are too many, the peer with the fewest connections is forgotten. The oldest would be the wrong one to
+    forget: a scan from a thousand addresses would then push out the proxy, whose figures are the interesting ones.
+    """
 
     __slots__ = ("_peers",)
 
@@ -53,17 +67,19 @@ class Peers:
         self._peers: dict[str, Peer] = {}
 
     def of(self, host: str) -> Peer:
+        """Returns the peer `host`, a new one if it is not known."""
         peer = self._peers.get(host)
         if peer is None:
             if len(self._peers) >= _MAX_PEERS:
-                del self._peers[min(self._peers.values(), key=_weight).host]
+                del self._peers[min(self._peers.values(), key=_connections).host]
             peer = self._peers[host] = Peer(host)
         return peer
 
-    def by_weight(self) -> list[Peer]:
-        """All of them, the busiest first."""
-        return sorted(self._peers.values(), key=_weight, reverse=True)
+    def by_connections(self) -> list[Peer]:
+        """Returns all peers, the one with the most connections first."""
+        return sorted(self._peers.values(), key=_connections, reverse=True)
 
 
-def _weight(peer: Peer) -> int:
+def _connections(peer: Peer) -> int:
+    """The sorting key of peers."""
     return peer.connections

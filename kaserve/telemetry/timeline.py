@@ -1,28 +1,39 @@
-"""Timeline: what happened on a few connections lately, for somebody who looks.
+"""Timeline: the requests of a few connections during the last seconds, for the live page.
 
-While nobody looks nothing is recorded. While somebody does, connections that come are followed, and no more of them
-than fit on a page. When there are more, each look gives a few of them the places of those that ended or fell silent;
-their requests are merged where they are too close to be told apart. So what it costs does not depend on how busy the
-server is. Knows no connection; times are those of the reactor.
+Nothing is recorded while nobody has the page open. While it is open, requests are recorded for as many connections as
+fit on the page. On a server with more connections than that, each rendering gives a few others a row: the rows of
+connections that have ended or have been idle for the whole window. Requests that follow each other so closely that no
+screen could show the difference are merged into one block. So the cost does not depend on how busy the server is.
+
+Knows no connections. All times are those of the reactor, in seconds.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
+from .endings import Ending
+
 __all__ = ["Burst", "ConnectionTrace", "Timeline"]
 
-_MAX_TRACKS = 24
-_MAX_NEW = 6  # that a look makes room for
-_MAX_SPANS = 240
-_WINDOW = 30.0  # seconds that are shown
-_RESOLUTION = 0.05  # seconds, below which two requests are one block on any screen
-_LOOK = 5.0  # seconds for which one look keeps it recording
+_MAX_TRACES = 24
+_MAX_NEW_TRACES = 6  # rows that one rendering frees for other connections
+_MAX_BURSTS = 240  # in one trace
+_WINDOW = 30.0  # seconds that the page shows
+_RESOLUTION = 0.05  # seconds; two requests closer than this are one block: on any screen they would touch
+_RECORDING_TIME = 5.0  # seconds for which one rendering keeps the recording on; the page renders once a second
 
 
 class Burst:
-    """Requests that followed each other at once. pipelined: those of them that had come before the answer in front of
-    theirs was finished. status: the worst one."""
+    """One request, or several that followed each other within `_RESOLUTION`: a block on the page.
+
+    Attributes:
+        start: when the first byte of the first request arrived.
+        end: when the last response was complete.
+        count: requests.
+        pipelined: requests among them that had arrived before the previous response was complete.
+        status: the highest status.
+    """
 
     __slots__ = ("count", "end", "pipelined", "start", "status")
 
@@ -35,10 +46,20 @@ class Burst:
 
 
 class ConnectionTrace:
-    """One connection. ended: when, or None; why: see `Stats.closed`. is_shown: it has a place on the page; without one
-    nothing is recorded."""
+    """What one connection has done: a row on the page.
 
-    __slots__ = ("_timeline", "client", "ended", "is_shown", "number", "opened", "requests", "spans", "why")
+    Attributes:
+        number: the connection's number.
+        client: its address, without a port.
+        opened: when it was accepted.
+        ended: when it ended, or None.
+        ending: why it ended, or None.
+        is_shown: whether it has a row. Without one only `requests` is counted.
+        requests: requests since the trace was created.
+        bursts: the requests, the oldest first.
+    """
+
+    __slots__ = ("_timeline", "bursts", "client", "ended", "ending", "is_shown", "number", "opened", "requests")
 
     def __init__(self, timeline: Timeline, number: int, client: str, opened: float) -> None:
         self._timeline = timeline
@@ -46,114 +67,139 @@ class ConnectionTrace:
         self.client = client
         self.opened = opened
         self.ended: float | None = None
-        self.why = ""
+        self.ending: Ending | None = None
         self.is_shown = False
         self.requests = 0
-        self.spans: deque[Burst] = deque(maxlen=_MAX_SPANS)
+        self.bursts: deque[Burst] = deque(maxlen=_MAX_BURSTS)
 
     def add(self, start: float, end: float, status: int) -> None:
-        """A request that came at `start`, at the end of the answer before it if it was there already, and was answered
-        by `end`."""
+        """Records a request and its response.
+
+        Args:
+            start: when the first byte of the request arrived. A pipelined request, which was there before the previous
+                response was complete, starts exactly at the end of that response; this is how it is recognised.
+            end: when the response was complete.
+            status: of the response.
+        """
         self.requests += 1
-        if not self.is_shown and not self._timeline.admit(self, end):
+        if not self.is_shown and not self._timeline.try_add(self, end):
             return
-        spans = self.spans
-        if spans and start - spans[-1].end < _RESOLUTION:
-            last = spans[-1]
+        bursts = self.bursts
+        if bursts and start - bursts[-1].end < _RESOLUTION:
+            last = bursts[-1]
             last.pipelined += start == last.end
             last.end = max(last.end, end)
             last.count += 1
             last.status = max(last.status, status)
         else:
-            spans.append(Burst(start, end, status))
+            bursts.append(Burst(start, end, status))
 
-    def end(self, now: float, why: str) -> None:
+    def end(self, now: float, ending: Ending) -> None:
+        """Records that the connection has ended."""
         self.ended = now
-        self.why = why
+        self.ending = ending
 
-    def last_seen(self) -> float:
-        """When something was to be seen of it for the last time."""
-        return self.spans[-1].end if self.spans else self.opened
+    def last_activity(self) -> float:
+        """Returns the end of the last response recorded, or when the connection was accepted."""
+        return self.bursts[-1].end if self.bursts else self.opened
 
     def hide(self) -> None:
-        """It loses its place, and what was recorded: what comes now may not follow that without a gap."""
+        """Removes the row and the recorded requests: requests that are recorded later would follow them with a gap,
+        and that gap would look like idle time."""
         self.is_shown = False
-        self.spans.clear()
+        self.bursts.clear()
 
 
 class Timeline:
-    """The tracks that are followed. recording: `follow` may be worth calling; it is the one thing to look at for each
-    request."""
+    """The traces of a few connections.
 
-    __slots__ = ("_tracks", "_until", "recording")
+    Attributes:
+        recording: whether `start_trace` could succeed. A connection checks this one attribute for each request, so that
+            the timeline costs nothing while it is off or full.
+    """
+
+    __slots__ = ("_traces", "_until", "recording")
 
     def __init__(self) -> None:
-        self._tracks: list[ConnectionTrace] = []
-        self._until = -_LOOK
+        self._traces: list[ConnectionTrace] = []
+        self._until = -_RECORDING_TIME  # recording ends here, unless the page is rendered before
         self.recording = False
 
-    def follow(self, number: int, client: str, opened: float, now: float) -> ConnectionTrace | None:
-        """A track for a connection that is about to serve its next request; None when nobody looks, or there are
-        enough.
+    def start_trace(self, number: int, client: str, opened: float, now: float) -> ConnectionTrace | None:
+        """Starts a trace for a connection that is about to serve its next request.
 
-        number: of the connection. opened: when it was.
+        Args:
+            number: the connection's number.
+            client: its address, without a port.
+            opened: when it was accepted.
+            now: the present time.
+
+        Returns:
+            The trace, or None if the page is not open or has no free row.
         """
-        track = ConnectionTrace(self, number, client, opened)
-        return track if self.admit(track, now) else None
+        trace = ConnectionTrace(self, number, client, opened)
+        return trace if self.try_add(trace, now) else None
 
-    def admit(self, track: ConnectionTrace, now: float) -> bool:
-        """Gives `track` a place, if somebody looks and there is one."""
-        if not self.recording or now > self._until or len(self._tracks) >= _MAX_TRACKS:
-            self.recording = False
+    def try_add(self, trace: ConnectionTrace, now: float) -> bool:
+        """Gives `trace` a row if the page is open and has a free one. Returns whether it did."""
+        if not self.recording or now > self._until or len(self._traces) >= _MAX_TRACES:
+            self.recording = False  # until the next rendering; see `recording`
             return False
-        self._tracks.append(track)
-        track.is_shown = True
+        self._traces.append(trace)
+        trace.is_shown = True
         return True
 
-    def look(self, now: float) -> list[dict[str, object]]:
-        """What is to be seen, in the order in which it came, as JSON has it: all times are seconds before `now`.
-        Whoever wants more has to look again within a few seconds."""
-        start = now - _WINDOW
-        if now > self._until:  # nobody has for a while, and what is there has holes
-            self._keep([])
-        elif not self.recording:  # there were more
-            self._make_room(start)
-        self._keep([track for track in self._tracks if track.ended is None or track.ended > start])
-        self._until = now + _LOOK
-        self.recording = True
-        return [_shown(track, now) for track in self._tracks]
+    def render(self, now: float) -> list[dict[str, object]]:
+        """Returns the traces as data for JSON, and keeps the recording on for a few seconds.
 
-    def _make_room(self, start: float) -> None:
-        """For a few others. Who has been idle for all the time since `start` goes first, then who ended first."""
-        silent = [track for track in self._tracks if track.ended is None and track.last_seen() <= start]
-        ended = [track for track in self._tracks if track.ended is not None]
-        going = sorted(silent, key=ConnectionTrace.last_seen) + sorted(ended, key=_end)
-        going = going[: max(0, len(self._tracks) + _MAX_NEW - _MAX_TRACKS)]
-        self._keep([track for track in self._tracks if track not in going])
+        Returns:
+            The traces in the order in which their rows were taken. All times are seconds before `now`.
+        """
+        start = now - _WINDOW
+        if now > self._until:  # nobody had the page open for a while, and the traces have holes
+            self._keep([])
+        elif not self.recording:  # there are more connections than rows
+            self._free_rows(start)
+        self._keep([trace for trace in self._traces if trace.ended is None or trace.ended > start])
+        self._until = now + _RECORDING_TIME
+        self.recording = True
+        return [_as_json(trace, now) for trace in self._traces]
+
+    def _free_rows(self, start: float) -> None:
+        """Frees a few rows: first those of connections that have been idle since `start`, then those of connections
+        that have ended, the earliest first."""
+        idle = [trace for trace in self._traces if trace.ended is None and trace.last_activity() <= start]
+        ended = [trace for trace in self._traces if trace.ended is not None]
+        leaving = sorted(idle, key=ConnectionTrace.last_activity) + sorted(ended, key=_ended_at)
+        leaving = leaving[: max(0, len(self._traces) + _MAX_NEW_TRACES - _MAX_TRACES)]
+        self._keep([trace for trace in self._traces if trace not in leaving])
 
     def _keep(self, kept: list[ConnectionTrace]) -> None:
-        for track in self._tracks:
-            if track not in kept:
-                track.hide()
-        self._tracks = kept
+        """Takes the rows of all traces but `kept`."""
+        for trace in self._traces:
+            if trace not in kept:
+                trace.hide()
+        self._traces = kept
 
 
-def _end(track: ConnectionTrace) -> float:
-    assert track.ended is not None
-    return track.ended
+def _ended_at(trace: ConnectionTrace) -> float:
+    """The sorting key of traces that have ended."""
+    assert trace.ended is not None
+    return trace.ended
 
 
-def _shown(track: ConnectionTrace, now: float) -> dict[str, object]:
+def _as_json(trace: ConnectionTrace, now: float) -> dict[str, object]:
+    """The trace as the page reads it, with milliseconds as the resolution."""
     return {
-        "number": track.number,
-        "client": track.client,
-        "requests": track.requests,
-        "opened": round(now - track.opened, 3),
-        "ended": None if track.ended is None else round(now - track.ended, 3),
-        "why": track.why,
-        "spans": [
-            [round(now - span.start, 3), round(now - span.end, 3), span.count, span.status, span.pipelined]
-            for span in track.spans
-            if span.end > now - _WINDOW
+        "number": trace.number,
+        "client": trace.client,
+        "requests": trace.requests,
+        "opened": round(now - trace.opened, 3),
+        "ended": None if trace.ended is None else round(now - trace.ended, 3),
+        "ending": trace.ending,
+        "bursts": [
+            [round(now - burst.start, 3), round(now - burst.end, 3), burst.count, burst.status, burst.pipelined]
+            for burst in trace.bursts
+            if burst.end > now - _WINDOW
         ],
     }

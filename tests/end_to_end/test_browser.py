@@ -14,13 +14,13 @@ from kaserve.handlers import Files
 from tests.logs.test_access import COMMON
 from tests.tools.server import DEMO, Process, program, serving
 
-MAX_CONNECTIONS = 6  # to one server, those included that a browser opens on a guess
-RESOURCES = 42  # a style sheet, a script and 40 images, beside the page itself
-BROWSER_SECONDS = 60
+MAX_CONNECTIONS = 6  # that a browser opens to one server, speculative ones included
+RESOURCES = 42  # a style sheet, a script and 40 images; the page itself is one more
+BROWSER_TIMEOUT = 60  # seconds
 
 
 def load(url: str, profile: Path) -> str:
-    """The page as it is when its scripts have run, in headless Chromium."""
+    """Returns the HTML of the page after its scripts have run, in headless Chromium."""
     browser = program("chromium", "chromium-browser", "google-chrome")
     flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
     flags += "disable-component-update disable-sync disable-dev-shm-usage virtual-time-budget=10000 dump-dom"
@@ -28,7 +28,7 @@ def load(url: str, profile: Path) -> str:
         [browser, *("--" + flag for flag in flags.split()), f"--user-data-dir={profile}", url],
         capture_output=True,
         text=True,
-        timeout=BROWSER_SECONDS,
+        timeout=BROWSER_TIMEOUT,
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stderr
@@ -36,14 +36,15 @@ def load(url: str, profile: Path) -> str:
 
 
 def figure(page: str, name: str) -> int:
-    """What the page says of itself under this id."""
+    """Returns the number that the page shows in the element with the id `name`."""
     match = re.search(rf'id="{name}"[^>]*>(\d+)<', page)
     assert match is not None, page
     return int(match[1])
 
 
 def check_log(log: str) -> list[str]:
-    """The targets in an access log in which every answer must be a 200, each resource of the page among them."""
+    """Checks that every response in an access log is a 200, and that all resources of the page are there; returns their
+    targets."""
     targets = []
     for line in log.splitlines():
         match = COMMON.fullmatch(line)
@@ -52,7 +53,7 @@ def check_log(log: str) -> list[str]:
         assert (method, version, match[10]) == ("GET", "HTTP/1.1", "200"), line
         targets.append(target)
     assert {"/", "/style.css", "/app.js", *(f"/tiles/tile-{n:02}.svg" for n in range(1, 41))} <= set(targets)
-    assert len(targets) == len(set(targets))  # and none is asked for twice
+    assert len(targets) == len(set(targets))  # none was requested twice
     return targets
 
 
@@ -62,7 +63,7 @@ def check_page(page: str) -> None:
     assert 1 <= figure(page, "fresh") <= MAX_CONNECTIONS
 
 
-def test_the_page_needs_six_connections_at_most(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_page_needs_at_most_six_connections(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     server: Server
     with closing(Files(DEMO)) as files, serving(files, access_log=True) as server:
         page = load(server.url, tmp_path)
@@ -82,7 +83,7 @@ def test_the_command_line_serves_it_as_well(tmp_path: Path) -> None:
 
 
 def test_without_keep_alive_every_request_needs_a_connection(tmp_path: Path) -> None:
-    """What the page is there to show: make serve ARGS="--keep-alive 0"."""
+    """What the demonstration page shows with make serve ARGS="--keep-alive 0"."""
     with closing(Files(DEMO)) as files, serving(files, keep_alive=0) as server:
         page = load(server.url, tmp_path)
         assert server.stats.accepted >= server.stats.requests >= 1 + RESOURCES

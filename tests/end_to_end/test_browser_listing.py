@@ -1,6 +1,6 @@
-"""A listing in a browser: the filter, the keys, the orders; names that would like to be scripts; and no complaint.
+"""A listing in a browser: the filter, the keys, the orders, names that contain markup, and no errors on the console.
 
-That the console stays empty shows that the page keeps its own Content-Security-Policy.
+An empty console shows that the page obeys its own Content-Security-Policy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.tools.server import serving
 
 VISIBLE = "[...document.querySelectorAll('tbody tr:not([hidden]):not(.parent) bdi')].map(each => each.textContent)"
 FOCUSED = "document.activeElement.textContent"
-FIELD = "document.querySelector('input').value"
+FILTER = "document.querySelector('input').value"
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +40,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def _no_complaints(browser: Browser) -> Iterator[None]:
+def _no_errors(browser: Browser) -> Iterator[None]:
     browser.errors.clear()
     yield
-    browser.evaluate("0")  # what came before it is there by now
+    browser.evaluate("0")  # errors before this command have arrived when it returns
     assert browser.errors == []
 
 
@@ -60,13 +60,13 @@ def test_the_filter(browser: Browser, url: str) -> None:
     assert len(browser.evaluate(VISIBLE)) == 6
 
 
-def test_the_filter_outlives_another_order(browser: Browser, url: str) -> None:
+def test_the_filter_survives_another_order(browser: Browser, url: str) -> None:
     browser.open(url)
     browser.press("/", *"beta")
     browser.evaluate("document.querySelectorAll('th a')[1].focus()")
     browser.press_and_follow("Enter")
     assert browser.evaluate("location.search + location.hash") == "?sort=size&order=desc#beta"
-    assert browser.evaluate(FIELD) == "beta"
+    assert browser.evaluate(FILTER) == "beta"
     assert browser.evaluate(VISIBLE) == ["beta 10.txt", "beta 2.txt"]
 
 
@@ -84,21 +84,21 @@ def test_the_keys(browser: Browser, url: str) -> None:
     assert browser.evaluate("location.pathname") == "/"
 
 
-def test_enter_opens_the_first_that_is_left(browser: Browser, url: str) -> None:
+def test_enter_opens_the_first_entry_that_is_left(browser: Browser, url: str) -> None:
     browser.open(url)
     browser.press("/", *"dee")
     browser.press_and_follow("Enter")
     assert browser.evaluate("location.pathname") == "/deep/"
 
 
-def test_an_order_goes_along(browser: Browser, url: str) -> None:
+def test_links_to_directories_keep_the_order(browser: Browser, url: str) -> None:
     browser.open(url + "?sort=date&order=desc")
     hrefs = browser.evaluate("[...document.querySelectorAll('.directory a')].map(each => each.getAttribute('href'))")
     assert sorted(hrefs) == ["bad/?sort=date&order=desc", "deep/?sort=date&order=desc"]
 
 
-def test_names_are_names(browser: Browser, url: str) -> None:
-    """No element comes of them, and each link leads to its own directory."""
+def test_names_with_markup_stay_text(browser: Browser, url: str) -> None:
+    """They add no elements, and each link leads to its own directory."""
     browser.open(url + "bad/")
     assert browser.evaluate("document.querySelectorAll('img, main script').length") == 0
     hrefs = browser.evaluate("[...document.querySelectorAll('.directory a')].map(each => each.href)")
@@ -107,11 +107,11 @@ def test_names_are_names(browser: Browser, url: str) -> None:
         assert href.startswith(url + "bad/")
         browser.open(href)
         assert browser.evaluate("document.querySelectorAll('tbody tr').length") == 1
-        assert browser.evaluate("document.getElementById('filter').hidden") is True  # there is nothing to filter
+        assert browser.evaluate("document.getElementById('filter').hidden") is True  # nothing to filter
 
 
-def test_what_is_not_of_the_page_is_not_run(browser: Browser, url: str) -> None:
-    """By its Content-Security-Policy: should a name ever become markup, that is all it becomes."""
+def test_scripts_that_are_not_part_of_the_page_do_not_run(browser: Browser, url: str) -> None:
+    """The Content-Security-Policy forbids them, so that a name that became markup by a bug could not run anything."""
     browser.open(url)
     browser.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))")
     assert browser.evaluate("window.ran") is None
@@ -120,8 +120,8 @@ def test_what_is_not_of_the_page_is_not_run(browser: Browser, url: str) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 360, 800])
-@pytest.mark.parametrize("path", ["", "bad/"])
-def test_nothing_has_to_be_scrolled_sideways(browser: Browser, url: str, path: str, width: int) -> None:
+@pytest.mark.parametrize("path", ["", "bad/"], ids=["top", "bad names"])
+def test_no_width_needs_scrolling_sideways(browser: Browser, url: str, path: str, width: int) -> None:
     browser.call("Emulation.setDeviceMetricsOverride", width=width, height=640, deviceScaleFactor=1, mobile=width < 800)
     try:
         browser.open(url + path)

@@ -25,6 +25,7 @@ import pytest
 from examples import in_asyncio
 from kaserve import Server
 from kaserve.cli.main import read_config
+from kaserve.telemetry.endings import Ending
 from tests.tools.server import PATIENCE, ROOT, config, connect, environment, get, hello, missing, program, wait_for
 
 EXAMPLES = ROOT / "examples"
@@ -177,7 +178,7 @@ def test_asyncio_ends_connections_that_are_idle() -> None:
     asyncio.run(both())
     assert ends[0].endswith(b"hello")
     assert server.stopped
-    assert server.stats.closed["idle"] == 1
+    assert server.stats.closed[Ending.IDLE] == 1
 
 
 def test_in_trio() -> None:
@@ -213,7 +214,7 @@ def test_in_tk_without_a_window() -> None:
                 break
             received += data
     assert received.endswith(b"hello")
-    assert server.stats.closed["idle"] + server.open_connections == 1
+    assert server.stats.closed[Ending.IDLE] + server.open_connections == 1
     server.shutdown(0.0)
     while not server.stopped:
         interpreter.dooneevent(0)

@@ -1,4 +1,4 @@
-"""What a server shows of itself: figures that its connections have made, on the paths of the settings."""
+"""The paths of --status and --metrics, with figures of the server's own connections; and the advice in its log."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.tools.server import Client, Driven, get, hello, post
 HERE = "Host: localhost"
 
 
-def look(client: Client, target: str) -> Any:
+def ask(client: Client, target: str) -> Any:
     client.send(f"GET {target} HTTP/1.1\r\n{HERE}\r\n\r\n".encode())
     return client.answer()
 
 
 def figures(driven: Driven) -> dict[str, Any]:
-    """As a look at the page finds them, by a connection of its own that is still there."""
-    found: dict[str, Any] = json.loads(look(driven.connect(), "/-/status?json").body)
+    """The figures on the page, asked for on a new connection, which stays open."""
+    found: dict[str, Any] = json.loads(ask(driven.connect(), "/-/status?json").body)
     return found
 
 
-def test_what_connections_do_shows() -> None:
+def test_the_figures_of_connections() -> None:
     with Driven(status="/-/status", keep_alive_requests=5) as driven:
         client = driven.connect()
         client.exchange(get("/a"), post(b"hello"))
@@ -47,7 +47,7 @@ def test_what_connections_do_shows() -> None:
     assert found["per_connection"]["buckets"] == [[3.0, 1]]
     assert found["latency"]["count"] == 3
     assert found["statuses"]["2xx"] == 3
-    assert found["open"] == {"IDLE": 1}  # who looks, by the phase it entered last
+    assert found["open"] == {"IDLE": 1}  # the connection that asks, by the phase it entered last
     assert found["peers"][0]["host"] == "127.0.0.1"
     assert found["received"] > 3 * len(get("/a"))
     assert found["sent"] > 200
@@ -56,12 +56,12 @@ def test_what_connections_do_shows() -> None:
 @pytest.mark.parametrize(
     ("reason", "settings", "sends", "seconds"),
     [
-        ("idle", {"keep_alive": 5.0}, get(), 20.0),
-        ("request limit", {"keep_alive_requests": 2}, get() + get(), 20.0),
-        ("header timeout", {}, b"GET / HT", 60.0),
-        ("body timeout", {}, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n", 90.0),
-        ("refused", {}, b"GET\r\n\r\n", 20.0),
-        ("answered", {}, get("/", "Connection: close"), 20.0),
+        pytest.param("idle", {"keep_alive": 5.0}, get(), 20.0, id="idle"),
+        pytest.param("request limit", {"keep_alive_requests": 2}, get() + get(), 20.0, id="request limit"),
+        pytest.param("header timeout", {}, b"GET / HT", 60.0, id="header timeout"),
+        pytest.param("body timeout", {}, post(b"hello")[:-5], 90.0, id="body timeout"),
+        pytest.param("refused", {}, b"GET\r\n\r\n", 20.0, id="refused"),
+        pytest.param("last response", {}, get("/", "Connection: close"), 20.0, id="last response"),
     ],
 )
 def test_why_connections_end(reason: str, settings: dict[str, Any], sends: bytes, seconds: float) -> None:
@@ -82,16 +82,16 @@ def test_age_is_a_reason_of_its_own() -> None:
         assert figures(driven)["closed"] == {"age": 1}
 
 
-def test_a_timeline_is_there_for_who_looks() -> None:
+def test_the_timeline_is_recorded_while_the_page_is_open() -> None:
     with Driven(status="/-/status") as driven:
         figures(driven)
         client, _silent = driven.connect(), driven.connect()
         client.exchange(get())
         driven.pass_time(2.0)
         client.exchange(get("/", "X: y"))
-        tracks = {track["number"]: track for track in figures(driven)["timeline"]}
-    assert [span[0] for span in tracks[2]["spans"]] == [2.0, 0.0]
-    assert tracks[2]["requests"] == 2
+        traces = {trace["number"]: trace for trace in figures(driven)["timeline"]}
+    assert [burst[0] for burst in traces[2]["bursts"]] == [2.0, 0.0]
+    assert traces[2]["requests"] == 2
 
 
 def test_events_keep_coming_and_end_with_the_server() -> None:
@@ -101,7 +101,7 @@ def test_events_keep_coming_and_end_with_the_server() -> None:
         driven.settle()
         driven.pass_time(3.5)
         driven.server.shutdown()
-        driven.pass_time(2.0)  # for one more request, which it does not send
+        driven.pass_time(2.0)  # the client could send one more request
         events = reader.rest()
     assert events.count(b"data: {") == 4
     assert events.endswith(b"0\r\n\r\n")
@@ -111,7 +111,7 @@ def test_metrics() -> None:
     with Driven(metrics="/metrics") as driven:
         client = driven.connect()
         client.exchange(get(), get())
-        text = look(client, "/metrics").body.decode()
+        text = ask(client, "/metrics").body.decode()
     assert "kaserve_requests_total 2\n" in text
     assert 'kaserve_connections_open{phase="IDLE"} 1\n' in text
     assert "kaserve_handshakes_saved_total 2\n" in text
@@ -122,7 +122,7 @@ def test_without_the_settings_there_are_no_such_paths() -> None:
         raise HTTPError(404, "nothing here")
 
     with Driven(refuse) as driven:
-        assert look(driven.connect(), "/-/status").status == 404
+        assert ask(driven.connect(), "/-/status").status == 404
 
 
 def test_advice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -139,20 +139,20 @@ def test_advice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert [line[:18] for line in lines] == ["advice: 2 requests"]
 
 
-def test_the_handler_still_answers() -> None:
+def test_the_handler_still_responds() -> None:
     with Driven(hello, status="/-/status", metrics="/metrics") as driven:
         assert driven.connect().ask("/status").body == b"hello"
 
 
 @pytest.mark.parametrize("target", ["/metrics", "/metrics?x", "/-/status?json"])
-def test_who_asks_for_passwords_asks_for_one_here_too(target: str) -> None:
+def test_a_handler_that_asks_for_passwords_protects_the_pages_as_well(target: str) -> None:
     users = {"ann": hash_password(b"secret")}
     with Driven(Preflight(BasicAuth(hello, users)), status="/-/status", metrics="/metrics") as driven:
         client = driven.connect()
         answers = {}
         for password in ("", "wrong", "secret"):
             field = f"Authorization: Basic {b64encode(f'ann:{password}'.encode()).decode()}"
-            for known in (False, True):  # at first it is checked in a thread
+            for known in (False, True):  # the first check is made in a thread
                 client.send(f"GET {target} HTTP/1.1\r\n{HERE}\r\n{field}\r\n\r\n".encode())
                 answers[password, known] = client.answer()
         assert {key: answer.status for key, answer in answers.items()} == {
@@ -161,4 +161,4 @@ def test_who_asks_for_passwords_asks_for_one_here_too(target: str) -> None:
             for known in (False, True)
         }
         assert b"accepted" in answers["secret", True].body
-        assert look(client, target).value("www-authenticate") is not None
+        assert ask(client, target).value("www-authenticate") is not None

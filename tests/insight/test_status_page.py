@@ -1,4 +1,4 @@
-"""The live page: who may see it, what it says, and that its events come in turn, for all readers at once."""
+"""The live page: who may see it, what it shows, and that each event is made once for all its readers."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ import pytest
 
 from kaserve import FileSpan, Request, Response, Server
 from kaserve.http.messages import Address, FieldLine
+from kaserve.insight.event_feed import EventFeed
 from kaserve.insight.overview import overview
-from kaserve.insight.status_page import Feed, Status
+from kaserve.insight.status_page import StatusPage
 from kaserve.telemetry.counters import NO_GAP, Stats
+from kaserve.telemetry.endings import Ending
 from kaserve.telemetry.snapshot import Settings, take_snapshot
 from kaserve.telemetry.timeline import Timeline
 from tests.end_to_end.test_browser import load
 from tests.tools.server import Driven, connect, serving
 
 
-class Clockwork:
-    """`later` of a test: what is due is done when the test says so."""
+class ManualTimer:
+    """`call_later` of a test: the functions are called when the test says so."""
 
     def __init__(self) -> None:
         self.due: list[Callable[[], None]] = []
 
-    def __call__(self, seconds: float, call: Callable[[], None]) -> None:
-        self.due.append(call)
+    def __call__(self, seconds: float, function: Callable[[], None]) -> None:
+        self.due.append(function)
 
-    def tick(self) -> None:
+    def fire(self) -> None:
         due, self.due = self.due, []
-        for call in due:
-            call()
+        for function in due:
+            function()
 
 
-class Counting:
-    """A report that is different every time."""
+class CountingReport:
+    """A report that says how many reports have been made."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -64,9 +66,9 @@ def ask(
     return request
 
 
-def status(*, public: bool = False) -> tuple[Status, Counting, Clockwork]:
-    report, later = Counting(), Clockwork()
-    return Status(report, later, public=public), report, later
+def status(*, public: bool = False) -> tuple[StatusPage, CountingReport, ManualTimer]:
+    report, timer = CountingReport(), ManualTimer()
+    return StatusPage(report, timer, public=public), report, timer
 
 
 # Who may see it.
@@ -75,26 +77,26 @@ def status(*, public: bool = False) -> tuple[Status, Counting, Clockwork]:
 @pytest.mark.parametrize(
     ("client", "host", "fields", "allowed"),
     [
-        (("127.0.0.1", 1), "localhost:8000", [], True),
-        (("127.9.9.9", 1), "127.0.0.1", [], True),
-        (("::1", 1), "[::1]:8000", [], True),
-        (("::ffff:127.0.0.1", 1), "LOCALHOST", [], True),
-        ("/run/kaserve.sock", "localhost", [], True),
-        (("127.0.0.1", 1), "", [], True),
-        (("192.0.2.1", 1), "localhost", [], False),
-        (("::ffff:192.0.2.1", 1), "localhost", [], False),
-        (("fe80::1%eth0", 1), "localhost", [], False),
-        (("nonsense", 1), "localhost", [], False),
-        (("127.0.0.1", 1), "evil.example", [], False),  # DNS rebinding
-        (("127.0.0.1", 1), "localhost.evil.example", [], False),
-        (("127.0.0.1", 1), "127.0.0.1.evil.example", [], False),
-        (("127.0.0.1", 1), "localhost", [("x-forwarded-for", "192.0.2.1")], False),
-        (("127.0.0.1", 1), "localhost", [("forwarded", "for=192.0.2.1")], False),
-        (("127.0.0.1", 1), "localhost", [("via", "1.1 proxy")], False),
-        ("/run/kaserve.sock", "localhost", [("x-real-ip", "192.0.2.1")], False),
+        pytest.param(("127.0.0.1", 1), "localhost:8000", [], True, id="localhost"),
+        pytest.param(("127.9.9.9", 1), "127.0.0.1", [], True, id="another loopback address"),
+        pytest.param(("::1", 1), "[::1]:8000", [], True, id="IPv6"),
+        pytest.param(("::ffff:127.0.0.1", 1), "LOCALHOST", [], True, id="IPv4 in IPv6"),
+        pytest.param("/run/kaserve.sock", "localhost", [], True, id="Unix socket"),
+        pytest.param(("127.0.0.1", 1), "", [], True, id="HTTP/1.0 without Host"),
+        pytest.param(("192.0.2.1", 1), "localhost", [], False, id="other machine"),
+        pytest.param(("::ffff:192.0.2.1", 1), "localhost", [], False, id="other machine, IPv4 in IPv6"),
+        pytest.param(("fe80::1%eth0", 1), "localhost", [], False, id="link-local address"),
+        pytest.param(("nonsense", 1), "localhost", [], False, id="no address"),
+        pytest.param(("127.0.0.1", 1), "evil.example", [], False, id="DNS rebinding"),
+        pytest.param(("127.0.0.1", 1), "localhost.evil.example", [], False, id="localhost as a prefix"),
+        pytest.param(("127.0.0.1", 1), "127.0.0.1.evil.example", [], False, id="address as a prefix"),
+        pytest.param(("127.0.0.1", 1), "localhost", [("x-forwarded-for", "192.0.2.1")], False, id="X-Forwarded-For"),
+        pytest.param(("127.0.0.1", 1), "localhost", [("forwarded", "for=192.0.2.1")], False, id="Forwarded"),
+        pytest.param(("127.0.0.1", 1), "localhost", [("via", "1.1 proxy")], False, id="Via"),
+        pytest.param("/run/kaserve.sock", "localhost", [("x-real-ip", "192.0.2.1")], False, id="X-Real-IP"),
     ],
 )
-@pytest.mark.parametrize("query", ["", "json", "events"])
+@pytest.mark.parametrize("query", ["", "json", "events"], ids=["page", "json", "events"])
 def test_who_may_look(client: Address, host: str, fields: list[FieldLine], allowed: bool, query: str) -> None:
     private, _, _ = status()
     public, _, _ = status(public=True)
@@ -103,7 +105,7 @@ def test_who_may_look(client: Address, host: str, fields: list[FieldLine], allow
     assert public(request).status == 200
 
 
-# What it says.
+# What it shows.
 
 
 def test_the_page() -> None:
@@ -123,7 +125,7 @@ def test_the_page() -> None:
     assert (
         re.findall(r"(?:src|href)=\"(?!\?json)|https?://(?!www\.w3\.org/2000/svg)|@import|url\(|innerHTML", text) == []
     )
-    assert 'style="' not in text  # which the policy would not allow
+    assert 'style="' not in text  # the policy would not allow it
     assert 'name="viewport"' in text
     assert "prefers-color-scheme: dark" in text
 
@@ -152,40 +154,40 @@ def pieces(response: Response) -> Iterator[Any]:
 
 
 def test_events() -> None:
-    page, _, later = status()
+    page, _, timer = status()
     events = pieces(page(ask("events")))
     assert next(events) == b'data: {"made":1}\n\n'
     event = next(events)
     assert not event.done()
-    later.tick()
+    timer.fire()
     assert event.result(0) == b'data: {"made":2}\n\n'
 
 
-def test_an_event_is_made_once_for_all() -> None:
-    page, report, later = status()
+def test_an_event_is_made_once_for_all_readers() -> None:
+    page, report, timer = status()
     readers = [pieces(page(ask("events"))) for _ in range(3)]
     for reader in readers:
         next(reader)
     made = report.made
     waiting = [next(reader) for reader in readers]
-    assert len(later.due) == 1
-    later.tick()
+    assert len(timer.due) == 1
+    timer.fire()
     assert len({future.result(0) for future in waiting}) == 1
     assert report.made == made + 1
 
 
-def test_nothing_is_made_for_nobody() -> None:
-    page, report, later = status()
+def test_no_event_is_made_without_readers() -> None:
+    page, report, timer = status()
     events = pieces(page(ask("events")))
     next(events)
-    next(events).cancel()  # as a connection does whose client has gone
+    next(events).cancel()  # as a connection does when its client has gone
     events.close()  # type: ignore[attr-defined]
-    later.tick()
+    timer.fire()
     assert report.made == 1
-    assert later.due == []
+    assert timer.due == []
 
 
-def test_so_many_pages_and_no_more() -> None:
+def test_the_number_of_open_pages_is_limited() -> None:
     page, _, _ = status()
     readers = [pieces(page(ask("events"))) for _ in range(16)]
     for reader in readers:
@@ -195,33 +197,33 @@ def test_so_many_pages_and_no_more() -> None:
     assert page(ask("events")).status == 200
 
 
-def test_the_end() -> None:
-    page, _, later = status()
+def test_closing_ends_all_streams() -> None:
+    page, _, timer = status()
     waiting, late = pieces(page(ask("events"))), pieces(page(ask("events")))
     next(waiting)
     event = next(waiting)
     next(late)
-    page.end()
+    page.close()
     assert event.result(0) == b""
     assert list(waiting) == list(late) == []
-    later.tick()
+    timer.fire()
 
 
-def test_a_report_that_fails_ends_the_page_alone() -> None:
-    later = Clockwork()
+def test_a_report_that_fails_ends_only_its_streams() -> None:
+    timer = ManualTimer()
     made = iter([b"one"])
-    feed = Feed(lambda: next(made), later)
+    feed = EventFeed(lambda: next(made), timer)
     events = feed.read()
     assert next(events) == b"one"
     event = next(events)
-    later.tick()
+    timer.fire()
     assert isinstance(event, Future)
     assert isinstance(event.exception(0), StopIteration)
 
 
 def test_events_on_a_server() -> None:
-    """In chunks, each when its time has come, while the server answers others."""
-    page, _, later = status()
+    """In chunks, each when the timer fires, while the server responds to others."""
+    page, _, timer = status()
     with Driven(page) as driven:
         reader, other = driven.connect(), driven.connect()
         reader.send(b"GET /s?events HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -230,90 +232,91 @@ def test_events_on_a_server() -> None:
         assert first.endswith(b'data: {"made":1}\n\n\r\n')
         assert reader.is_quiet
         assert other.exchange(b"GET /s?json HTTP/1.1\r\nHost: localhost\r\n\r\n")[0].body == b'{"made":2}'
-        later.tick()
+        timer.fire()
         assert reader._until(b"\n\n\r\n").endswith(b'data: {"made":3}\n\n\r\n')
-        page.end()
+        page.close()
         assert reader._until(b"0\r\n\r\n") == b"0\r\n\r\n"
 
 
-def test_a_reader_that_goes_is_forgotten() -> None:
-    page, report, later = status()
+def test_a_reader_that_disconnects_is_forgotten() -> None:
+    page, report, timer = status()
     with Driven(page) as driven:
         reader = driven.connect()
         reader.send(b"GET /s?events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         reader._until(b"\n\n\r\n")
         reader.close()
         driven.settle()
-        for _ in range(3):  # it shows when something is sent to it
-            later.tick()
+        for _ in range(3):  # the server notices when it sends something
+            timer.fire()
             driven.settle()
         made = report.made
-        assert later.due == []
-        later.tick()
+        assert timer.due == []
+        timer.fire()
         assert report.made == made
 
 
 # In a browser.
 
 
-def lively(seconds: float = 100.0) -> dict[str, object]:
-    """An overview with something in each of its parts, and a name that would be markup if it were let."""
+def busy_overview(seconds: float = 100.0) -> dict[str, object]:
+    """An overview with something in each of its parts, and names that are markup."""
     stats = Stats()
     stats.accepted = 40
     for number in range(200):
-        stats.request_came(NO_GAP if number % 5 == 0 else 0.2)
-        stats.answer_begun(404 if number % 50 == 0 else 200)
+        stats.request_parsed(NO_GAP if number % 5 == 0 else 0.2)
+        stats.response_started(404 if number % 50 == 0 else 200)
         stats.latency.add(0.0004)
     for _ in range(40):
-        stats.connection_ended("client", "<b>10.0.0.5</b>", 5, 60.0, by_client=True)
+        stats.connection_ended(Ending.CLIENT, "<b>10.0.0.5</b>", 5, 60.0, by_client=True, race_lost=False)
     stats.refused[431] += 1
     timeline = Timeline()
-    timeline.look(seconds)
-    track = timeline.follow(7, "<i>192.0.2.1</i>", seconds - 20, seconds)
-    assert track is not None
+    timeline.render(seconds)
+    trace = timeline.start_trace(7, "<i>192.0.2.1</i>", seconds - 20, seconds)
+    assert trace is not None
     for second in (-15.0, -10.0, -1.0):
-        track.add(seconds + second, seconds + second + 0.5, 200)
+        trace.add(seconds + second, seconds + second + 0.5, 200)
     snapshot = take_snapshot(stats, ["IDLE"] * 3 + ["SEND"], Settings(keep_alive=30.0), seconds)
-    return overview(snapshot, timeline.look(seconds))
+    return overview(snapshot, timeline.render(seconds))
 
 
 def test_the_overview_is_json() -> None:
-    found = json.loads(json.dumps(lively()))
+    found = json.loads(json.dumps(busy_overview()))
     assert found["advice"] == [
-        "the proxy at <b>10.0.0.5</b> closes idle connections after 60 s, yours after 30 s: raise --keep-alive above 60"
+        "the proxy at <b>10.0.0.5</b> closes idle connections after 60 s, this server after 30 s: raise --keep-alive "
+        "above 60"
     ]
     assert found["timeline"][0]["number"] == 7
     assert found["handshakes_saved"] == 160
 
 
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
-    """It shows what the events say, under its own policy, and takes no text for markup."""
+    """It shows what the events say, under its own Content-Security-Policy, and names stay text."""
     timers: list[threading.Timer] = []
     servers: list[Server] = []
 
-    def later(seconds: float, call: Callable[[], None]) -> None:
-        timers.append(threading.Timer(seconds, servers[0].call, (call,)))
+    def call_later(seconds: float, function: Callable[[], None]) -> None:
+        timers.append(threading.Timer(seconds, servers[0].call, (function,)))
         timers[-1].start()
 
-    looks = iter(range(4))
+    reports = iter(range(4))
 
     def report() -> dict[str, object]:
-        """After some events there are no more: the browser's clock stands still while a stream is open."""
-        if next(looks, None) is None:
-            servers[0].call(page.end)
-        return lively()
+        """Ends the stream after some events: the browser's clock stands still while a stream is open."""
+        if next(reports, None) is None:
+            servers[0].call(page.close)
+        return busy_overview()
 
-    page = Status(report, later, seconds=0.1)
+    page = StatusPage(report, call_later, seconds=0.1)
     refusals = iter([Response.text("503 Service Unavailable\n", 503)])
 
     def first_refused(request: Request) -> Response:
-        """Events come only when the page asks for them again, as behind a proxy whose server was started anew."""
+        """Events come only when the page asks for them again, as from a proxy whose server is restarting."""
         return (request.query == "events" and next(refusals, None)) or page(request)
 
     try:
         with serving(first_refused) as server:
             servers.append(server)
-            with connect(server) as client:  # the figures are there without a browser, too
+            with connect(server) as client:  # the figures are there without a browser as well
                 (answer,) = client.exchange(b"GET /?json HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert json.loads(answer.body)["requests"] == 200
             shown = load(server.url, tmp_path)

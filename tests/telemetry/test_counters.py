@@ -1,4 +1,4 @@
-"""What is counted, event by event."""
+"""The counters: each event by itself, and that the figures of a busy server add up."""
 
 from __future__ import annotations
 
@@ -13,53 +13,74 @@ from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
 from kaserve.http.messages import Request, Response
 from kaserve.net.service import Deadlines
-from kaserve.telemetry.counters import NO_GAP, REASONS, Stats
+from kaserve.telemetry.counters import NO_GAP, Stats
+from kaserve.telemetry.endings import UNSOLICITED, Ending
 from tests.tools.net import LAST_GET, Client, Net, get, post
 
 
 def test_requests() -> None:
     stats = Stats()
     for gap in (NO_GAP, 0.5, 0.0, NO_GAP):
-        stats.request_came(gap)
+        stats.request_parsed(gap)
     for status in (200, 204, 404, 599):
-        stats.answer_begun(status)
+        stats.response_started(status)
     assert (stats.used, stats.requests) == (2, 4)
     assert sum(stats.gaps.counts) == 2
     assert stats.statuses.counts == [0, 2, 0, 1, 1]
 
 
-def ended(stats: Stats, reason: str, carried: int = 5, idle: float = 60.0, *, by_client: bool = False) -> None:
-    stats.connection_ended(reason, "h", carried, idle, by_client=by_client)
+def ended(
+    stats: Stats,
+    ending: Ending,
+    carried: int = 5,
+    idle: float = 60.0,
+    *,
+    by_client: bool = False,
+    race_lost: bool = False,
+) -> None:
+    stats.connection_ended(ending, "h", carried, idle, by_client=by_client, race_lost=race_lost)
 
 
-def test_ends() -> None:
+def test_connections_that_end() -> None:
     stats = Stats()
-    ended(stats, "client", by_client=True)
-    ended(stats, "idle", 1)
-    ended(stats, "idle, race lost")
-    ended(stats, "drain, race lost")
-    ended(stats, "answered", 1)
-    assert stats.closed == {"client": 1, "idle": 1, "idle, race lost": 1, "drain, race lost": 1, "answered": 1}
+    ended(stats, Ending.CLIENT, by_client=True)
+    ended(stats, Ending.IDLE, 1)
+    ended(stats, Ending.IDLE, race_lost=True)
+    ended(stats, Ending.DRAIN, race_lost=True)
+    ended(stats, Ending.LAST_RESPONSE, 1)
+    assert stats.closed == {"client": 1, "idle": 2, "drain": 1, "last response": 1}
     assert (sum(stats.per_connection.counts), stats.per_connection.total) == (5, 17.0)
     assert sum(stats.client_closed.counts) == 1
     peer = stats.peers.of("h")
-    assert (peer.connections, peer.requests, peer.single, peer.silent) == (5, 17, 2, 0)
-    assert (peer.times_closed, list(peer.closed_idle), peer.outlived, peer.races_lost) == (1, [60.0], 2, 2)
+    assert (peer.connections, peer.requests, peer.single_request, peer.unused) == (5, 17, 2, 0)
+    assert (peer.closed_by_peer, list(peer.idle_times), peer.closed_by_server, peer.races_lost) == (1, [60.0], 2, 2)
+
+
+def test_a_lost_race_is_counted_before_its_connection_has_ended() -> None:
+    stats = Stats()
+    stats.race_lost(Ending.EVICTED)
+    stats.race_lost(Ending.IDLE)
+    stats.race_lost(Ending.IDLE)
+    assert stats.races_lost == {"evicted": 1, "idle": 2}
+    ended(stats, Ending.IDLE, race_lost=True)
+    assert stats.races_lost.total() == 3
+    assert stats.peers.of("h").races_lost == 1
 
 
 def test_connections_without_a_request() -> None:
-    """Say nothing about idle times: their clients never wanted them kept."""
+    """They say nothing about idle times: their clients never wanted them kept."""
     stats = Stats()
-    ended(stats, "client", 0, by_client=True)
-    ended(stats, "idle", 0)
+    ended(stats, Ending.CLIENT, 0, by_client=True)
+    ended(stats, Ending.IDLE, 0, race_lost=True)
     assert (stats.unused, sum(stats.per_connection.counts), sum(stats.client_closed.counts)) == (2, 0, 0)
     peer = stats.peers.of("h")
-    assert (peer.silent, peer.times_closed, peer.outlived) == (2, 0, 0)
+    assert (peer.unused, peer.closed_by_peer, peer.closed_by_server, peer.races_lost) == (2, 0, 0, 1)
 
 
 # The figures of one server, which have to add up whatever its clients do.
 
-WORDS = [
+# What a client may send at once.
+MESSAGES = [
     get("/"),
     get("/") * 3,
     get("/later"),
@@ -82,60 +103,60 @@ WORDS = [
 
 
 class Crowd:
-    """Clients that do anything, by lot, to a server that does everything a server may."""
+    """Clients that do anything, at random, to a server that does everything a server may."""
 
     def __init__(self, seed: int) -> None:
-        self.lot = random.Random(seed)
+        self.rng = random.Random(seed)
         self.net = Net(
-            self.answer,
+            self.respond,
             deadlines=Deadlines(keep_alive=5.0, age=40.0),
             limits=Limits(body=1000),
             keep_alive=KeepAlive(5.0, 4),
         )
         self.stats = self.net.stats
-        self.promises: list[Future[Response]] = []
+        self.futures: list[Future[Response]] = []
         self.clients: list[Client] = []
 
-    def answer(self, request: Request) -> Response | Future[Response]:
+    def respond(self, request: Request) -> Response | Future[Response]:
         if request.path in ("/later", "/never"):
-            promise: Future[Response] = Future()
+            future: Future[Response] = Future()
             if request.path == "/later":
-                self.promises.append(promise)
-            return promise
+                self.futures.append(future)
+            return future
         if request.path == "/refused":
             raise HTTPError(403, "not today")
         if request.path == "/fails":
             raise ZeroDivisionError
         if request.path == "/breaks":
-            return Response(200, broken())
+            return Response(200, breaks_off())
         return Response.text("hello")
 
     def act(self) -> None:
-        lot = self.lot
-        choice = lot.randrange(20)
-        client = lot.choice(self.clients) if self.clients else None
+        rng = self.rng
+        choice = rng.randrange(20)
+        client = rng.choice(self.clients) if self.clients else None
         if client is None or choice < 4:
-            self.clients.append(self.net.connect(tcp=lot.random() < 0.2)[0])
+            self.clients.append(self.net.connect(tcp=rng.random() < 0.2)[0])
         elif choice < 13:
             try:
-                client.send(lot.choice(WORDS))
-            except OSError:  # the server has left
+                client.send(rng.choice(MESSAGES))
+            except OSError:  # the server has closed
                 self.leave(client)
         elif choice == 13:
             self.leave(client)
         elif choice == 14:
             self.clients.remove(client)
             client.reset()
-        elif choice == 15 and self.promises:
-            promise = self.promises.pop()
-            if promise.set_running_or_notify_cancel():
-                promise.set_result(Response.text("at last"))
+        elif choice == 15 and self.futures:
+            future = self.futures.pop()
+            if future.set_running_or_notify_cancel():
+                future.set_result(Response.text("late"))
         elif choice == 16 and (connections := sorted(self.net.service.connections, key=lambda each: each.number)):
-            lot.choice(connections).retire()
-        elif choice == 17 and (spare := [each for each in self.net.service.connections if each.idle_since < 1e9]):
-            min(spare, key=lambda each: each.number).evict()
+            rng.choice(connections).retire()
+        elif choice == 17 and (idle := [each for each in self.net.service.connections if each.idle_since < 1e9]):
+            min(idle, key=lambda each: each.number).evict()
         else:
-            self.net.sleep(lot.choice((0.0, 0.1, 1.0, 3.0, 7.0, 50.0)))
+            self.net.sleep(rng.choice((0.0, 0.1, 1.0, 3.0, 7.0, 50.0)))
         self.net.settle()
 
     def leave(self, client: Client) -> None:
@@ -145,32 +166,34 @@ class Crowd:
     def check(self) -> None:
         stats, connections = self.stats, self.net.service.connections
         ended = sum(stats.closed.values())
-        assert set(stats.closed) <= set(REASONS)
+        assert set(stats.closed) <= set(Ending)
+        assert set(stats.races_lost) <= UNSOLICITED
         assert stats.accepted == ended + len(connections)
         assert ended == stats.unused + sum(stats.per_connection.counts)
         assert stats.requests == sum(stats.statuses.counts)
-        assert sum(stats.refused.values()) + stats.failed <= stats.requests + stats.closed["failed"]
+        assert sum(stats.refused.values()) + stats.failed <= stats.requests + stats.closed[Ending.FAILED]
         assert sum(stats.latency.counts) <= stats.requests
-        lost = [count for reason, count in stats.closed.items() if reason.endswith("race lost")]
-        lost += [1 for connection in connections if connection.ending.endswith("race lost")]
-        assert stats.races_lost == sum(lost)
-        assert sum(stats.client_closed.counts) <= stats.closed["client"] + stats.closed["reset"]
-        peers = stats.peers.by_weight()
+        # A lost race is counted at once, and its peer's when the connection has ended.
+        lingering = sum(connection.ending.endswith("race lost") for connection in connections)
+        assert stats.races_lost.total() == sum(peer.races_lost for peer in stats.peers.by_connections()) + lingering
+        assert all(stats.races_lost[ending] <= stats.closed[ending] + len(connections) for ending in UNSOLICITED)
+        assert sum(stats.client_closed.counts) <= stats.closed[Ending.CLIENT] + stats.closed[Ending.RESET]
+        peers = stats.peers.by_connections()
         assert sum(peer.connections for peer in peers) == ended
-        assert sum(peer.silent for peer in peers) == stats.unused
+        assert sum(peer.unused for peer in peers) == stats.unused
         assert sum(peer.requests for peer in peers) == stats.per_connection.total
         carried = stats.per_connection.total + sum(connection.protocol.served for connection in connections)
         assert carried >= stats.requests  # some got no answer
 
     def check_end(self) -> None:
-        """Nobody is there any more."""
+        """After the last connection has ended."""
         stats = self.stats
         assert stats.accepted == sum(stats.closed.values())
         assert stats.used <= sum(stats.per_connection.counts)
-        assert stats.used + sum(stats.gaps.counts) <= stats.per_connection.total  # some could not be read
+        assert stats.used + sum(stats.gaps.counts) <= stats.per_connection.total  # some requests could not be parsed
 
 
-def broken() -> Iterator[bytes]:
+def breaks_off() -> Iterator[bytes]:
     yield b"half of it"
     raise ZeroDivisionError
 
@@ -190,13 +213,13 @@ def test_the_figures_add_up(seed: int) -> None:
         crowd.net.close()
 
 
-def test_a_request_without_an_answer_was_one_all_the_same() -> None:
-    """Whoever gives up waiting for a slow handler is no health check."""
+def test_a_request_without_a_response_is_still_a_request() -> None:
+    """A client that gives up waiting for a slow handler is no health check."""
     net = Net(lambda request: Future())
     try:
-        for word in (get("/"), post(b"hello")[:-2]):
+        for message in (get("/"), post(b"hello")[:-2]):
             client, _ = net.connect()
-            client.send(word)
+            client.send(message)
             net.settle()
         for connection in list(net.service.connections):
             connection.abort()

@@ -1,4 +1,4 @@
-"""Histograms, on each build that compiles them."""
+"""Histograms: their bounds, and that every value is counted in its bucket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kaserve.telemetry.histogram import COUNTS, TIMES, Histogram
 
 
-@pytest.mark.parametrize("bounds", [TIMES, COUNTS])
+@pytest.mark.parametrize("bounds", [TIMES, COUNTS], ids=["times", "counts"])
 def test_bounds_rise(bounds: tuple[float, ...]) -> None:
     assert list(bounds) == sorted(set(bounds))
 
@@ -22,7 +22,7 @@ def test_bounds_are_round() -> None:
     assert COUNTS[:6] == (1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
 
 
-def test_a_value_at_a_bound_is_below_it() -> None:
+def test_a_value_equal_to_a_bound_belongs_to_its_bucket() -> None:
     histogram = Histogram((1.0, 10.0))
     for value in (0.0, 1.0, 1.5, 10.0, 10.5, -3.0):
         histogram.add(value)
@@ -30,7 +30,7 @@ def test_a_value_at_a_bound_is_below_it() -> None:
     assert histogram.total == 20.0
 
 
-def test_looking_changes_nothing() -> None:
+def test_reading_the_counts_changes_nothing() -> None:
     histogram = Histogram((1.0,))
     histogram.add(5.0)
     assert histogram.counts == histogram.counts == [0, 1]

@@ -1,4 +1,4 @@
-"""Snapshots, and the figures that follow from them."""
+"""Snapshots, their JSON, and the figures that follow from the counters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import pytest
 
 from kaserve.telemetry.counters import NO_GAP, Stats
+from kaserve.telemetry.endings import Ending
 from kaserve.telemetry.histogram import Histogram
 from kaserve.telemetry.peers import Peer
 from kaserve.telemetry.snapshot import Distribution, PeerFigures, Settings, Snapshot, take_snapshot
@@ -17,12 +18,13 @@ def counted() -> Stats:
     stats = Stats()
     stats.accepted = 3
     for gap in (NO_GAP, 0.1, 0.1, NO_GAP, 20.0):
-        stats.request_came(gap)
-        stats.answer_begun(200)
+        stats.request_parsed(gap)
+        stats.response_started(200)
         stats.latency.add(0.001)
     stats.refused[400] += 1
     stats.sent += 1000
-    stats.connection_ended("client", "10.0.0.5", 3, 60.0, by_client=True)
+    stats.race_lost(Ending.DRAIN)
+    stats.connection_ended(Ending.CLIENT, "10.0.0.5", 3, 60.0, by_client=True, race_lost=False)
     return stats
 
 
@@ -32,25 +34,29 @@ def test_a_snapshot() -> None:
     assert snapshot.open == {"IDLE": 2, "SEND": 1}
     assert snapshot.statuses == {"1xx": 0, "2xx": 5, "3xx": 0, "4xx": 0, "5xx": 0}
     assert (snapshot.handshakes_saved, snapshot.reuse_ratio) == (3, 0.6)
-    assert (snapshot.closed["client"], snapshot.closed["idle"]) == (1, 0)
-    assert snapshot.peers == (PeerFigures("10.0.0.5", connections=1, requests=3, times_closed=1),)
+    assert (snapshot.closed[Ending.CLIENT], snapshot.closed[Ending.IDLE]) == (1, 0)
+    assert snapshot.races_lost == {"drain": 1}
+    assert snapshot.peers == (PeerFigures("10.0.0.5", connections=1, requests=3, closed_by_peer=1),)
 
 
-def test_a_snapshot_stays_as_it_is() -> None:
+def test_a_snapshot_does_not_change_with_the_counters() -> None:
     stats = counted()
     snapshot = take_snapshot(stats, [], Settings(), 0.0)
     before = json.dumps(snapshot.as_json())
-    stats.closed["client"] += 1
+    stats.closed[Ending.CLIENT] += 1
+    stats.races_lost[Ending.DRAIN] += 1
     stats.latency.add(0.001)
-    stats.answer_begun(500)
+    stats.response_started(500)
     stats.refused[400] += 1
     stats.peers.of("10.0.0.5").connections += 1
     assert json.dumps(snapshot.as_json()) == before
 
 
-def test_json_says_it_all() -> None:
+def test_json_has_all_figures() -> None:
     shown = json.loads(json.dumps(take_snapshot(counted(), ["IDLE"], Settings(), 1.0).as_json()))
     assert shown["open"] == {"IDLE": 1}
+    assert shown["closed"] == {"client": 1}
+    assert shown["races_lost"] == {"drain": 1}
     assert shown["refused"] == {"400": 1}
     assert shown["gaps"] == {"count": 3, "total": pytest.approx(20.2), "buckets": [[0.1, 2], [20.0, 1]]}
     assert shown["peers"][0]["host"] == "10.0.0.5"
@@ -58,7 +64,7 @@ def test_json_says_it_all() -> None:
     assert shown["reuse_ratio"] == 0.6
 
 
-def test_nothing_has_happened_yet() -> None:
+def test_a_new_server() -> None:
     empty = Snapshot()
     assert (empty.reuse_ratio, empty.handshakes_saved, empty.latency.mean, empty.latency.quantile(0.5)) == (
         0,
@@ -82,12 +88,12 @@ def distribution(*values: float) -> Distribution:
 @pytest.mark.parametrize(
     ("values", "share", "bound"),
     [
-        ([1, 1, 1, 1.5], 0.5, 1.0),
-        ([1, 1, 1, 1.5], 0.75, 1.0),
-        ([1, 1, 1, 1.5], 0.76, 2.0),
-        ([1, 1, 1, 1.5], 1.0, 2.0),
-        ([9], 0.5, math.inf),
-        ([], 0.5, None),
+        pytest.param([1, 1, 1, 1.5], 0.5, 1.0, id="median"),
+        pytest.param([1, 1, 1, 1.5], 0.75, 1.0, id="exactly the first bucket"),
+        pytest.param([1, 1, 1, 1.5], 0.76, 2.0, id="just more than the first bucket"),
+        pytest.param([1, 1, 1, 1.5], 1.0, 2.0, id="maximum"),
+        pytest.param([9], 0.5, math.inf, id="above the last bound"),
+        pytest.param([], 0.5, None, id="no values"),
     ],
 )
 def test_quantiles(values: list[float], share: float, bound: float | None) -> None:
@@ -98,30 +104,30 @@ def test_mean() -> None:
     assert distribution(1, 2, 9).mean == 4.0
 
 
-def test_what_exceeds_all_bounds_has_none_in_json() -> None:
+def test_the_bucket_above_the_last_bound_has_no_bound_in_json() -> None:
     assert distribution(1, 9, 9).as_json() == {"count": 3, "total": 19.0, "buckets": [(1.0, 1), (None, 2)]}
 
 
-# Habits of peers.
+# Idle timeouts of peers.
 
 
 @pytest.mark.parametrize(
-    ("closings", "habit"),
+    ("idle_times", "timeout"),
     [
-        ([60.0, 60.1, 59.9], 60.0),
-        ([60.0, 60.1], None),  # too few
-        ([60.0, 60.0, 60.0, 3.0], 60.0),
-        ([60.0, 60.0, 5.0, 3.0], None),
-        ([1.0, 20.0, 40.0, 60.0], None),
-        ([0.01, 0.01, 0.01], None),  # clients that are done
-        ([5.0, 5.4, 4.6], 5.0),
-        ([5.0, 5.6, 4.4], None),
-        ([300.0, 310.0, 290.0], 300.0),
-        ([60.1, 60.08, 60.2], 60.0),  # as it was set
-        ([2.5, 2.5, 2.5], 2.5),
+        pytest.param([60.0, 60.1, 59.9], 60.0, id="three times"),
+        pytest.param([60.0, 60.1], None, id="too few times"),
+        pytest.param([60.0, 60.0, 60.0, 3.0], 60.0, id="three quarters"),
+        pytest.param([60.0, 60.0, 5.0, 3.0], None, id="half of the times"),
+        pytest.param([1.0, 20.0, 40.0, 60.0], None, id="no particular time"),
+        pytest.param([0.01, 0.01, 0.01], None, id="clients that had finished"),
+        pytest.param([5.0, 5.4, 4.6], 5.0, id="within half a second"),
+        pytest.param([5.0, 5.6, 4.4], None, id="not within half a second"),
+        pytest.param([300.0, 310.0, 290.0], 300.0, id="within 5 percent"),
+        pytest.param([60.1, 60.08, 60.2], 60.0, id="rounded to what was set"),
+        pytest.param([2.5, 2.5, 2.5], 2.5, id="not in whole seconds"),
     ],
 )
-def test_habits(closings: list[float], habit: float | None) -> None:
+def test_the_idle_timeout_of_a_peer(idle_times: list[float], timeout: float | None) -> None:
     peer = Peer("h")
-    peer.closed_idle.extend(closings)
-    assert PeerFigures.of(peer).closes_after == habit
+    peer.idle_times.extend(idle_times)
+    assert PeerFigures.of(peer).idle_timeout == timeout

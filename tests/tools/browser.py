@@ -1,6 +1,6 @@
-"""A browser that tests can talk to: headless Chromium, by the DevTools protocol over a pair of pipes.
+"""A browser for tests: headless Chromium, driven by the DevTools protocol over a pair of pipes.
 
-Messages are JSON with a NUL behind each. Whatever the console of a page has to say of errors is kept.
+Messages are JSON, each with a NUL after it. Errors on the console of a page are collected.
 """
 
 from __future__ import annotations
@@ -15,55 +15,59 @@ from typing import Any
 
 from tests.tools.server import program
 
-PATIENCE = 60.0  # seconds for what a browser does at once, on a machine that is busy with something else
+PATIENCE = 60.0  # seconds to wait for a browser that needs milliseconds, on a machine that is busy otherwise
 FLAGS = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking hide-scrollbars "
 FLAGS += "disable-component-update disable-sync disable-dev-shm-usage remote-debugging-pipe"
 
 
 class Browser:
-    """One page in a browser of its own."""
+    """One page, in a browser process of its own.
+
+    Attributes:
+        errors: what the console and uncaught exceptions have reported, as JSON.
+    """
 
     def __init__(self, profile: Path) -> None:
         self._session: str | None = None
-        self._last = 0
+        self._last_id = 0
         self._received = b""
         self._events: list[dict[str, Any]] = []
         self.errors: list[str] = []
         commands, self._commands = os.pipe()
-        self._answers, answers = os.pipe()
+        self._messages, messages = os.pipe()
         name = program("chromium", "chromium-browser", "google-chrome")
         flags = " ".join(f"--{flag}" for flag in FLAGS.split())
-        script = f'exec "$0" {flags} --user-data-dir="$1" 3<&{commands} 4>&{answers}'  # where Chromium looks for them
+        script = f'exec "$0" {flags} --user-data-dir="$1" 3<&{commands} 4>&{messages}'  # Chromium reads 3, writes 4
         self._process = subprocess.Popen(
             ["bash", "-c", script, name, str(profile)],
-            pass_fds=(commands, answers),
+            pass_fds=(commands, messages),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         os.close(commands)
-        os.close(answers)
+        os.close(messages)
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> Any:
-        """The result of a command."""
-        self._last += 1
-        message = {"id": self._last, "method": method, "params": parameters}
+        """Sends a command, and returns its result."""
+        self._last_id += 1
+        message = {"id": self._last_id, "method": method, "params": parameters}
         if self._session is not None:
             message["sessionId"] = self._session
         os.write(self._commands, json.dumps(message).encode() + b"\0")
         while True:
-            answer = self._receive()
-            if answer.get("id") == self._last:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self._events.append(answer)
+            reply = self._receive()
+            if reply.get("id") == self._last_id:
+                assert "error" not in reply, reply
+                return reply["result"]
+            self._events.append(reply)
 
     def wait(self, event: str) -> None:
-        """Until `event` has come since the last one waited for."""
+        """Waits for an `event`, which may have arrived since the last wait."""
         while True:
             while self._events:
                 if self._events.pop(0).get("method") == event:
@@ -71,38 +75,40 @@ class Browser:
             self._events.append(self._receive())
 
     def open(self, url: str) -> None:
+        """Opens `url`, and waits until it has loaded."""
         self._events.clear()
         self.call("Page.navigate", url=url)
         self.wait("Page.loadEventFired")
 
     def evaluate(self, expression: str) -> Any:
-        """The value of `expression` in the page."""
+        """Returns the value of a JavaScript `expression` in the page."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
     def press(self, *keys: str) -> None:
-        """Keys with a name (ArrowDown), or with a character."""
+        """Presses keys, given by their name (ArrowDown) or their character."""
         for key in keys:
             text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
             self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
             self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def press_and_follow(self, key: str) -> None:
-        """A key that leads to another page."""
+        """Presses a key that leads to another page, and waits until that has loaded."""
         self._events.clear()
         self.press(key)
         self.wait("Page.loadEventFired")
 
     def follow(self, expression: str) -> None:
-        """Evaluates what leads to another page."""
+        """Evaluates an expression that leads to another page, and waits until that has loaded."""
         self._events.clear()
         self.evaluate(expression)
         self.wait("Page.loadEventFired")
 
     def close(self) -> None:
+        """Ends the browser."""
         os.close(self._commands)
-        os.close(self._answers)
+        os.close(self._messages)
         self._process.kill()
         self._process.wait(PATIENCE)
 
@@ -113,11 +119,11 @@ class Browser:
         self.close()
 
     def _receive(self) -> dict[str, Any]:
-        """The next message, an answer or an event."""
+        """Returns the next message: a reply or an event."""
         while b"\0" not in self._received:
-            assert select.select([self._answers], [], [], PATIENCE)[0], "the browser is silent"
-            data = os.read(self._answers, 1 << 20)
-            assert data, "the browser is gone"
+            assert select.select([self._messages], [], [], PATIENCE)[0], "the browser sends nothing"
+            data = os.read(self._messages, 1 << 20)
+            assert data, "the browser has ended"
             self._received += data
         text, _, self._received = self._received.partition(b"\0")
         message: dict[str, Any] = json.loads(text)

@@ -3,4 +3,4 @@
 cdef class Timeline:
     cdef public bint recording
     cdef public double _until
-    cdef public list _tracks
+    cdef public list _traces

@@ -1,0 +1,36 @@
+"""Which server and which resource a URL names."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaserve.probe.target import Target, read_url
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        pytest.param("http://example.com", Target("http", "example.com", 80, "example.com", "/"), id="default port"),
+        pytest.param(
+            "localhost:8000/a?b=c", Target("http", "localhost", 8000, "localhost:8000", "/a?b=c"), id="port and query"
+        ),
+        pytest.param("https://h:8443/x y#z", Target("https", "h", 8443, "h:8443", "/x%20y"), id="fragment and space"),
+        pytest.param("https://h/%2e", Target("https", "h", 443, "h", "/%2e"), id="encoded already"),
+        pytest.param("http://[::1]:8000/", Target("http", "::1", 8000, "[::1]:8000", "/"), id="IPv6"),
+        pytest.param("http://h:80/", Target("http", "h", 80, "h", "/"), id="explicit default port"),
+        pytest.param(
+            "http://\xfc.de/\xe9?\xe9",
+            Target("http", "xn--tda.de", 80, "xn--tda.de", "/%C3%A9?%C3%A9"),
+            id="international",
+        ),
+        pytest.param("http://h/a\r\nX: y", Target("http", "h", 80, "h", "/aX:%20y"), id="line ends"),
+    ],
+)
+def test_urls(url: str, target: Target) -> None:
+    assert read_url(url) == target
+
+
+@pytest.mark.parametrize("url", ["ftp://h/", "http://", "http://h:99999/", "http://h:x/", "http://a..b/", "http:///x"])
+def test_invalid_urls(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^the (URL|port|host) must be .+, not .+"):
+        read_url(url)
