@@ -33,6 +33,7 @@ MODULES = (
     "logs/access",
     "handlers/wsgi/application",
     "handlers/wsgi/start_response",
+    "handlers/wsgi/task",
     "handlers/wsgi/environ",
 )
 

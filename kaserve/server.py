@@ -110,12 +110,11 @@ class Server:
         self._drain_delay = _Alarm(self._leave)
         self._patience = _Alarm(self._abort)
         self._interrupts = 0
-        users = getattr(handler, "remote_user", None)
         if self.config.forwarded_allow_ips:
             handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
         access_log = None
         if log_lines is not None and self.config.access_log:
-            access_log = AccessLog(log_lines, log_format=self.config.log_format, users=users, wall=wall)
+            access_log = AccessLog(log_lines, log_format=self.config.log_format, wall=wall)
             self._reactor.after_turn.append(access_log.flush)
         self._access_log = access_log
         end_of_turn = getattr(handler, "end_of_turn", None)
