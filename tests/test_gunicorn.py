@@ -224,7 +224,10 @@ class TestManaging:
     [
         (("--cert-reqs", "2", "--ca-certs", "ca.pem"), "does not ask for client certificates"),
         (("--proxy-protocol", "auto"), "accepts the PROXY header from every client that can connect"),
-        (("--access-logformat", "%(h)s %({wsgi.input}e)s"), "access_log_format: has %({wsgi.input}e)s, which is not one of gunicorn's atoms"),
+        (
+            ("--access-logformat", "%(h)s %({wsgi.input}e)s"),
+            "access_log_format: has %({wsgi.input}e)s, which is not",
+        ),
         (("--access-logformat", "%(h)s\t%(s)s"), "access_log_format: must be printable ASCII"),
     ],
 )
