@@ -1,6 +1,7 @@
-"""The pytest plugin: `kaserve.testing` as fixtures. It is there wherever kaserve is installed.
+"""The pytest plugin: `kaserve.testing` as fixtures, available wherever kaserve is installed.
 
-Imports the server only when a fixture is used: most test runs on a machine do not.
+Imports the server only when a fixture is used: the plugin is loaded by every pytest run on the machine, and most of
+them do not need it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ __all__ = ["kaserve_faults", "kaserve_server"]
 
 @pytest.fixture
 def kaserve_server() -> Iterator[Callable[..., Server]]:
-    """Starts servers, which live until the end of the test: `kaserve_server(handler)`, `kaserve_server(wsgi=app)` or
-    `kaserve_server(directory=path)`, with settings of `kaserve.Config`. See `kaserve.testing.serve`."""
+    """A function that starts servers, which run until the end of the test: `kaserve_server(handler)`,
+    `kaserve_server(wsgi=app)` or `kaserve_server(directory=path)`, with settings of `kaserve.Config` as keywords. See
+    `kaserve.testing.serve`."""
     from .testing import serve
 
     with ExitStack() as stack:
@@ -30,7 +32,7 @@ def kaserve_server() -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture
 def kaserve_faults() -> Iterator[Callable[[Server], Faults]]:
-    """Starts `kaserve.testing.Faults` in front of a server: `kaserve_faults(server).url`."""
+    """A function that puts `kaserve.testing.Faults` between a server and its clients: `kaserve_faults(server).url`."""
     from .testing import Faults
 
     with ExitStack() as stack:

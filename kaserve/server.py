@@ -119,9 +119,7 @@ class Server:
             handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
         access_log = None
         if log_lines is not None and self.config.access_log:
-            access_log = AccessLog(
-                log_lines, log_format=self.config.log_format, users=lambda request: request.remote_user, wall=wall
-            )
+            access_log = AccessLog(log_lines, log_format=self.config.log_format, wall=wall)
             self._reactor.after_turn.append(access_log.flush)
         self._access_log = access_log
         if type(handler).end_of_turn is not BaseHandler.end_of_turn:  # a turn in which nothing is due costs nothing

@@ -1,12 +1,12 @@
-"""For tests: a server on a free port for whatever is to be served, and connections that go wrong on request.
+"""For tests: a real server on a free port, and connections that fail in the ways that networks do.
 
 >>> from kaserve import Response
 >>> with serve(lambda request: Response.text("hello")) as server:
 ...     server.url.startswith("http://127.0.0.1:")
 True
 
-`serve` runs a real server in a thread. `Faults` stands between its clients and it and does to them, answer by answer,
-what networks and other servers do. Knows nothing of pytest; `kaserve.pytest_plugin` offers both as fixtures.
+`serve` runs a server in a thread. `Faults` is a relay between its clients and it, which does to chosen responses what
+networks and other servers do. Knows nothing of pytest; `kaserve.pytest_plugin` offers both as fixtures.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .config import Config
-from .handlers import Files
+from .handlers import WSGI, Files
 from .http.dates import format_date
 from .http.handler import Handler
 from .server import Server
 
-__all__ = ["EarlyAnswer", "Fault", "Faults", "IdleClose", "Relay", "Reset", "Slow", "TruncatedBody", "serve"]
+__all__ = ["EarlyResponse", "Fault", "Faults", "IdleClose", "Relay", "Reset", "Slow", "TruncatedBody", "serve"]
 
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with a timeout of 0: close() sends a RST
 _CONTINUE = b"HTTP/1.1 100 "
-_LINGER = 5.0  # seconds for a client to close after an orderly end
-_SIZE = 65536
+_LINGER = 5.0  # seconds for a client to close its side
+_READ_SIZE = 65536
 
 
 @contextmanager
@@ -46,18 +46,27 @@ def serve(
     threads: int = 4,
     **settings: Any,
 ) -> Iterator[Server]:
-    """A server for one of: a handler, a WSGI application, a directory. In a thread of its own, on a free port of
-    127.0.0.1, without an access log, unless `settings` (those of `Config`) say otherwise.
+    """Runs a server in a thread of its own while the block runs. Requests that are still running at its end are
+    aborted.
 
-    threads: those of a WSGI application; 0 runs it in the server's own.
-    What is still running when the block ends is cut off. Raises OSError when an address cannot be listened on.
+    Args:
+        handler: what to serve; or
+        wsgi: a WSGI application; or
+        directory: a directory of files. One of the three must be given.
+        threads: the number of threads of a WSGI application; 0 runs it on the server's own thread.
+        settings: those of `Config`. By default the server listens on a free port of 127.0.0.1 and has no access log.
+
+    Returns:
+        A context manager, whose value is the server.
+
+    Raises:
+        TypeError: none or several of the three were given.
+        OSError: an address cannot be listened on.
     """
     if [handler, wsgi, directory].count(None) != 2:
-        raise TypeError("serve() takes one of: a handler, wsgi=, directory=")
+        raise TypeError("serve() needs exactly one of: a handler, wsgi=, directory=")
     with ExitStack() as stack:
         if wsgi is not None:
-            from .handlers.wsgi.application import WSGI
-
             application = WSGI(wsgi, threads)
             stack.callback(application.close)
             handler = application
@@ -71,70 +80,89 @@ def serve(
         yield server
 
 
-# What can happen to an answer.
+# What can happen to a response.
 
 
 class Fault(Protocol):
-    """What happens to one request and its answer."""
+    """What happens to one request and its response."""
 
-    def begin(self, relay: Relay) -> bool:
-        """The first bytes of the request are there. False ends the connection, and it never reaches the server."""
+    def on_request(self, relay: Relay) -> bool:
+        """Called when the first bytes of the request are there.
 
-    def answer(self, relay: Relay, data: bytes) -> bool:
-        """The server has answered `data`, or this much of it; what is to reach the client goes to `relay.send`. False
-        ends the connection."""
+        Returns:
+            False to end the connection, so that the request does not reach the server.
+        """
+
+    def on_response(self, relay: Relay, data: bytes) -> bool:
+        """Called with each part of the response, as it comes from the server. Nothing reaches the client but what this
+        gives to `relay.send`.
+
+        Returns:
+            False to end the connection.
+        """
 
 
-class _Nothing(Fault):
-    """The base of all faults: a request that meets none."""
+class _NoFault(Fault):
+    """The base of all faults: passes everything on."""
 
-    def begin(self, relay: Relay) -> bool:
+    def on_request(self, relay: Relay) -> bool:
         return True
 
-    def answer(self, relay: Relay, data: bytes) -> bool:
+    def on_response(self, relay: Relay, data: bytes) -> bool:
         relay.send(data)
         return True
 
 
 @dataclass(frozen=True)
-class IdleClose(_Nothing):
-    """The server closes an idle connection in the very moment in which the client sends its next request, which is not
-    handled: the race that a client may answer by repeating what is idempotent (RFC 9110 §9.2.2).
+class IdleClose(_NoFault):
+    """The server closes an idle connection at the moment in which the client sends its next request.
 
-    reset: not with an orderly end, but with a RST, as when the request meets a socket that is closed already.
+    The request is not handled. A client may repeat it on another connection if it is idempotent (RFC 9110 §9.2.2).
+
+    Attributes:
+        reset: close with a RST, as when the request reaches a socket that is closed already.
     """
 
     reset: bool = False
 
-    def begin(self, relay: Relay) -> bool:
+    def on_request(self, relay: Relay) -> bool:
         if self.reset:
             relay.reset()
         return False
 
 
 @dataclass(frozen=True)
-class Reset(_Nothing):
-    """The request is handled, and the connection is reset after as many bytes of the answer as `after` says."""
+class Reset(_NoFault):
+    """The request is handled, and the connection is reset during the response.
+
+    Attributes:
+        after: bytes of the response before the reset. A response that is not longer arrives unharmed.
+    """
 
     after: int = 0
 
-    def answer(self, relay: Relay, data: bytes) -> bool:
-        room = self.after - relay.answered
-        relay.send(data[: max(0, room)])
-        if len(data) < room:
+    def on_response(self, relay: Relay, data: bytes) -> bool:
+        left = self.after - relay.sent
+        relay.send(data[: max(0, left)])
+        if len(data) < left:
             return True
         relay.reset()
         return False
 
 
 @dataclass(frozen=True)
-class Slow(_Nothing):
-    """The answer arrives `size` bytes at a time, with a pause of `pause` seconds after each."""
+class Slow(_NoFault):
+    """The response arrives slowly.
+
+    Attributes:
+        pause: seconds after each part.
+        size: bytes of a part.
+    """
 
     pause: float = 0.01
     size: int = 1
 
-    def answer(self, relay: Relay, data: bytes) -> bool:
+    def on_response(self, relay: Relay, data: bytes) -> bool:
         for start in range(0, len(data), self.size):
             relay.send(data[start : start + self.size])
             if relay.pause(self.pause):
@@ -143,36 +171,41 @@ class Slow(_Nothing):
 
 
 @dataclass(frozen=True)
-class EarlyAnswer(_Nothing):
-    """The server answers as soon as the request begins to arrive, reads no more of it, and closes: what a client gets
-    that sends more than is wanted."""
+class EarlyResponse(_NoFault):
+    """The server responds as soon as the request begins to arrive, reads no more of it, and closes: what a client gets
+    for a body that is too large.
+
+    Attributes:
+        status: of the response, which has no content.
+        reason: its reason phrase.
+    """
 
     status: int = 413
     reason: str = "Content Too Large"
 
-    def begin(self, relay: Relay) -> bool:
+    def on_request(self, relay: Relay) -> bool:
         lines = f"HTTP/1.1 {self.status} {self.reason}", f"Date: {format_date(int(time.time()))}"
         relay.send("\r\n".join((*lines, "Content-Length: 0", "Connection: close", "", "")).encode())
         return False
 
 
 @dataclass(frozen=True)
-class TruncatedBody(_Nothing):
+class TruncatedBody(_NoFault):
     """The connection ends in an orderly way in the middle of the body: of its first chunk, or half-way to its
-    Content-Length. Whoever takes that for the whole is wrong (RFC 9112 §8)."""
+    Content-Length. A client must not mistake that for the whole (RFC 9112 §8)."""
 
-    def answer(self, relay: Relay, data: bytes) -> bool:
+    def on_response(self, relay: Relay, data: bytes) -> bool:
         relay.held += data
-        end = _middle(relay.held)
+        end = _middle_of_body(relay.held)
         if end is None or len(relay.held) < end:
             return True
         relay.send(relay.held[:end])
         return False
 
 
-def _middle(answer: bytes) -> int | None:
-    """The index in the middle of the body; None until that can be told."""
-    head, end, rest = answer.partition(b"\r\n\r\n")
+def _middle_of_body(response: bytes) -> int | None:
+    """The index of the middle of the body; None until enough of the response is there to tell."""
+    head, end, rest = response.partition(b"\r\n\r\n")
     if not end:
         return None
     body = len(head) + len(end)
@@ -187,144 +220,159 @@ def _middle(answer: bytes) -> int | None:
 
 
 class Relay:
-    """One connection of a client, as a fault sees it.
+    """One client's connection through `Faults`, and the connection to the server that belongs to it.
 
-    answered: bytes of the present answer that have reached the client. held: those that a fault keeps for now.
+    Attributes:
+        sent: bytes of the current response that the client was sent.
+        held: for a fault that needs to keep a part of the response; empty when a request begins.
     """
 
     def __init__(self, faults: Faults, client: socket.socket, server: socket.socket) -> None:
         self._faults = faults
         self._client = client
         self._server = server
-        self._fault: Fault = _Nothing()
-        self._is_answered = True  # what the client sends now is another request
-        self.answered = 0
+        self._fault: Fault = _NoFault()
+        self._is_idle = True  # so that the next bytes of the client begin a request
+        self.sent = 0
         self.held = b""
 
     def send(self, data: bytes) -> None:
-        """To the client. Raises OSError when it is gone."""
+        """Sends `data` to the client. Raises OSError if the client has left."""
         self._client.sendall(data)
-        self.answered += len(data)
+        self.sent += len(data)
 
     def reset(self) -> None:
-        """Has the connection end with a RST."""
+        """Closes the client's connection with a RST."""
         self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._client.close()
 
     def pause(self, seconds: float) -> bool:
-        """Waits for `seconds`; whether everything is over meanwhile."""
-        return self._faults.over.wait(seconds)
+        """Waits for `seconds`. Returns True at once if the `Faults` are being closed."""
+        return self._faults.closing.wait(seconds)
 
     @property
     def is_idle(self) -> bool:
-        """Whether no answer is waited for."""
-        return self._is_answered
+        """Whether the client waits for no response."""
+        return self._is_idle
 
     def stop(self) -> None:
-        """Ends it from another thread, which wakes up its own."""
+        """Ends the connection, from any thread: the relay's own wakes up."""
         try:
             self._client.shutdown(socket.SHUT_RDWR)
-        except OSError:  # it is gone already
+        except OSError:  # closed already
             pass
 
     def run(self) -> None:
-        """Passes on what both ends say, until one of them, or a fault, has said enough."""
+        """Relays until one side, or a fault, ends the connection."""
         try:
-            while self._turn():
+            while self._relay_once():
                 pass
-            self._part()
-        except OSError:  # one of them is gone, and the other will see that
+            self._linger()
+        except OSError:  # one side has left; closing tells the other
             pass
         finally:
             self._client.close()
             self._server.close()
 
-    def _turn(self) -> bool:
+    def _relay_once(self) -> bool:
+        """Waits for bytes and passes them on. Returns False if the connection is to end."""
         readable, _, _ = select.select([self._client, self._server], [], [])
         if self._client in readable:
-            data = self._client.recv(_SIZE)
-            if not data or (self._is_answered and not self._begin()):
+            data = self._client.recv(_READ_SIZE)
+            if not data or (self._is_idle and not self._begin_request()):
                 return False
             self._server.sendall(data)
         if self._server in readable:
-            data = self._server.recv(_SIZE)
-            if not data or not self._fault.answer(self, data):
+            data = self._server.recv(_READ_SIZE)
+            if not data or not self._fault.on_response(self, data):
                 return False
-            if not data.startswith(_CONTINUE):  # which is no answer yet
-                self._is_answered = True
+            if not data.startswith(_CONTINUE):  # an interim response; the client still waits for the final one
+                self._is_idle = True
         return True
 
-    def _begin(self) -> bool:
-        self._is_answered = False
+    def _begin_request(self) -> bool:
+        self._is_idle = False
         self._fault = self._faults.take()
-        self.answered = 0
+        self.sent = 0
         self.held = b""
-        return self._fault.begin(self)
+        return self._fault.on_request(self)
 
-    def _part(self) -> None:
-        """An orderly end: what the client still sends is read and forgotten, since a reset would destroy what it was
-        sent."""
+    def _linger(self) -> None:
+        """Closes in an orderly way: reads and drops what the client still sends, since closing a socket with unread
+        bytes sends a RST, which destroys what is on its way to the client (RFC 9112 §9.6)."""
         if self._client.fileno() >= 0:
             self._client.shutdown(socket.SHUT_WR)
             self._client.settimeout(_LINGER)
-            while self._client.recv(_SIZE):
+            while self._client.recv(_READ_SIZE):
                 pass
 
 
 class Faults:
-    """Stands between clients and `server`, at an `address` and `url` of its own. As long as nothing is asked for, it
-    passes everything on. Raises TypeError for a server that does not listen on TCP, OSError without a free port.
+    """A relay between clients and a server, which makes chosen requests fail. Without a fault it passes everything on.
 
     >>> from kaserve import Response
     >>> with serve(lambda request: Response.text("hello")) as server, Faults(server) as faults:
     ...     faults.next(Reset(after=10), Slow(pause=0.001))  # for the next two requests
+
+    A context manager: it relays while the block runs.
+
+    Args:
+        server: a running server that listens on TCP.
+
+    Attributes:
+        address: (host, port) for clients, instead of the server's own.
+        url: the same as a URL.
+        closing: set when the block has ended.
+
+    Raises:
+        TypeError: the server does not listen on TCP.
+        OSError: there is no free port.
     """
 
     def __init__(self, server: Server) -> None:
-        """server: with an address of TCP."""
         if not isinstance(server.address, tuple):
-            raise TypeError("faults need a server that listens on TCP")
+            raise TypeError(f"Faults needs a server that listens on TCP, not on {server.address!r}")
         self._server = server.address
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._faults: deque[Fault] = deque()
         self._relays: dict[Relay, threading.Thread] = {}
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._accept, name="kaserve faults", daemon=True)
-        self.over = threading.Event()
+        self.closing = threading.Event()
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self.url = f"http://{self.address[0]}:{self.address[1]}/"
 
     def next(self, *faults: Fault) -> None:
-        """Each of `faults` happens to one request, on whichever connection that comes, in this order; those after them
-        meet none."""
+        """Each of `faults` happens to one request, in this order, on whichever connection the request comes. Requests
+        after that have no fault."""
         self._faults.extend(faults)
 
     def take(self) -> Fault:
-        """The fault of a request that has just begun."""
+        """The fault for a request that has just begun."""
         try:
             return self._faults.popleft()
         except IndexError:
-            return _Nothing()
+            return _NoFault()
 
     def close_idle(self) -> int:
-        """Closes, now, every connection that waits for no answer; how many."""
-        idle = self._idle()
+        """Closes every connection whose client waits for no response. Returns how many."""
+        idle = self._idle_relays()
         for relay in idle:
             relay.stop()
         return len(idle)
 
     @property
     def open_connections(self) -> int:
-        """How many clients are connected."""
+        """Number of connected clients."""
         with self._lock:
             return len(self._relays)
 
     @property
     def idle_connections(self) -> int:
-        """How many wait for no answer."""
-        return len(self._idle())
+        """Number of connected clients that wait for no response."""
+        return len(self._idle_relays())
 
-    def _idle(self) -> list[Relay]:
+    def _idle_relays(self) -> list[Relay]:
         with self._lock:
             return [relay for relay in self._relays if relay.is_idle]
 
@@ -333,8 +381,8 @@ class Faults:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.over.set()
-        self._listener.shutdown(socket.SHUT_RDWR)  # which wakes up the thread that waits for it
+        self.closing.set()
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread up from accept(), which close() would not
         self._thread.join()
         self._listener.close()
         with self._lock:
@@ -344,18 +392,20 @@ class Faults:
             thread.join()
 
     def _accept(self) -> None:
-        while not self.over.is_set():
+        """Accepts clients until the block ends, in a thread."""
+        while not self.closing.is_set():
             try:
                 client, _ = self._listener.accept()
-            except OSError:  # over
+            except OSError:  # the listener was shut down
                 return
             self._start(client)
 
     def _start(self, client: socket.socket) -> None:
+        """Starts the relay of `client`, in another thread."""
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             server = socket.create_connection(self._server)
-        except OSError:  # the server is gone, and so is the connection
+        except OSError:  # the server has stopped, so the client's connection ends as well
             client.close()
             return
         relay = Relay(self, client, server)

@@ -209,7 +209,7 @@ class TestWhatCannotBe:
         self.refused("symlinks: takes inside or all or none", symlinks="some")
 
     def test_log_formats(self) -> None:
-        self.refused("log_format: takes common", log_format="apache")
+        self.refused("log_format: must be common", log_format="apache")
 
     @pytest.mark.parametrize("text", ["maybe", "2", "yes please", " "])
     def test_switches(self, text: str) -> None:

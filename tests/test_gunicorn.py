@@ -198,7 +198,7 @@ class TestManaging:
         gunicorn = start("--max-requests", "3")
         first = gunicorn.ask("/pid")
         wait_for(lambda: gunicorn.ask("/pid") != first)
-        assert "3 requests were enough" in gunicorn.log
+        assert "max_requests reached after 3 requests" in gunicorn.log
 
     def test_several_workers(self, start: Start) -> None:
         gunicorn = start("--workers", "2")
@@ -223,9 +223,12 @@ class TestManaging:
     ("options", "reason"),
     [
         (("--cert-reqs", "2", "--ca-certs", "ca.pem"), "does not ask for client certificates"),
-        (("--proxy-protocol", "auto"), "takes the header from whoever can connect"),
-        (("--access-logformat", "%(h)s %({wsgi.input}e)s"), "access_log_format: takes atoms of gunicorn's, of which"),
-        (("--access-logformat", "%(h)s\t%(s)s"), "access_log_format: takes a line of plain ASCII"),
+        (("--proxy-protocol", "auto"), "accepts the PROXY header from every client that can connect"),
+        (
+            ("--access-logformat", "%(h)s %({wsgi.input}e)s"),
+            "access_log_format: has %({wsgi.input}e)s, which is not",
+        ),
+        (("--access-logformat", "%(h)s\t%(s)s"), "access_log_format: must be printable ASCII"),
     ],
 )
 def test_what_would_be_ignored_is_refused(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:

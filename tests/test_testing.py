@@ -15,7 +15,7 @@ import pytest
 
 import kaserve.testing
 from kaserve import Request, Response, Server
-from kaserve.testing import EarlyAnswer, Fault, Faults, IdleClose, Relay, Reset, Slow, TruncatedBody, serve
+from kaserve.testing import EarlyResponse, Fault, Faults, IdleClose, Relay, Reset, Slow, TruncatedBody, serve
 from tests.tools.net import open_descriptors
 from tests.tools.server import PATIENCE, ROOT, Client, config, connect, environment, get, hello, post, refuses, wait_for
 
@@ -176,9 +176,9 @@ class TestFaults:
                 noted.append(seconds)
                 return len(noted) > 9
 
-        assert Slow(pause=0.5, size=2).answer(Notes(), b"12345")
+        assert Slow(pause=0.5, size=2).on_response(Notes(), b"12345")
         assert noted == [b"12", 0.5, b"34", 0.5, b"5", 0.5]
-        assert not Slow().answer(Notes(), b"abcd")  # everything is over before it has ended
+        assert not Slow().on_response(Notes(), b"abcd")  # everything is over before it has ended
         assert noted[6:] == [b"a", 0.01, b"b", 0.01]
 
     def test_the_end_waits_for_no_slow_answer(self, server: Server) -> None:
@@ -189,7 +189,7 @@ class TestFaults:
             assert client._received == b"H"
 
     def test_an_answer_before_the_body(self, faults: Faults, client: Client) -> None:
-        faults.next(EarlyAnswer())
+        faults.next(EarlyResponse())
         client.send(post(b"x" * 10_000_000)[:100])
         answer = client.answer("POST")
         assert (answer.status, answer.persists) == (413, False)
@@ -218,7 +218,7 @@ class TestFaults:
         connection.close()
 
     def test_they_come_in_order_whichever_the_connection(self, faults: Faults) -> None:
-        wanted: list[Fault] = [EarlyAnswer(500, "No"), EarlyAnswer(502, "No")]
+        wanted: list[Fault] = [EarlyResponse(500, "No"), EarlyResponse(502, "No")]
         faults.next(*wanted)
         for status in (500, 502, 200):
             with connect(faults.address) as client:

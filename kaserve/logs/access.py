@@ -1,6 +1,6 @@
-"""The access log: one line for each answer, collected during a turn and handed on at its end.
+"""The access log: one line for each response, collected during a turn of the reactor and written at its end.
 
-Does not know how a line looks (`logformat`), when a turn ends (the reactor calls `flush`), or where the lines go.
+Does not know how a line looks (`formats`), when a turn ends (the reactor calls `flush`), or where the lines go.
 """
 
 from __future__ import annotations
@@ -16,10 +16,21 @@ __all__ = ["AccessLog"]
 
 
 class AccessLog:
-    """Lines in `log_format`: common, combined, json, or gunicorn's atoms.
+    """Collects a line per response and writes them together.
 
-    write: takes the bytes of whole lines, and is called at most once per turn. It must neither raise nor wait.
-    users: tells who has come in with a password, "" for anybody else.
+    One write per turn rather than per response: under load a turn has dozens of responses, and a system call for each
+    line would cost more than making it.
+
+    Args:
+        write: called with the bytes of whole lines, at most once per turn. It must neither raise nor block.
+        log_format: common, combined, json, or a text of gunicorn's atoms.
+        wall: the time in seconds since the epoch.
+
+    Attributes:
+        timed: whether lines show how long things took. The connection reads the clock more often only then.
+
+    Raises:
+        ValueError: `log_format` is none of these.
     """
 
     def __init__(
@@ -27,25 +38,31 @@ class AccessLog:
         write: Callable[[bytes], object],
         *,
         log_format: str = "common",
-        users: Callable[[Request], str] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._write = write
-        self._moment = LogClock(wall)
-        self._format = make_format(log_format, self._moment, users)
+        self._clock = LogClock(wall)
+        self._format = make_format(log_format, self._clock)
         self.timed = self._format.timed
         self._lines: list[str] = []
 
     def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
-        """Notes an answer with `size` bytes of content; a request that could not be read is None."""
+        """Adds the line of a response.
+
+        Args:
+            connection: what the response was sent on.
+            request: None if it could not be parsed.
+            response: the response.
+            size: bytes of content that were sent.
+        """
         lines = self._lines
-        if not lines:  # the time of a turn is that of its first answer
-            self._moment.tell()
+        if not lines:  # all lines of a turn have the time of the first
+            self._clock.update()
         lines.append(self._format.line(connection, request, response, size))
 
     def flush(self) -> None:
-        """Hands on what was noted since the last call."""
+        """Writes the lines that were added since the last call."""
         if self._lines:
             lines, self._lines = self._lines, []
-            lines.append("")  # the last line has an end as well
+            lines.append("")  # so that join() ends the last line as well
             self._write("\n".join(lines).encode("ascii", "backslashreplace"))

@@ -1,7 +1,7 @@
-"""The error log of the program: what went wrong, to stderr or to a file, and not too often.
+"""The error log of the command line: what went wrong, to stderr or to a file, rate-limited.
 
-For the command line alone: whoever has a program of his own sets up `logging` himself, and finds all that the server
-says under the name "kaserve".
+Only the command line uses it. A program that embeds kaserve configures `logging` itself, and finds all that kaserve
+logs under the name "kaserve".
 """
 
 from __future__ import annotations
@@ -15,63 +15,83 @@ from .stderr import StderrHandler
 
 __all__ = ["RateLimit", "set_up"]
 
-_MOST = 10  # of one kind
+_LIMIT = 10  # records of one kind per period
 _PERIOD = 60.0  # seconds
 _MAX_KINDS = 1000
 
-# What a terminal could take for a command, C1 controls included, but for the lines of a traceback.
+# What a terminal could take for a command, C1 controls included; but not the tab and the line feed, which tracebacks
+# have.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class RateLimit(logging.Filter):
-    """Lets through at most `most` records of one kind in a period. The first one after that tells how many were not.
-    What others log, an application for instance, is their own affair.
+    """Lets through at most `limit` records of one kind per period; the first one of the next period says how many were
+    not logged.
 
-    Of one kind are those of the same place in the code with the same kind of exception, whatever they say: what a
-    client can have the server say again and again is one kind.
+    Records are of one kind if they come from the same line of code with the same type of exception, whatever their text
+    is: a client that makes the server log an error again and again cannot vary the kind, only the text. Only records of
+    kaserve are limited, not those of an application.
+
+    Args:
+        limit: records of one kind per period.
+        period: seconds.
+        clock: monotonic time in seconds.
     """
 
     def __init__(
-        self, most: int = _MOST, period: float = _PERIOD, *, clock: Callable[[], float] = time.monotonic
+        self, limit: int = _LIMIT, period: float = _PERIOD, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__()
-        self._most = most
+        self._limit = limit
         self._period = period
         self._clock = clock
-        self._kinds: dict[tuple[object, ...], _Kind] = {}
+        self._counts: dict[tuple[object, ...], _Count] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log `record`."""
         if record.name.partition(".")[0] != "kaserve":
             return True
         now = self._clock()
-        exception = record.exc_info[0] if record.exc_info else None
-        key = (record.name, record.pathname, record.lineno, exception)
-        kind = self._kinds.get(key)
-        if kind is None:
-            if len(self._kinds) >= _MAX_KINDS:
-                self._kinds.clear()
-            kind = self._kinds[key] = _Kind(now)
-        if now - kind.since >= self._period:
-            if kind.count > self._most:
-                record.msg = f"{record.getMessage()} ({kind.count - self._most} more like this were left out)"
+        count = self._count_of(record, now)
+        if now - count.since >= self._period:
+            if count.records > self._limit:
+                suppressed = count.records - self._limit
+                record.msg = f"{record.getMessage()} ({suppressed} more like this were not logged)"
                 record.args = None
-            kind.since, kind.count = now, 0
-        kind.count += 1
-        return kind.count <= self._most
+            count.since, count.records = now, 0
+        count.records += 1
+        return count.records <= self._limit
+
+    def _count_of(self, record: logging.LogRecord, now: float) -> _Count:
+        exception = record.exc_info[0] if record.exc_info else None
+        kind = (record.name, record.pathname, record.lineno, exception)
+        count = self._counts.get(kind)
+        if count is None:
+            # A bounded memo: starts again when it is full, which is rare enough and needs no bookkeeping.
+            if len(self._counts) >= _MAX_KINDS:
+                self._counts.clear()
+            count = self._counts[kind] = _Count(now)
+        return count
 
 
-class _Kind:
-    __slots__ = ("count", "since")
+class _Count:
+    """How many records of one kind there were, logged or not, since the time `since`."""
+
+    __slots__ = ("records", "since")
 
     def __init__(self, since: float) -> None:
         self.since = since
-        self.count = 0
+        self.records = 0
 
 
 def set_up(path: str | None) -> Callable[[], object] | None:
-    """Has all that is logged written to the file `path`, or to stderr; returns what opens the file anew, if any.
+    """Sends everything that the process logs to the file `path`, or to stderr if it is None.
 
-    Raises OSError when the file cannot be opened.
+    Returns:
+        A function that opens the file again, for when it was renamed; None for stderr.
+
+    Raises:
+        OSError: the file cannot be opened.
     """
     handler: logging.Handler
     reopen: Callable[[], object] | None = None
@@ -79,7 +99,7 @@ def set_up(path: str | None) -> Callable[[], object] | None:
         handler = StderrHandler()
         handler.setFormatter(_Formatter("kaserve: %(levelname)s: %(message)s"))
     else:
-        handler = _File(path, encoding="utf-8", errors="backslashreplace")
+        handler = _ReopenableFileHandler(path, encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(_Formatter("%(asctime)s %(levelname)s: %(message)s"))
         reopen = handler.reopen
     handler.addFilter(RateLimit())
@@ -88,18 +108,21 @@ def set_up(path: str | None) -> Callable[[], object] | None:
 
 
 class _Formatter(logging.Formatter):
-    """An exception may quote what a client sent, whoever raised it."""
+    """Escapes control characters in the whole record, traceback included: any exception may quote what a client
+    sent."""
 
     def format(self, record: logging.LogRecord) -> str:
         return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", super().format(record))
 
 
-class _File(logging.FileHandler):
+class _ReopenableFileHandler(logging.FileHandler):
+    """A file handler for logrotate's usual way: the file is renamed, and then the program is told."""
+
     def reopen(self) -> None:
-        """Goes on in a new file of the same name, as when this one was renamed."""
+        """Continues in a new file of the same name. If it cannot be opened, this raises and the old one stays."""
         self.acquire()
         try:
-            old, self.stream = self.stream, self._open()  # if it cannot be opened, this one goes on
+            old, self.stream = self.stream, self._open()
             if old is not None:
                 old.close()
         finally:

@@ -1,4 +1,4 @@
-"""A file that the access log goes to, with a thread of its own, so that the server does not wait for it.
+"""LogFile: a file for the access log, written by a thread of its own so that the server never waits for a disk.
 
 Does not know what a line says.
 """
@@ -15,135 +15,146 @@ __all__ = ["LogFile"]
 
 log = logging.getLogger("kaserve")
 
-_MAX_WAITING = 8 << 20  # bytes; a disk that does not keep up with more costs lines
-_TOGETHER = 0.1  # seconds in which lines are collected, so that the thread wakes up ten times a second and no more
-_PATIENCE = 2.0  # seconds in the end for a disk that is slow
-_COMPLAIN_EVERY = 60.0  # seconds at least
+_MAX_QUEUED = 8 << 20  # bytes; a disk that is slower than that for long loses lines
+_BATCH_TIME = 0.1  # seconds in which lines are collected, so that the thread wakes up at most ten times a second
+_CLOSE_TIMEOUT = 2.0  # seconds to wait for a slow disk when the server closes
+_REPORT_INTERVAL = 60.0  # seconds between two reports of lost lines
 
 
 class LogFile:
-    """A file that lines are appended to. `write` takes no longer than putting them into a queue: what the disk does not
-    take in time is lost rather than requests, is counted, and said in the error log.
+    """A file that lines are appended to, without waiting.
 
-    `reopen`, when the file was renamed, goes on in a new one of the old name.
+    `write` only puts the lines into a queue. If the disk is too slow or full, lines are lost rather than requests; they
+    are counted, and reported in the error log.
+
+    Args:
+        path: the file, which is created if it does not exist.
+
+    Attributes:
+        path: the absolute path.
+
+    Raises:
+        OSError: the file cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
-        """Raises OSError when the file cannot be opened."""
-        self.path = os.path.abspath(path)  # also after somebody has changed the directory
+        self.path = os.path.abspath(path)  # `reopen` must find it after the program has changed its directory
         self._fd = _open(self.path)
-        self._waiting: deque[bytes] = deque()
-        # Each of these is counted by one side alone, which is why they need no lock.
-        self._given = self._taken = 0  # bytes
-        self._refused = self._unwritten = 0  # lines
-        self._work = threading.Event()
-        self._leaving = threading.Event()
-        self._is_stale = False
-        self._is_torn = False  # the file ends in the middle of a line
-        self._why = ""  # lines were not written, and nobody was told yet
-        self._complained = 0  # lines
-        self._next_complaint = 0.0
+        self._queue: deque[bytes] = deque()
+        # Each of these counters is written by one of the two threads alone, which is why they need no lock.
+        self._bytes_queued = self._bytes_done = 0
+        self._lines_rejected = self._lines_failed = 0
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._reopen_requested = False
+        self._ends_mid_line = False  # the last write was cut off in the middle of a line
+        self._last_error = ""  # why lines were lost, until that is reported
+        self._lines_reported = 0
+        self._next_report = 0.0
         self._thread: threading.Thread | None = None
 
     @property
     def lost(self) -> int:
-        """Lines."""
-        return self._refused + self._unwritten
+        """Number of lines that were not written."""
+        return self._lines_rejected + self._lines_failed
 
     # In the server's thread.
 
     def write(self, lines: bytes) -> None:
-        if self._given - self._taken + len(lines) > _MAX_WAITING or self._leaving.is_set():
-            self._refused += lines.count(b"\n")
+        """Queues whole lines for writing; drops them if too much is queued, or after `close`."""
+        if self._bytes_queued - self._bytes_done + len(lines) > _MAX_QUEUED or self._closing.is_set():
+            self._lines_rejected += lines.count(b"\n")
             return
-        self._given += len(lines)
-        self._waiting.append(lines)
-        self._wake()
+        self._bytes_queued += len(lines)
+        self._queue.append(lines)
+        self._wake_thread()
 
     def reopen(self) -> None:
-        """What was written before this goes into the old file, or into the new one."""
-        self._is_stale = True
-        self._wake()
+        """Continues in a new file of the same name, for when this one was renamed. Lines that are still queued go to
+        either of the two."""
+        self._reopen_requested = True
+        self._wake_thread()
 
     def close(self) -> None:
-        """Writes what waits, but does not wait for ever."""
-        if self._leaving.is_set():
+        """Writes what is queued, and closes the file; waits for a slow disk only for a while. May be called twice."""
+        if self._closing.is_set():
             return
-        self._leaving.set()
-        self._work.set()
+        self._closing.set()
+        self._wake.set()
         if self._thread is None:
             os.close(self._fd)
         else:
-            self._thread.join(_PATIENCE)
+            self._thread.join(_CLOSE_TIMEOUT)
 
-    def _wake(self) -> None:
+    def _wake_thread(self) -> None:
+        # Started with the first line: a server that logs nothing needs no thread.
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="kaserve-log", daemon=True)
             self._thread.start()
-        if not self._work.is_set():
-            self._work.set()
+        if not self._wake.is_set():
+            self._wake.set()
 
-    # In the thread.
+    # In the file's own thread.
 
     def _run(self) -> None:
-        while not self._leaving.is_set():
-            self._work.wait()
-            self._leaving.wait(_TOGETHER)
-            self._work.clear()
-            self._turn()
-        self._next_complaint = 0.0
-        self._turn()
+        while not self._closing.is_set():
+            self._wake.wait()
+            self._closing.wait(_BATCH_TIME)
+            self._wake.clear()
+            self._write_queue()
+        self._next_report = 0.0  # report now or never
+        self._write_queue()
         os.close(self._fd)
 
-    def _turn(self) -> None:
-        if self._is_stale:
-            self._is_stale = False
-            self._open_anew()
-        data = b"".join([self._waiting.popleft() for _ in range(len(self._waiting))])
+    def _write_queue(self) -> None:
+        if self._reopen_requested:
+            self._reopen_requested = False
+            self._reopen_now()
+        data = b"".join([self._queue.popleft() for _ in range(len(self._queue))])
         if data:
-            self._why = self._append(data) or self._why
-        self._taken += len(data)
+            self._last_error = self._append(data) or self._last_error
+        self._bytes_done += len(data)
         self._report_lost_lines()
 
-    def _open_anew(self) -> None:
+    def _reopen_now(self) -> None:
         try:
             fd = _open(self.path)
         except OSError as error:
-            log.error("the access log goes on in the old file: %s: %s", self.path, error.strerror)
+            log.error("cannot reopen the access log, still writing to the old file: %s: %s", self.path, error.strerror)
         else:
             os.close(self._fd)
             self._fd = fd
 
     def _append(self, data: bytes) -> str:
-        """All of it, or as much as there is room for; then it returns why."""
-        if self._is_torn:
-            data = b"\n" + data
+        """Writes `data`, or as much of it as there is space for. Returns "" or the reason why not all was written."""
+        if self._ends_mid_line:
+            data = b"\n" + data  # so that the rest of a line does not swallow the next one
         rest = memoryview(data)
         try:
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError as error:
             written = len(data) - len(rest)
-            self._is_torn = data[written - 1 : written] != b"\n" if written else self._is_torn
-            self._unwritten += bytes(rest).count(b"\n")
+            self._ends_mid_line = data[written - 1 : written] != b"\n" if written else self._ends_mid_line
+            self._lines_failed += bytes(rest).count(b"\n")
             return error.strerror or str(error)
-        self._is_torn = False
+        self._ends_mid_line = False
         return ""
 
     def _report_lost_lines(self) -> None:
-        """Says what was lost, if anything was, and it was not said a moment ago."""
-        lost = self.lost - self._complained
-        if lost and time.monotonic() >= self._next_complaint:
-            why, self._why = self._why or "it is not written fast enough", ""
-            self._complained += lost
-            self._next_complaint = time.monotonic() + _COMPLAIN_EVERY
+        """Logs how many lines were lost since the last report, at most once per interval."""
+        lost = self.lost - self._lines_reported
+        if lost and time.monotonic() >= self._next_report:
+            reason, self._last_error = self._last_error or "writing is too slow", ""
+            self._lines_reported += lost
+            self._next_report = time.monotonic() + _REPORT_INTERVAL
             what = "1 line of the access log was" if lost == 1 else f"{lost} lines of the access log were"
-            log.error("%s lost: %s: %s", what, self.path, why)
+            log.error("%s lost: %s: %s", what, self.path, reason)
 
 
 def _open(path: str) -> int:
-    """A FIFO that nobody reads is refused, rather than waited for."""
+    """Opens `path` for appending. Raises OSError for a FIFO without a reader, rather than waiting for one."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0), 0o640)
     if hasattr(os, "O_NONBLOCK"):
-        os.set_blocking(fd, True)  # the thread may wait
+        os.set_blocking(fd, True)  # the thread may wait; only opening must not
     return fd

@@ -1,10 +1,16 @@
-"""How a line of the access log looks: the formats that log readers know, and those of one's own.
+"""How a line of the access log looks.
 
-Knows atoms, escaping and the names of times. Does not know when or where lines are written (`accesslog`, `logfile`).
+    Format                  one response as one line
+      CommonFormat          `common`: the Common Log Format of Apache httpd
+        CombinedFormat      `combined`: the same line with Referer and User-Agent after it
+      JSONFormat            `json`: an object per line, with times
+      AtomFormat            anything else: gunicorn's atoms, such as `%(h)s "%(r)s" %(s)s`
 
-What a client sends stands in a line in such a way that it can neither end it, nor the quotes around it, nor tell a
-terminal anything. In lines of text everything but plain ASCII, the quote and the backslash is written as \\xHH; in JSON
-as JSON has it.
+Knows atoms, escaping and the names of times. Does not know when or where lines are written (`access`, `file`).
+
+No client can forge a line: whatever it sends is written so that it can neither end the line nor the quotes around it,
+nor send a command to a terminal. In text formats every character but printable ASCII, and the quote and the backslash,
+is written as \\xHH; in JSON as JSON has it.
 """
 
 from __future__ import annotations
@@ -15,24 +21,23 @@ import time
 from collections.abc import Callable
 from json.encoder import encode_basestring_ascii
 
+from ..http.grammar import TOKEN
 from ..http.messages import Request, Response, host_of
 from ..net.connection import Connection
 
 __all__ = ["Format", "LogClock", "escape", "make_format", "parse_atoms"]
 
-Users = Callable[[Request], str]
+
+# Escaping.
 
 # What could end a line or a quoted part of it early, and what a terminal could take for a command.
 _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
-_LONGEST_REMEMBERED = 256  # characters
-_MAX_REMEMBERED = 1024  # texts, of which most logs have but a few again and again
-
-_PIECE = re.compile(r"%%|%\(([^()]*)\)s|[^%]+|%")
-_FIELD_ATOM = re.compile(r"\{([!#$%&'*+.^_`|~0-9A-Za-z-]+)\}([io])")
+_MAX_REMEMBERED = 1024  # texts; most logs have a few of them again and again
+_MAX_REMEMBERED_LENGTH = 256  # characters; a client chooses the texts, so they must not fill the memory
 
 
-class _Memory(dict[str, str]):
-    """What `make` makes of a text, which is made once as long as it is remembered."""
+class _Memo(dict[str, str]):
+    """A bounded memo of `make(text)`: starts again when it is full, which is rare enough and needs no bookkeeping."""
 
     def __init__(self, make: Callable[[str], str]) -> None:
         super().__init__()
@@ -40,30 +45,40 @@ class _Memory(dict[str, str]):
 
     def __missing__(self, text: str) -> str:
         made = self._make(text)
-        if len(text) <= _LONGEST_REMEMBERED:
+        if len(text) <= _MAX_REMEMBERED_LENGTH:
             if len(self) >= _MAX_REMEMBERED:
                 self.clear()
             self[text] = made
         return made
 
 
-# DEL is the one control character that JSON lets pass.
-_quoted = _Memory(lambda text: encode_basestring_ascii(text).replace("\x7f", "\\u007f"))
-_escaped = _Memory(lambda text: _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text))
+# DEL is the one control character that JSON does not escape.
+_quoted = _Memo(lambda text: encode_basestring_ascii(text).replace("\x7f", "\\u007f"))
+_escaped = _Memo(lambda text: _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text))
 
 
 def escape(text: str) -> str:
-    """`text` as it may stand between quotes: everything a client could break out with is written as \\xHH."""
+    """`text` for a line of text: everything that a client could use to break out of quotes is written as \\xHH."""
     return _escaped[text]
 
 
 def _quote(text: str) -> str:
-    """`text` as a string of JSON."""
+    """`text` as a JSON string."""
     return _quoted[text]
 
 
 class LogClock:
-    """The time as logs write it: `clf` is that of the Common Log Format, `iso` and `zone` stand around milliseconds."""
+    """The time as logs write it.
+
+    Args:
+        wall: the time in seconds since the epoch.
+
+    Attributes:
+        clf: the time of the Common Log Format, in brackets.
+        iso: ISO 8601 up to the seconds.
+        millisecond: 0 to 999.
+        zone: the offset from UTC, such as +02:00.
+    """
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
@@ -71,8 +86,8 @@ class LogClock:
         self.millisecond = 0
         self.clf = self.iso = self.zone = ""
 
-    def tell(self) -> None:
-        """Looks at the clock. The texts are made anew once a second."""
+    def update(self) -> None:
+        """Reads the clock. The texts are made once a second, since strftime() costs more than a whole line."""
         now = self._wall()
         second = int(now)
         self.millisecond = int((now - second) * 1000)
@@ -85,162 +100,212 @@ class LogClock:
             self.zone = f"{zone[:3]}:{zone[3:]}"
 
 
-class Format:
-    """How a line looks. timed: it shows how long things took, so `Connection.times` has to know.
+# Formats. A line is made for every response, in as few steps as possible.
 
-    users: tells who has come in with a password, "" for anybody else.
+
+class Format:
+    """One response as one line. Subclasses define `line`.
+
+    Args:
+        clock: the time to show; whoever owns the format updates it.
+        timed: whether lines show how long things took.
+
+    Attributes:
+        timed: the same.
     """
 
-    def __init__(self, moment: LogClock, users: Users | None, timed: bool = False) -> None:
-        self._moment = moment
-        self._users = users
+    def __init__(self, clock: LogClock, timed: bool = False) -> None:
+        self._clock = clock
         self.timed = timed
 
     def line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
-        """One line, without its end: of the connection that answered, the request (None when it could not be read), the
-        answer and the size of its content."""
+        """The line of a response, without its line end.
+
+        Args:
+            connection: what the response was sent on.
+            request: None if it could not be parsed.
+            response: the response.
+            size: bytes of content that were sent.
+        """
         raise NotImplementedError
 
 
-def make_format(text: str, moment: LogClock, users: Users | None) -> Format:
-    """The format that a setting means: common, combined, json, or atoms. Raises ValueError."""
+def make_format(text: str, clock: LogClock) -> Format:
+    """The format that the setting `log_format` means.
+
+    Raises:
+        ValueError: it is not common, combined, json or a text of atoms.
+    """
     if text == "common":
-        return Common(moment, users)
+        return CommonFormat(clock)
     if text == "combined":
-        return Combined(moment, users)
+        return CombinedFormat(clock)
     if text == "json":
-        return Json(moment, users, timed=True)
-    return Atoms(moment, users, text)
+        return JSONFormat(clock, timed=True)
+    return AtomFormat(clock, text)
 
 
-# The three that have a name. They are called for every answer, so a line is made in as few steps as it can be.
+def _times(connection: Connection) -> tuple[float, float, float]:
+    """Seconds until the request had arrived, until its handler had responded, and until the response was sent.
+
+    The one place that knows where these times come from. Only for formats that are `timed`.
+    """
+    return connection.times()
 
 
-class Common(Format):
+class CommonFormat(Format):
     """The Common Log Format of Apache httpd."""
 
     def line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
-        return self._common(connection, request, response, size)
+        return self._common_line(connection, request, response, size)
 
-    def _common(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
-        clf = self._moment.clf
+    def _common_line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
+        """The line; CombinedFormat calls this one rather than `line`, which in a subclass costs a look-up."""
+        when = self._clock.clf
         sent = f"{size}" if size else "-"
         if request is None:
-            return f'{host_of(connection.client)} - - {clf} "-" {response.status} {sent}'
-        host = host_of(request.client)  # who it is behind a proxy that is trusted
-        user = "-" if self._users is None else escape(self._users(request)) or "-"
+            return f'{host_of(connection.client)} - - {when} "-" {response.status} {sent}'
+        host = host_of(request.client)  # the client that a trusted proxy names, if there is one
+        user = "-" if request.remote_user == "" else escape(request.remote_user)
         target = escape(request.target)
-        return f'{host} - {user} {clf} "{request.method} {target} HTTP/1.{request.minor}" {response.status} {sent}'
+        return f'{host} - {user} {when} "{request.method} {target} HTTP/1.{request.minor}" {response.status} {sent}'
 
 
-class Combined(Common):
-    """The same with two fields of the request behind it."""
-
-    def line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
-        line = self._common(connection, request, response, size)
-        return f'{line} "{_field(request, "referer")}" "{_field(request, "user-agent")}"'
-
-
-class Json(Format):
-    """One object a line."""
+class CombinedFormat(CommonFormat):
+    """The Combined Log Format of Apache httpd: Common, and then Referer and User-Agent."""
 
     def line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
-        arrival, handler, send = connection.times()
-        moment = self._moment
+        line = self._common_line(connection, request, response, size)
+        return f'{line} "{_header(request, "referer")}" "{_header(request, "user-agent")}"'
+
+
+class JSONFormat(Format):
+    """One JSON object per line."""
+
+    def line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
+        arrival, handler, send = _times(connection)
+        clock = self._clock
         asked = '"method":null,"target":null,"version":null,'
         client, user = connection.client, "null"
         if request is not None:
             client = request.client
-            name = "" if self._users is None else self._users(request)
-            user = _quote(name) if name else "null"
+            if request.remote_user != "":
+                user = _quote(request.remote_user)
             asked = f'"method":"{request.method}","target":{_quote(request.target)},"version":"1.{request.minor}",'
         return (
-            f'{{"time":"{moment.iso}.{moment.millisecond:03d}{moment.zone}","connection":{connection.number},'
+            f'{{"time":"{clock.iso}.{clock.millisecond:03d}{clock.zone}","connection":{connection.number},'
             f'"request":{connection.protocol.served},"client":"{host_of(client)}","user":{user},{asked}'
             f'"status":{response.status},"bytes":{size},"arrival":{_seconds(arrival)},"handler":{_seconds(handler)},'
-            f'"send":{_seconds(send)},"referer":{_json_field(request, "referer")},'
-            f'"user_agent":{_json_field(request, "user-agent")}}}'
+            f'"send":{_seconds(send)},"referer":{_json_header(request, "referer")},'
+            f'"user_agent":{_json_header(request, "user-agent")}}}'
         )
 
 
 def _seconds(seconds: float) -> str:
-    """With six decimals, in less time than it takes to format a float."""
+    """`seconds` with six decimals. Integers are formatted in less time than floats."""
     micros = int(seconds * 1e6 + 0.5)
     return f"0.{micros:06d}" if 0 <= micros < 1_000_000 else f"{seconds:.6f}"
 
 
-def _value(request: Request | None, name: str) -> str | None:
-    """Of a field, which may have come in several lines (RFC 9110 §5.3); None without any."""
+def _header_value(request: Request | None, name: str) -> str | None:
+    """The value of a request header, whose lines are joined (RFC 9110 §5.3); None without any."""
     values = None if request is None else request.values(name)
     return ", ".join(values) if values else None
 
 
-def _field(request: Request | None, name: str) -> str:
-    value = _value(request, name)
+def _header(request: Request | None, name: str) -> str:
+    """A request header for a line of text; "-" without any."""
+    value = _header_value(request, name)
     return "-" if value is None else escape(value)
 
 
-def _json_field(request: Request | None, name: str) -> str:
-    value = _value(request, name)
+def _json_header(request: Request | None, name: str) -> str:
+    """A request header for JSON; null without any."""
+    value = _header_value(request, name)
     return "null" if value is None else _quote(value)
 
 
-# Atoms, as gunicorn has them.
+# Atoms, as gunicorn has them: https://docs.gunicorn.org/en/stable/settings.html#access-log-format.
 
 
-class Atoms(Format):
-    """A line of one's own."""
+class AtomFormat(Format):
+    """A line made of gunicorn's atoms.
 
-    def __init__(self, moment: LogClock, users: Users | None, text: str) -> None:
-        """Raises ValueError."""
+    Args:
+        clock: the time to show.
+        text: such as `%(h)s "%(r)s" %(s)s`.
+
+    Raises:
+        ValueError: `parse_atoms` rejects `text`.
+    """
+
+    def __init__(self, clock: LogClock, text: str) -> None:
         self._template, names = parse_atoms(text)
-        super().__init__(moment, users, timed=not _TIMES.isdisjoint(names))
-        self._atoms = [_atom(name, moment, users) for name in names]
+        super().__init__(clock, timed=not _TIMES.isdisjoint(names))
+        self._atoms = [_find_atom(name, clock) for name in names]
 
     def line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
         return self._template % tuple([atom(connection, request, response, size) for atom in self._atoms])
 
 
+_PIECE = re.compile(r"%%|%\(([^()]*)\)s|[^%]+|%")
+_HEADER_ATOM = re.compile(r"\{([^{}]*)\}([io])")
+
+
 def parse_atoms(text: str) -> tuple[str, list[str]]:
-    """A template for the values of atoms, and their names. Raises ValueError with what the format takes instead."""
+    """Splits a text of atoms.
+
+    Returns:
+        A template for the %-operator, and the names of the atoms whose values it needs.
+
+    Raises:
+        ValueError: `text` is no such text. The message completes a sentence that begins with the name of the setting.
+    """
     template, names = [], []
     for match in _PIECE.finditer(text):
         name = match[1]
         if name is not None:
-            if name not in _ATOMS and _FIELD_ATOM.fullmatch(name) is None:
-                raise ValueError(f"takes atoms of gunicorn's, of which %({name})s is none that this server knows")
+            if name not in _ATOMS and _header_atom(name) is None:
+                raise ValueError(f"has %({name})s, which is not one of gunicorn's atoms that kaserve supports")
             names.append(name)
             template.append("%s")
         elif match[0] == "%":
-            raise ValueError("takes atoms such as %(h)s, and %% for a percent sign")
+            raise ValueError("has a % that does not begin an atom such as %(h)s; a percent sign is written %%")
         elif _UNSAFE.search(match[0].replace('"', "").replace("\\", "")):
-            raise ValueError("takes a line of plain ASCII")
+            raise ValueError("must be printable ASCII")
         else:
             template.append(match[0])
     if not names:
-        raise ValueError("takes common, combined, json, or atoms such as '%(h)s %(r)s %(s)s'")
+        raise ValueError("must be common, combined, json, or made of atoms such as '%(h)s %(r)s %(s)s'")
     return "".join(template), names
 
 
 _Atom = Callable[[Connection, Request | None, Response, int], object]
 
 
-def _atom(name: str, moment: LogClock, users: Users | None) -> _Atom:
-    found = _FIELD_ATOM.fullmatch(name)
-    if found is not None:
-        field, direction = found[1].lower(), found[2]
+def _header_atom(name: str) -> tuple[str, str] | None:
+    """The field name in lower case and the direction of an atom such as {Referer}i; None for other atoms."""
+    match = _HEADER_ATOM.fullmatch(name)
+    if match is None or TOKEN.fullmatch(match[1].encode("ascii", "replace")) is None:
+        return None
+    return match[1].lower(), match[2]
+
+
+def _find_atom(name: str, clock: LogClock) -> _Atom:
+    """The function for the atom `name`, which `parse_atoms` has checked."""
+    header = _header_atom(name)
+    if header is not None:
+        field, direction = header
         if direction == "i":
-            return lambda connection, request, response, size: _field(request, field)
-        return lambda connection, request, response, size: _answered_field(response, field)
+            return lambda connection, request, response, size: _header(request, field)
+        return lambda connection, request, response, size: _response_header(response, field)
     if name == "t":
-        return lambda connection, request, response, size: moment.clf
-    if name == "u":
-        return lambda connection, request, response, size: (request and users and escape(users(request))) or "-"
+        return lambda connection, request, response, size: clock.clf
     return _ATOMS[name]
 
 
-def _answered_field(response: Response, name: str) -> str:
-    """A field that the handler gave; those that the server adds itself are not among them."""
+def _response_header(response: Response, name: str) -> str:
+    """A header that the handler has set. Those that the server adds are not here: they belong to the protocol."""
     return escape(", ".join(value for key, value in response.fields if key.lower() == name)) or "-"
 
 
@@ -257,14 +322,14 @@ def _of_request(value: Callable[[Request], str]) -> _Atom:
 
 
 def _of_time(show: Callable[[float], object]) -> _Atom:
-    return lambda connection, request, response, size: show(sum(connection.times()))
+    return lambda connection, request, response, size: show(sum(_times(connection)))
 
 
 _ATOMS: dict[str, _Atom] = {
     "h": lambda connection, request, response, size: _client(connection, request),
     "l": lambda connection, request, response, size: "-",
-    "u": lambda connection, request, response, size: "-",  # `_atom` knows who
-    "t": lambda connection, request, response, size: "-",  # and when
+    "u": _of_request(lambda request: request.remote_user or "-"),
+    "t": lambda connection, request, response, size: "-",  # needs the clock: see `_find_atom`
     "r": lambda connection, request, response, size: _request_line(request),
     "m": _of_request(lambda request: request.method),
     "U": _of_request(lambda request: request.raw_path),
@@ -273,8 +338,8 @@ _ATOMS: dict[str, _Atom] = {
     "s": lambda connection, request, response, size: response.status,
     "B": lambda connection, request, response, size: size,
     "b": lambda connection, request, response, size: size or "-",
-    "f": lambda connection, request, response, size: _field(request, "referer"),
-    "a": lambda connection, request, response, size: _field(request, "user-agent"),
+    "f": lambda connection, request, response, size: _header(request, "referer"),
+    "a": lambda connection, request, response, size: _header(request, "user-agent"),
     "T": _of_time(lambda seconds: int(seconds)),
     "M": _of_time(lambda seconds: int(seconds * 1e3)),
     "D": _of_time(lambda seconds: int(seconds * 1e6)),

@@ -1,6 +1,9 @@
-"""Standard error, as a server that must never wait writes to it: the access log, and what `logging` has to say.
+"""Standard error for a server that must never block: the access log and the records of `logging`.
 
-Knows no format. What cannot be written at once is lost, rather than requests.
+Knows no format. What cannot be written at once is dropped: losing lines is better than losing requests.
+
+Making the descriptor non-blocking instead would be wrong: O_NONBLOCK belongs to the open file, which the shell and
+other processes share, and they would get errors from their own writes.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ import threading
 __all__ = ["StderrHandler", "write_stderr"]
 
 
-class _Looks(threading.local):
-    """Whether a descriptor takes something without waiting.
+class _WritableCheck(threading.local):
+    """Tells whether a descriptor can be written to without blocking.
 
-    Making a poll object costs more than asking it, and no two threads may ask the same one; so each thread has its own.
+    Creating a poll object costs more than using it, and two threads must not use the same one at once; so each thread
+    has its own.
     """
 
     def __init__(self) -> None:
@@ -30,23 +34,26 @@ class _Looks(threading.local):
         if poll is None:
             poll = self._polls[fd] = select.poll()
             poll.register(fd, select.POLLOUT)
-        return bool(poll.poll(0))  # also in trouble, of which the write will tell
+        return bool(poll.poll(0))  # True for errors as well, which the write then reports
 
 
-_looks = _Looks()
+_check = _WritableCheck()
 
 
 def write_stderr(data: bytes) -> None:
-    """Writes lines as far as they can be written without waiting.
+    """Writes lines, as far as that does not block. Raises nothing: a closed stderr, a full disk or a pipe that is not
+    read must not stop the server.
 
-    Whoever closed stderr, filled its disk or does not read its pipe does not stop the server.
+    Args:
+        data: whole lines.
     """
-    if sys.__stderr__ is None:  # closed before we began: descriptor 2 is something else by now
+    if sys.__stderr__ is None:  # closed before Python started; descriptor 2 may be a connection by now
         return
     try:
         fd = sys.__stderr__.fileno()
-        for start in range(0, len(data), select.PIPE_BUF):  # a pipe that is writable takes this much at once
-            if not _looks.is_writable(fd):
+        for start in range(0, len(data), select.PIPE_BUF):
+            # A pipe that polls as writable accepts PIPE_BUF bytes without blocking, and more may block (pipe(7)).
+            if not _check.is_writable(fd):
                 return
             os.write(fd, data[start : start + select.PIPE_BUF])
     except (OSError, ValueError):  # ValueError: closed since
@@ -54,9 +61,11 @@ def write_stderr(data: bytes) -> None:
 
 
 class StderrHandler(logging.Handler):
-    """In place of logging's own, which waits for whoever reads the pipe, and shows a traceback for a full disk."""
+    """A handler of `logging` that never blocks. logging's own blocks on a pipe that is not read, and prints a traceback
+    to the same stderr if the disk is full."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Writes `record`."""
         try:
             text = self.format(record)
         except Exception:  # arguments that do not fit the message, or whose own code fails

@@ -1,11 +1,11 @@
-"""Long work for one answer, done in slices: a few at once, the rest on other threads, as fast as the client reads.
+"""Long work for one response, in short slices: the first few at once, the rest on other threads as the client reads.
 
-Knows bodies of responses and threads. Does not know what the work is: a generator that yields after every few
-milliseconds, with what it has made of the body by then, which may be nothing.
+Knows response bodies and threads. Does not know what the work is: a generator that yields every few milliseconds what
+it has made of the body since, which may be nothing (b"").
 
-The slices of one answer never run at the same time, and each is asked for only when the one before has been sent.
-Since they are short, a slice that runs holds up the reactor for no longer than it takes, in spite of the interpreter's
-lock, and a thread is free again soon.
+The slices of one response never run at the same time, and each is requested only when the one before has been sent.
+Because they are short, a running slice holds the interpreter's lock, and so delays the reactor, no longer than it
+takes, and a thread is soon free again for another response.
 """
 
 from __future__ import annotations
@@ -18,17 +18,23 @@ from ..http.messages import Piece
 
 __all__ = ["IncrementalBody", "begin"]
 
-_AT_ONCE = 6  # slices; work with fewer is done before it is answered
+_SLICES_AT_ONCE = 6  # work with fewer slices is complete before the response begins, and needs no other thread
 
 
 class IncrementalBody(Iterator[Piece | Future[Piece]]):
-    """The body of a response, made in slices by `executor`: what has been begun already, then the rest of `work`."""
+    """A response body that is made slice by slice.
+
+    Args:
+        executor: runs the slices.
+        work: makes the body; each item is one slice.
+        begun: the beginning of the body, if some slices have run already.
+    """
 
     def __init__(self, executor: Executor, work: Generator[bytes, None, None], begun: bytes = b"") -> None:
         self._executor = executor
         self._work = work
         self._begun = begun
-        self._lock = Lock()  # held while the generator runs
+        self._lock = Lock()  # held while the generator runs: close() may come meanwhile
         self._finished = False
 
     def __next__(self) -> Piece | Future[Piece]:
@@ -37,10 +43,10 @@ class IncrementalBody(Iterator[Piece | Future[Piece]]):
             return begun
         if self._finished:
             raise StopIteration
-        return self._executor.submit(self._slice)
+        return self._executor.submit(self._run_slice)
 
-    def _slice(self) -> Piece:
-        """The next piece; at the end nothing, and the iteration ends with the next call."""
+    def _run_slice(self) -> Piece:
+        """Runs one slice and returns its piece; b"" at the end of the work, and then the next __next__ stops."""
         with self._lock:
             for piece in self._work:
                 return piece
@@ -48,26 +54,34 @@ class IncrementalBody(Iterator[Piece | Future[Piece]]):
             return b""
 
     def close(self) -> None:
-        """Ends the work where it stands. May be called while a slice runs, and twice."""
+        """Stops the work after the slice that may be running. May be called twice.
+
+        The generator is closed on another thread: it may have to wait for that slice, and its own cleanup may take
+        long.
+        """
         self._finished = True
         try:
-            self._executor.submit(self._close)
-        except RuntimeError:  # the threads are gone, so nothing runs
-            self._close()
+            self._executor.submit(self._close_work)
+        except RuntimeError:  # the executor is shut down, so that no slice is running
+            self._close_work()
 
-    def _close(self) -> None:
+    def _close_work(self) -> None:
         with self._lock:
             self._work.close()
 
 
 def begin(executor: Executor, work: Generator[bytes, None, None]) -> bytes | IncrementalBody:
-    """All of `work` if it takes a few slices only, otherwise a body that goes on with it.
+    """Runs the first slices of `work` at once.
 
-    Whatever `work` raises meanwhile is raised here, while there still can be another answer.
+    Returns:
+        The whole body if these were all; otherwise an IncrementalBody that goes on on the executor's threads.
+
+    Raises:
+        Exception: whatever the first slices raise, while there can still be an error response.
     """
     begun = []
     for piece in work:
         begun.append(piece)
-        if len(begun) == _AT_ONCE:
+        if len(begun) == _SLICES_AT_ONCE:
             return IncrementalBody(executor, work, b"".join(begun))
     return b"".join(begun)

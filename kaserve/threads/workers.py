@@ -1,6 +1,10 @@
-"""Workers: a few threads for work that blocks, and a bounded queue in front of them.
+"""Workers: a few threads for work that blocks, and a bounded queue.
 
 Knows threads. Does not know what the work is.
+
+`concurrent.futures.ThreadPoolExecutor` is not used for three reasons: its queue has no limit, it makes a Future for
+each call (see `future`), and at exit the interpreter waits for its threads, so that one call that never returns keeps
+the process alive.
 """
 
 from __future__ import annotations
@@ -17,28 +21,34 @@ log = logging.getLogger("kaserve")
 
 
 class Workers:
-    """At most `threads` threads, each started when there is work that no other is free for.
+    """Up to `threads` threads, each started only when there is work and no idle thread for it.
 
-    They are daemons: work that never ends does not keep the process from ending. May be used from any thread.
+    They are daemon threads: work that never ends does not keep the process from exiting. May be used from any thread.
+
+    Args:
+        threads: number of threads.
+        queue: number of calls that may wait while every thread is busy.
     """
 
     def __init__(self, threads: int, queue: int) -> None:
-        """queue: how much may wait when every thread is busy."""
-        self._most_threads = threads
-        self._most = threads + queue
+        self._max_threads = threads
+        self._max_unfinished = threads + queue
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._unfinished = 0
+        self._unfinished = 0  # calls that wait or run
         self._closed = False
 
     def submit(self, work: Callable[[], object]) -> bool:
-        """Has `work` called in one of the threads; False, and nothing happens, when too much is waiting already, or
-        there is no thread to be had."""
+        """Calls `work` in one of the threads.
+
+        Returns:
+            False if it will not be called: the queue is full, the system cannot start a thread, or `close` was called.
+        """
         with self._lock:
-            if self._closed or self._unfinished >= self._most:
+            if self._closed or self._unfinished >= self._max_unfinished:
                 return False
-            if len(self._threads) < min(self._unfinished + 1, self._most_threads):
+            if len(self._threads) < min(self._unfinished + 1, self._max_threads):
                 self._start_thread()
             if not self._threads:
                 return False
@@ -47,9 +57,9 @@ class Workers:
         return True
 
     def _start_thread(self) -> None:
-        """One more, unless the system has no room for it: then those that are there have more to do."""
+        """Starts one more thread. If the system refuses, the threads that there are do the work."""
         name = f"kaserve worker {len(self._threads) + 1}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
@@ -57,22 +67,26 @@ class Workers:
         else:
             self._threads.append(thread)
 
-    def _work(self) -> None:
+    def _run(self) -> None:
+        """Works until `close` puts a None into the queue."""
         while True:
             work = self._queue.get()
             if work is None:
                 return
             try:
                 work()
-            except BaseException:  # also SystemExit: it ends the work, and not the one who does it
+            except BaseException:  # SystemExit as well: it ends this piece of work, not the thread
                 log.exception("work in a thread failed")
-            del work  # nothing is held on to while there is nothing to do
+            del work  # an idle thread must not keep the last request in memory
             with self._lock:
                 self._unfinished -= 1
 
     def close(self, timeout: float = 0.0) -> None:
-        """Takes no more work, and ends each thread when what was taken is done. Waits for that, up to `timeout`
-        seconds in all."""
+        """Accepts no more work, and ends each thread when the accepted work is done. May be called twice.
+
+        Args:
+            timeout: seconds to wait for that, for all threads together.
+        """
         with self._lock:
             self._closed = True
             threads, self._threads = self._threads, []

@@ -11,7 +11,7 @@ import pytest
 
 from kaserve import Server
 from kaserve.handlers import Files
-from tests.logs.test_access import COMMON
+from tests.tools.logs import COMMON
 from tests.tools.server import DEMO, Process, program, serving
 
 MAX_CONNECTIONS = 6  # that a browser opens to one server, speculative ones included

@@ -49,7 +49,7 @@ def test_the_first_ones_are_shown_and_the_rest_is_counted(clock: Clock) -> None:
     clock.now += 60.0
     shown.complain(10)
     shown.complain(11)
-    assert shown.lines[3:] == ["request 10 failed (7 more like this were left out)", "request 11 failed"]
+    assert shown.lines[3:] == ["request 10 failed (7 more like this were not logged)", "request 11 failed"]
 
 
 def test_what_is_rare_is_always_shown(clock: Clock) -> None:

@@ -23,7 +23,8 @@ import h11
 
 from kaserve import Request, Server
 from kaserve.handlers import WSGI, Mount
-from kaserve.handlers.wsgi.start_response import Application, FileWrapper, close
+from kaserve.handlers.wsgi.file_wrapper import FileWrapper
+from kaserve.handlers.wsgi.start_response import Application, close_result
 from kaserve.testing import serve
 from tests.tools.server import PATIENCE
 
@@ -162,7 +163,7 @@ class _Watched:
 
     def close(self) -> None:
         try:
-            close(self._result)
+            close_result(self._result)
         except BaseException as error:
             self._exchange.error = error
             raise

@@ -1,4 +1,4 @@
-"""A promise is a Future in everything that the server, and whoever waits in a thread, asks of one."""
+"""LightFuture behaves as the standard Future, for the server and for threads that wait."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from typing import Any
 
 import pytest
 
-from kaserve.threads.future import LightFuture
+from kaserve.threads.future import FutureLike, LightFuture
 
-Make = Callable[[], Future[Any]]
+NewFuture = Callable[[], Future[Any]]
 
 
 @pytest.fixture(params=[Future, LightFuture])
-def make(request: pytest.FixtureRequest) -> Make:
-    """Both: what is said of the one is held against the other."""
-    kind: Make = request.param
+def new_future(request: pytest.FixtureRequest) -> NewFuture:
+    """Both classes: every test of the one must hold for the other."""
+    kind: NewFuture = request.param
     return kind
 
 
-def test_a_result(make: Make) -> None:
-    future = make()
+def test_it_has_what_a_connection_needs(new_future: NewFuture) -> None:
+    future: FutureLike[Any] = new_future()  # for the type checker
+    assert isinstance(future, FutureLike)
+
+
+def test_a_result(new_future: NewFuture) -> None:
+    future = new_future()
     assert (future.done(), future.running(), future.cancelled()) == (False, False, False)
     assert future.set_running_or_notify_cancel()
     assert (future.done(), future.running(), future.cancelled()) == (False, True, False)
@@ -31,8 +36,8 @@ def test_a_result(make: Make) -> None:
     assert (future.result(), future.exception()) == (5, None)
 
 
-def test_an_error(make: Make) -> None:
-    future = make()
+def test_an_error(new_future: NewFuture) -> None:
+    future = new_future()
     error = ValueError("no")
     future.set_exception(error)
     assert future.exception() is error
@@ -40,50 +45,50 @@ def test_an_error(make: Make) -> None:
         future.result()
 
 
-def test_who_wants_to_know_is_told_once(make: Make) -> None:
-    future = make()
-    told: list[object] = []
-    future.add_done_callback(told.append)
-    assert told == []
+def test_each_callback_is_called_once(new_future: NewFuture) -> None:
+    future = new_future()
+    called: list[object] = []
+    future.add_done_callback(called.append)
+    assert called == []
     future.set_result(5)
-    assert told == [future]
-    future.add_done_callback(told.append)
-    assert told == [future, future]
+    assert called == [future]
+    future.add_done_callback(called.append)
+    assert called == [future, future]
 
 
-def test_only_what_has_not_begun_can_be_cancelled(make: Make) -> None:
-    future = make()
-    told: list[object] = []
-    future.add_done_callback(told.append)
+def test_only_a_pending_one_can_be_cancelled(new_future: NewFuture) -> None:
+    future = new_future()
+    called: list[object] = []
+    future.add_done_callback(called.append)
     assert future.cancel()
     assert future.cancel()
-    assert told == [future]
+    assert called == [future]
     assert (future.done(), future.cancelled()) == (True, True)
     assert not future.set_running_or_notify_cancel()
     for ask in (future.result, future.exception):
         with pytest.raises(CancelledError):
             ask()
-    begun, done = make(), make()
+    begun, done = new_future(), new_future()
     begun.set_running_or_notify_cancel()
     done.set_result(1)
     assert not begun.cancel()
     assert not done.cancel()
 
 
-def test_there_is_one_end() -> None:
-    promise = LightFuture[int]()
-    promise.set_result(1)
+def test_it_is_completed_only_once() -> None:
+    future = LightFuture[int]()
+    future.set_result(1)
     with pytest.raises(InvalidStateError):
-        promise.set_result(2)
+        future.set_result(2)
     with pytest.raises(InvalidStateError):
-        promise.set_exception(ValueError())
+        future.set_exception(ValueError())
     with pytest.raises(InvalidStateError):
-        promise.set_running_or_notify_cancel()
-    assert promise.result() == 1
+        future.set_running_or_notify_cancel()
+    assert future.result() == 1
 
 
-def test_a_thread_may_wait(make: Make) -> None:
-    future = make()
+def test_a_thread_may_wait(new_future: NewFuture) -> None:
+    future = new_future()
     with pytest.raises(TimeoutError):
         future.result(timeout=0)
     seen: list[int] = []
@@ -94,8 +99,8 @@ def test_a_thread_may_wait(make: Make) -> None:
     assert seen == [5]
 
 
-def test_it_shows_itself() -> None:
-    promise = LightFuture[int]()
-    assert repr(promise) == "<Promise pending>"
-    promise.cancel()
-    assert repr(promise) == "<Promise cancelled>"
+def test_repr() -> None:
+    future = LightFuture[int]()
+    assert repr(future) == "<LightFuture pending>"
+    future.cancel()
+    assert repr(future) == "<LightFuture cancelled>"

@@ -7,7 +7,7 @@ from kaserve.net.connection cimport Connection
 cdef class AccessLog:
     cdef object _write
     cdef Format _format
-    cdef LogClock _moment
+    cdef LogClock _clock
     cdef public bint timed
     cdef list _lines
 

@@ -11,32 +11,33 @@ cdef class LogClock:
     cdef public int millisecond
     cdef public str clf, iso, zone
 
-    cpdef tell(self)
+    cpdef update(self)
 
 cpdef str escape(str text)
 cdef str _quote(str text)
 
+cdef tuple _times(Connection connection)
+
 cdef class Format:
-    cdef object _users
-    cdef LogClock _moment
+    cdef LogClock _clock
     cdef public bint timed
 
     cpdef str line(self, Connection connection, Request request, Response response, long long size)
 
-cdef class Common(Format):
-    @cython.locals(clf=str, sent=str, host=str, user=str, target=str)
-    cdef str _common(self, Connection connection, Request request, Response response, long long size)
+cdef class CommonFormat(Format):
+    @cython.locals(when=str, sent=str, host=str, user=str, target=str)
+    cdef str _common_line(self, Connection connection, Request request, Response response, long long size)
     cpdef str line(self, Connection connection, Request request, Response response, long long size)
 
-cdef class Combined(Common):
+cdef class CombinedFormat(CommonFormat):
     @cython.locals(line=str)
     cpdef str line(self, Connection connection, Request request, Response response, long long size)
 
-cdef class Json(Format):
-    @cython.locals(arrival=double, handler=double, send=double, moment=LogClock, asked=str, user=str)
+cdef class JSONFormat(Format):
+    @cython.locals(arrival=double, handler=double, send=double, clock=LogClock, asked=str, user=str)
     cpdef str line(self, Connection connection, Request request, Response response, long long size)
 
-cdef class Atoms(Format):
+cdef class AtomFormat(Format):
     cdef str _template
     cdef list _atoms
 
@@ -44,6 +45,6 @@ cdef class Atoms(Format):
 
 @cython.locals(micros="long long")
 cdef str _seconds(double seconds)
-cdef str _value(Request request, str name)
-cpdef str _field(Request request, str name)
-cpdef str _json_field(Request request, str name)
+cdef str _header_value(Request request, str name)
+cpdef str _header(Request request, str name)
+cpdef str _json_header(Request request, str name)

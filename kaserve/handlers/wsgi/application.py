@@ -1,48 +1,49 @@
-"""WSGI: a handler that runs a WSGI application (PEP 3333), on the reactor or in threads.
+"""WSGI: a handler that runs a WSGI application (PEP 3333), on the reactor's thread or on worker threads.
 
-Knows when an application is called, how its answer gets to the server, and that it is let go of in the end. Does not
-know how requests look to it (`wsgi_environ`), nor what its answers mean (`wsgi_answer`).
+Knows when the application is called. Does not know what it is called with (`environ`), what its result means
+(`start_response`), or how a response gets from a thread to the connection (`task`).
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
 
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler
 from ...http.messages import Request, Response, error_response
-from ...threads.future import LightFuture
-from ...threads.pipe import Pipe
 from ...threads.workers import Workers
-from .environ import EnvironMaker
-from .start_response import Application, FileWrapper, Result, StartResponse, close, new_start, require_bytes
+from .environ import EnvironBuilder
+from .file_wrapper import FileWrapper
+from .start_response import Application, Result, StartResponse, close_result, new_start_response, require_bytes
+from .task import WSGITask
 
 __all__ = ["WSGI", "Application"]
-
-log = logging.getLogger("kaserve")
 
 _RETRY_AFTER = "1"  # seconds; a queue is worked off in less
 
 
 class WSGI(BaseHandler):
-    """Serves the WSGI application `app`.
+    """A handler that runs a WSGI application (PEP 3333).
 
-    threads: how many requests it works on at the same time, each in a thread. 0 calls it on the reactor's own thread:
-    the fastest way, for an application that never waits for anything, since nobody else is served meanwhile.
-    queue: requests that may wait for a thread; more are answered with 503, at once.
-    multiprocess: other processes serve the same application (`wsgi.multiprocess`).
+    Args:
+        app: the application.
+        threads: number of threads, and so of requests that are handled at once. 0 calls the application on the
+            reactor's own thread: the fastest way for an application that never blocks, but no other client is served
+            while it runs.
+        queue: number of requests that may wait for a thread; kaserve responds to further ones with 503.
+        multiprocess: whether other processes serve the same application (`wsgi.multiprocess`).
 
-    Raises ValueError for a number below 0.
+    Raises:
+        ValueError: `threads` or `queue` is negative.
     """
 
     def __init__(self, app: Application, threads: int = 4, queue: int = 2048, *, multiprocess: bool = False) -> None:
         if threads < 0 or queue < 0:
-            raise ValueError("threads and queue are 0 or more")
+            raise ValueError(f"threads and queue must be 0 or more, not {threads} and {queue}")
         self._app = app
         self._workers = Workers(threads, queue) if threads else None
-        self._environ = EnvironMaker(
+        self._environ_builder = EnvironBuilder(
             {
                 "wsgi.file_wrapper": FileWrapper,
                 "wsgi.multithread": threads > 1,
@@ -51,58 +52,71 @@ class WSGI(BaseHandler):
         )
 
     def __call__(self, request: Request) -> Response | Future[Response]:
+        """The application's response to `request`; with threads, a Future of it."""
         workers = self._workers
         if workers is None:
-            start = new_start()
-            result = self._app(self._environ.make(request), start)
-            if type(result) is list and len(result) == 1 and start.written is None and type(result[0]) is bytes:
-                return start.whole(request, result[0])
-            return _answer(request, start, result)
-        delivery = WSGITask(self._app, self._environ, request)
-        if not workers.submit(delivery.run):
-            return _busy()
-        return delivery.future
+            return _call_application(self._app, self._environ_builder, request)
+        task = WSGITask(self._app, self._environ_builder, request)
+        if not workers.submit(task.run):
+            return _service_unavailable()
+        return task.future
 
     def close(self, timeout: float = 0.0) -> None:
-        """Ends the threads, each when the request it works on is answered; waits for that up to `timeout` seconds."""
+        """Ends the threads, each after the request that it is working on.
+
+        Args:
+            timeout: seconds to wait for that, for all threads together.
+        """
         if self._workers is not None:
             self._workers.close(timeout)
 
 
-def _busy() -> Response:
-    """An ordinary answer, which keeps the connection: the client is to come back."""
-    return error_response(HTTPError(503, "there are too many requests just now", (("Retry-After", _RETRY_AFTER),)))
+def _service_unavailable() -> Response:
+    """A 503 that keeps the connection, so that the client can try again on it."""
+    return error_response(HTTPError(503, "too many requests are waiting", (("Retry-After", _RETRY_AFTER),)))
 
 
-# On the reactor.
+# On the reactor's thread.
 
 
-def _answer(request: Request, start: StartResponse, result: Result) -> Response:
-    """The answer that the application has returned; it owns `result`."""
+def _call_application(app: Application, environ_builder: EnvironBuilder, request: Request) -> Response:
+    """Calls the application and returns its response."""
+    start_response = new_start_response()
+    result = app(environ_builder.build(request), start_response)
+    if type(result) is list and len(result) == 1 and start_response.written is None and type(result[0]) is bytes:
+        # What nearly every framework returns: there is nothing to iterate over and nothing to close.
+        return start_response.full_response(request, result[0])
+    return _respond(request, start_response, result)
+
+
+def _respond(request: Request, start_response: StartResponse, result: Result) -> Response:
+    """The response that the application's result makes. It is closed here, unless the response owns it."""
     try:
-        content = start.content(result)
+        content = start_response.buffered_body(result)
         if content is None and type(result) is FileWrapper:
-            response = start.file(result)
+            response = start_response.file_response(result)
             if response is not None:
                 return response
         if content is None:
-            # Up to the first piece an application may take its time to call start_response.
+            # An application may call start_response as late as while its first non-empty piece is made (PEP 3333, "The
+            # start_response() Callable"), so the head is not known before that.
             pieces = iter(result)
-            first = b"".join(start.written) if start.written is not None else next(filter(None, pieces), b"")
+            written = start_response.written
+            first = b"".join(written) if written is not None else next(filter(None, pieces), b"")
             if first:
-                require_bytes(first)  # also where HEAD wants none of it
-                return start.pieces(_Pieces(first, pieces, result))
+                require_bytes(first)  # here rather than when it is sent, so that the response to a HEAD is a 500, too
+                return start_response.streamed_response(_StreamedResult(first, pieces, result))
             content = b""
-        response = start.whole(request, content)
+        response = start_response.full_response(request, content)
     except BaseException:
-        close(result)
+        close_result(result)
         raise
-    close(result)
+    close_result(result)
     return response
 
 
-class _Pieces:
-    """The content of an answer that the application makes while it is sent."""
+class _StreamedResult:
+    """The content of a response that the application makes while it is sent."""
 
     __slots__ = ("_first", "_pieces", "_result")
 
@@ -111,7 +125,7 @@ class _Pieces:
         self._pieces = pieces
         self._result: Result | None = result
 
-    def __iter__(self) -> _Pieces:
+    def __iter__(self) -> _StreamedResult:
         return self
 
     def __next__(self) -> bytes:
@@ -119,95 +133,6 @@ class _Pieces:
         return first or next(self._pieces)
 
     def close(self) -> None:
+        """Closes the application's result, once."""
         result, self._result = self._result, None
-        close(result)
-
-
-# In a thread.
-
-
-class WSGITask:
-    """A request on its way to a thread, and the answer on its way back.
-
-    The application is called, iterated over and closed in one thread. The answer is there for the server as soon as its
-    head is known; what follows goes through a pipe.
-    """
-
-    __slots__ = ("_app", "_environ", "_pipe", "_request", "_start", "future")
-
-    def __init__(self, app: Application, environ: EnvironMaker, request: Request) -> None:
-        self._app = app
-        self._environ = environ
-        self._request = request
-        self.future: Future[Response] = LightFuture()
-        self._start = new_start()
-        self._start.transmit = self._put
-        self._pipe: Pipe | None = None
-
-    def run(self) -> None:
-        """Everything, in the thread."""
-        if not self.future.set_running_or_notify_cancel():
-            return  # the client went while it waited
-        result: Result = ()
-        try:
-            result = self._app(self._environ.make(self._request), self._start)
-            if self._send(result):
-                result = ()  # it is the server's to close
-            if self._pipe is not None:
-                self._pipe.end()
-        except BaseException as error:
-            self._fail(error)
-        try:
-            close(result)
-        except Exception:
-            log.exception("closing the answer to %r failed", self._request)
-
-    def _send(self, result: Result) -> bool:
-        """Sends what the application has returned; whether the server has it now, to be closed."""
-        start, request = self._start, self._request
-        if self._pipe is None:
-            content = start.content(result)
-            if content is not None:
-                self.future.set_result(start.whole(request, content))
-                return False
-            response = start.file(result) if type(result) is FileWrapper else None
-            if response is not None:
-                self.future.set_result(response)
-                return True
-        for piece in result:
-            if piece:
-                start.write(piece)
-        if not self.future.done():
-            self.future.set_result(start.whole(request, b""))
-        return False
-
-    def _put(self, data: bytes) -> None:
-        """Sends `data`, behind the head if it is the first. Waits for a client that is slow. Raises Abandoned."""
-        pipe = self._pipe
-        if pipe is None:
-            start, future = self._start, self.future
-            if start.length == len(data) and not future.done():  # all of it: no pipe is needed
-                future.set_result(start.whole(self._request, data))
-                return
-            pipe = self._pipe = Pipe()
-            if future.done():
-                log.error("the answer to %r is longer than its Content-Length; the rest is cut off", self._request)
-                pipe.close()
-            else:
-                future.set_result(start.pieces(pipe))
-        pipe.put(data)
-
-    def _fail(self, error: BaseException) -> None:
-        """The application has failed: a 500, unless some of its answer was sent, which then ends too early."""
-        if self._pipe is not None and self._pipe.abandoned:
-            return  # it may have been because of that
-        if not isinstance(error, Exception) or isinstance(error, StopIteration):
-            # One that would end the server's thread, or seem to be the good end of an iterator there.
-            cause, error = error, RuntimeError(f"the application raised {type(error).__name__}")
-            error.__cause__ = cause
-        if not self.future.done():
-            self.future.set_exception(error)
-        elif self._pipe is not None:
-            self._pipe.fail(error)
-        else:
-            log.error("the application failed behind its answer to %r", self._request, exc_info=error)
+        close_result(result)

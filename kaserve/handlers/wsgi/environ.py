@@ -1,9 +1,9 @@
-"""The environ of WSGI: a request as PEP 3333 and CGI (RFC 3875) have it.
+"""The WSGI environ: a request in the terms of PEP 3333 and of CGI (RFC 3875).
 
-Knows the names of both, and what an application must never be shown: fields of one hop, and fields that it could not
-tell from others. Does not call applications.
+Knows the names of both, and which header fields an application must never see: those that are meant for this hop alone,
+and those that it could not tell from others. Does not call applications.
 
-Texts are "native strings": str that hold Latin-1, one character for each byte.
+Texts are "native strings" (PEP 3333, "Unicode Issues"): str in which each character is one byte, decoded as Latin-1.
 """
 
 from __future__ import annotations
@@ -15,116 +15,123 @@ from urllib.parse import unquote_to_bytes
 
 from ...http.messages import CONTENT_LENGTH, TRANSFER_ENCODING, Address, Request
 
-__all__ = ["Environ", "EnvironMaker"]
+__all__ = ["Environ", "EnvironBuilder"]
 
 Environ = dict[str, Any]
 
-# Field names as keys. Fields of one hop (RFC 9110 §7.6.1) are the server's. "" is no key.
-_NEVER = "connection keep-alive proxy-connection te trailer transfer-encoding upgrade"
-_KEYS: dict[str, str] = dict.fromkeys(_NEVER.split(), "") | {
+# Environ keys of field names. "" means that applications do not see the field: the fields of one hop (RFC 9110 §7.6.1)
+# are the server's own, and it has acted on them already. Content-Type and Content-Length have no HTTP_ (RFC 3875
+# §4.1.2, §4.1.3).
+_ONE_HOP = "connection keep-alive proxy-connection te trailer transfer-encoding upgrade"
+_STANDARD_KEYS: dict[str, str] = dict.fromkeys(_ONE_HOP.split(), "") | {
     "content-length": "CONTENT_LENGTH",
     "content-type": "CONTENT_TYPE",
 }
-_MAX_KEYS = 1024  # of names that clients have thought of; a full memory starts anew
+_MAX_KEYS = 1024  # field names that clients have invented; see `_header_key`
 
-# What nearly every Connection field says: options that name no field, or one that no application sees anyway.
+# What nearly every Connection field says: options that are not the name of a field, or of one that no application sees
+# anyway. They are worth a look-up, since the field comes with most requests.
 _PLAIN_OPTIONS = frozenset(("keep-alive", "Keep-Alive", "close", "Close", "Upgrade", "upgrade"))
-_NEVER_NAMED = frozenset(("HTTP_HOST", ""))
+# Connection must not name a field that every hop needs (RFC 9110 §7.6.1), so an option "host" does not remove Host.
+_NEVER_REMOVED = frozenset(("HTTP_HOST", ""))
 
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
-class _Nothing(io.BytesIO):
-    """The body of requests without one: shared by all of them, so nobody closes it or leaves anything in it."""
+class _EmptyInput(io.BytesIO):
+    """The body of requests that have none. All of them share it, so it can neither be closed nor written to."""
 
     def close(self) -> None:
         pass
 
     def write(self, data: object) -> NoReturn:
-        raise io.UnsupportedOperation("the body of a request is not written to")
+        raise io.UnsupportedOperation("wsgi.input is not writable")
 
     def writelines(self, lines: object) -> NoReturn:
-        raise io.UnsupportedOperation("the body of a request is not written to")
+        raise io.UnsupportedOperation("wsgi.input is not writable")
 
 
-_NOTHING = _Nothing()
+_EMPTY_INPUT = _EmptyInput()
 
 
-class EnvironMaker:
-    """Makes an environ of each request: a copy of what is the same for all, and the rest of the request.
+class EnvironBuilder:
+    """Builds the environ of each request: a copy of what is the same for all requests, and the request's own part.
 
-    May be called from several threads at once.
+    Several threads may call `build` at once.
+
+    Args:
+        common: what every environ of this application holds, such as `wsgi.multithread`.
     """
 
-    __slots__ = ("_common", "_ends", "_keys")
+    __slots__ = ("_common", "_header_keys", "_last_server")
 
     def __init__(self, common: Environ) -> None:
-        """common: what every environ of the application holds."""
         self._common: Environ = {
             "SCRIPT_NAME": "",
             "wsgi.version": (1, 0),
             "wsgi.errors": sys.stderr,
-            "wsgi.input_terminated": True,  # reading stops at the end of the body, whether its length is told or not
+            # Reading stops at the end of the body, whether or not CONTENT_LENGTH is set. Not in PEP 3333: an extension
+            # that mod_wsgi, gunicorn and Werkzeug agree on.
+            "wsgi.input_terminated": True,
             "wsgi.run_once": False,
         } | common
-        # Requests that follow each other mostly come to the same address: that of the last one, and its environ so far.
-        # That has all keys but those of fields, so that a copy of it need not grow.
-        self._ends: tuple[Address, str, Environ] = (None, "", self._common)
-        self._keys = dict(_KEYS)
+        # Consecutive requests mostly come to the same address: that of the last one, and the environ for it so far.
+        # It has all keys but those of header fields, so that a copy of it need not grow its table.
+        self._last_server: tuple[Address, str, Environ] = (None, "", self._common)
+        self._header_keys = dict(_STANDARD_KEYS)
 
-    def make(self, request: Request) -> Environ:
-        """The environ of `request`, which is the application's to change."""
-        server, scheme, common = self._ends
+    def build(self, request: Request) -> Environ:
+        """The environ of `request`: a new dict that the application may change.
+
+        Args:
+            request: the request, whose body has been received.
+        """
+        environ = self._base(request)
+        self._add_headers(environ, request)
+        _add_input(environ, request)
+        return environ
+
+    def _base(self, request: Request) -> Environ:
+        """The environ without header fields and body."""
+        server, scheme, common = self._last_server
         if (request.server is not server and request.server != server) or request.scheme != scheme:
-            common = self._meet(request)
+            common = self._base_of_server(request)
         environ = common.copy()
         raw_path = request.raw_path
         environ["REQUEST_METHOD"] = request.method
-        environ["PATH_INFO"] = _decode(raw_path) if "%" in raw_path else raw_path
+        if raw_path == "*":
+            # OPTIONS of the server as a whole (RFC 9112 §3.2.4). That is not a path, and PATH_INFO is either empty or
+            # starts with "/" (RFC 3875 §4.1.5).
+            environ["PATH_INFO"] = ""
+        else:
+            environ["PATH_INFO"] = _decode(raw_path) if "%" in raw_path else raw_path
         environ["QUERY_STRING"] = request.query
         if request.minor == 0:
-            environ["SERVER_PROTOCOL"] = "HTTP/1.0"
+            environ["SERVER_PROTOCOL"] = "HTTP/1.0"  # the version of the request (RFC 3875 §4.1.16)
+        # The target as sent. Two names for it, since neither PEP 3333 nor CGI has one: uWSGI's and gunicorn's.
         environ["REQUEST_URI"] = environ["RAW_URI"] = request.target
         client = request.client
         if isinstance(client, tuple):
             environ["REMOTE_ADDR"] = client[0]
             environ["REMOTE_PORT"] = str(client[1])
         if request.mount:
+            # `Mount` has taken this off the front of raw_path: the two together are the path (PEP 3333, "URL
+            # Reconstruction"; RFC 3875 §4.1.13).
             environ["SCRIPT_NAME"] = _decode(request.mount)
-        if raw_path == "*":  # of the server as a whole, which is no path
-            environ["PATH_INFO"] = ""
-
-        keys = self._keys
-        named = None
-        for name, value in request.fields:
-            key = keys.get(name)
-            if key is None:
-                key = self._key(name)
-            if key == "":
-                if name == "connection" and value not in _PLAIN_OPTIONS:
-                    named = value if named is None else f"{named},{value}"
-            elif key in environ:
-                environ[key] += ("; " if key == "HTTP_COOKIE" else ",") + value  # RFC 9110 §5.3, RFC 9113 §8.2.3
-            else:
-                environ[key] = value
-        if named is not None:
-            _remove_named(environ, named)
-        if request.authority:  # of an absolute-form target before that of Host (RFC 9112 §3.2.2)
-            environ["HTTP_HOST"] = request.authority
-
-        if request.flags & (CONTENT_LENGTH | TRANSFER_ENCODING):
-            environ["wsgi.input"] = body = request.body
-            if request.flags & TRANSFER_ENCODING:  # decoded, it has a length like any other (RFC 9112 §7.1.3)
-                environ["CONTENT_LENGTH"] = str(_size(body))
+        if request.remote_user != "":
+            # RFC 3875 §4.1.11. A client cannot set it: a header Remote-User becomes HTTP_REMOTE_USER. No AUTH_TYPE goes
+            # with it, since a middleware may know the user by other means than HTTP authentication.
+            environ["REMOTE_USER"] = request.remote_user
         return environ
 
-    def _meet(self, request: Request) -> Environ:
-        """What is the same for the requests that come where `request` does. A Unix socket has neither name nor port:
-        then both are what the client calls them."""
+    def _base_of_server(self, request: Request) -> Environ:
+        """What is the same for all requests to the address and scheme of `request`; remembered for the next request."""
         server, scheme = request.server, request.scheme
         if isinstance(server, tuple):
             host, port = server[0], str(server[1])
         else:
+            # A Unix socket has neither name nor port, and PEP 3333 wants both to be non-empty. The client's own word
+            # for them is Host, which may differ in each request; that is why this case is not remembered.
             host, colon, port = request.authority.rpartition(":")
             if not colon or port.endswith("]"):  # no port, or the end of an IPv6 address
                 host, port = request.authority, ""
@@ -140,38 +147,76 @@ class EnvironMaker:
             "RAW_URI": "",
             "REMOTE_ADDR": "",
             "REMOTE_PORT": "",
-            "wsgi.input": _NOTHING,
+            "wsgi.input": _EMPTY_INPUT,
         }
         if scheme == "https":
-            common["HTTPS"] = "on"
+            common["HTTPS"] = "on"  # as Apache sets it (PEP 3333, "environ Variables")
         if isinstance(server, tuple):
-            self._ends = (server, scheme, common)
+            self._last_server = (server, scheme, common)
         return common
 
-    def _key(self, name: str) -> str:
-        """The key of a field name; "" for a name with an underscore, which could not be told from one with a hyphen:
-        a proxy that removes X-User from what clients send lets X_User pass."""
+    def _add_headers(self, environ: Environ, request: Request) -> None:
+        """Adds the header fields as HTTP_* (RFC 3875 §4.1.18), except those that are not for applications."""
+        keys = self._header_keys
+        named = None  # the options of Connection that may be names of fields
+        for name, value in request.fields:
+            key = keys.get(name)
+            if key is None:
+                key = self._header_key(name)
+            if key == "":
+                if name == "connection" and value not in _PLAIN_OPTIONS:
+                    named = value if named is None else f"{named},{value}"
+            elif key in environ:
+                # Several lines of one field are one list (RFC 9110 §5.3), but cookies are joined with ";" (RFC 9113
+                # §8.2.3): Cookie is not a list, and a comma would become part of a value.
+                environ[key] += ("; " if key == "HTTP_COOKIE" else ",") + value
+            else:
+                environ[key] = value
+        if named is not None:
+            _remove_named(environ, named)
+        if request.authority:  # an absolute-form target overrules Host (RFC 9112 §3.2.2)
+            environ["HTTP_HOST"] = request.authority
+
+    def _header_key(self, name: str) -> str:
+        """The environ key of a field name that is not in `_header_keys` yet.
+
+        "" for a name with an underscore: in the environ it could not be told from the same name with a hyphen, so a
+        client could send X_User where a proxy removes X-User from what clients send.
+        """
         key = "" if "_" in name else "HTTP_" + name.upper().replace("-", "_")
-        if len(self._keys) >= _MAX_KEYS:
-            self._keys = dict(_KEYS)
-        self._keys[name] = key
+        # A bounded memo: starts again when it is full, which is rare enough and needs no bookkeeping. It is replaced
+        # rather than cleared, since another thread may be reading it.
+        if len(self._header_keys) >= _MAX_KEYS:
+            self._header_keys = dict(_STANDARD_KEYS)
+        self._header_keys[name] = key
         return key
 
 
+def _add_input(environ: Environ, request: Request) -> None:
+    """Adds the body, if the request has one, and its length."""
+    if request.flags & (CONTENT_LENGTH | TRANSFER_ENCODING):
+        environ["wsgi.input"] = body = request.body
+        if request.flags & TRANSFER_ENCODING:
+            # A chunked body has been decoded and received to its end, so that it has a length like any other (RFC 9112
+            # §7.1.3). Applications that know nothing of chunks read it by CONTENT_LENGTH (RFC 3875 §4.1.2).
+            environ["CONTENT_LENGTH"] = str(_size(body))
+
+
 def _decode(raw_path: str) -> str:
-    """Percent-decoded, each byte a character."""
+    """`raw_path` percent-decoded, each byte a character."""
     return unquote_to_bytes(raw_path).decode("latin-1")
 
 
 def _remove_named(environ: Environ, options: str) -> None:
-    """Fields that Connection names are meant for the next hop, which is here (RFC 9110 §7.6.1)."""
+    """Removes the fields that Connection names: they are meant for the next hop, which ends here (RFC 9110 §7.6.1)."""
     for option in options.split(","):
         key = "HTTP_" + option.strip(" \t").upper().replace("-", "_")
-        if key not in _NEVER_NAMED:
+        if key not in _NEVER_REMOVED:
             environ.pop(key, None)
 
 
 def _size(body: BinaryIO) -> int:
+    """The size of `body` in bytes; leaves it at its start."""
     size = body.seek(0, io.SEEK_END)
     body.seek(0)
     return size

@@ -1,19 +1,15 @@
-"""What a WSGI application answers with: `start_response`, `write()`, `wsgi.file_wrapper`, and what they come to.
+"""`start_response` and `write()` of a WSGI application, and the response that they and its result make.
 
-Knows the rules of PEP 3333 for all of them, and makes a `Response`. Does not know in which thread that happens, nor how
-pieces travel.
+Knows the rules of PEP 3333 for them. Does not know in which thread the application runs, nor how the pieces of its
+response reach the connection.
 """
 
 from __future__ import annotations
 
-import io
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable
-from stat import S_ISREG
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from ...http.messages import (
     CONTENT_LENGTH,
@@ -22,133 +18,159 @@ from ...http.messages import (
     FLAGS,
     HOST,
     FieldLine,
-    FileSpan,
     Request,
     Response,
     new_response,
 )
+from .file_wrapper import FileWrapper
 
-__all__ = ["Application", "ExcInfo", "FileWrapper", "Result", "StartResponse", "close", "new_start", "require_bytes"]
+__all__ = ["Application", "ExcInfo", "Result", "StartResponse", "close_result", "new_start_response", "require_bytes"]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 Result = Iterable[bytes]
 Application = Callable[[dict[str, Any], Any], Result]
 
+# 2xx to 5xx: an application cannot send an interim response (PEP 3333 has no way to send a second one).
 _STATUS = re.compile(r"([2-5][0-9][0-9])(?: [^\r\n\0]*)?", re.ASCII)
-_MAX_KNOWN = 1024  # of the names and statuses that applications use; a full memory starts anew
 
-# Kinds of field names.
-_PLAIN = 0
+# What a field name means here.
+_OTHER = 0
 _LENGTH = 1
 
-_kinds: dict[str, int] = {}
-_statuses: dict[str, int] = {}
+# Two bounded memos, of the names and statuses that applications use: they start again when they are full, which is rare
+# enough and needs no bookkeeping.
+_MAX_REMEMBERED = 1024
+_name_kinds: dict[str, int] = {}
+_status_codes: dict[str, int] = {}
 
 
-def _kind(name: object) -> int:
-    """The kind of a field name. Raises for what is not one, or is the server's own (PEP 3333, RFC 9110 §7.6.1)."""
+def _classify_name(name: object) -> int:
+    """What the field name means: _LENGTH or _OTHER.
+
+    Raises:
+        TypeError: it is not a str.
+        ValueError: it is a field of one hop, which applications must not set (PEP 3333, "Other HTTP Features"; RFC 9110
+            §7.6.1).
+    """
     if not isinstance(name, str):
-        raise TypeError(f"the name of a field is a str, not {name!r}")
+        raise TypeError(f"the name of a header must be a str, not {name!r}")
     flag = FLAGS.get(name.lower(), 0)
     if flag & ~(HOST | EXPECT | DATE | CONTENT_LENGTH):
-        raise ValueError(f"{name} is a field of one hop, which is the server's own")
-    kind = _LENGTH if flag == CONTENT_LENGTH else _PLAIN
-    if len(_kinds) >= _MAX_KNOWN:
-        _kinds.clear()
-    _kinds[name] = kind
+        raise ValueError(f"an application must not set the hop-by-hop header {name}; the server sets it")
+    kind = _LENGTH if flag == CONTENT_LENGTH else _OTHER
+    if len(_name_kinds) >= _MAX_REMEMBERED:
+        _name_kinds.clear()
+    _name_kinds[name] = kind
     return kind
 
 
-def _read_status(status: object) -> int:
-    """The number in front of `200 OK`; the reason is dropped, since HTTP/1.1 clients ignore it (RFC 9112 §4)."""
+def _parse_status(status: object) -> int:
+    """The number of a status such as `200 OK`. The reason is dropped: clients ignore it (RFC 9112 §4)."""
     if not isinstance(status, str):
-        raise TypeError(f"a status is a str, not {status!r}")
+        raise TypeError(f"a status must be a str, not {status!r}")
     match = _STATUS.fullmatch(status)
     if match is None:
-        raise ValueError(f"not the status of an answer: {status!r}")
-    if len(_statuses) >= _MAX_KNOWN:
-        _statuses.clear()
-    number = _statuses[status] = int(match[1])
-    return number
+        raise ValueError(f"a status must be a number from 200 to 599 and a reason, such as '200 OK', not {status!r}")
+    if len(_status_codes) >= _MAX_REMEMBERED:
+        _status_codes.clear()
+    code = _status_codes[status] = int(match[1])
+    return code
 
 
 class StartResponse:
-    """`start_response` of one request, and what the application has told it.
+    """`start_response` of one request, and what the application has said with it.
 
-    status: 0 until it was called. sent: the head is on its way, and cannot be changed any more.
-    transmit: takes what `write()` is given; by default that is kept in `written` until the application has returned.
+    Attributes:
+        status: the status code; 0 until the application has called start_response.
+        head_sent: whether the response has begun, so that its status and headers cannot be changed any more.
+        send: called with what the application gives to `write()`. None keeps it in `written` until the application
+            returns: on the reactor's thread nothing can be sent before that.
+        written: what the application has given to `write()`; None if that was nothing.
     """
 
-    __slots__ = ("_fields", "_length", "sent", "status", "transmit", "written")
+    __slots__ = ("_fields", "_length", "head_sent", "send", "status", "written")
 
     def __init__(self) -> None:
-        self._fill()
+        self._initialize()
 
-    def _fill(self) -> None:
-        """What __init__ does, without what a call of a type costs."""
+    def _initialize(self) -> None:
+        """Does what __init__ does, without what a call of a type costs."""
         self.status = 0
-        self.sent = False
-        self.transmit: Callable[[bytes], object] | None = None
+        self.head_sent = False
+        self.send: Callable[[bytes], object] | None = None
         self.written: list[bytes] | None = None
         self._fields: list[FieldLine] = []
-        self._length: FieldLine | None = None  # kept apart, since it is seldom needed
+        # Content-Length is kept apart from the other fields, since mostly the server's own is the same and the
+        # application's need not be sent.
+        self._length: FieldLine | None = None
 
     def __call__(
         self, status: str, headers: list[FieldLine], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        """PEP 3333: begins the answer; again only with `exc_info`, which is raised once the head is on its way."""
+        """Begins the response (PEP 3333, "The start_response() Callable").
+
+        Args:
+            status: such as "200 OK".
+            headers: pairs of str.
+            exc_info: must be given when this is not the first call: the new response replaces one that has not been
+                sent. If that one has been sent, the exception is raised instead.
+
+        Returns:
+            `write`.
+        """
         if self.status:
-            self._restart(exc_info)
+            self._prepare_replacement(exc_info)
         fields = []
         length = None
         for field in headers:
             name, _ = field
-            kind = _kinds.get(name)
+            kind = _name_kinds.get(name)
             if kind is None:
-                kind = _kind(name)
+                kind = _classify_name(name)
             if kind == _LENGTH and length is None:
                 length = field
-            else:  # a second length is for the server to refuse
+            else:  # a second Content-Length is sent on to the protocol, which rejects it
                 fields.append(field)
-        number = _statuses.get(status)
-        self.status = _read_status(status) if number is None else number
+        code = _status_codes.get(status)
+        self.status = _parse_status(status) if code is None else code
         self._fields = fields
         self._length = length
         return self.write
 
-    def _restart(self, exc_info: ExcInfo | None) -> None:
+    def _prepare_replacement(self, exc_info: ExcInfo | None) -> None:
+        """Checks that another call may replace the response; raises the exception in `exc_info` if it is too late."""
         if exc_info is None:
-            raise RuntimeError("start_response is called a second time without exc_info")
+            raise RuntimeError("start_response was called twice; the second call needs exc_info")
         error = exc_info[1]
-        if self.sent:
+        if self.head_sent:
             if error is None:  # sys.exc_info() where there is no exception
-                raise RuntimeError("start_response is called behind the head, without an exception")
+                raise RuntimeError("start_response was called after the headers were sent, without an exception")
             try:
                 raise error.with_traceback(exc_info[2])
             finally:
-                exc_info = error = None  # no cycle through this frame, as PEP 3333 has it
-        self.status = 0  # should what follows not do for an answer
+                exc_info = error = None  # no reference cycle through this frame, as PEP 3333 asks
+        self.status = 0  # so that nothing is sent if the replacement is rejected
 
     def write(self, data: bytes) -> None:
-        """PEP 3333: sends `data`, for applications that were not written with iterables in mind."""
+        """Sends `data` (PEP 3333, "The write() Callable"): for applications that do not return iterables."""
         require_bytes(data)
         if not data:
             return
-        if self.transmit is not None:
-            self.transmit(data)
+        if self.send is not None:
+            self.send(data)
         else:
-            self.sent = True
+            self.head_sent = True
             if self.written is None:
                 self.written = []
             self.written.append(data)
 
     def require_status(self) -> None:
-        """Raises RuntimeError when there is content, but not what to say of it."""
+        """Raises RuntimeError if the application has not called start_response."""
         if not self.status:
             raise RuntimeError("the application has not called start_response")
 
-    def content(self, result: Result) -> bytes | None:
-        """All of the content, where `result` holds it and has not to be asked for it; None otherwise."""
+    def buffered_body(self, result: Result) -> bytes | None:
+        """The whole content if `result` is a list or tuple, whose items are all there; otherwise None."""
         if type(result) is list or type(result) is tuple:
             if len(result) == 1 and self.written is None and type(result[0]) is bytes:
                 return result[0]
@@ -156,122 +178,79 @@ class StartResponse:
         return None
 
     @property
-    def length(self) -> int:
-        """What its Content-Length says; -1 without a good one."""
+    def declared_length(self) -> int:
+        """The application's Content-Length in bytes; -1 without a valid one."""
         value = "" if self._length is None else self._length[1]
         return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else -1
 
-    # The answer, by what is known of its content.
+    # The response, by what is known of its content.
 
-    def whole(self, request: Request, body: bytes) -> Response:
-        """The answer with all of its content. A length that disagrees is left to the server, which cuts off what is too
-        much, and closes the connection when it is too little."""
+    def full_response(self, request: Request, body: bytes) -> Response:
+        """The response with all of its content.
+
+        A Content-Length that disagrees with `body` is sent on to the protocol, which cuts off what is too much, and
+        closes the connection if the content is too short.
+        """
         if not self.status:
             self.require_status()
-        self.sent = True
+        self.head_sent = True
         fields = self._fields
         if self._length is None:
-            if not body and request.method == "HEAD":  # the length of what was left out is not known
+            if not body and request.method == "HEAD":
+                # The application left out the content of the GET, and its length with it. A Content-Length of 0 would
+                # be wrong, and none is allowed (RFC 9110 §8.6, §9.3.2): an empty iterable has none.
                 return Response(self.status, (), fields)
         elif self._length[1] != str(len(body)):
             fields.append(self._length)
             return Response(self.status, (body,), fields)
         return new_response(self.status, body, fields)
 
-    def pieces(self, body: Iterable[Any]) -> Response:
-        """The answer whose content comes piece by piece."""
+    def streamed_response(self, body: Iterable[Any]) -> Response:
+        """The response whose content comes piece by piece."""
         self.require_status()
-        self.sent = True
-        if self.transmit is None:
-            self.transmit = _refuse
+        self.head_sent = True
+        if self.send is None:
+            self.send = _reject_write
         if self._length is not None:
             self._fields.append(self._length)
         return Response(self.status, body, self._fields)
 
-    def file(self, wrapper: FileWrapper) -> Response | None:
-        """The answer whose content the kernel sends; None where it cannot. Closing it closes the file."""
+    def file_response(self, wrapper: FileWrapper) -> Response | None:
+        """The response whose content the kernel sends; None if the file has to be read. Closing it closes the file."""
         self.require_status()
-        span = wrapper.span()
+        span = wrapper.file_span()
         if span is None or self.written is not None:
             return None
         if self._length is not None:
-            if not 0 <= self.length <= span.length:
+            # PEP 3333, "Optional Platform-Specific File Handling": no more than Content-Length is sent of a file.
+            if not 0 <= self.declared_length <= span.length:
                 return None
-            span.length = self.length
-        self.sent = True
+            span.length = self.declared_length
+        self.head_sent = True
         return Response(self.status, span, self._fields)
 
 
-def new_start() -> StartResponse:
-    """One for each request, so it is made without the detour of a call."""
-    start = StartResponse.__new__(StartResponse)
-    start._fill()
-    return start
+def new_start_response() -> StartResponse:
+    """A new StartResponse. There is one per request, and a call from C code to this function costs less than one of
+    the type."""
+    start_response = StartResponse.__new__(StartResponse)
+    start_response._initialize()
+    return start_response
 
 
-def _refuse(data: bytes) -> None:
-    """What is written while the iterable is sent would come between its pieces, or never."""
-    raise RuntimeError("write() is called by the iterable of the answer")
-
-
-class FileWrapper:
-    """`wsgi.file_wrapper`: a file as an iterable. When it is returned as it is, the server sends the file itself, from
-    its present position on, without reading it."""
-
-    __slots__ = ("_block_size", "_close", "file")
-
-    def __init__(self, file: BinaryIO, block_size: int = 65536) -> None:
-        self.file = file
-        self._block_size = block_size
-        self._close: Callable[[], object] | None = getattr(file, "close", None)
-
-    def __iter__(self) -> FileWrapper:  # itself: some keep no more of it than its iterator, and close that
-        return self
-
-    def __next__(self) -> bytes:
-        data = self.file.read(self._block_size)
-        if not data:
-            raise StopIteration
-        return data
-
-    def close(self) -> None:
-        """Closes the file, if it can be closed; once."""
-        close, self._close = self._close, None
-        if close is not None:
-            close()
-
-    def span(self) -> FileSpan | None:
-        """The rest of the file, or None unless it is a regular one of which a descriptor tells the truth.
-
-        Many objects have a fileno() that is not what read() reads: gzip.GzipFile has the one of the compressed file.
-        So the types of `io` and `tempfile` are trusted, and nothing else: what derives from them may read in a way of
-        its own.
-        """
-        file: Any = self.file
-        if isinstance(file, tempfile._TemporaryFileWrapper):
-            file = file.file
-        raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
-        if type(raw) is not io.FileIO:
-            return None
-        try:
-            file.flush()
-            fd, position = file.fileno(), file.tell()
-            status = os.fstat(fd)
-        except (OSError, ValueError):  # a pipe; or it is closed, and reading it will say so
-            return None
-        if not S_ISREG(status.st_mode):
-            return None
-        return FileSpan(fd, position, max(0, status.st_size - position), self)
+def _reject_write(data: bytes) -> None:
+    """`StartResponse.send` while the iterable is sent: the data would come between its pieces, or never."""
+    raise RuntimeError("write() was called while the iterable of the response was sent")
 
 
 def require_bytes(data: object) -> None:
-    """Raises TypeError for what an application has mistaken for content."""
+    """Raises TypeError if `data` is not bytes, such as a str that an application has yielded."""
     if not isinstance(data, bytes):
-        raise TypeError(f"the content of an answer is bytes, not {type(data).__name__}")
+        raise TypeError(f"the content of a response must be bytes, not {type(data).__name__}")
 
 
-def close(result: object) -> None:
-    """PEP 3333: an answer is let go of, however it ended."""
-    function = getattr(result, "close", None)
-    if function is not None:
-        function()
+def close_result(result: object) -> None:
+    """Calls `result.close()` if there is one. PEP 3333 asks for that however the response ended."""
+    close = getattr(result, "close", None)
+    if close is not None:
+        close()

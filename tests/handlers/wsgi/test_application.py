@@ -18,7 +18,7 @@ import pytest
 
 from kaserve import Server
 from kaserve.handlers import WSGI
-from kaserve.handlers.wsgi.start_response import FileWrapper
+from kaserve.handlers.wsgi.file_wrapper import FileWrapper
 from tests.tools.server import PATIENCE, Client, connect, get, post, request, serving, wait_for
 
 Start = Callable[..., Callable[[bytes], None]]

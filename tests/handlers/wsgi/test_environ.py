@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kaserve.handlers.wsgi.environ import Environ, EnvironMaker
+from kaserve.handlers.wsgi.environ import Environ, EnvironBuilder
 from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
 from kaserve.http.messages import Address, Request
@@ -30,11 +30,11 @@ def parse(
 
 
 def environ(line: str = "GET / HTTP/1.1", *fields: str, **ends: Any) -> Environ:
-    return EnvironMaker({}).make(parse(line, *fields, **ends))
+    return EnvironBuilder({}).build(parse(line, *fields, **ends))
 
 
 def test_all_of_it() -> None:
-    made = EnvironMaker({"wsgi.multithread": True}).make(parse("GET /a/b?x=1&y HTTP/1.1", "Accept: */*"))
+    made = EnvironBuilder({"wsgi.multithread": True}).build(parse("GET /a/b?x=1&y HTTP/1.1", "Accept: */*"))
     errors, body = made.pop("wsgi.errors"), made.pop("wsgi.input")
     assert errors.write("") == 0
     assert body.read() == b""
@@ -62,11 +62,11 @@ def test_all_of_it() -> None:
 
 
 def test_each_request_has_its_own() -> None:
-    make = EnvironMaker({}).make
-    first = make(parse("GET /1 HTTP/1.1", "X: 1"))
-    second = make(parse("GET /2 HTTP/1.1", "Y: 2", client=("192.0.2.9", 1)))
-    third = make(parse("GET /3 HTTP/1.1", server=("192.0.2.3", 80), scheme="https"))
-    fourth = make(parse("GET /4 HTTP/1.1", client=None))
+    build = EnvironBuilder({}).build
+    first = build(parse("GET /1 HTTP/1.1", "X: 1"))
+    second = build(parse("GET /2 HTTP/1.1", "Y: 2", client=("192.0.2.9", 1)))
+    third = build(parse("GET /3 HTTP/1.1", server=("192.0.2.3", 80), scheme="https"))
+    fourth = build(parse("GET /4 HTTP/1.1", client=None))
     assert [each["PATH_INFO"] for each in (first, second, third, fourth)] == ["/1", "/2", "/3", "/4"]
     assert "HTTP_X" not in second
     assert (first["REMOTE_ADDR"], second["REMOTE_ADDR"], fourth["REMOTE_ADDR"]) == ("192.0.2.1", "192.0.2.9", "")
@@ -103,8 +103,17 @@ def test_the_server_as_a_whole_is_no_path() -> None:
 def test_a_mount_is_the_name_of_the_script() -> None:
     request = parse("GET /x%20y/a%20b HTTP/1.1")
     request.mount, request.raw_path = "/x%20y", "/a%20b"
-    made = EnvironMaker({}).make(request)
+    made = EnvironBuilder({}).build(request)
     assert (made["SCRIPT_NAME"], made["PATH_INFO"]) == ("/x y", "/a b")
+
+
+def test_the_user_is_the_one_that_a_middleware_let_through() -> None:  # RFC 3875 §4.1.11
+    request = parse("GET / HTTP/1.1", "Remote-User: eve", "Authorization: Basic ZXZlOng=")
+    made = EnvironBuilder({}).build(request)
+    assert "REMOTE_USER" not in made
+    assert made["HTTP_REMOTE_USER"] == "eve"
+    request.remote_user = "ann"
+    assert EnvironBuilder({}).build(request)["REMOTE_USER"] == "ann"
 
 
 def test_versions() -> None:
@@ -161,12 +170,12 @@ class TestFields:
         assert environ("GET http://a.example:81/ HTTP/1.1", "Host: b.example")["HTTP_HOST"] == "a.example:81"
 
     def test_any_number_of_names(self) -> None:
-        maker = EnvironMaker({})
-        make = maker.make
+        builder = EnvironBuilder({})
+        build = builder.build
         for number in range(5000):
-            assert make(parse("GET / HTTP/1.1", f"X-{number}: {number}"))[f"HTTP_X_{number}"] == str(number)
-        assert len(maker._keys) <= 1024
-        assert make(parse("GET / HTTP/1.1", "Content-Type: a/b"))["CONTENT_TYPE"] == "a/b"
+            assert build(parse("GET / HTTP/1.1", f"X-{number}: {number}"))[f"HTTP_X_{number}"] == str(number)
+        assert len(builder._header_keys) <= 1024
+        assert build(parse("GET / HTTP/1.1", "Content-Type: a/b"))["CONTENT_TYPE"] == "a/b"
 
 
 class TestUnixSockets:
@@ -189,9 +198,9 @@ class TestUnixSockets:
         assert (made["REMOTE_ADDR"], made["REMOTE_PORT"]) == ("", "")
 
     def test_which_is_asked_each_time(self) -> None:
-        make = EnvironMaker({}).make
+        build = EnvironBuilder({}).build
         names = [
-            make(parse("GET / HTTP/1.1", f"Host: {host}", client=None, server="/run/site"))["SERVER_NAME"]
+            build(parse("GET / HTTP/1.1", f"Host: {host}", client=None, server="/run/site"))["SERVER_NAME"]
             for host in ("a", "b")
         ]
         assert names == ["a", "b"]
@@ -201,21 +210,21 @@ class TestInput:
     def test_a_body_of_known_length(self) -> None:
         request = parse("POST / HTTP/1.1", "Content-Length: 5")
         request.body = io.BytesIO(b"hello")
-        made = EnvironMaker({}).make(request)
+        made = EnvironBuilder({}).build(request)
         assert made["CONTENT_LENGTH"] == "5"
         assert made["wsgi.input"].read(100) == b"hello"
 
     def test_a_chunked_one_has_a_length_when_it_is_here(self) -> None:  # RFC 9112 §7.1.3
         request = parse("POST / HTTP/1.1", "Transfer-Encoding: chunked")
         request.body = io.BytesIO(b"hello\nyou")
-        made = EnvironMaker({}).make(request)
+        made = EnvironBuilder({}).build(request)
         assert made["CONTENT_LENGTH"] == "9"
         assert "HTTP_TRANSFER_ENCODING" not in made
         assert list(made["wsgi.input"]) == [b"hello\n", b"you"]
 
     def test_none_at_all_is_shared_and_stays_empty(self) -> None:
-        make = EnvironMaker({}).make
-        body = make(parse())["wsgi.input"]
+        build = EnvironBuilder({}).build
+        body = build(parse())["wsgi.input"]
         with pytest.raises(io.UnsupportedOperation):
             body.write(b"x")
         with pytest.raises(io.UnsupportedOperation):
@@ -223,5 +232,5 @@ class TestInput:
         body.seek(100)
         body.truncate(200)
         body.close()
-        body = make(parse())["wsgi.input"]
+        body = build(parse())["wsgi.input"]
         assert (body.read(), body.read(5), body.readline(), body.readlines(), list(body)) == (b"", b"", b"", [], [])

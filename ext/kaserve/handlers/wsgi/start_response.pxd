@@ -4,18 +4,18 @@ cimport cython
 
 from kaserve.http.messages cimport Request, Response, new_response
 
-cdef int _PLAIN, _LENGTH
-cdef dict _kinds, _statuses
+cdef int _OTHER, _LENGTH
+cdef dict _name_kinds, _status_codes
 
 cdef class StartResponse:
-    cdef public object transmit, _length
+    cdef public object send, _length
     cdef public int status
-    cdef public bint sent
+    cdef public bint head_sent
     cdef public list written, _fields
 
-    cdef _fill(self)
+    cdef _initialize(self)
     @cython.locals(fields=list)
-    cpdef Response whole(self, Request request, bytes body)
+    cpdef Response full_response(self, Request request, bytes body)
 
-@cython.locals(start=StartResponse)
-cpdef StartResponse new_start()
+@cython.locals(start_response=StartResponse)
+cpdef StartResponse new_start_response()

@@ -1,0 +1,141 @@
+"""Standard error: whatever is wrong with it costs lines of the log, and never a request."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from kaserve import Request, Response, Server
+from kaserve.logs.stderr import StderrHandler, write_stderr
+from tests.tools.server import PATIENCE, Process, config, connect, environment, serving, wait_for
+
+
+class TestWhenItCannotBeWritten:
+    def test_switched_off(self, capfd: pytest.CaptureFixture[str]) -> None:
+        with serving(access_log=False) as server, connect(server) as client:
+            client.ask()
+        assert capfd.readouterr().err == ""
+
+    def test_a_closed_stream_does_not_stop_the_server(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        with (tmp_path / "log").open("w") as closed:
+            pass
+        for stream in (closed, None):
+            monkeypatch.setattr(sys, "__stderr__", stream)
+            with serving(access_log=True) as server, connect(server) as client:
+                assert [client.ask().status for _ in range(3)] == [200] * 3
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+    def test_a_full_disk_does_not_stop_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with open("/dev/full", "wb", buffering=0) as full:
+            monkeypatch.setattr(sys, "__stderr__", full)
+            with serving(access_log=True) as server, connect(server) as client:
+                assert [client.ask().status for _ in range(3)] == [200] * 3
+
+    def test_a_pipe_without_a_reader_does_not_stop_it(self) -> None:
+        with subprocess.Popen(
+            [sys.executable, "-m", "kaserve", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            env=environment(),
+        ) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stderr is not None
+                process.stderr.close()
+                url = b""
+                while not url.startswith(b"  at http://127.0.0.1:"):
+                    url = process.stdout.readline()
+                    assert url
+                with connect(("127.0.0.1", int(url.strip(b" /\n").rpartition(b":")[2]))) as client:
+                    assert [client.ask(method="OPTIONS").status for _ in range(3)] == [204] * 3
+                process.terminate()
+                assert process.wait(PATIENCE) == 0
+            finally:
+                process.kill()
+
+    def test_no_stderr_at_all_and_no_line_gets_into_another_descriptor(self) -> None:
+        """`2>&-`: the next descriptor opened gets the number 2, a connection for instance."""
+        program = "import os, sys; os.close(2); os.execv(sys.executable, [sys.executable, '-m', 'kaserve', '0'])"
+        with Process(program=("-c", program)) as process:
+            clients = [process.connect() for _ in range(10)]
+            for client in clients:
+                with client:
+                    assert [client.ask(method="OPTIONS").status for _ in range(3)] == [204] * 3
+                    assert client.is_quiet
+
+    def test_a_write_that_fails_does_not_lose_the_next_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each turn writes what was noted in it, whatever became of the one before."""
+        written: list[bytes] = []
+
+        def write(fd: int, data: bytes) -> int:
+            written.append(data)
+            if len(written) == 1:
+                raise BrokenPipeError
+            return len(data)
+
+        monkeypatch.setattr("kaserve.logs.stderr.os.write", write)
+        with Server(lambda _: Response(204), config(access_log=True)) as server, connect(server) as client:
+            client.ask("/1")
+            client.ask("/2")
+            wait_for(lambda: len(written) == 2)
+            server.shutdown(0.0)
+        assert [b"/1" in written[0], b"/2" in written[1]] == [True, True]
+
+
+def test_a_pipe_that_nobody_reads_costs_lines_and_not_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`kaserve 2>&1 | less`, and less waits for a key: what does not fit into the pipe is lost, and nobody waits."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stderr:
+        monkeypatch.setattr(sys, "__stderr__", stderr)
+        thread = threading.Thread(target=write_stderr, args=(b"a line\n" * 100_000,), daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    os.close(reader)
+
+
+def fail(request: Request) -> Response:
+    """A handler whose every request is a traceback in the log."""
+    raise AssertionError("x" * 3000)
+
+
+@pytest.mark.parametrize("reader", ["stays", "goes"])
+def test_a_log_that_nobody_reads_does_not_stop_the_server(reader: str) -> None:
+    """Neither its access log nor what `logging` writes, though both are more than the pipe holds."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "kaserve", "0", "--handler", "tests.logs.test_stderr:fail"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env=environment(),
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            if reader == "goes":
+                process.stderr.close()
+            url = b""
+            while not url.startswith(b"  at http://127.0.0.1:"):
+                url = process.stdout.readline()
+                assert url
+            with connect(("127.0.0.1", int(url.strip(b" /\n").rpartition(b":")[2]))) as client:
+                assert [client.ask().status for _ in range(60)] == [500] * 60
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
+def test_a_message_that_cannot_be_formatted_is_logged_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+") as log:
+        monkeypatch.setattr(sys, "__stderr__", log)
+        StderrHandler().handle(logging.LogRecord("kaserve", logging.ERROR, "", 0, "%d files", ("many",), None))
+        log.seek(0)
+        assert log.read() == "ERROR: '%d files'\n"
