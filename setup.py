@@ -34,6 +34,8 @@ MODULES = (
     "net/wakeup",
     "net/reactor",
     "net/service",
+    "net/writer",
+    "net/exchange",
     "net/connection",
     "logs/formats",
     "logs/access",

@@ -1,7 +1,7 @@
-"""Stream: the body of an answer that is not in memory, piece by piece on its way to the socket.
+"""BodySource: the body of a response that is not in memory, piece by piece on its way to the socket.
 
-Knows what bodies are made of, and that a piece may not be there yet. Does not know sockets: the connection sends what
-it is given, and asks for more when the kernel has taken it.
+Knows what bodies are made of, and that a piece may not be there yet. Does not know sockets: the writer sends what it is
+given, and asks for more when the kernel has accepted that.
 """
 
 from __future__ import annotations
@@ -11,89 +11,121 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from ..http.messages import FileSpan, Response
-from ..http.outgoing import MAX_INLINE_BODY
-from ..http.protocol import HTTPProtocol
+from ..http.messages import FileSpan, Request, Response
+from ..http.outgoing import MAX_INLINE_BODY, Outgoing
 
-__all__ = ["Stream"]
+__all__ = ["BodySource"]
 
 log = logging.getLogger("kaserve")
 
-Piece = bytes | FileSpan | None  # None: there are no more
 
+class BodySource:
+    """The pieces of one body, framed for the wire.
 
-class Stream:
-    """The body of one answer.
+    A part of a file is not read here: it stays in `span`, and the writer has the kernel send it.
 
-    span: the part of a file that is to be sent next, behind what `advance` returned; the connection moves it on.
-    awaited: a piece that is not there yet. size: bytes of content so far.
+    Attributes:
+        span: the file to be sent next, after what `advance` returned; None for none.
+        offset, left: which part of it: its position in the file, and how many bytes. The writer moves them on.
+        pending: a Future of the next piece, which is not done yet; None for none.
+        bytes_sent: bytes of content so far.
     """
 
-    __slots__ = ("_closing", "_ended", "_first", "_pieces", "_protocol", "awaited", "size", "span")
+    __slots__ = (
+        "_ended",
+        "_first",
+        "_outgoing",
+        "_pieces",
+        "_request",
+        "_tail",
+        "bytes_sent",
+        "left",
+        "offset",
+        "pending",
+        "span",
+    )
 
-    def __init__(self, response: Response, protocol: HTTPProtocol) -> None:
-        """Takes the first piece, which may raise whatever the handler's own code does: nothing has been sent yet."""
+    def __init__(self, request: Request | None, response: Response, outgoing: Outgoing) -> None:
+        """Takes the first piece of the body of `response`.
+
+        Raises:
+            Exception: whatever the handler's own code raises. Nothing has been sent yet, so that the client can still
+                get an error response.
+        """
         body = response.body
-        self._protocol = protocol
+        self._request = request
+        self._outgoing = outgoing
         self._pieces: Iterator[Any] = iter((body,) if isinstance(body, (bytes, FileSpan)) else body)
-        self._closing = b""  # goes behind the span
-        self.span: FileSpan | None = None
-        self.awaited: Future[Any] | None = None
+        self._tail = b""  # what the framing puts after the span
         self._ended = False
-        self.size = 0
+        self.span: FileSpan | None = None
+        self.offset = 0
+        self.left = 0
+        self.pending: Future[Any] | None = None
+        self.bytes_sent = 0
         self._first = self._take()
 
     def advance(self) -> bytes:
-        """What is to be sent next; then `span`, if there is one. No content as long as a piece is awaited.
+        """Returns what is to be sent next, before `span` if that is set; b"" while a piece is pending.
 
-        Raises whatever the handler's own code does, and ValueError when a body is shorter than its Content-Length.
+        Raises:
+            ValueError: the body is shorter than its Content-Length.
+            Exception: whatever the handler's own code raises.
         """
         piece, self._first = self._first, b""
         if piece == b"":
             piece = self._take()
-        closing, self._closing = self._closing, b""
-        if self.awaited is not None:
-            return closing
+        tail, self._tail = self._tail, b""
+        if self.pending is not None:
+            return tail
         if piece is None:
-            closing += self._protocol.end_body()
             self._ended = True
-            return closing
+            return tail + self._outgoing.end()
         if isinstance(piece, bytes):
             self._count(len(piece))
-            return closing + self._protocol.encode_body(piece)
-        self.span = FileSpan(piece.fd, piece.offset, self._count(piece.length))
-        opening, self._closing = self._protocol.chunk_frame(self.span.length)
-        if not self.span.length:  # it was cut off to nothing
-            self.span = None
-        return closing + opening
+            return tail + self._outgoing.encode(piece)
+        return tail + self._begin_span(piece)
+
+    def _begin_span(self, piece: FileSpan) -> bytes:
+        """Sets `span`; returns what the framing puts before it. The piece itself is not changed: it is the handler's."""
+        self.left = self._count(piece.length)
+        self.offset = piece.offset
+        head, self._tail = self._outgoing.chunk_frame(self.left)
+        self.span = piece if self.left else None
+        return head
 
     def starts_large(self) -> bool:
-        """Whether the first piece is still to come, and too large to be copied behind the head."""
+        """Whether the first piece is still to come, and too large to be copied to the end of the head."""
         return isinstance(self._first, bytes) and len(self._first) > MAX_INLINE_BODY
 
+    def is_pending(self) -> bool:
+        """Whether the next piece is not there yet."""
+        return self.pending is not None and not self.pending.done()
+
     def is_over(self) -> bool:
-        """Whether `advance` has nothing left, and neither has the span."""
+        """Whether neither `advance` nor `span` has anything left."""
         return self._ended and self.span is None
 
     def _count(self, size: int) -> int:
-        """How much of a piece of `size` bytes is sent; what exceeds the announced length is cut off."""
-        left = self._protocol.body_left
-        if 0 <= left < size:
-            log.error("the answer to %r is longer than its Content-Length; the rest is cut off", self._protocol.request)
+        """Returns how much of a piece of `size` bytes is sent: what exceeds a Content-Length is cut off."""
+        outgoing = self._outgoing
+        if outgoing.framing >= 0 and outgoing.left < size:
+            log.error("the response to %r is longer than its Content-Length; the rest is cut off", self._request)
             self._ended = True
-            size = left
-        self.size += size
+            size = outgoing.left
+        self.bytes_sent += size
         return size
 
-    def _take(self) -> Piece:
-        """The next piece that is not empty, since an empty chunk would end the body; b"" while it is awaited."""
+    def _take(self) -> bytes | FileSpan | None:
+        """Returns the next piece that is not empty, since an empty chunk would end the body; b"" while it is pending,
+        None after the last one."""
         while True:
-            piece: object = self.awaited
+            piece: object = self.pending
             if piece is None:
                 piece = next(self._pieces, None)
             if isinstance(piece, Future):
-                self.awaited = None if piece.done() else piece
-                if self.awaited is not None:
+                self.pending = None if piece.done() else piece
+                if self.pending is not None:
                     return b""
                 piece = piece.result()
             if piece is None:
@@ -105,4 +137,4 @@ class Stream:
                 if piece.length:
                     return piece
             else:
-                raise TypeError(f"a body is made of bytes and spans of files, not of {type(piece).__name__}")
+                raise TypeError(f"a body is made of bytes and FileSpan, not of {type(piece).__name__}")

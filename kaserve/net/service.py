@@ -8,58 +8,75 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from random import random
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..http.handler import BaseHandler, FunctionHandler
 from ..http.keep_alive import KeepAlive
 from ..http.limits import Limits
-from ..http.messages import Request, Response
 from ..http.phases import HANDSHAKE, Phase
 from ..telemetry.counters import Stats
 from ..telemetry.timeline import Timeline
 from .poller import NOTHING, READ, WRITE
 from .reactor import Reactor
 
-if TYPE_CHECKING:
-    from .connection import Connection
-
-__all__ = ["PHASES", "RECENT_USE_GRACE", "AccessLog", "Deadlines", "PhaseSpec", "PhaseTimeout", "Service"]
+__all__ = [
+    "PHASES",
+    "RECENT_USE_GRACE",
+    "AccessLog",
+    "Deadlines",
+    "OpenConnection",
+    "PhaseSpec",
+    "PhaseTimeout",
+    "Service",
+]
 
 
 class PhaseSpec(NamedTuple):
-    """How a connection behaves in one phase."""
+    """How a connection behaves in one phase.
+
+    Attributes:
+        waits_for: `READ`, `WRITE` or `NOTHING`.
+        deadline: the field of `Deadlines`; "" for none.
+        since: what the deadline is counted from.
+        on_expiry: what happens when it has passed.
+    """
 
     waits_for: int
-    deadline: str  # the field of `Deadlines`, "" for none
-    since: str  # what the deadline is counted from
+    deadline: str
+    since: str
     on_expiry: str
 
 
-# As many bytes as `Deadlines.min_rate` makes of the deadline; a byte now and then is no progress.
+# A deadline that counts from here is extended when enough bytes have moved to satisfy `Deadlines.min_rate`. A byte now
+# and then is not enough: a client that sends one a minute would hold its connection for ever.
 _EACH_PROGRESS = "each progress"
 
-# The picture of docs/architecture.md; a test holds the two against each other. CLOSED has no row: there is no socket.
+# The picture of docs/architecture.md; a test compares the two. CLOSED has no row: there is no socket.
 PHASES: dict[Phase, PhaseSpec] = {
     Phase.HANDSHAKE: PhaseSpec(READ, "header_timeout", "accept", "close"),
-    Phase.IDLE: PhaseSpec(READ, "keep_alive", "the last answer", "close silently (never 408)"),
+    Phase.IDLE: PhaseSpec(READ, "keep_alive", "the last response", "close silently (never 408)"),
     Phase.HEAD: PhaseSpec(READ, "header_timeout", "first byte", "408, close"),
     Phase.BODY: PhaseSpec(READ, "body_timeout", _EACH_PROGRESS, "408, close"),
     Phase.HANDLER: PhaseSpec(NOTHING, "", "", ""),
-    Phase.SEND: PhaseSpec(WRITE, "send_timeout", _EACH_PROGRESS, "abort"),
+    Phase.SEND: PhaseSpec(WRITE, "send_timeout", _EACH_PROGRESS, "reset"),
     Phase.LINGER: PhaseSpec(READ, "linger", "total", "close"),
 }
 
-# A client that was told it may wait for T seconds gets one more, so that its last request never meets our close.
-_GRACE = 1.0
-# A connection that was busy less than this ago may have a request on its way to us, or our last answer to its client:
-# neither a server that drains nor one that needs the room closes it.
+# Seconds. A client that is told it may wait for T seconds gets one more, so that a request which it sends at the last
+# moment is still on time when it arrives.
+_ANNOUNCED_GRACE = 1.0
+# Seconds. A connection that was busy less than this ago may have a request on its way to us, or our last response on its
+# way to the client: neither graceful shutdown nor eviction closes it.
 RECENT_USE_GRACE = 1.0
 
 
 class Deadlines(NamedTuple):
-    """Seconds that a connection may stay in a phase, by the names of `PHASES`; and its `age`, spent on an answer.
+    """The limits on how long a connection may stay in a phase, by the names of `PHASES`.
 
-    min_rate: bytes per second, on average over body_timeout and send_timeout, below which there is no progress.
+    Attributes:
+        keep_alive, header_timeout, body_timeout, send_timeout, linger: seconds.
+        age: seconds after which a connection gets its last response.
+        min_rate: bytes per second, on average over body_timeout and send_timeout, below which there is no progress.
     """
 
     keep_alive: float = 120.0
@@ -72,20 +89,65 @@ class Deadlines(NamedTuple):
 
 
 class AccessLog(Protocol):
-    timed: bool  # whether it wants to know `Connection.times`, which cost two looks at the clock
+    """What logs responses.
 
-    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
-        """An answer with `size` bytes of content to `request`, which is None when it could not be read."""
+    Attributes:
+        timed: whether it wants the times of an exchange, which cost two more looks at the clock.
+    """
+
+    timed: bool
+
+    def log(self, exchange: Any) -> None:
+        """Logs the response of an `Exchange`, complete or not."""
+
+
+class OpenConnection(Protocol):
+    """What the rest of a server asks of a connection (`net.connection`)."""
+
+    phase: Phase
+    client: Any
+
+    @property
+    def idle_since(self) -> float:
+        """Reactor time since which it is idle or lingering; inf while it is in use."""
+
+    def drain(self) -> None:
+        """Closes it if it is idle; the server shuts down."""
+
+    def evict(self) -> None:
+        """Closes it, although it might be used again."""
+
+    def abort(self) -> None:
+        """Ends it now."""
 
 
 class Service:
-    """What all the connections of a server share."""
+    """What all the connections of a server share.
+
+    Attributes:
+        reactor: the loop that calls the connections.
+        handler: what responds to requests; `respond` is what a connection calls for that.
+        limits: on requests.
+        keep_alive: what is announced.
+        age: seconds after which a connection gets its last response.
+        rng: a number from 0 up to 1, at random.
+        access_log: what logs responses; None for nothing.
+        timed: whether the access log shows times.
+        scheme: "http" or "https".
+        stats: the counters.
+        timeline: the traces for the live page.
+        connections: those that are open.
+        on_close: called after a connection has left `connections`; None for nothing.
+        timeouts: `PHASES` with this server's figures, by phase.
+        idle: seconds without a request that a response given now leads to: more than it announces.
+        draining: whether the server is shutting down.
+    """
 
     __slots__ = (
         "access_log",
         "age",
-        "chance",
         "connections",
+        "draining",
         "handler",
         "idle",
         "keep_alive",
@@ -93,12 +155,12 @@ class Service:
         "on_close",
         "reactor",
         "respond",
-        "retired",
-        "rows",
+        "rng",
         "scheme",
         "stats",
         "timed",
         "timeline",
+        "timeouts",
     )
 
     def __init__(
@@ -111,51 +173,55 @@ class Service:
         deadlines: Deadlines | None = None,
         access_log: AccessLog | None = None,
         scheme: str = "http",
-        chance: Callable[[], float] = random,
+        rng: Callable[[], float] = random,
     ) -> None:
-        """chance: a number from 0 up to 1, at random."""
+        """Makes a service without connections. What is not given has the defaults of its class."""
         deadlines = deadlines or Deadlines()
         self.reactor = reactor
         self.handler = handler
+        # A plain function is called directly: its wrapper would cost every request another call.
         self.respond = handler.function if type(handler) is FunctionHandler else handler
         self.limits = limits or Limits()
         self.keep_alive = keep_alive or KeepAlive(deadlines.keep_alive, 1000)
         self.age = deadlines.age
-        self.chance = chance
+        self.rng = rng
         self.access_log = access_log
         self.timed = access_log is not None and access_log.timed
         self.scheme = scheme
         self.stats = Stats()
         self.timeline = Timeline()
-        self.connections: set[Connection] = set()
-        # Called after a connection has left `connections`.
-        self.on_close: Callable[[Connection], object] | None = None
-        self.rows = [PhaseTimeout(PHASES[phase], deadlines) for phase in sorted(PHASES)]
-        # Seconds without a request that an answer given now leads to, which is more than it announces. Without
-        # persistence no connection is idle but before its only request.
-        self.idle = deadlines.keep_alive + _GRACE if deadlines.keep_alive > 0 else deadlines.header_timeout
-        self.retired = False
+        self.connections: set[OpenConnection] = set()
+        self.on_close: Callable[[Any], object] | None = None
+        self.timeouts = [PhaseTimeout(PHASES[phase], deadlines) for phase in sorted(PHASES)]
+        # Without persistence no connection is idle but before its only request.
+        self.idle = deadlines.keep_alive + _ANNOUNCED_GRACE if deadlines.keep_alive > 0 else deadlines.header_timeout
+        self.draining = False
 
     def announce(self, seconds: float) -> None:
-        """Connections may be idle for `seconds` from their next answer on; what was announced before is kept."""
+        """Lets connections be idle for `seconds` from their next response on; what was announced before is kept."""
         self.keep_alive.announce(seconds)
-        self.idle = seconds + _GRACE
+        self.idle = seconds + _ANNOUNCED_GRACE
 
-    def retire(self) -> None:
-        """The server is leaving: connections without a request end, soon, and so does each that comes to that point."""
-        self.retired = True
-        self.idle = self.rows[HANDSHAKE].seconds = RECENT_USE_GRACE
+    def drain(self) -> None:
+        """Starts draining: idle connections close after RECENT_USE_GRACE, busy ones after their current response."""
+        self.draining = True
+        self.idle = self.timeouts[HANDSHAKE].seconds = RECENT_USE_GRACE
         for connection in list(self.connections):
-            connection.retire()
+            connection.drain()
 
 
 class PhaseTimeout:
-    """A row of `PHASES` with the figures of one server: for which events, how many seconds, and how many bytes start
-    them anew (0: none do)."""
+    """A `PhaseSpec` with the figures of one server.
 
-    __slots__ = ("events", "seconds", "share")
+    Attributes:
+        events: what the socket is watched for.
+        seconds: the deadline; inf for none.
+        min_bytes: how many bytes must move before the deadline is extended; 0 if nothing extends it.
+    """
 
-    def __init__(self, row: PhaseSpec, deadlines: Deadlines) -> None:
-        self.events = row.waits_for
-        self.seconds: float = getattr(deadlines, row.deadline) if row.deadline else math.inf
-        self.share = max(1, int(deadlines.min_rate * self.seconds)) if row.since == _EACH_PROGRESS else 0
+    __slots__ = ("events", "min_bytes", "seconds")
+
+    def __init__(self, spec: PhaseSpec, deadlines: Deadlines) -> None:
+        self.events = spec.waits_for
+        self.seconds: float = getattr(deadlines, spec.deadline) if spec.deadline else math.inf
+        self.min_bytes = max(1, int(deadlines.min_rate * self.seconds)) if spec.since == _EACH_PROGRESS else 0

@@ -2,67 +2,70 @@
 
 cimport cython
 
-from kaserve.http._fast cimport join
-from kaserve.http.framing cimport has_body
-from kaserve.http.messages cimport FileSpan, Request, Response
+from kaserve.http.messages cimport Request
 from kaserve.http.protocol cimport HTTPProtocol
+from kaserve.net.exchange cimport Exchange
 from kaserve.net.reactor cimport Reactor
-from kaserve.net.service cimport Service, PhaseTimeout
-from kaserve.telemetry.counters cimport Stats
+from kaserve.net.service cimport PhaseTimeout, Service
 from kaserve.net.timerwheel cimport Timer
+from kaserve.net.writer cimport Writer
+from kaserve.telemetry.counters cimport Stats
 
 cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND
 cdef int NOTHING, READ, WRITE
-cdef int MAX_INLINE_BODY
-cdef Py_ssize_t _MAX_UNSENT
+cdef int AWAITING, BROKEN, DONE, LOST
+cdef Py_ssize_t _MAX_BUFFERED
 cdef int _MAX_REQUESTS_PER_TURN
 
 cdef class Connection(Timer):
     cdef public Service _service
-    cdef public object _awaited, _rejection, _sock, _stream, _track, _unsent
-    cdef public Response _response
-    cdef public double _accepted, _aged, _began, _called, _moved_at, _promised, _replied, _rested
+    cdef public object _sock, _trace
+    cdef public Writer _writer
+    cdef public Exchange _exchange
+    cdef public double _idle_allowance, _idle_from, _max_age_at, _opened, _progress_from, _request_started
     cdef public int _interest
-    cdef public list _behind
-    cdef public Py_ssize_t _behind_size
-    cdef public bint _parting
-    cdef public long long _needed, _queued, _size, number
+    cdef public bint _closing, _race_lost
+    cdef public long long _min_progress_left, _queued_before, number
     cdef public HTTPProtocol protocol
-    cdef public object client, server
-    cdef public str ending
+    cdef public object client, ending, server
     cdef public int phase
 
-    @cython.locals(called=double)
-    cpdef tuple times(self)
     cpdef ready(self, int events)
     cdef _expire(self)
-    cdef _stall(self)
-    cdef _receive(self)
-    cdef _shake_hands(self)
-    @cython.locals(protocol=HTTPProtocol, phase=int, requests_left=int)
-    cdef _run(self)
-    @cython.locals(phase=int, waiting=PhaseTimeout)
-    cdef _settle(self)
-    @cython.locals(reactor=Reactor, waiting=PhaseTimeout, now=double)
+    cdef _check_progress(self)
+    @cython.locals(phase=int, timeout=PhaseTimeout)
+    cdef _update_state(self)
+    @cython.locals(reactor=Reactor, timeout=PhaseTimeout, now=double)
     cdef _enter(self, int phase)
     cdef _watch(self, int events)
+    cdef _shake_hands(self)
+    cdef _receive(self)
+    @cython.locals(exchange=Exchange, protocol=HTTPProtocol, writer=Writer, phase=int, requests_left=int)
+    cdef _run(self)
+    @cython.locals(exchange=Exchange, protocol=HTTPProtocol, request=Request)
     cdef bint _read(self) except -1
-    cdef _answer(self)
-    cdef _await(self, future)
-    cdef bint _awaits(self) except -1
-    cdef _refuse(self, error)
-    @cython.locals(head=bytes, joined=bint, protocol=HTTPProtocol, reactor=Reactor, service=Service)
-    cdef _respond(self, Response response, bint wanted)
-    @cython.locals(now=double)
-    cdef _finish(self)
-    cdef _collect(self, bytes data)
-    @cython.locals(sent=Py_ssize_t)
-    cdef bint _flush(self, int flags=*) except -1
-    cdef bint _send_stream(self, stream) except -1
-    cdef bytes _advance(self, stream)
-    cdef bint _send_span(self, stream, FileSpan span) except -1
-    cdef _part(self, str reason)
+    @cython.locals(exchange=Exchange)
+    cdef Exchange _begin_exchange(self)
+    @cython.locals(service=Service)
+    cdef _count_request(self, Exchange exchange)
+    cdef bint _may_persist(self) except -1
+    cdef _refuse(self, error, ending)
+    @cython.locals(exchange=Exchange, service=Service)
+    cdef _response_started(self)
+    @cython.locals(service=Service)
+    cdef _why_last(self)
+    @cython.locals(exchange=Exchange, now=double)
+    cdef _finish_response(self)
+    cdef bint _is_awaiting(self) except -1
+    @cython.locals(progress=int)
+    cdef bint _flush(self) except -1
+    @cython.locals(exchange=Exchange, writer=Writer, progress=int)
+    cdef bint _send_body(self) except -1
+    @cython.locals(writer=Writer)
+    cdef _count_sent(self)
+    cdef _fail_response(self, error)
+    cdef _finish_idle(self, ending)
     cdef bint _half_close(self) except -1
-    cdef _discard(self)
-    cdef _abort(self, str reason)
-    cdef _close(self, str reason)
+    cdef _read_late_bytes(self)
+    cdef _reset(self, ending)
+    cdef _close(self, ending)

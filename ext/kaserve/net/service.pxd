@@ -1,7 +1,7 @@
 # The types of kaserve/net/service.py.
 
-from kaserve.http.limits cimport Limits
 from kaserve.http.keep_alive cimport KeepAlive
+from kaserve.http.limits cimport Limits
 from kaserve.net.reactor cimport Reactor
 from kaserve.telemetry.counters cimport Stats
 from kaserve.telemetry.timeline cimport Timeline
@@ -9,17 +9,17 @@ from kaserve.telemetry.timeline cimport Timeline
 cdef class PhaseTimeout:
     cdef public int events
     cdef public double seconds
-    cdef public long long share
+    cdef public long long min_bytes
 
 cdef class Service:
     cdef public Reactor reactor
     cdef public KeepAlive keep_alive
     cdef public Limits limits
     cdef public Stats stats
-    cdef public object access_log, chance, handler, on_close, respond
+    cdef public object access_log, handler, on_close, respond, rng
     cdef public Timeline timeline
     cdef public set connections
-    cdef public list rows
+    cdef public list timeouts
     cdef public str scheme
     cdef public double age, idle
-    cdef public bint retired, timed
+    cdef public bint draining, timed

@@ -1,5 +1,4 @@
-# The types of kaserve/handlers/wsgi/application.py. WSGI itself is a Python class, since BaseHandler is one; what it does for
-# each request is a C function.
+# The types of kaserve/handlers/wsgi/application.py.
 
 cimport cython
 
@@ -10,9 +9,8 @@ from kaserve.handlers.wsgi.environ cimport EnvironBuilder
 from kaserve.handlers.wsgi.task cimport WSGITask
 
 cdef class WSGI(BaseHandler):
-    cdef object _app
-    cdef public object _workers
-    cdef EnvironBuilder _environ
+    cdef public object _app, _workers
+    cdef public EnvironBuilder _environ_builder
 
 @cython.locals(start_response=StartResponse)
 cdef Response _call_application(object app, EnvironBuilder environ_builder, Request request)

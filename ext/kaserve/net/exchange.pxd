@@ -1,0 +1,36 @@
+# The types of kaserve/net/exchange.py.
+
+cimport cython
+
+from kaserve.http.messages cimport Request, Response
+from kaserve.http.outgoing cimport Outgoing
+from kaserve.http.protocol cimport HTTPProtocol
+from kaserve.net.reactor cimport Reactor
+from kaserve.net.service cimport Service
+from kaserve.net.writer cimport Writer
+
+@cython.freelist(16)
+cdef class Exchange:
+    cdef public HTTPProtocol _protocol
+    cdef public Service _service
+    cdef public Writer _writer
+    cdef public object _channel, client, future, rejection
+    cdef public Request request
+    cdef public Response response
+    cdef public double called, finished, responded, started
+    cdef public long long bytes_sent, connection
+    cdef public int number
+
+    @cython.locals(called=double)
+    cpdef tuple durations(self)
+    cpdef begin_body(self)
+    cpdef call_handler(self, bint may_persist)
+    cpdef refuse(self, error)
+    cpdef respond_failure(self, bint may_persist)
+    @cython.locals(outgoing=Outgoing, protocol=HTTPProtocol, reactor=Reactor, service=Service, writer=Writer)
+    cpdef respond(self, Response response, bint may_persist)
+    cpdef start_body(self)
+    @cython.locals(service=Service, response=Response)
+    cpdef finish(self)
+    cpdef wait_for(self, future)
+    cpdef bint is_pending(self) except -1

@@ -1,0 +1,269 @@
+"""Exchange: one request on a connection and the response to it.
+
+Has the handler asked, turns what it returns or raises into a response, and hands that to the writer. Records what the
+access log, the counters and the timeline want to know. Knows the handler, the protocol and the writer; does not know
+sockets, deadlines, or when it is its turn: that is the connection's business.
+
+It exists from the moment the request has been read (or turned out to be unreadable) until its response is encoded to its
+end, so an idle connection has none.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from ..http.errors import HTTPError
+from ..http.messages import Address, Request, Response, error_response
+from ..http.protocol import CONTINUE, HTTPProtocol
+from ..http.sinks import drain_or_reject
+from .body_source import BodySource
+from .failures import log_current_exception, reraise_exit_signals
+from .poller import NOTHING
+from .reactor import Channel
+from .service import Service
+from .writer import Writer
+
+__all__ = ["Exchange"]
+
+log = logging.getLogger("kaserve")
+
+
+class Exchange:
+    """A request and its response.
+
+    Times are seconds on the reactor's clock.
+
+    Attributes:
+        connection: the number of the connection, counted from 1 since the server started.
+        number: which request on its connection this is, counted from 1.
+        client: the other end of the connection. A handler may have put another client into `request.client`.
+        request: None if it could not be read.
+        response: None until one has been started.
+        rejection: the error response to a request whose body is still being drained.
+        future: what the handler returned, or a piece of a body, while that is not done.
+        started: when the first byte of the request came; for a pipelined request, when the response before it was done.
+        called: when the handler was called. Recorded only if the access log shows times, as is `responded`.
+        responded: when the handler had responded.
+        finished: when the response was encoded to its end, or given up.
+        bytes_sent: bytes of content in the response so far.
+    """
+
+    __slots__ = (
+        "_channel",
+        "_protocol",
+        "_service",
+        "_writer",
+        "bytes_sent",
+        "called",
+        "client",
+        "connection",
+        "finished",
+        "future",
+        "number",
+        "rejection",
+        "request",
+        "responded",
+        "response",
+        "started",
+    )
+
+    def __init__(
+        self, service: Service, protocol: HTTPProtocol, writer: Writer, channel: Channel, client: Address, started: float
+    ) -> None:
+        """Begins the exchange that `protocol` has come to. Nothing has been called or sent yet.
+
+        Args:
+            service: what all connections share.
+            protocol: the conversation.
+            writer: sends the response.
+            channel: the connection, which is called to go on when a Future is done.
+            client: the other end.
+            started: when the first byte of the request came.
+        """
+        self._service = service
+        self._protocol = protocol
+        self._writer = writer
+        self._channel = channel
+        self.client = client
+        self.connection = 0
+        self.number = protocol.served + 1
+        self.request: Request | None = protocol.request
+        self.response: Response | None = None
+        self.rejection: HTTPError | None = None
+        self.future: Future[Any] | None = None
+        self.started = started
+        self.called = self.responded = self.finished = started
+        self.bytes_sent = 0
+
+    def durations(self) -> tuple[float, float, float]:
+        """Returns how many seconds the request took to arrive, the handler to respond, and the response to leave.
+
+        An error response that no handler was called for took the handler no time.
+        """
+        called = self.called if self.called > self.started else self.responded
+        return called - self.started, self.responded - called, self.finished - self.responded
+
+    # The request.
+
+    def begin_body(self) -> None:
+        """Asks the handler about the body. One that is not wanted is drained if it is small.
+
+        Raises:
+            HTTPError: the response, which does not wait for the body.
+            Exception: whatever the handler's own code raises.
+        """
+        request, protocol, handler = self.request, self._protocol, self._service.handler
+        assert request is not None
+        try:
+            handler.before_body(request)
+            sink = handler.body_sink(request)
+            if sink is not None:
+                protocol.sink = sink
+        except HTTPError as error:
+            protocol.sink = drain_or_reject(request, error)
+            self.rejection = error
+        if protocol.must_continue:
+            self._writer.enqueue(CONTINUE)
+
+    def call_handler(self, may_persist: bool) -> None:
+        """Has the handler respond to the request, which is complete, or takes the result of its Future.
+
+        Args:
+            may_persist: False if the response is the connection's last one in any case.
+        """
+        service = self._service
+        future, self.future = self.future, None
+        try:
+            if future is not None:
+                result = future.result()
+            elif self.rejection is not None:
+                raise self.rejection
+            else:
+                if service.timed:
+                    self.called = service.reactor.read_clock()
+                result = service.respond(self.request)
+            if not isinstance(result, Response) and not isinstance(result, Future):
+                raise TypeError(f"a handler must return a Response, not {type(result).__name__}")
+        except HTTPError as error:
+            service.stats.refused[error.status] += 1
+            self.respond(error_response(error), may_persist and not error.close)
+        except BaseException as error:
+            reraise_exit_signals(error)
+            log.exception("the handler failed on %r", self.request)
+            self.respond_failure(may_persist)
+        else:
+            if isinstance(result, Response):
+                self.respond(result, may_persist)
+            else:
+                self.wait_for(result)
+
+    # The response.
+
+    def refuse(self, error: HTTPError) -> None:
+        """Responds to a request that cannot be read, or is not read to its end; then the connection closes."""
+        self._service.stats.refused[error.status] += 1
+        self.respond(error_response(error), False)
+
+    def respond_failure(self, may_persist: bool) -> None:
+        """Responds in place of a handler that failed, of which nothing was sent yet: the connection persists."""
+        self._service.stats.failed += 1
+        self.respond(error_response(HTTPError(500, "the server failed to respond")), may_persist)
+
+    def respond(self, response: Response, may_persist: bool) -> None:
+        """Starts `response`: its head goes to the writer, and with it what is there of its body. A response that cannot
+        be sent is replaced by a 500 before anything is counted."""
+        service, protocol, writer = self._service, self._protocol, self._writer
+        reactor = service.reactor
+        if service.timed:
+            self.responded = reactor.read_clock()
+        try:
+            outgoing = protocol.prepare(response, reactor.date_line, may_persist)
+            source = None
+            if outgoing.has_content and not outgoing.is_inline:
+                source = BodySource(self.request, response, outgoing)
+        except BaseException as error:
+            reraise_exit_signals(error)
+            log.exception("the response to %r cannot be sent", self.request)
+            close_body(response)
+            self.respond_failure(may_persist)
+            return
+        protocol.start(outgoing)
+        service.stats.response_started(response.status)
+        self.response = response
+        writer.enqueue(outgoing.head)
+        if outgoing.is_inline:
+            self.bytes_sent = outgoing.framing
+        elif source is None:
+            close_body(response)
+        else:
+            writer.source = source
+
+    def start_body(self) -> None:
+        """Adds the first piece of a body to the head, if it is small enough to be copied, so that both leave together.
+
+        Raises:
+            Exception: whatever the handler's own code raises; the response cannot be completed.
+        """
+        source = self._writer.source
+        if source is not None and self.bytes_sent == 0 and not source.starts_large():
+            self._writer.enqueue(source.advance())
+            if source.pending is not None:
+                self.wait_for(source.pending)
+
+    def finish(self) -> None:
+        """Ends the exchange: its response is encoded to its end, or given up. Logs it, if there is one."""
+        future, self.future = self.future, None
+        if future is not None:
+            _discard(future)
+        response = self.response
+        if response is None:
+            return
+        source, self._writer.source = self._writer.source, None
+        if source is not None:
+            self.bytes_sent = source.bytes_sent
+            close_body(response)
+        service = self._service
+        self.finished = service.reactor.read_clock()
+        if service.access_log is not None:
+            service.access_log.log(self)
+
+    # Waiting.
+
+    def wait_for(self, future: Future[Any]) -> None:
+        """Goes on when `future` is done, which any thread may bring about."""
+        self.future = future
+        call, resume = self._service.reactor.call, self._resume
+        future.add_done_callback(lambda done: call(partial(resume, done)))
+
+    def _resume(self, future: Future[Any]) -> None:
+        """Future callback, on the reactor's thread. Ignored if the exchange no longer waits for this future."""
+        if self.future is future:
+            self._channel.ready(NOTHING)
+
+    def is_pending(self) -> bool:
+        """Whether it waits for a Future that is not done."""
+        return self.future is not None and not self.future.done()
+
+
+def close_body(response: Response) -> None:
+    """Closes the body of `response`, which is the handler's own code, and may fail."""
+    try:
+        response.close()
+    except BaseException as error:
+        reraise_exit_signals(error)
+        log_current_exception("closing the body of a response failed")
+
+
+def _discard(future: Future[Any]) -> None:
+    """Cancels `future`. If it is too late for that, its response is closed in the thread that completes it: the reactor
+    may have ended by then."""
+    if not future.cancel():
+        future.add_done_callback(_discard_result)
+
+
+def _discard_result(future: Future[Any]) -> None:
+    if not future.cancelled() and future.exception() is None and isinstance(future.result(), Response):
+        close_body(future.result())

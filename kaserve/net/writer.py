@@ -1,0 +1,166 @@
+"""Writer: sends a connection's responses, and is the only thing that does.
+
+Knows the socket and what is encoded: first the output buffer, then the body that is still to be encoded. Does not know
+what a response means, nor what follows it; who calls it looks at the `Progress` and decides.
+
+Why the buffer is one `bytes` object with a list behind it, and not a bytearray: a response is nearly always sent whole
+by one call, and then no byte is copied. The responses to a pipeline are joined once, just before they are sent; adding
+each to a bytearray was five times as dear.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import socket
+
+from ..http.wire import join
+from .body_source import BodySource
+from .sockets import PlainSocket
+from .tls import TLSSocket
+
+__all__ = ["AWAITING", "BLOCKED", "BROKEN", "DONE", "LOST", "Progress", "Writer"]
+
+log = logging.getLogger("kaserve")
+
+# Limits of one turn, so that a fast reader of a large response does not keep the other connections waiting.
+_MAX_FILE_BYTES_PER_TURN = 1024 * 1024
+_MAX_PIECES_PER_TURN = 16
+_READ_SIZE = 32 * 1024  # where the system has no sendfile()
+# The head waits in the kernel for the first bytes of its file: one segment on the network, not two.
+_MSG_MORE: int = getattr(socket, "MSG_MORE", 0)
+
+
+class Progress(enum.IntEnum):
+    """How far a writer has come."""
+
+    DONE = 0  # everything is encoded; some of it may still be in the buffer
+    BLOCKED = 1  # the kernel accepts no more for now, or the turn is over
+    AWAITING = 2  # the next piece is a Future that is not done
+    LOST = 3  # the client has reset the connection
+    BROKEN = 4  # the response cannot be completed
+
+
+DONE, BLOCKED, AWAITING, LOST, BROKEN = Progress
+
+
+class Writer:
+    """The sending side of one connection.
+
+    Attributes:
+        buffer: what is encoded and not yet accepted by the kernel.
+        queued: bytes in the queue behind it.
+        source: the body that is still to be encoded; None for none.
+        moved: bytes that the kernel has accepted since this was last set to 0.
+    """
+
+    __slots__ = ("_queue", "buffer", "moved", "queued", "source")
+
+    def __init__(self) -> None:
+        self.buffer: bytes | memoryview = b""
+        self._queue: list[bytes] | None = None
+        self.queued = 0
+        self.source: BodySource | None = None
+        self.moved = 0
+
+    def enqueue(self, data: bytes) -> None:
+        """Adds `data` to what leaves next, together with it: the responses to a pipeline leave in one send."""
+        if not self.buffer:
+            self.buffer = data
+            return
+        if self._queue is None:
+            self._queue = []
+        self._queue.append(data)
+        self.queued += len(data)
+
+    def flush(self, sock: PlainSocket | TLSSocket, flags: int = 0) -> Progress:
+        """Sends what is encoded: DONE if the kernel accepted all of it, else BLOCKED or LOST."""
+        if self._queue is not None:
+            self.buffer = join([bytes(self.buffer), *self._queue])
+            self._queue = None
+            self.queued = 0
+        data = self.buffer
+        try:
+            sent = sock.send(data, flags)
+        except (BlockingIOError, InterruptedError):
+            return BLOCKED
+        except OSError:
+            return LOST
+        self.moved += sent
+        if sent == len(data):
+            self.buffer = b""
+            return DONE
+        self.buffer = memoryview(data)[sent:]
+        return BLOCKED
+
+    def pump(self, sock: PlainSocket | TLSSocket) -> Progress:
+        """Sends on in the body, each piece only when the kernel has accepted the one before, so that a piece that takes
+        long to make does not hold back one that is there.
+
+        Raises:
+            Exception: whatever the handler's own code raises; the response cannot be completed.
+        """
+        source = self.source
+        if source is None:
+            return DONE
+        for _ in range(_MAX_PIECES_PER_TURN):
+            if self.buffer:
+                more = source.span is not None or source.starts_large()
+                progress = self.flush(sock, _MSG_MORE if more else 0)
+                if progress != DONE:
+                    return progress
+            if source.span is not None:
+                progress = self._send_span(sock, source)
+                if progress != DONE:
+                    return progress
+            if source.is_over():
+                return DONE
+            if source.is_pending():
+                return AWAITING
+            self.buffer = source.advance()
+            if source.is_over():
+                return DONE
+            if not self.buffer and source.span is None:
+                return AWAITING
+        return BLOCKED
+
+    def _send_span(self, sock: PlainSocket | TLSSocket, source: BodySource) -> Progress:
+        """Has the kernel send a part of the file, from the page cache to the socket."""
+        assert source.span is not None
+        try:
+            sent = _send_file(sock, source.span.fd, source.offset, min(source.left, _MAX_FILE_BYTES_PER_TURN))
+        except (BlockingIOError, InterruptedError):
+            return BLOCKED
+        except (ConnectionError, TimeoutError):
+            return LOST
+        except OSError:
+            log.exception("a file could not be sent")
+            return BROKEN
+        if sent == 0:  # what is missing cannot be made up, and its length has been announced
+            log.error("a file became shorter while it was sent")
+            return BROKEN
+        self.moved += sent
+        source.offset += sent
+        source.left -= sent
+        if source.left:
+            return BLOCKED
+        source.span = None
+        return DONE
+
+    def clear(self) -> None:
+        """Drops everything: the connection has ended."""
+        self.buffer = b""
+        self._queue = None
+        self.queued = 0
+        self.source = None
+
+
+def _send_file(sock: PlainSocket | TLSSocket, fd: int, offset: int, count: int) -> int:
+    """Sends up to `count` bytes of the file from `offset` on; returns how many, 0 at the end of the file."""
+    if isinstance(sock, TLSSocket):
+        return sock.sendfile(fd, offset, count)
+    if hasattr(os, "sendfile"):
+        return os.sendfile(sock.fileno(), fd, offset, count)
+    data = os.pread(fd, min(count, _READ_SIZE), offset)
+    return sock.send(data) if data else 0
