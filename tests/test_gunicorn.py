@@ -224,8 +224,11 @@ class TestManaging:
     [
         (("--cert-reqs", "2", "--ca-certs", "ca.pem"), "does not ask for client certificates"),
         (("--proxy-protocol", "auto"), "takes the header from whoever can connect"),
-        (("--access-logformat", "%(h)s %({wsgi.input}e)s"), "access_log_format: takes atoms of gunicorn's, of which"),
-        (("--access-logformat", "%(h)s\t%(s)s"), "access_log_format: takes a line of plain ASCII"),
+        (
+            ("--access-logformat", "%(h)s %({wsgi.input}e)s"),
+            "access_log_format must be made of gunicorn's atoms",
+        ),
+        (("--access-logformat", "%(h)s\t%(s)s"), "access_log_format must be a line of ASCII characters"),
     ],
 )
 def test_what_would_be_ignored_is_refused(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:

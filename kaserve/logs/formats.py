@@ -208,17 +208,17 @@ def parse_atoms(text: str) -> tuple[str, list[str]]:
         name = match[1]
         if name is not None:
             if name not in _ATOMS and _FIELD_ATOM.fullmatch(name) is None:
-                raise ValueError(f"takes atoms of gunicorn's, of which %({name})s is none that this server knows")
+                raise ValueError(f"must be made of gunicorn's atoms, of which kaserve does not know %({name})s")
             names.append(name)
             template.append("%s")
         elif match[0] == "%":
-            raise ValueError("takes atoms such as %(h)s, and %% for a percent sign")
+            raise ValueError("must be made of atoms such as %(h)s, and %% for a percent sign")
         elif _UNSAFE.search(match[0].replace('"', "").replace("\\", "")):
-            raise ValueError("takes a line of plain ASCII")
+            raise ValueError("must be a line of ASCII characters")
         else:
             template.append(match[0])
     if not names:
-        raise ValueError("takes common, combined, json, or atoms such as '%(h)s %(r)s %(s)s'")
+        raise ValueError("must be common, combined, json, or atoms such as '%(h)s %(r)s %(s)s'")
     return "".join(template), names
 
 

@@ -37,11 +37,11 @@ def parse_user(text: str) -> tuple[str, str]:
     """The name and the hash in `USER:HASH`. Raises ValueError with what it must be instead."""
     name, _, password_hash = text.partition(":")
     if not name or not password_hash or _CONTROL.search(text):
-        raise ValueError("takes USER:HASH, where kaserve --hash-password makes the hash")
+        raise ValueError("must be USER:HASH, with a hash that kaserve --hash-password printed")
     try:
         read_hash(password_hash)
     except ValueError as error:
-        raise ValueError(f"takes USER:HASH, but what stands behind the colon {error}") from None
+        raise ValueError(f"must be USER:HASH, but the part after the colon {error}") from None
     return name, password_hash
 
 
