@@ -439,7 +439,9 @@ class TestPasswords:
         ],
     )  # fmt: skip
     def test_no_hashes(self, text: str) -> None:
-        with pytest.raises(ValueError, match=r"is (not a hash that|a scrypt hash with|a PBKDF2 hash with|a hash whose)"):
+        with pytest.raises(
+            ValueError, match=r"is (not a hash that|a scrypt hash with|a PBKDF2 hash with|a hash whose)"
+        ):
             read_hash(text)
 
     @given(st.text(max_size=60))
