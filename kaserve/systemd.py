@@ -1,29 +1,44 @@
-"""What a service manager is told: sd_notify(3), the socket of $NOTIFY_SOCKET, without systemd's library.
+"""What kaserve exchanges with a service manager such as systemd, without systemd's library.
 
-Knows the words of that protocol. Does not know servers, nor when there is anything to tell.
+Knows sd_notify(3), which sends words to the socket of $NOTIFY_SOCKET, and sd_listen_fds(3), by which a manager hands
+over listening sockets. Does not know servers, nor when there is something to say.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
+from collections.abc import Callable
+from functools import partial
 
-__all__ = ["notify", "ready", "reloading", "stopping", "watchdog_interval"]
+__all__ = ["feed_watchdog", "inherited_sockets", "notify", "ready", "reloading", "stopping", "watchdog_interval"]
 
-_PATIENCE = 1.0  # seconds for a manager that is slow to listen: without READY=1 it would end us
+# Seconds for a manager that is slow to read. The server blocks meanwhile, but a READY=1 that is lost would have the
+# manager end the service.
+_NOTIFY_TIMEOUT = 1.0
+
+_FIRST_LISTEN_FD = 3  # SD_LISTEN_FDS_START
+_MAX_LISTEN_FDS = 1024
 
 
 def notify(state: str) -> bool:
-    """Tells `state`, lines such as "READY=1"; whether there was anybody to tell it to. Never raises: a manager that
-    does not listen is no reason not to serve."""
+    """Sends `state` to the service manager. Never raises: a server can serve without its manager.
+
+    Args:
+        state: lines such as "READY=1".
+
+    Returns:
+        True if the manager received it; False if there is none, or it does not read.
+    """
     path = os.environ.get("NOTIFY_SOCKET", "")
-    if not path.startswith(("/", "@")):  # "@" stands for the NUL of an abstract name
+    if not path.startswith(("/", "@")):  # "@" stands for the NUL byte of an abstract name
         return False
     address = os.fsencode(path)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(_PATIENCE)
+            sock.settimeout(_NOTIFY_TIMEOUT)
             sock.connect(b"\0" + address[1:] if path.startswith("@") else address)
             sock.sendall(state.encode())
     except OSError:
@@ -32,26 +47,58 @@ def notify(state: str) -> bool:
 
 
 def ready(status: str = "") -> bool:
-    """The service serves; `status` is one line for whoever asks how it does."""
+    """Says that the service is ready. `status` is one line for `systemctl status`. Returns as `notify` does."""
     return notify(f"READY=1\nSTATUS={status}" if status else "READY=1")
 
 
 def reloading() -> bool:
-    """The service takes up its settings anew; `ready` follows."""
+    """Says that the service reloads its settings; `ready` must follow. Returns as `notify` does."""
     return notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
 def stopping() -> bool:
-    """The service is about to end."""
+    """Says that the service is shutting down. Returns as `notify` does."""
     return notify("STOPPING=1")
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two signs of life (`notify("WATCHDOG=1")`), half of what the manager asks for, as
-    sd_watchdog_enabled(3) advises; None when it does not ask this process."""
+    """Returns the seconds between two `notify("WATCHDOG=1")`, or None if the manager does not watch this process.
+
+    It is half of the manager's limit, as sd_watchdog_enabled(3) recommends.
+    """
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if not (microseconds.isascii() and microseconds.isdigit()) or int(microseconds) == 0:
         return None
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     return int(microseconds) / 2e6
+
+
+def feed_watchdog(call_later: Callable[[float, Callable[[], object]], object]) -> None:
+    """Says that the service lives, now and at every interval from now on, if the manager watches this process.
+
+    Args:
+        call_later: calls a function after some seconds. It is called by the loop whose life is watched.
+    """
+    interval = watchdog_interval()
+    if interval is not None:
+        notify("WATCHDOG=1")
+        call_later(interval, partial(feed_watchdog, call_later))
+
+
+def inherited_sockets() -> list[int]:
+    """Returns the descriptors of the listening sockets that a manager handed over, once: later calls return none.
+
+    LISTEN_PID is the process that they are meant for. It is removed from the environment, so that neither a second
+    server nor a child process uses the same sockets.
+
+    Raises:
+        OSError: LISTEN_FDS is not a number of sockets.
+    """
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    del os.environ["LISTEN_PID"]
+    count = os.environ.get("LISTEN_FDS", "0")
+    if not (count.isascii() and count.isdigit() and int(count) <= _MAX_LISTEN_FDS):
+        raise OSError(errno.EINVAL, f"LISTEN_FDS must be a number of sockets, not {count!r}")
+    return list(range(_FIRST_LISTEN_FD, _FIRST_LISTEN_FD + int(count)))

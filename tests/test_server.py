@@ -58,7 +58,7 @@ class TestSignals:
             assert (answer.status, answer.body, answer.persists) == (200, b"12345", False)
             client.close()
             assert process.wait() == 0
-            assert "cut off" not in process.stderr
+            assert "before its response" not in process.stderr
             assert '"POST / HTTP/1.1" 200 5' in process.stderr
 
     def test_sigint_lets_it_finish_too(self) -> None:
@@ -73,7 +73,7 @@ class TestSignals:
 
     def test_a_second_sigint_aborts(self) -> None:
         """Were it not for the second one, the server would wait for the client much longer than this test does."""
-        patient = f"import kaserve.server, kaserve.cli.main; kaserve.server._BRIEF = {10 * PATIENCE}; "
+        patient = f"import kaserve.server, kaserve.cli.main; kaserve.server._SHORT_TIMEOUT = {10 * PATIENCE}; "
         main = "raise SystemExit(kaserve.cli.main.main())"
         with (
             Process("0", *ECHO, "--graceful-timeout", "900", program=("-c", patient + main)) as process,
@@ -83,7 +83,7 @@ class TestSignals:
             wait_for(lambda: refuses(process.address))
             process.signal(signal.SIGINT)
             assert process.wait() == 0
-            assert "1 connections were cut off" in process.stderr
+            assert "1 connection was closed before its response was complete" in process.stderr
             assert "Traceback" not in process.stderr
             with pytest.raises(ConnectionResetError):
                 client.rest()
@@ -92,7 +92,7 @@ class TestSignals:
         with Process("0", *ECHO, "--graceful-timeout", "0.1") as process, half_sent(process):
             process.signal(signal.SIGTERM)
             assert process.wait() == 0
-            assert "1 connections were cut off" in process.stderr
+            assert "1 connection was closed before its response was complete" in process.stderr
 
     def test_sigterm_first_tells_that_it_is_not_ready(self) -> None:
         """--drain-delay: whoever sends clients here has time to notice; until then nobody is turned away."""
@@ -445,7 +445,7 @@ os.execv(sys.executable, [sys.executable, "-m", "kaserve", *sys.argv[1:]])
     def test_they_are_taken_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         address = listener.getsockname()
-        monkeypatch.setattr("kaserve.server._LISTEN_FDS_START", listener.detach())
+        monkeypatch.setattr("kaserve.systemd._FIRST_LISTEN_FD", listener.detach())
         monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
         monkeypatch.setenv("LISTEN_FDS", "1")
         with serving() as one, serving() as two:
@@ -738,7 +738,7 @@ class TestShutdown:
             with caplog.at_level(logging.WARNING, "kaserve"):
                 driven.pass_time(0.7)
             assert driven.server.open_connections == 0
-            assert caplog.messages == ["1 connections were cut off"]
+            assert caplog.messages == ["1 connection was closed before its response was complete"]
             assert driven.server.stats.closed["shutdown"] == 1
             with pytest.raises(ConnectionResetError):
                 begun.sock.recv(1)

@@ -224,7 +224,7 @@ class Driven:
 
     def __init__(self, handler: Handler = hello, **settings: Any) -> None:
         self.clock = FakeClock()
-        self.server = Server(handler, config(**settings), clock=self.clock, chance=lambda: 0.0)
+        self.server = Server(handler, config(**settings), clock=self.clock, rng=lambda: 0.0)
         self._clients: list[Client] = []
 
     def __enter__(self) -> Driven:

@@ -1,0 +1,92 @@
+"""Makes the parts of a server that need nothing but its settings.
+
+Knows which settings a part is made from. Does not know how the parts work together: that is `server`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .config import Config
+from .handlers.middleware.forwarded import Forwarded, Trusted
+from .logs.access import AccessLog
+from .logs.file import LogFile
+from .logs.stderr import write_stderr
+from .net.service import Handler
+from .net.tls import TLS
+
+__all__ = ["add_middleware", "max_connections", "new_access_log", "new_tls", "open_log_file"]
+
+# File descriptors that are not for connections: files being sent, the poller, the listening sockets, and what the
+# application opens.
+_RESERVED_DESCRIPTORS = 64
+_UNLIMITED_DESCRIPTORS = 1 << 20
+_UNKNOWN_DESCRIPTORS = 512  # on Windows, whose limit Python cannot ask for
+
+
+def new_tls(config: Config) -> TLS | None:
+    """Returns what encrypts connections; None for plain HTTP.
+
+    Raises:
+        OSError: a certificate or key cannot be used; the text names the file.
+    """
+    if not config.tls_cert:
+        return None
+    keys = config.tls_key or (None,) * len(config.tls_cert)
+    certificates = list(zip(config.tls_cert, keys, strict=True))
+    return TLS(certificates, password_file=config.tls_password_file, ca=config.tls_ca)
+
+
+def open_log_file(config: Config) -> LogFile | None:
+    """Returns the file of the access log; None if its lines go to stderr, or nowhere.
+
+    Raises:
+        OSError: the file cannot be written; the text names it.
+    """
+    path = config.access_log_file
+    if path is None:
+        return None
+    try:
+        return LogFile(path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write the access log {path!r}: {error.strerror}") from None
+
+
+def new_access_log(
+    config: Config, write: Callable[[bytes], object] | None, time: Callable[[], float], users: Any = None
+) -> AccessLog | None:
+    """Returns the access log; None if it is off.
+
+    Args:
+        config: says whether there is one, and its format.
+        write: receives its lines; by default they go to stderr.
+        time: returns seconds since the epoch.
+    """
+    if not config.access_log:
+        return None
+    return AccessLog(write or write_stderr, log_format=config.log_format, users=users, wall=time)
+
+
+def add_middleware(config: Config, handler: Handler) -> Handler:
+    """Returns `handler` with the middleware in front that the settings ask for."""
+    if config.forwarded_allow_ips:
+        handler = Forwarded(handler, Trusted(config.forwarded_allow_ips))
+    return handler
+
+
+def max_connections(config: Config) -> int:
+    """Returns how many connections may be open at once: the setting, or fewer if descriptors are short."""
+    possible = _available_descriptors()
+    return min(config.max_connections or possible, possible)
+
+
+def _available_descriptors() -> int:
+    try:
+        import resource
+    except ImportError:
+        return _UNKNOWN_DESCRIPTORS
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _UNLIMITED_DESCRIPTORS
+    return max(soft - _RESERVED_DESCRIPTORS, soft // 2, 1)
