@@ -783,7 +783,11 @@ def test_sighup_reads_certificates_again(certificates: Certificates, changing: C
         assert shown == der(certificates.second)
         Path(changing.cert).write_text("half a certificate")
         process.signal(signal.SIGHUP)
-        wait_for(lambda: "ERROR: the certificates are not reloaded, the old ones stay in use: cannot use the " in process.stderr)
+        wait_for(
+            lambda: (
+                "ERROR: the certificates are not reloaded, the old ones stay in use: cannot use the " in process.stderr
+            )
+        )
         newer, shown = connect_tls(process.address)
         assert shown == der(certificates.second)
         for client in (old, new, newer):

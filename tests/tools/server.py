@@ -246,6 +246,14 @@ class Driven:
         wait_for(lambda: self.server.stats.accepted > accepted, self.turn)
         return client
 
+    def connect_early(self) -> Client:
+        """A client whose connection has been accepted, although its PROXY header has not been sent."""
+        before = self.server.open_connections
+        client = connect(self.server, self.turn)
+        self._clients.append(client)
+        wait_for(lambda: self.server.open_connections > before, self.turn)
+        return client
+
     def turn(self) -> None:
         """One turn, which waits a moment for bytes that are on their way."""
         self.server.step(0.01)
