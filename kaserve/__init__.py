@@ -22,12 +22,14 @@ elif __name__ == "kaserve":  # and not the copy that `_build.load_sources` makes
 from ._version import __version__
 from .config import Config, ConfigError
 from .http.errors import HTTPError
+from .http.handler import BaseHandler
 from .http.messages import FileSpan, Headers, Request, Response
 from .http.wire import IMPLEMENTATION
 from .server import Server
 
 __all__ = [
     "IMPLEMENTATION",
+    "BaseHandler",
     "Config",
     "ConfigError",
     "FileSpan",

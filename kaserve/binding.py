@@ -6,15 +6,17 @@ Knows which of the two it is, and how to name an address in an error message. Do
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
-from . import systemd
 from .config import Config
 from .http.messages import Address
 from .net.listener import open_listener, split_host_port
 
 __all__ = ["open_sockets", "url_of"]
 
+_FIRST_LISTEN_FD = 3  # SD_LISTEN_FDS_START
+_MAX_LISTEN_FDS = 1024
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # the address of this machine by wildcard address
 
 
@@ -26,7 +28,7 @@ def open_sockets(config: Config) -> list[socket.socket]:
     Raises:
         OSError: an address is unavailable; the text names it.
     """
-    binds = [f"fd:{fd}" for fd in systemd.inherited_sockets()] or config.bind
+    binds = [f"fd:{fd}" for fd in _inherited_sockets()] or config.bind
     sockets: list[socket.socket] = []
     try:
         for bind in binds:
@@ -36,6 +38,22 @@ def open_sockets(config: Config) -> list[socket.socket]:
             sock.close()
         raise
     return sockets
+
+
+def _inherited_sockets() -> list[int]:
+    """The descriptors of the listening sockets that a manager handed over (sd_listen_fds(3)); none in later calls.
+
+    LISTEN_PID is the process that they are meant for. It is removed from the environment, so that neither a second
+    server nor a child process uses the same sockets.
+    Raises OSError if LISTEN_FDS is not a number of sockets.
+    """
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    del os.environ["LISTEN_PID"]
+    count = os.environ.get("LISTEN_FDS", "0")
+    if not (count.isascii() and count.isdigit() and int(count) <= _MAX_LISTEN_FDS):
+        raise OSError(errno.EINVAL, f"LISTEN_FDS must be a number of sockets, not {count!r}")
+    return list(range(_FIRST_LISTEN_FD, _FIRST_LISTEN_FD + int(count)))
 
 
 def _open(bind: str, config: Config) -> socket.socket:

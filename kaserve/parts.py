@@ -1,22 +1,33 @@
-"""Makes the parts of a server that need nothing but its settings.
+"""Makes the parts of a server from its settings.
 
-Knows which settings a part is made from. Does not know how the parts work together: that is `server`.
+Knows which settings each part is made from. Does not know in which order, nor how the parts work together: that is
+`server`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from .acceptor import Acceptor
 from .config import Config
 from .handlers.middleware.forwarded import Forwarded, Trusted
+from .http.handler import BaseHandler
 from .logs.access import AccessLog
 from .logs.file import LogFile
 from .logs.stderr import write_stderr
-from .net.service import Handler
+from .net.reactor import Reactor
+from .net.service import Service
 from .net.tls import TLS
 
-__all__ = ["add_middleware", "max_connections", "new_access_log", "new_tls", "open_log_file"]
+__all__ = [
+    "add_middleware",
+    "max_connections",
+    "new_acceptor",
+    "new_access_log",
+    "new_service",
+    "new_tls",
+    "open_log_file",
+]
 
 # File descriptors that are not for connections: files being sent, the poller, the listening sockets, and what the
 # application opens.
@@ -54,7 +65,7 @@ def open_log_file(config: Config) -> LogFile | None:
 
 
 def new_access_log(
-    config: Config, write: Callable[[bytes], object] | None, time: Callable[[], float], users: Any = None
+    config: Config, write: Callable[[bytes], object] | None, time: Callable[[], float]
 ) -> AccessLog | None:
     """Returns the access log; None if it is off.
 
@@ -65,14 +76,58 @@ def new_access_log(
     """
     if not config.access_log:
         return None
-    return AccessLog(write or write_stderr, log_format=config.log_format, users=users, wall=time)
+    return AccessLog(
+        write or write_stderr, log_format=config.log_format, users=lambda request: request.remote_user, wall=time
+    )
 
 
-def add_middleware(config: Config, handler: Handler) -> Handler:
+def add_middleware(config: Config, handler: BaseHandler) -> BaseHandler:
     """Returns `handler` with the middleware in front that the settings ask for."""
     if config.forwarded_allow_ips:
         handler = Forwarded(handler, Trusted(config.forwarded_allow_ips))
     return handler
+
+
+def new_service(
+    config: Config,
+    reactor: Reactor,
+    handler: BaseHandler,
+    access_log: AccessLog | None,
+    rng: Callable[[], float],
+) -> Service:
+    """Returns what all connections share.
+
+    Args:
+        config: the limits, the deadlines, and what is announced about keep-alive.
+        reactor: runs the connections.
+        handler: responds to their requests, with everything in front of it.
+        access_log: logs their responses; None if it is off.
+        rng: returns random numbers in [0, 1).
+    """
+    return Service(
+        reactor,
+        handler,
+        limits=config.limits,
+        keep_alive=config.new_keep_alive(),
+        deadlines=config.deadlines,
+        access_log=access_log,
+        scheme="https" if config.tls_cert else "http",
+        chance=rng,
+    )
+
+
+def new_acceptor(
+    config: Config, service: Service, tls: TLS | None, max_connections: int, on_end: Callable[[], object]
+) -> Acceptor:
+    """Returns what accepts the connections of `service`; see `Acceptor` for the arguments."""
+    return Acceptor(
+        service,
+        tls=tls,
+        max_connections=max_connections,
+        max_connections_per_address=config.max_connections_per_address,
+        proxy_header_timeout=config.header_timeout if config.proxy_protocol else None,
+        on_end=on_end,
+    )
 
 
 def max_connections(config: Config) -> int:

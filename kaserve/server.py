@@ -17,13 +17,12 @@ from random import random
 from types import TracebackType
 
 from . import parts, systemd
-from .acceptor import Acceptor
 from .binding import open_sockets, url_of
 from .config import Config
+from .http.handler import BaseHandler, Handler, as_handler
 from .http.messages import Address
 from .insight.endpoints import StatusEndpoints
 from .net.reactor import Reactor
-from .net.service import Handler, Service
 from .net.tls import TLS
 from .shutdown import Alarm, GracefulShutdown, Stage
 from .signals import SignalHandlers
@@ -96,38 +95,26 @@ class Server:
         self._log_file = parts.open_log_file(config) if log_lines is None else None
         self._reactor = Reactor(clock, time)
         write = log_lines if self._log_file is None else self._log_file.write
-        self._access_log = parts.new_access_log(config, write, time, getattr(handler, "remote_user", None))
-        handler = parts.add_middleware(config, handler)
+        self._access_log = parts.new_access_log(config, write, time)
+        self._handler = parts.add_middleware(config, as_handler(handler))
         self._endpoints = StatusEndpoints(config)
-        self._service = Service(
-            self._reactor,
-            self._endpoints.in_front_of(handler),
-            limits=config.limits,
-            keep_alive=config.new_keep_alive(),
-            deadlines=config.deadlines,
-            access_log=self._access_log,
-            scheme="http" if self._tls is None else "https",
-            chance=rng,
+        self._service = parts.new_service(
+            config, self._reactor, self._endpoints.in_front_of(self._handler), self._access_log, rng
         )
         max_connections = parts.max_connections(config)
         self._endpoints.attach(self._service, max_connections)
-        self._acceptor = Acceptor(
-            self._service,
-            tls=self._tls,
-            max_connections=max_connections,
-            max_connections_per_address=config.max_connections_per_address,
-            proxy_header_timeout=config.header_timeout if config.proxy_protocol else None,
-            on_end=self._connection_ended,
-        )
+        self._acceptor = parts.new_acceptor(config, self._service, self._tls, max_connections, self._connection_ended)
         self._shutdown = GracefulShutdown(
             self._service, self._acceptor, on_drain=self._endpoints.end, on_done=self._stopped
         )
-        # What is called after each turn of the reactor, and at a reload.
+        self._add_callbacks()
+
+    def _add_callbacks(self) -> None:
+        """What is called after each turn of the reactor, and at a reload."""
         if self._access_log is not None:
             self._reactor.after_turn.append(self._access_log.flush)
-        end_of_turn = getattr(handler, "end_of_turn", None)
-        if end_of_turn is not None:
-            self._reactor.after_turn.append(end_of_turn)
+        if type(self._handler).end_of_turn is not BaseHandler.end_of_turn:  # a call that does nothing costs time, too
+            self._reactor.after_turn.append(self._handler.end_of_turn)
         if self._tls is not None:
             self.on_reload.append(partial(_reload_certificates, self._tls))
         if self._log_file is not None:
@@ -393,7 +380,13 @@ class Server:
     def _notify_manager(self) -> None:
         """The program serves, and from now on its reactor's turns show that it lives."""
         systemd.ready()
-        systemd.feed_watchdog(self._call_later)
+        self._feed_watchdog()
+
+    def _feed_watchdog(self) -> None:
+        interval = systemd.watchdog_interval()
+        if interval is not None:
+            systemd.notify("WATCHDOG=1")
+            self._call_later(interval, self._feed_watchdog)
 
     def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
         self._reactor.wheel.schedule(Alarm(function), self._reactor.read_clock() + seconds)

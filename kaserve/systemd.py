@@ -1,26 +1,20 @@
-"""What kaserve exchanges with a service manager such as systemd, without systemd's library.
+"""What a service manager such as systemd is told, without systemd's library.
 
-Knows sd_notify(3), which sends words to the socket of $NOTIFY_SOCKET, and sd_listen_fds(3), by which a manager hands
-over listening sockets. Does not know servers, nor when there is something to say.
+Knows sd_notify(3), which sends words to the socket of $NOTIFY_SOCKET. Does not know servers, nor when there is
+something to say.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import time
-from collections.abc import Callable
-from functools import partial
 
-__all__ = ["feed_watchdog", "inherited_sockets", "notify", "ready", "reloading", "stopping", "watchdog_interval"]
+__all__ = ["notify", "ready", "reloading", "stopping", "watchdog_interval"]
 
 # Seconds for a manager that is slow to read. The server blocks meanwhile, but a READY=1 that is lost would have the
 # manager end the service.
 _NOTIFY_TIMEOUT = 1.0
-
-_FIRST_LISTEN_FD = 3  # SD_LISTEN_FDS_START
-_MAX_LISTEN_FDS = 1024
 
 
 def notify(state: str) -> bool:
@@ -72,33 +66,3 @@ def watchdog_interval() -> float | None:
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     return int(microseconds) / 2e6
-
-
-def feed_watchdog(call_later: Callable[[float, Callable[[], object]], object]) -> None:
-    """Says that the service lives, now and at every interval from now on, if the manager watches this process.
-
-    Args:
-        call_later: calls a function after some seconds. It is called by the loop whose life is watched.
-    """
-    interval = watchdog_interval()
-    if interval is not None:
-        notify("WATCHDOG=1")
-        call_later(interval, partial(feed_watchdog, call_later))
-
-
-def inherited_sockets() -> list[int]:
-    """Returns the descriptors of the listening sockets that a manager handed over, once: later calls return none.
-
-    LISTEN_PID is the process that they are meant for. It is removed from the environment, so that neither a second
-    server nor a child process uses the same sockets.
-
-    Raises:
-        OSError: LISTEN_FDS is not a number of sockets.
-    """
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    del os.environ["LISTEN_PID"]
-    count = os.environ.get("LISTEN_FDS", "0")
-    if not (count.isascii() and count.isdigit() and int(count) <= _MAX_LISTEN_FDS):
-        raise OSError(errno.EINVAL, f"LISTEN_FDS must be a number of sockets, not {count!r}")
-    return list(range(_FIRST_LISTEN_FD, _FIRST_LISTEN_FD + int(count)))

@@ -7,7 +7,7 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,23 +86,6 @@ class TestNotify:
         if pid is not None:
             monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()) if pid == "own" else pid)
         assert systemd.watchdog_interval() == interval
-
-    def test_the_watchdog_is_fed_at_each_interval(self, manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
-        monkeypatch.setenv("WATCHDOG_USEC", "30000000")
-        monkeypatch.delenv("WATCHDOG_PID", raising=False)
-        later: list[tuple[float, Callable[[], object]]] = []
-        systemd.feed_watchdog(lambda seconds, function: later.append((seconds, function)))
-        for _ in range(2):
-            assert manager.hear() == "WATCHDOG=1"
-            assert manager.is_quiet
-            seconds, function = later.pop()
-            assert (seconds, later) == (15.0, [])
-            function()
-
-    def test_no_watchdog_is_fed_where_none_is_wanted(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("WATCHDOG_USEC", raising=False)
-        systemd.feed_watchdog(lambda seconds, function: pytest.fail("called"))
 
 
 class TestServer:

@@ -17,7 +17,7 @@ from ..handlers.middleware.basic_auth import BasicAuth, parse_user
 from ..handlers.middleware.headers import HeaderMiddleware, Preflight, SiteHeaders, parse_field, parse_rule
 from ..handlers.uploads.upload import FORM, Uploads
 from ..handlers.wsgi.application import Application
-from ..net.service import Handler
+from ..http.handler import Handler
 from .exit_codes import EXIT_APP, EXIT_RESOURCE, EXIT_USAGE, StartError
 
 __all__ = ["load_application", "load_handler"]

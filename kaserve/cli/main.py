@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from ..config import Config
 from ..handlers import WSGI
+from ..http.handler import Handler
 from ..logs import errors
-from ..net.service import Handler
 from ..probe.command import main as probe
 from ..server import Server
 from . import qr
