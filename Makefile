@@ -50,7 +50,7 @@ GET_MISSING = \
 	want=$$(missing); \
 	[ -z "$$want" ] || echo "make: not installed, so what needs them is skipped:" $$want
 
-.PHONY: help serve test lint format bench bench-servers docs clean tools peers fuzz storm asan atheris
+.PHONY: help serve test build lint format bench bench-servers docs clean tools peers fuzz storm asan atheris
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,8 @@ test: tools $(VENV)/.installed-dev $(VENV)/.suites $(VENV)/.compiled ## everythi
 	$(BIN)/mypy $(CODE)
 	KASERVE_PURE=1 $(BIN)/python -m pytest
 	KASERVE_PURE= $(BIN)/python -m pytest --compiled
+
+build: $(VENV)/.compiled ## compile the hot modules in place, if their sources changed
 
 lint: $(VENV)/.installed-dev ## ruff and mypy alone
 	$(BIN)/ruff check .

@@ -10,10 +10,13 @@ True
 
 import os
 
-from ._build import prefer_sources
+from ._build import prefer_sources, warn_if_stale
 
+# Before the first import of a module that may be compiled.
 if os.environ.get("KASERVE_PURE", "") not in ("", "0"):
-    prefer_sources(__name__)  # before anything is imported that is there compiled as well
+    prefer_sources(__name__)
+elif __name__ == "kaserve":  # and not the copy that `_build.load_sources` makes of the sources
+    warn_if_stale()
 
 
 from ._version import __version__

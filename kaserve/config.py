@@ -1,346 +1,252 @@
 """Config: every setting, in one place.
 
 A field here is at the same time an option of the command line (`--keep-alive`), an environment variable
-(`KASERVE_KEEP_ALIVE`) and an argument of `Config`; its metadata says how its text is read and how it is explained.
-Knows no argparse and no sockets.
+(`KASERVE_KEEP_ALIVE`) and an argument of `Config`. Its `Option` says how its text is read, how its value is checked and
+how it is explained. Knows the settings, their defaults, and which of them exclude or need each other. Does not know
+argparse or sockets.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from .handlers.middleware.basic_auth import parse_user
-from .handlers.middleware.forwarded import Trusted
-from .handlers.middleware.headers import parse_field, parse_rule
 from .http.keep_alive import KeepAlive
 from .http.limits import Limits
-from .logs.formats import parse_atoms
-from .net.listener import split_host_port
 from .net.service import Deadlines
+from .options import (
+    BIND,
+    CACHE_RULE,
+    COUNT,
+    FILE,
+    HEADER,
+    LINE_SIZE,
+    LOG_FORMAT,
+    PORT,
+    SECONDS,
+    SIZE,
+    SWITCH,
+    TEXT,
+    TRUSTED,
+    URL_PATH,
+    USER,
+    Kind,
+    Option,
+    one_of,
+)
 
-__all__ = ["Config", "ConfigError", "Option", "options", "read_environment"]
+__all__ = ["Config", "ConfigError", "options", "read_environment", "read_text", "variable_of"]
+
+_MIN_HEAD_SIZE = 65536  # bytes that the head of a request may have in all, if the limits of its lines are small
+_MINOR_VERSIONS = {"HTTP/1.0": 0, "HTTP/1.1": 1}
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be; its text is one clear line."""
+    """A setting whose value is not accepted, or settings that exclude each other. Its text is one line."""
+
+    def __init__(self, message: str, *names: str) -> None:
+        """Words the error.
+
+        Args:
+            message: the text; with `names`, a format string with a `{}` for each of them.
+            names: the settings it speaks of, as in `Config`.
+        """
+        super().__init__(message.format(*names) if names else message)
+        self._message = message
+        self._names = names
+
+    def renamed(self, label: Callable[[str], str]) -> str:
+        """Returns the text with each setting named by `label`, for users who know it as an option or a variable."""
+        return self._message.format(*map(label, self._names)) if self._names else self._message
 
 
-@dataclass(frozen=True)
-class Option:
-    """How a setting is given: `read` makes its value of one text, and raises ValueError with what it takes instead.
-
-    flags: short names beside the long one. metavar: None for a switch. repeatable: every use adds one value, and in a
-    variable `separator` stands between them.
-    """
-
-    group: str
-    help: str
-    read: Callable[[str], Any]
-    metavar: str | None
-    flags: tuple[str, ...] = ()
-    repeatable: bool = False
-    separator: str = ","
-
-
-def _setting(default: Any, group: str, read: Callable[[str], Any], metavar: str | None, text: str, **more: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"option": Option(group, text, read, metavar, **more)})
-
-
-# How texts become values. Python's own int() and float() take more than anybody means ("1_0", "nan").
-
-
-def _count(text: str) -> int:
-    if re.fullmatch("[0-9]{1,15}", text) is None:
-        raise ValueError("takes a whole number")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    port = _count(text)
-    if port > 65535:
-        raise ValueError("takes a port, 0 to 65535")
-    return port
-
-
-def _seconds(text: str) -> float:
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) is None:
-        raise ValueError("takes seconds, such as 30 or 0.5")
-    return float(text)
-
-
-_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
-
-
-def _size(text: str) -> int:
-    match = re.fullmatch("([0-9]{1,15})([KMGT]?)(?:iB|B)?", text, re.IGNORECASE | re.ASCII)
-    if match is None:
-        raise ValueError("takes bytes, such as 65536, 64K or 1G")
-    return int(match[1]) << _UNITS[match[2].upper()]
-
-
-def _switch(text: str) -> bool:
-    if text.lower() in ("1", "true", "yes", "on"):
-        return True
-    if text.lower() in ("0", "false", "no", "off", ""):
-        return False
-    raise ValueError("takes yes or no")
-
-
-def _path(text: str) -> str:
-    if re.fullmatch(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", text) is None:
-        raise ValueError("takes a path, such as /status")
-    return text
-
-
-def _bind(text: str) -> str:
-    scheme, _, rest = text.partition(":")
-    try:
-        if scheme == "fd":
-            _count(rest)
-        elif scheme != "unix":
-            split_host_port(text, 0)
-        elif not rest:
-            raise ValueError
-    except ValueError:
-        raise ValueError("takes HOST, HOST:PORT, unix:PATH or fd:N") from None
-    return text
-
-
-def _trusted(text: str) -> str:
-    try:
-        Trusted(text)
-    except ValueError:
-        raise ValueError("takes addresses and networks separated by commas, unix or *") from None
-    return text
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError("takes " + " or ".join(words))
-        return text
-
-    return read
-
-
-def _file(text: str) -> str:
-    if not text or "\0" in text:
-        raise ValueError("takes the name of a file")
-    return text
-
-
-def _log_format(text: str) -> str:
-    if text not in ("common", "combined", "json"):
-        parse_atoms(text)
-    return text
-
-
-def _checked_by(parse: Callable[[str], object]) -> Callable[[str], str]:
-    """For texts that stay texts: whoever uses them calls `parse` again."""
-
-    def read(text: str) -> str:
-        parse(text)
-        return text
-
-    return read
+def _setting(default: Any, group: str, kind: Kind, metavar: str | None, text: str, **more: Any) -> Any:
+    option = Option(group, text, kind, metavar, optional=default is None, **more)
+    return dataclasses.field(default=default, repr=not option.secret, metadata={"option": option})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of a server. Raises ConfigError for values that cannot be.
+    """The settings of a server. Times are seconds, sizes are bytes.
 
-    Times are seconds, sizes bytes. See `python -m kaserve --help` or docs/keep-alive.md for what each one does.
+    `python -m kaserve --help` lists what each setting does; docs/keep-alive.md explains those of connections.
+
+    Raises:
+        ConfigError: a value is not accepted, or two settings exclude each other.
     """
 
     # fmt: off
     port: int = _setting(
-        8000, "address", _port, "PORT", "the port; 0 takes a free one")
+        8000, "addresses", PORT, "PORT", "port to listen on; 0 chooses a free one")
     bind: Sequence[str] = _setting(
-        ("127.0.0.1",), "address", _bind, "ADDRESS",
-        "where to listen: HOST, HOST:PORT, unix:PATH or fd:N", flags=("-b",), repeatable=True)
+        ("127.0.0.1",), "addresses", BIND, "ADDRESS",
+        "address to listen on: HOST, HOST:PORT, unix:PATH or fd:N", flags=("-b",), repeatable=True)
     reuse_port: bool = _setting(
-        False, "address", _switch, None, "let several processes listen on the same port")
+        False, "addresses", SWITCH, None, "let several processes listen on the same port (SO_REUSEPORT)")
     backlog: int = _setting(
-        2048, "address", _count, "N", "connections that may wait to be taken")
+        2048, "addresses", COUNT, "N", "connections that the kernel queues until they are accepted")
     max_connections: int = _setting(
-        0, "address", _count, "N", "connections at one time; 0 means what the descriptor limit allows")
+        0, "addresses", COUNT, "N", "connections open at once; 0 means as many as the file descriptor limit allows")
     max_connections_per_address: int = _setting(
-        0, "address", _count, "N", "connections of one client's address; beyond it 503, and 0 means any number")
+        0, "addresses", COUNT, "N",
+        "connections open at once from one client address, beyond which it gets a 503 response; 0 means no limit")
 
     directory: str = _setting(
-        ".", "what to serve", str, "DIR", "the directory to serve", flags=("-d",))
+        ".", "what to serve", TEXT, "DIR", "directory to serve", flags=("-d",))
     listing: bool = _setting(
-        True, "what to serve", _switch, None, "show what is in a directory without an index; otherwise 404")
+        True, "what to serve", SWITCH, None,
+        "list the contents of directories without an index.html, instead of a 404 response")
     zip: bool = _setting(
-        False, "what to serve", _switch, None, "offer directories as zip archives (?zip)")
+        False, "what to serve", SWITCH, None, "offer each directory as a zip archive, at its URL with ?zip")
     handler: str | None = _setting(
-        None, "what to serve", str, "MODULE:FUNCTION", "a handler to run instead")
+        None, "what to serve", TEXT, "MODULE:FUNCTION", "serve a Python handler instead of a directory")
     wsgi: str | None = _setting(
-        None, "what to serve", str, "MODULE:APP", "a WSGI application instead, or MODULE:FACTORY() to make one")
+        None, "what to serve", TEXT, "MODULE:APP",
+        "serve a WSGI application instead of a directory; MODULE:FACTORY() calls a factory for it")
     threads: int = _setting(
-        4, "what to serve", _count, "N", "requests the application works on at a time; 0 runs it on the reactor")
+        4, "what to serve", COUNT, "N", "threads that run the WSGI application; 0 runs it on the server's own thread")
     hidden: bool = _setting(
-        False, "what to serve", _switch, None, "serve names that begin with a dot; .well-known is served anyway")
+        False, "what to serve", SWITCH, None, "serve names that begin with a dot; .well-known is always served")
     symlinks: str = _setting(
-        "inside", "what to serve", _one_of("inside", "all", "none"), "WHICH",
-        "the symbolic links to follow: inside (those that stay in the directory), all or none")
+        "inside", "what to serve", one_of("inside", "all", "none"), "WHICH",
+        "symbolic links to follow: inside (those that stay in the directory), all or none")
     clean_urls: bool = _setting(
-        False, "what to serve", _switch, None, "answer /about with about.html")
+        False, "what to serve", SWITCH, None, "serve about.html at /about")
     spa: bool = _setting(
-        False, "what to serve", _switch, None, "answer with index.html for pages that are not there")
+        False, "what to serve", SWITCH, None,
+        "serve index.html for pages that do not exist, for single-page applications")
     compress: bool = _setting(
-        False, "what to serve", _switch, None, "compress text on the fly")
+        False, "what to serve", SWITCH, None, "compress text files while they are sent")
 
     header: Sequence[str] = _setting(
-        (), "the site", _checked_by(parse_field), "NAME:VALUE", "a field for every answer",
+        (), "site", HEADER, "NAME:VALUE", "header to add to every response",
         flags=("-H",), repeatable=True, separator="\n")
     cors: bool = _setting(
-        False, "the site", _switch, None, "let the pages of other sites read this one")
+        False, "site", SWITCH, None, "let scripts of other origins read responses (CORS)")
     cache_control: Sequence[str] = _setting(
-        (), "the site", _checked_by(parse_rule), "RULE",
-        "[PATTERN=]DIRECTIVES, as in '*.html=no-cache'; the first rule that matches is the one",
+        (), "site", CACHE_RULE, "RULE",
+        "Cache-Control header of files, [PATTERN=]DIRECTIVES as in '*.html=no-cache'; the first that matches is used",
         repeatable=True, separator="\n")
     immutable: bool = _setting(
-        True, "the site", _switch, None, "let clients keep files with a fingerprint in their names for ever")
+        True, "site", SWITCH, None, "let clients cache files with a fingerprint in their names for a year")
     upload: bool = _setting(
-        False, "the site", _switch, None, "take files, by PUT and by a form on the listings")
+        False, "site", SWITCH, None, "accept uploads, by PUT and by a form on directory listings")
     upload_overwrite: bool = _setting(
-        False, "the site", _switch, None, "let uploads replace files")
+        False, "site", SWITCH, None, "let uploads replace existing files")
     auth: Sequence[str] = _setting(
-        (), "the site", _checked_by(parse_user), "USER:HASH",
-        "a user who may come in, with the hash of the password", repeatable=True, separator="\n")
+        (), "site", USER, "USER:HASH", "user who is let in, with the password hash that --hash-password prints",
+        repeatable=True, separator="\n", secret=True)
     auth_file: str | None = _setting(
-        None, "the site", str, "FILE", "a file with such users, one a line")
+        None, "site", TEXT, "FILE", "file with one USER:HASH on each line")
     qr: bool = _setting(
-        False, "the site", _switch, None, "show a QR code of the address, for phones")
+        False, "site", SWITCH, None, "print a QR code of the server's URL, for phones")
 
     tls_cert: Sequence[str] = _setting(
-        (), "TLS", str, "FILE",
-        "speak TLS with this certificate and its chain, in PEM; of several, each client gets the one for the name it "
-        "asks for, or else the first", repeatable=True, separator="\n")
+        (), "TLS", TEXT, "FILE",
+        "PEM file with a certificate and its chain, which enables TLS; of several, a client gets the one for the host "
+        "name it asks for, or else the first", repeatable=True, separator="\n")
     tls_key: Sequence[str] = _setting(
-        (), "TLS", str, "FILE",
-        "the private key of each certificate, in the same order, if they are not in the same files",
+        (), "TLS", TEXT, "FILE",
+        "PEM file with the private key of each --tls-cert, in the same order, unless the certificate's file has it",
         repeatable=True, separator="\n")
     tls_password_file: str | None = _setting(
-        None, "TLS", str, "FILE", "a file that holds the password of the keys")
+        None, "TLS", TEXT, "FILE", "file with the password of the private keys")
     tls_ca: str | None = _setting(
-        None, "TLS", str, "FILE", "let only clients in whose certificates were signed by one of these authorities")
+        None, "TLS", TEXT, "FILE", "require client certificates signed by one of the CAs in this PEM file")
 
     forwarded_allow_ips: str = _setting(
-        "", "proxies", _trusted, "ADDRESSES",
-        "believe X-Forwarded-For, -Proto, -Host and Forwarded from these: addresses and networks separated by commas, "
-        "unix, or *; nobody by default")
+        "", "proxies", TRUSTED, "ADDRESSES",
+        "trust Forwarded and X-Forwarded-For, -Proto and -Host from these proxies: IP addresses and networks separated "
+        "by commas, unix, or * for all; none by default")
     proxy_protocol: bool = _setting(
-        False, "proxies", _switch, None,
-        "take connections that begin with a PROXY header (version 1 or 2), and no others")
+        False, "proxies", SWITCH, None,
+        "require a PROXY protocol header (version 1 or 2) at the start of each connection")
 
     protocol: str = _setting(
-        "HTTP/1.1", "keep-alive", _one_of("HTTP/1.0", "HTTP/1.1"), "VERSION",
-        "the highest version to speak", flags=("-p",))
+        "HTTP/1.1", "keep-alive", one_of(*_MINOR_VERSIONS), "VERSION", "highest HTTP version to use", flags=("-p",))
     keep_alive: float = _setting(
-        120.0, "keep-alive", _seconds, "SECONDS",
-        "how long a connection may be idle, as announced to clients; 0 closes after every answer")
+        120.0, "keep-alive", SECONDS, "SECONDS",
+        "seconds that a connection may be idle, as announced to clients; 0 closes it after each response")
     keep_alive_requests: int = _setting(
-        1000, "keep-alive", _count, "N", "requests that one connection takes; 0 means any number")
+        1000, "keep-alive", COUNT, "N", "requests per connection; 0 means no limit")
     keep_alive_time: float = _setting(
-        3600.0, "keep-alive", _seconds, "SECONDS", "the age at which a connection gets its last answer")
+        3600.0, "keep-alive", SECONDS, "SECONDS",
+        "maximum age of a connection in seconds, randomised by up to 10 %; the next response is then its last one")
 
     header_timeout: float = _setting(
-        30.0, "deadlines", _seconds, "SECONDS", "for the head of a request, from its first byte")
+        30.0, "timeouts", SECONDS, "SECONDS", "seconds for the head of a request to arrive, from its first byte")
     body_timeout: float = _setting(
-        60.0, "deadlines", _seconds, "SECONDS", "for each part of a request's body; see --min-rate")
+        60.0, "timeouts", SECONDS, "SECONDS",
+        "seconds for each part of a request body to arrive; --min-rate says how large a part is")
     send_timeout: float = _setting(
-        60.0, "deadlines", _seconds, "SECONDS", "for each part of an answer that a client takes; see --min-rate")
+        60.0, "timeouts", SECONDS, "SECONDS",
+        "seconds for a client to receive each part of a response; --min-rate says how large a part is")
     min_rate: int = _setting(
-        500, "deadlines", _size, "BYTES",
-        "per second, that bodies and answers must move on average over these timeouts; 0 means at all")
+        500, "timeouts", SIZE, "BYTES",
+        "minimum transfer rate of bodies in bytes per second, averaged over those timeouts; 0 disables the check")
     drain_delay: float = _setting(
-        0.0, "deadlines", _seconds, "SECONDS",
-        "for those who send us clients to notice that the server will stop, before it does")
+        0.0, "timeouts", SECONDS, "SECONDS",
+        "seconds to keep serving after SIGTERM, so that load balancers notice")
     graceful_timeout: float = _setting(
-        30.0, "deadlines", _seconds, "SECONDS", "for the requests that run when the server is told to stop")
+        30.0, "timeouts", SECONDS, "SECONDS",
+        "seconds for running requests to finish when the server stops, before their connections are closed")
 
     limit_request_line: int = _setting(
-        8190, "limits", _size, "BYTES", "the request line; beyond it 414")
+        8190, "limits", LINE_SIZE, "BYTES", "maximum size of a request line in bytes, beyond which the response is 414")
     limit_request_fields: int = _setting(
-        100, "limits", _count, "N", "the fields of a request; beyond it 431")
+        100, "limits", COUNT, "N", "maximum number of headers in a request, beyond which the response is 431")
     limit_request_field_size: int = _setting(
-        8190, "limits", _size, "BYTES", "one field line; beyond it 431")
+        8190, "limits", LINE_SIZE, "BYTES",
+        "maximum size of one header of a request in bytes, beyond which the response is 431")
     limit_request_body: int = _setting(
-        1 << 30, "limits", _size, "BYTES", "the body of a request; beyond it 413")
+        1 << 30, "limits", SIZE, "BYTES", "maximum size of a request body in bytes, beyond which the response is 413")
 
     access_log: bool = _setting(
-        True, "logs", _switch, None, "write a line for every answer")
+        True, "logs", SWITCH, None, "log every response")
     access_log_file: str | None = _setting(
-        None, "logs", _file, "FILE", "write them there instead of stderr; SIGHUP opens it anew")
+        None, "logs", FILE, "FILE", "file for the access log, instead of stderr; SIGHUP reopens it")
     log_format: str = _setting(
-        "common", "logs", _log_format, "FORMAT",
-        "common, combined, json, or gunicorn's atoms, as in '%(h)s \"%(r)s\" %(s)s'")
+        "common", "logs", LOG_FORMAT, "FORMAT",
+        "format of the access log: common, combined, json, or gunicorn's atoms, as in '%(h)s \"%(r)s\" %(s)s'")
     error_log: str | None = _setting(
-        None, "logs", _file, "FILE", "where the program says what went wrong, instead of stderr")
+        None, "logs", FILE, "FILE", "file for errors and warnings, instead of stderr; SIGHUP reopens it")
 
     status: str | None = _setting(
-        None, "insight", _path, "PATH", "show what the connections do on this path, live")
+        None, "monitoring", URL_PATH, "PATH", "URL path of a live page that shows the server's connections")
     status_public: bool = _setting(
-        False, "insight", _switch, None, "show it to others than this machine; it has addresses of clients")
+        False, "monitoring", SWITCH, None,
+        "allow access to --status from other machines (the page shows client addresses)")
     metrics: str | None = _setting(
-        None, "insight", _path, "PATH", "show the figures on this path, for Prometheus")
+        None, "monitoring", URL_PATH, "PATH", "URL path of metrics for Prometheus")
     # fmt: on
 
     def __post_init__(self) -> None:
         for name, option in options().items():
             if option.repeatable:
-                value = getattr(self, name)  # one needs no tuple
-                object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
-        for field in dataclasses.fields(self):
-            self._check(field.name, getattr(self, field.name))
-        if self.handler is not None and self.wsgi is not None:
-            raise ConfigError("handler and wsgi: only one of them can be served")
-        if not self.tls_cert and (self.tls_key or self.tls_password_file is not None or self.tls_ca is not None):
-            raise ConfigError("tls_key, tls_password_file and tls_ca: need tls_cert")
-        if self.tls_key and len(self.tls_key) != len(self.tls_cert):
-            raise ConfigError("tls_key: takes one file for each tls_cert, or none at all")
-        if self.access_log_file is not None and not self.access_log:
-            raise ConfigError("access_log_file: needs access_log")
-        if self.upload_overwrite and not self.upload:
-            raise ConfigError("upload_overwrite: needs upload")
-        if self.upload and (self.handler is not None or self.wsgi is not None):
-            raise ConfigError("upload: is for a directory, not for a handler")
-        if self.limit_request_line < 16 or self.limit_request_field_size < 16:
-            raise ConfigError("limits of lines: no request fits into fewer than 16 bytes")
-
-    def _check(self, name: str, value: object) -> None:
-        """The same checks that a text goes through, for values that came as such."""
-        if isinstance(value, float) and not (0 <= value < math.inf):
-            raise ConfigError(f"{name}: takes seconds, not {value!r}")
-        if isinstance(value, int) and value < 0:
-            raise ConfigError(f"{name}: takes a number that is not negative, not {value!r}")
-        option = options()[name]
-        texts = value if isinstance(value, tuple) else (value,)
-        for text in texts:
-            if (isinstance(text, str) or option.read is _port) and _read(option, name, str(text)) != text:
-                raise ConfigError(f"{name}: takes a value, not the text of one, {text!r}")
+                object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
+            value = getattr(self, name)
+            for each in value if option.repeatable else (value,):
+                _check_value(name, option, each)
+        for rule in _RULES:
+            if rule.is_broken(self):
+                raise ConfigError(rule.message, *rule.names)
 
     @property
     def limits(self) -> Limits:
-        """Those of a request, in bytes and fields."""
+        """The limits on a request, in bytes and in numbers of headers."""
         return Limits(
             request_line=self.limit_request_line,
             fields=self.limit_request_fields,
             field_size=self.limit_request_field_size,
-            head=max(65536, self.limit_request_line + self.limit_request_field_size),
+            head=max(_MIN_HEAD_SIZE, self.limit_request_line + self.limit_request_field_size),
             body=self.limit_request_body,
         )
 
     @property
     def deadlines(self) -> Deadlines:
-        """Those of a connection, in seconds."""
+        """The deadlines of a connection, in seconds."""
         return Deadlines(
             keep_alive=self.keep_alive,
             header_timeout=self.header_timeout,
@@ -351,43 +257,128 @@ class Config:
         )
 
     def new_keep_alive(self) -> KeepAlive:
-        """What a server announces; its own, since it may change it while it runs."""
-        return KeepAlive(self.keep_alive, self.keep_alive_requests, int(self.protocol[-1]))
+        """Returns what a server announces in its responses; each server has its own, and changes it while it runs."""
+        return KeepAlive(self.keep_alive, self.keep_alive_requests, _MINOR_VERSIONS[self.protocol])
 
 
-def options() -> dict[str, Option]:
-    """The settings by name, in the order in which they are explained."""
-    return _OPTIONS
+class _Rule(NamedTuple):
+    """What must hold between several settings; message: a `{}` for each of names."""
 
+    is_broken: Callable[[Config], bool]
+    message: str
+    names: tuple[str, ...]
+
+
+def _is_given(config: Config, name: str) -> bool:
+    return getattr(config, name) not in (None, False, ())
+
+
+def _needs(name: str, needed: str) -> _Rule:
+    return _Rule(
+        lambda config: _is_given(config, name) and not _is_given(config, needed), "{} needs {}", (name, needed)
+    )
+
+
+def _excludes(name: str, other: str, why: str) -> _Rule:
+    return _Rule(
+        lambda config: _is_given(config, name) and _is_given(config, other),
+        "{} cannot be combined with {}: " + why,
+        (name, other),
+    )
+
+
+_RULES = (
+    _excludes("handler", "wsgi", "only one can be served"),
+    _needs("tls_key", "tls_cert"),
+    _needs("tls_password_file", "tls_cert"),
+    _needs("tls_ca", "tls_cert"),
+    _Rule(
+        lambda config: bool(config.tls_key) and len(config.tls_key) != len(config.tls_cert),
+        "{} must be given once for each {}, or not at all",
+        ("tls_key", "tls_cert"),
+    ),
+    _needs("access_log_file", "access_log"),
+    _needs("upload_overwrite", "upload"),
+    _excludes("upload", "handler", "files are uploaded to a directory"),
+    _excludes("upload", "wsgi", "files are uploaded to a directory"),
+)
 
 _OPTIONS: dict[str, Option] = {field.name: field.metadata["option"] for field in dataclasses.fields(Config)}
 
 
-def _read(option: Option, name: str, text: str) -> Any:
+def options() -> dict[str, Option]:
+    """Returns the options by the names of `Config`, in the order of --help."""
+    return _OPTIONS
+
+
+def variable_of(name: str) -> str:
+    """Returns the environment variable of a setting: `KASERVE_KEEP_ALIVE` for "keep_alive"."""
+    return "KASERVE_" + name.upper()
+
+
+def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:
+    """The values of a repeatable setting; a single string needs no tuple."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Iterable):
+        raise ConfigError(f"{name} must be a string or several of them, not {type(value).__name__}")
+    return tuple(value)
+
+
+def _check_value(name: str, option: Option, value: object) -> None:
+    try:
+        option.check(value)
+    except ValueError as error:
+        raise ConfigError(option.complaint(name, error, value, is_text=False)) from None
+
+
+def read_text(name: str, label: str, text: str) -> Any:
+    """Reads the value of a setting, or one value of a repeatable one, from text.
+
+    Args:
+        name: the setting, as in `Config`.
+        label: what the user calls it, for the error message: `--keep-alive` or `KASERVE_KEEP_ALIVE`.
+        text: the value as text.
+
+    Raises:
+        ConfigError: the text is not accepted.
+    """
+    option = _OPTIONS[name]
     try:
         return option.read(text)
     except ValueError as error:
-        raise ConfigError(f"{name}: {error}, not {text!r}") from None
+        raise ConfigError(option.complaint(label, error, text, is_text=True)) from None
+
+
+_SEPARATORS = {",": "separated by commas", "\n": "on lines of their own"}
 
 
 def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The settings in variables `KASERVE_<OPTION>`. Several addresses in `KASERVE_BIND` are separated by commas, which
-    other repeatable settings may hold: theirs stand on lines of their own.
+    """Reads the settings from the variables `KASERVE_<OPTION>`; other variables are ignored.
 
-    Raises ConfigError.
+    Several values of `KASERVE_BIND` are separated by commas. Those of other repeatable settings may contain commas
+    themselves, so each stands on a line of its own.
+
+    Returns:
+        The values by the names of `Config`, for the variables that are set.
+
+    Raises:
+        ConfigError: the text of a variable is not accepted.
     """
     values: dict[str, Any] = {}
     for name, option in options().items():
-        variable = "KASERVE_" + name.upper()
+        variable = variable_of(name)
         text = environment.get(variable)
-        if text is None:
-            continue
-        if option.repeatable:
-            parts = [part.strip() for part in text.strip("\n").split(option.separator)]
-            if not all(parts):  # an empty address would be every address of the machine
-                separator = {",": "separated by commas", "\n": "on lines of their own"}[option.separator]
-                raise ConfigError(f"{variable}: takes values {separator}, not {text!r}")
-            values[name] = tuple(_read(option, variable, part) for part in parts)
-        else:
-            values[name] = _read(option, variable, text)
+        if text is not None:
+            values[name] = _read_many(name, option, text) if option.repeatable else read_text(name, variable, text)
     return values
+
+
+def _read_many(name: str, option: Option, text: str) -> tuple[Any, ...]:
+    """The values in the variable of a repeatable setting."""
+    variable = variable_of(name)
+    parts = [part.strip() for part in text.strip("\n").split(option.separator)]
+    if not all(parts):  # an empty address would mean every address of the machine
+        error = ValueError(f"must be values {_SEPARATORS[option.separator]}")
+        raise ConfigError(option.complaint(variable, error, text, is_text=True))
+    return tuple(read_text(name, variable, part) for part in parts)

@@ -1,84 +1,61 @@
-"""Server: listens, accepts, drains; in the main thread, in a thread of its own, or in somebody else's loop.
+"""Server: puts the parts of a server together, and runs them in the main thread, in a background thread or in a
+foreign event loop.
 
-Knows how the parts are put together and how their life begins and ends. Does not know HTTP, nor what its handler does.
+Knows the parts and how their life begins and ends. How a server stops is in `shutdown`, what signals do in `signals`,
+where it listens in `binding`. Does not know HTTP, nor what its handler does.
 """
 
 from __future__ import annotations
 
-import enum
-import errno
 import logging
 import os
-import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from random import random
-from types import FrameType, TracebackType
+from types import TracebackType
 
-from . import systemd
+from . import parts, systemd
+from .binding import open_sockets, url_of
 from .config import Config
-from .handlers.middleware.forwarded import Forwarded, Trusted
-from .handlers.middleware.own_paths import OwnPaths
 from .http.handler import BaseHandler, Handler, as_handler
 from .http.messages import Address
 from .http.phases import Phase
 from .insight.advice_log import AdviceLog
-from .insight.endpoints import StatusEndpoints
-from .logs.access import AccessLog
-from .logs.file import LogFile
-from .logs.stderr import write_stderr
-from .net.connection import Connection
-from .net.limiter import ConnectionLimiter
-from .net.listener import Listener, open_listener, split_host_port
-from .net.proxy_protocol import ProxyHeaderReader
 from .net.reactor import Reactor
-from .net.service import Service
-from .net.sockets import adopt
-from .net.timerwheel import Timer, TimerWheel
 from .net.tls import TLS
+from .shutdown import Alarm, GracefulShutdown, Stage
+from .signals import SignalHandlers
 from .telemetry.counters import Stats
-from .telemetry.snapshot import Settings, Snapshot, take_snapshot
+from .telemetry.snapshot import Snapshot, take_snapshot
 
 __all__ = ["Server"]
 
 log = logging.getLogger("kaserve")
 
-# Descriptors that are not for connections: files being sent, the selector, the listeners, what the application opens.
-_RESERVED_DESCRIPTORS = 64
-_LISTEN_FDS_START = 3  # sd_listen_fds(3)
-_MAX_LISTEN_FDS = 1024
-_BRIEF = 3.0  # seconds for the running requests after Ctrl-C: somebody is waiting at a terminal
-_GREETING = 1.0  # seconds for PROXY headers that are on their way while draining
-
-
-class State(enum.Enum):
-    """The life of a server; it goes through these in this order."""
-
-    NEW = "new"
-    SERVING = "serving"
-    DRAINING = "draining"
-    STOPPED = "stopped"  # nobody is served any more; what is left to do is `close`
-    CLOSED = "closed"
+# Seconds for running requests after Ctrl-C and at the end of a `with` block, where a person or a test is waiting.
+_SHORT_TIMEOUT = 3.0
 
 
 class Server:
-    """Serves `handler` with the settings of `config`.
+    """An HTTP server.
 
-    Three ways to run it:
-    `run()` serves until a signal or `shutdown()`; in the main thread it takes care of SIGTERM, SIGINT and SIGHUP.
-    `with server:` serves in a background thread; the block begins when it listens, and leaving it stops the
-    server as a first Ctrl-C does.
-    `fileno()`, `timeout()` and `step()` let another loop do the waiting, after `open()`; `on_stop` and `stopped` tell
-    it when a `shutdown()` has come to its end.
+    There are three ways to run it:
 
-    Each of them raises OSError in the caller when an address cannot be listened on. A server belongs to the process
-    that made it: after os.fork() the child gets a RuntimeError from all of them, and makes a server of its own.
+    - `run()` serves until a signal or `shutdown()`. In the main thread it handles SIGTERM, SIGINT and SIGHUP.
+    - `with server:` serves in a background thread. The block begins when the server listens, and its end stops the
+      server as the first Ctrl-C does.
+    - `open()`, and then `fileno()`, `timeout()` and `step()`, let a foreign event loop do the waiting. `on_stop` and
+      `stopped` say when a `shutdown()` is complete.
 
-    on_stop: called once, with no argument, when the server has stopped; in the thread that turns it. on_reload: what is
-    called there when SIGHUP or `reload()` says that logs, certificates and the like may have changed.
+    Each of them raises OSError in the caller if an address is unavailable. A server belongs to the process that made
+    it: in a child after os.fork() all of them raise RuntimeError, and the child has to make a server of its own.
+
+    Attributes:
+        config: the settings.
+        on_stop: called once, without arguments, when the server has stopped; in the thread that runs it.
+        on_reload: functions that SIGHUP and `reload()` call, without arguments, in the thread that runs the server.
     """
 
     def __init__(
@@ -87,183 +64,181 @@ class Server:
         config: Config | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        chance: Callable[[], float] = random,
+        time: Callable[[], float] = time.time,
+        rng: Callable[[], float] = random,
         log_lines: Callable[[bytes], object] | None = None,
     ) -> None:
-        """clock: monotonic seconds; wall: seconds since the epoch; chance: numbers from 0 up to 1, by lot; all are
-        injected by tests. log_lines: takes lines of the access log, at most once per turn; by default they go where the
-        settings say.
+        """Makes a server that does not listen yet.
 
-        Raises OSError when a certificate of the settings or the file of the access log cannot be used.
+        Args:
+            handler: responds to requests: a function, or an instance of a subclass of `BaseHandler`.
+            config: the settings; by default all have their default values.
+            clock: returns monotonic seconds.
+            time: returns seconds since the epoch.
+            rng: returns random numbers in [0, 1).
+            log_lines: receives the lines of the access log, at most once in a turn of the reactor. By default they go
+                where the settings say.
+
+        Raises:
+            OSError: a certificate or the file of the access log cannot be used.
         """
-        self.config = config or Config()
-        self._tls = _new_tls(self.config)
-        self.on_reload: list[Callable[[], object]] = [self._reload_certificates]
-        self._log_file: LogFile | None = None
-        if log_lines is None and self.config.access_log:
-            log_lines = self._open_log()
-        self._state = State.NEW
-        self._process = os.getpid()
-        self._is_service = False  # the program itself, of which a service manager wants to know
+        self.config = config = config or Config()
         self.on_stop: Callable[[], object] | None = None
-        self._reactor = Reactor(clock, wall)
-        self._listeners: list[Listener] = []
-        self._greetings: set[ProxyHeaderReader] = set()
+        self.on_reload: list[Callable[[], object]] = []
+        self._process = os.getpid()
         self._thread: threading.Thread | None = None
-        self._drain_delay = _Alarm(self._leave)
-        self._patience = _Alarm(self._abort)
-        self._interrupts = 0
-        handler = as_handler(handler)
-        if self.config.forwarded_allow_ips:
-            handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
-        access_log = None
-        if log_lines is not None and self.config.access_log:
-            access_log = AccessLog(log_lines, log_format=self.config.log_format, wall=wall)
-            self._reactor.after_turn.append(access_log.flush)
-        self._access_log = access_log
-        if type(handler).end_of_turn is not BaseHandler.end_of_turn:  # a turn in which nothing is due costs nothing
-            self._reactor.after_turn.append(handler.end_of_turn)
-        self._endpoints = StatusEndpoints(
-            status=self.config.status,
-            status_public=self.config.status_public,
-            metrics=self.config.metrics,
-            snapshot=self.snapshot,
-            timeline=lambda: self._service.timeline.render(self._reactor.now),
-            call_later=self._call_later,
+        self._is_open = self._is_closed = False
+        self._is_main_program = False
+
+        # The parts. Each needs some of those before it, as its arguments show, so this is the order. The first two may
+        # raise OSError, when there is nothing yet that would have to be closed.
+        self._tls = parts.new_tls(config)
+        self._log_file = parts.open_log_file(config) if log_lines is None else None
+        self._reactor = Reactor(clock, time)
+        write = log_lines if self._log_file is None else self._log_file.write
+        self._access_log = parts.new_access_log(config, write, time)
+        self._handler = parts.add_middleware(config, as_handler(handler))
+        # Its pages read the figures through `self` when they are asked for, so they may come before the service.
+        self._endpoints = parts.new_endpoints(config, self.snapshot, self._render_timeline, self._call_later)
+        handler_with_pages = parts.add_own_pages(self._handler, self._endpoints.pages)
+        self._service = parts.new_service(config, self._reactor, handler_with_pages, self._access_log, rng)
+        self._max_connections = parts.max_connections(config)
+        self._acceptor = parts.new_acceptor(
+            config, self._service, self._tls, self._max_connections, self._connection_ended
         )
-        pages = {path: handler.protect(path, page) for path, page in self._endpoints.pages.items()}
-        if pages:
-            handler = OwnPaths(handler, pages)
-        self._service = Service(
-            self._reactor,
-            handler,
-            limits=self.config.limits,
-            keep_alive=self.config.new_keep_alive(),
-            deadlines=self.config.deadlines,
-            access_log=access_log,
-            scheme="http" if self._tls is None else "https",
-            chance=chance,
+        self._shutdown = GracefulShutdown(
+            self._service, self._acceptor, on_drain=self._endpoints.close, on_done=self._stopped
         )
-        self._service.on_close = self._connection_closed
-        possible = _most_connections()
-        most = min(self.config.max_connections or possible, possible)
-        self._room = ConnectionLimiter(self._service, most, self.config.max_connections_per_address, self._greetings)
-        self._max_connections = most
         self._started = self._reactor.now
         self._advice_log = AdviceLog(self.snapshot, self._started)
+        self._add_callbacks()
 
-    # What it is and does.
+    def _add_callbacks(self) -> None:
+        """What is called after each turn of the reactor, and at a reload."""
+        if self._access_log is not None:
+            self._reactor.after_turn.append(self._access_log.flush)
+        if type(self._handler).end_of_turn is not BaseHandler.end_of_turn:  # a call that does nothing costs time, too
+            self._reactor.after_turn.append(self._handler.end_of_turn)
+        if self._tls is not None:
+            self.on_reload.append(partial(_reload_certificates, self._tls))
+        if self._log_file is not None:
+            self.on_reload.append(self._log_file.reopen)
+
+    # State.
 
     @property
     def address(self) -> Address:
-        """(host, port) of the first of `addresses`, or the path of a Unix socket; None before `open`."""
-        return self._listeners[0].address if self._listeners else None
+        """The first of `addresses`; None before `open`."""
+        return self._acceptor.addresses[0] if self._acceptor.addresses else None
 
     @property
     def addresses(self) -> list[Address]:
-        """All that it listens on, or did until it was closed, in the order of the settings; none before `open`."""
-        return [listener.address for listener in self._listeners]
+        """All addresses that the server listens on, or listened on before it stopped, in the order of the settings.
+
+        Each is (host, port), or the path of a Unix socket. Before `open` there are none.
+        """
+        return list(self._acceptor.addresses)
 
     @property
     def url(self) -> str:
-        """Where a client on this machine finds the server; "" before `open`."""
+        """The URL at which a client on this machine reaches the server; "" before `open`."""
         return self.url_of(self.address)
 
     def url_of(self, address: Address) -> str:
-        """The URL of `address`, one of `addresses`; a wildcard address is shown as this machine's own."""
-        if isinstance(address, str):
-            return f"unix:{address}"
-        if address is None:
-            return ""
-        host, port = address
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"{self._service.scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
+        """Returns the URL of one of `addresses`. A wildcard address becomes the loopback address."""
+        return url_of(address, self._service.scheme)
 
     @property
     def stats(self) -> Stats:
-        """The counters themselves, which go on counting: numbers since the start, bytes and seconds."""
+        """The counters, which go on counting. Numbers since the start, bytes and seconds."""
         return self._service.stats
 
     def snapshot(self) -> Snapshot:
-        """All that is counted, at this moment, and what follows from it. In the server's own thread (see `call`), or
-        when it does not run."""
-        config, service = self.config, self._service
-        settings = Settings(
-            keep_alive=config.keep_alive if service.keep_alive.enabled else 0.0,
-            keep_alive_requests=config.keep_alive_requests,
-            keep_alive_time=config.keep_alive_time,
-            header_timeout=config.header_timeout,
-            send_timeout=config.send_timeout,
-            max_connections=self._max_connections,
+        """Returns all figures at this moment. Call it in the server's own thread (see `call`), or while it does not
+        run."""
+        uptime = self._reactor.now - self._started
+        return take_snapshot(
+            self._service.stats,
+            phases=(Phase(connection.phase).name for connection in self._service.connections),
+            settings=parts.settings_for_advice(self.config, self._service, self._max_connections),
+            uptime=uptime,
         )
-        phases = (Phase(connection.phase).name for connection in service.connections)
-        return take_snapshot(service.stats, phases, settings, self._reactor.now - self._started)
 
     @property
     def open_connections(self) -> int:
-        """How many there are, idle ones included."""
-        return len(self._service.connections) + len(self._greetings)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether nobody is served any more: a shutdown has come to its end, or the server is closed."""
-        return self._state in (State.STOPPED, State.CLOSED)
+        """The number of open connections, including idle ones."""
+        return self._acceptor.open_connections
 
     @property
     def ready(self) -> bool:
-        """Whether new clients are welcome: it listens, and was not told to stop. What a readiness check should ask."""
-        return self._state is State.SERVING
+        """True while the server listens and has not been told to stop. A readiness check should return this."""
+        return self._is_open and not self._is_closed and self._shutdown.stage is Stage.SERVING
 
     @property
     def draining(self) -> bool:
-        """Whether it was told to stop, and is not done yet."""
-        return self._state is State.DRAINING
+        """True from the beginning of a shutdown until it is complete."""
+        return not self._is_closed and self._shutdown.stage in (Stage.GRACE, Stage.DRAINING)
+
+    @property
+    def stopped(self) -> bool:
+        """True when a shutdown is complete, or the server is closed."""
+        return self._is_closed or self._shutdown.stage is Stage.DONE
 
     @property
     def keep_alive(self) -> bool:
-        """Whether answers invite another request. May be switched off and on at any time, from any thread: an answer
-        that is given while it is off says `Connection: close`."""
+        """Whether responses invite another request. May be set at any time, from any thread: responses that begin
+        while it is False say `Connection: close`."""
         return self._service.keep_alive.enabled
 
     @keep_alive.setter
     def keep_alive(self, enabled: bool) -> None:
-        if self._state is not State.DRAINING:
+        if not self.draining:
             self._service.keep_alive.enabled = enabled and self.config.keep_alive > 0
 
-    # Life.
+    # Running.
 
     def open(self) -> None:
-        """Listens. Raises OSError, with nothing left open, when an address cannot be had."""
+        """Listens on all addresses of the settings.
+
+        Raises:
+            OSError: an address is unavailable. Nothing is left open, and the server is closed.
+            RuntimeError: the server was opened or closed before, or belongs to another process.
+        """
         self._check_process()
-        if self._state is not State.NEW:
-            raise RuntimeError("a server is started once")
-        sockets: list[socket.socket] = []
+        if self._is_open or self._is_closed:
+            raise RuntimeError("a server can be opened only once")
         try:
-            for bind in _inherited() or self.config.bind:
-                sockets.append(_open(bind, self.config))
+            sockets = open_sockets(self.config)
         except BaseException:
-            for sock in sockets:
-                sock.close()
             self.close()
             raise
-        self._listeners = [Listener(self._reactor, sock, self._accept, self._room) for sock in sockets]
-        self._state = State.SERVING
+        self._acceptor.listen(sockets)
+        self._is_open = True
 
     def run(self) -> None:
-        """Serves until SIGTERM (drains), SIGINT (drains briefly; a second one aborts), or `shutdown`."""
-        self._check_turn()
-        if self._state in (State.NEW, State.CLOSED):
+        """Serves until a signal (see `signals`) or `shutdown()` stops the server, and closes it.
+
+        Raises:
+            OSError: an address is unavailable.
+            RuntimeError: the server was closed before, runs in another thread, or belongs to another process.
+        """
+        self._check_thread()
+        if not self._is_open or self._is_closed:
             self.open()
-        restore = self._take_signals()
+        signals = SignalHandlers(
+            terminate=self.shutdown,
+            interrupt=self._shutdown_soon,
+            abort=partial(self._reactor.call, self._shutdown.abort),
+            reload=self.reload,
+        )
         try:
-            if self._is_service:
-                self._reactor.call(self._tell_manager)
-            if not self.stopped:
-                self._reactor.run()
+            with signals:
+                self._is_main_program = signals.are_installed
+                if self._is_main_program:
+                    self._reactor.call(self._notify_manager)
+                if not self.stopped:
+                    self._reactor.run()
         finally:
-            for number, handler in restore.items():
-                signal.signal(number, handler)
             self.close()
 
     def __enter__(self) -> Server:
@@ -271,7 +246,7 @@ class Server:
         self._thread = threading.Thread(target=self._reactor.run, name=f"kaserve {self.url}", daemon=True)
         try:
             self._thread.start()
-        except BaseException:  # the system has no room for another thread
+        except BaseException:  # the system allows no more threads
             self.close()
             raise
         return self
@@ -281,74 +256,94 @@ class Server:
     ) -> None:
         if self._is_foreign:
             return
-        self.shutdown(min(_BRIEF, self.config.graceful_timeout))
+        self._shutdown_soon()
         if self._thread is not None:
             self._thread.join()
         self.close()
 
     def fileno(self) -> int:
-        """A descriptor that is readable when `step` has something to do."""
+        """Returns a descriptor that is readable when `step` has something to do."""
         return self._reactor.fileno()
 
     def timeout(self) -> float | None:
-        """Seconds after which `step` must be called at the latest; None for no such time."""
+        """Returns the seconds after which `step` must be called even if the descriptor is not readable; None for
+        never."""
         return self._reactor.timeout()
 
     def step(self, timeout: float | None = 0.0) -> None:
-        """Does what is due, having waited for it at most `timeout` seconds (None: until there is something)."""
-        self._check_turn()
+        """Does what is due.
+
+        Args:
+            timeout: seconds to wait for something to do; None waits as long as it takes.
+        """
+        self._check_thread()
         self._reactor.step(timeout)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Has `function` called in the server's thread, soon. From any thread."""
+        """Has `function` called soon in the thread that runs the server. Call this from any thread."""
         self._check_process()
         self._reactor.call(function)
 
+    # Stopping.
+
     def shutdown(self, timeout: float | None = None, delay: float | None = None) -> None:
-        """Stops: is not `ready` any more, and after `delay` seconds takes no more connections; lets the running
-        requests finish, and aborts them after another `timeout` seconds. None: the settings `drain_delay` (but no delay
-        where a timeout is given) and `graceful_timeout`. From any thread, signal handler or request handler; returns at
-        once. Who calls it again may shorten both."""
+        """Begins a graceful shutdown, and returns at once. Call it from any thread, signal handler or request handler.
+
+        A second call may shorten both times, not extend them. `shutdown` explains the stages.
+
+        Args:
+            timeout: seconds for running requests to finish, after which their connections are reset; by default the
+                setting `graceful_timeout`.
+            delay: seconds during which the server is not `ready` but still serves new connections; by default the
+                setting `drain_delay`, or 0 if a timeout is given.
+        """
         self._check_process()
         if delay is None:
             delay = self.config.drain_delay if timeout is None else 0.0
         if timeout is None:
             timeout = self.config.graceful_timeout
         if not self.stopped:
-            self._service.keep_alive.enabled = False  # now, for the answer of a handler that has called this
-            self._reactor.call(partial(self._drain, timeout, delay))
+            # Now rather than in the reactor's next turn, for the response of the handler that calls this.
+            self._service.keep_alive.enabled = False
+            self._reactor.call(partial(self._begin_shutdown, timeout, delay))
 
-    def reload(self) -> None:
-        """Has all of `on_reload` called, and new connections use the certificates that are in the files by now; the
-        open ones are left alone. What cannot be used is told to the log, and the old stays. From any thread; returns
-        at once."""
-        self._check_process()
-        if not self.stopped:
-            self._reactor.call(self._reload)
+    def _shutdown_soon(self) -> None:
+        self.shutdown(min(_SHORT_TIMEOUT, self.config.graceful_timeout))
+
+    def _begin_shutdown(self, timeout: float, delay: float) -> None:
+        if self._is_main_program and self._shutdown.stage is Stage.SERVING:
+            systemd.stopping()
+        self._shutdown.begin(timeout, delay)
+
+    def _stopped(self) -> None:
+        """The shutdown is complete."""
+        self._reactor.stop()
+        if self.on_stop is not None:
+            try:
+                self.on_stop()
+            except Exception:
+                log.exception("on_stop failed")
 
     def close(self) -> None:
-        """Gives everything back, at once. The server must not be running any more."""
-        if self._state is State.CLOSED or self._is_foreign:
+        """Closes everything at once; open connections are reset. The server must not be running."""
+        if self._is_closed or self._is_foreign:
             return
-        self._stop()
-        self._state = State.CLOSED
-        for listener in self._listeners:
-            listener.close()
-        for greeting in list(self._greetings):
-            greeting.close()
-        for connection in list(self._service.connections):
-            connection.abort()
+        if self._is_open:
+            self._shutdown.finish()
+        self._is_closed = True
+        self._acceptor.close()
         if self._access_log is not None:
             self._access_log.flush()
-        self._room.close()
         if self._log_file is not None:
             self._log_file.close()
         self._reactor.close()
 
+    # Who may call.
+
     @property
     def _is_foreign(self) -> bool:
-        """Whether this is a child of the process that the server belongs to. The two share the poller and the listening
-        sockets, so whatever the child did to them would happen to its parent."""
+        """Whether this is a forked child of the server's process. It shares the poller and the listening sockets with
+        its parent, so whatever it did to them would happen to the parent."""
         return os.getpid() != self._process
 
     def _check_process(self) -> None:
@@ -357,255 +352,63 @@ class Server:
                 "this server belongs to the process that made it; after os.fork() the child has to make one of its own"
             )
 
-    def _check_turn(self) -> None:
-        """A reactor has one thread."""
+    def _check_thread(self) -> None:
+        """A reactor belongs to one thread."""
         self._check_process()
         if self._thread is not None and self._thread is not threading.current_thread():
             raise RuntimeError("this server is in a `with` block, where a thread of its own runs it")
 
-    def _open_log(self) -> Callable[[bytes], object]:
-        """What takes the lines of the access log. Raises OSError whose text names the file."""
-        path = self.config.access_log_file
-        if path is None:
-            return write_stderr
-        try:
-            self._log_file = LogFile(path)
-        except OSError as error:
-            raise OSError(error.errno, f"cannot write the access log {path!r}: {error.strerror}") from None
-        self.on_reload.append(self._log_file.reopen)
-        return self._log_file.write
-
     # In the reactor's thread.
 
-    def _accept(self, sock: socket.socket, client: Address, server: Address) -> None:
-        if not self.config.proxy_protocol:
-            self._connect(sock, client, server)
-            return
-        self._greetings.add(
-            ProxyHeaderReader(
-                self._reactor,
-                sock,
-                client,
-                server,
-                timeout=self.config.header_timeout,
-                on_header=self._connect,
-                on_end=self._greeting_ended,
-            )
-        )
-
-    def _greeting_ended(self, greeting: ProxyHeaderReader) -> None:
-        self._greetings.discard(greeting)
-        self._somebody_left()
-
-    def _connect(self, sock: socket.socket, client: Address, server: Address) -> None:
-        plain = adopt(sock) if self._tls is None else self._tls.wrap(sock)
-        self._room.enter(Connection(self._service, plain, client, server))
-
-    def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
-        self._reactor.wheel.schedule(_Alarm(function), self._reactor.read_clock() + seconds)
-
-    def _reload_certificates(self) -> None:
-        if self._tls is None:
-            return
-        try:
-            self._tls.reload()
-        except OSError as error:
-            log.error("the certificates stay as they are: %s", error.strerror or error)
-        else:
-            log.info("the certificates were read again")
-
-    def _connection_closed(self, connection: Connection) -> None:
-        self._room.leave(connection)
+    def _connection_ended(self) -> None:
         self._advice_log.connection_closed(self._reactor.now)
-        self._somebody_left()
+        self._shutdown.connection_ended()
 
-    def _somebody_left(self) -> None:
-        if self._service.retired:
-            if not self.open_connections:
-                self._stop()
-        elif not self.stopped:
-            for listener in self._listeners:
-                listener.resume()
+    # Reloading, and the service manager.
 
-    def _drain(self, timeout: float, delay: float) -> None:
-        """Row 10: every answer from now on is a connection's last one. Who sends us clients has `delay` to notice."""
-        if self._state is State.SERVING:
-            self._state = State.DRAINING
-            if self._is_service:
-                systemd.stopping()
-            self._service.keep_alive.enabled = False
-        leaving_at = self._reactor.now + delay
-        self._patience.advance(self._reactor.wheel, leaving_at + timeout)
-        if delay > 0 and not self._service.retired:
-            self._drain_delay.advance(self._reactor.wheel, leaving_at)
-        else:
-            self._leave()
+    def reload(self) -> None:
+        """Has all of `on_reload` called, and returns at once. Call it from any thread or signal handler.
 
-    def _leave(self) -> None:
-        """Takes no more connections but for those that wait already, and closes the idle ones."""
-        self._reactor.wheel.cancel(self._drain_delay)
-        if not self._service.retired:
-            for listener in self._listeners:
-                listener.close()
-            self._endpoints.close()
-            self._service.retire()
-            for greeting in self._greetings:
-                self._reactor.wheel.schedule(greeting, min(greeting.deadline, self._reactor.now + _GREETING))
-        if not self.open_connections:
-            self._stop()
+        New connections get the certificates that are in the files now; open connections keep theirs. What cannot be
+        read is logged, and the old certificates stay in use.
+        """
+        self._check_process()
+        if not self.stopped:
+            self._reactor.call(self._reload)
 
     def _reload(self) -> None:
-        """Calls what wants to be reloaded; the service manager waits for a word before and after."""
-        if self._is_service:
+        if self._is_main_program:
             systemd.reloading()
         for function in self.on_reload:
             try:
                 function()
             except Exception:
                 log.exception("%r could not be reloaded", function)
-        if self._is_service:
+        if self._is_main_program:
             systemd.ready()
 
-    def _abort(self) -> None:
-        """What still runs has had its time."""
-        cut_off = self.open_connections
-        for greeting in list(self._greetings):
-            greeting.close()
-        for connection in list(self._service.connections):
-            connection.abort()
-        self._stop()
-        log.warning("%d connections were cut off", cut_off)
-
-    def _stop(self) -> None:
-        """The end of serving, once."""
-        if self._state not in (State.SERVING, State.DRAINING):
-            return
-        self._state = State.STOPPED
-        self._reactor.stop()
-        if self.on_stop is not None:
-            try:
-                self.on_stop()
-            except Exception:
-                log.exception("on_stop failed")
-
-    # Signals.
-
-    def _take_signals(self) -> dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None]:
-        """Handles the signals of a main program; returns the handlers that were there."""
-        if threading.current_thread() is not threading.main_thread():
-            return {}
-        self._is_service = True
-        handlers = {
-            "SIGTERM": self._terminated,
-            "SIGINT": self._interrupted,
-            "SIGHUP": self._hung_up,
-        }
-        return {
-            signal.Signals[name]: signal.signal(signal.Signals[name], handler)
-            for name, handler in handlers.items()
-            if name in signal.Signals.__members__
-        }
-
-    def _terminated(self, number: int, frame: FrameType | None) -> None:
-        if self._is_foreign:  # a child of a handler has inherited this, and is meant itself
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        else:
-            self.shutdown()
-
-    def _hung_up(self, number: int, frame: FrameType | None) -> None:
-        if not self._is_foreign:
-            self.reload()
-
-    def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        if self._is_foreign:
-            signal.default_int_handler(number, frame)
-        self._interrupts += 1
-        if self._interrupts == 1:
-            self.shutdown(min(_BRIEF, self.config.graceful_timeout))
-        else:
-            self._reactor.call(self._abort)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a third one helps even where a handler does not return
-
-    # The service manager.
-
-    def _tell_manager(self) -> None:
-        """That this program serves; and from now on, if it asks for that, that its reactor turns."""
+    def _notify_manager(self) -> None:
+        """The program serves, and from now on its reactor's turns show that it lives."""
         systemd.ready()
+        self._feed_watchdog()
+
+    def _feed_watchdog(self) -> None:
         interval = systemd.watchdog_interval()
         if interval is not None:
-            self._show_life(interval)
+            systemd.notify("WATCHDOG=1")
+            self._call_later(interval, self._feed_watchdog)
 
-    def _show_life(self, interval: float) -> None:
-        systemd.notify("WATCHDOG=1")
-        self._reactor.wheel.schedule(_Alarm(lambda: self._show_life(interval)), self._reactor.now + interval)
+    def _render_timeline(self) -> list[dict[str, object]]:
+        return self._service.timeline.render(self._reactor.now)
 
-
-class _Alarm(Timer):
-    """Has a function called when its time has come."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        super().__init__()
-        self._function = function
-
-    def advance(self, wheel: TimerWheel, deadline: float) -> None:
-        """It is time at `deadline`, or at that of before if it is earlier."""
-        if deadline < self.deadline:
-            wheel.schedule(self, deadline)
-
-    def expired(self, now: float) -> None:
-        self._function()
+    def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        self._reactor.wheel.schedule(Alarm(function), self._reactor.read_clock() + seconds)
 
 
-def _new_tls(config: Config) -> TLS | None:
-    """Raises OSError whose text names what could not be read."""
-    if not config.tls_cert:
-        return None
-    keys = config.tls_key or (None,) * len(config.tls_cert)
-    certificates = list(zip(config.tls_cert, keys, strict=True))
-    return TLS(certificates, password_file=config.tls_password_file, ca=config.tls_ca)
-
-
-def _open(bind: str, config: Config) -> socket.socket:
-    """Raises OSError whose text names the address."""
+def _reload_certificates(tls: TLS) -> None:
     try:
-        return open_listener(bind, config.port, backlog=config.backlog, reuse_port=config.reuse_port)
+        tls.reload()
     except OSError as error:
-        number, reason = error.errno or errno.EINVAL, error.strerror or str(error)
-        reason = reason.partition(" (while")[0]  # socket.create_server() names the address, too
-    except (ValueError, OverflowError) as error:  # no name, path or descriptor could ever be like this
-        number, reason = errno.EINVAL, str(error)
-    raise OSError(number, f"cannot listen on {_where(bind, config.port)}: {reason}")
-
-
-def _where(bind: str, port: int) -> str:
-    """`bind` as the user has to know it, with its port."""
-    if bind.startswith(("unix:", "fd:")):
-        return bind
-    host, port = split_host_port(bind, port)
-    return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
-
-
-def _inherited() -> list[str]:
-    """Listening sockets handed over by a manager, as systemd does it (sd_listen_fds(3)); they replace `bind`, once."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    del os.environ["LISTEN_PID"]
-    count = os.environ.get("LISTEN_FDS", "0")
-    if not (count.isascii() and count.isdigit() and int(count) <= _MAX_LISTEN_FDS):
-        raise OSError(errno.EINVAL, f"LISTEN_FDS is not a number of sockets: {count!r}")
-    return [f"fd:{fd}" for fd in range(_LISTEN_FDS_START, _LISTEN_FDS_START + int(count))]
-
-
-def _most_connections() -> int:
-    """As many as the descriptor limit allows, less a reserve."""
-    try:
-        import resource
-    except ImportError:  # Windows, whose limit is elsewhere
-        return 512
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return 1 << 20
-    return max(soft - _RESERVED_DESCRIPTORS, soft // 2, 1)
+        log.error("the certificates are not reloaded, the old ones stay in use: %s", error.strerror or error)
+    else:
+        log.info("the certificates were reloaded")

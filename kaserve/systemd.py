@@ -1,6 +1,7 @@
-"""What a service manager is told: sd_notify(3), the socket of $NOTIFY_SOCKET, without systemd's library.
+"""What a service manager such as systemd is told, without systemd's library.
 
-Knows the words of that protocol. Does not know servers, nor when there is anything to tell.
+Knows sd_notify(3), which sends words to the socket of $NOTIFY_SOCKET. Does not know servers, nor when there is
+something to say.
 """
 
 from __future__ import annotations
@@ -11,19 +12,27 @@ import time
 
 __all__ = ["notify", "ready", "reloading", "stopping", "watchdog_interval"]
 
-_PATIENCE = 1.0  # seconds for a manager that is slow to listen: without READY=1 it would end us
+# Seconds for a manager that is slow to read. The server blocks meanwhile, but a READY=1 that is lost would have the
+# manager end the service.
+_NOTIFY_TIMEOUT = 1.0
 
 
 def notify(state: str) -> bool:
-    """Tells `state`, lines such as "READY=1"; whether there was anybody to tell it to. Never raises: a manager that
-    does not listen is no reason not to serve."""
+    """Sends `state` to the service manager. Never raises: a server can serve without its manager.
+
+    Args:
+        state: lines such as "READY=1".
+
+    Returns:
+        True if the manager received it; False if there is none, or it does not read.
+    """
     path = os.environ.get("NOTIFY_SOCKET", "")
-    if not path.startswith(("/", "@")):  # "@" stands for the NUL of an abstract name
+    if not path.startswith(("/", "@")):  # "@" stands for the NUL byte of an abstract name
         return False
     address = os.fsencode(path)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(_PATIENCE)
+            sock.settimeout(_NOTIFY_TIMEOUT)
             sock.connect(b"\0" + address[1:] if path.startswith("@") else address)
             sock.sendall(state.encode())
     except OSError:
@@ -32,23 +41,25 @@ def notify(state: str) -> bool:
 
 
 def ready(status: str = "") -> bool:
-    """The service serves; `status` is one line for whoever asks how it does."""
+    """Says that the service is ready. `status` is one line for `systemctl status`. Returns as `notify` does."""
     return notify(f"READY=1\nSTATUS={status}" if status else "READY=1")
 
 
 def reloading() -> bool:
-    """The service takes up its settings anew; `ready` follows."""
+    """Says that the service reloads its settings; `ready` must follow. Returns as `notify` does."""
     return notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
 def stopping() -> bool:
-    """The service is about to end."""
+    """Says that the service is shutting down. Returns as `notify` does."""
     return notify("STOPPING=1")
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two signs of life (`notify("WATCHDOG=1")`), half of what the manager asks for, as
-    sd_watchdog_enabled(3) advises; None when it does not ask this process."""
+    """Returns the seconds between two `notify("WATCHDOG=1")`, or None if the manager does not watch this process.
+
+    It is half of the manager's limit, as sd_watchdog_enabled(3) recommends.
+    """
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if not (microseconds.isascii() and microseconds.isdigit()) or int(microseconds) == 0:
         return None

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kaserve import Config, ConfigError
-from kaserve.config import Option, options, read_environment
+from kaserve.config import options, read_environment
+from kaserve.options import Option
 
 USER = "ann:$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E"
 
@@ -117,7 +118,7 @@ def test_several_addresses_in_one_variable() -> None:
 def test_values_with_commas_are_on_lines_of_their_own() -> None:
     values = read_environment({"KASERVE_HEADER": "X-One: a, b\nX-Two: 1\n", "KASERVE_AUTH": USER})
     assert values == {"header": ("X-One: a, b", "X-Two: 1"), "auth": (USER,)}
-    with pytest.raises(ConfigError, match="takes values on lines of their own"):
+    with pytest.raises(ConfigError, match="must be values on lines of their own"):
         read_environment({"KASERVE_HEADER": "X-One: 1\n\nX-Two: 2"})
 
 
@@ -170,22 +171,22 @@ class TestWhatCannotBe:
         variable = "KASERVE_" + name.upper()
         with pytest.raises(ConfigError) as caught:
             read_environment({variable: text})
-        assert str(caught.value).startswith(f"{variable}: takes ")
+        assert str(caught.value).startswith(f"{variable} must be ")
         assert str(caught.value).endswith(f", not {text!r}")
 
     @pytest.mark.parametrize("name", NUMBERS)
     @pytest.mark.parametrize("value", [-1, -0.5, math.nan, math.inf])
     def test_numbers(self, name: str, value: float) -> None:
-        if isinstance(value, int) or isinstance(TABLE[name][0], float):
-            self.refused(f"{name}: takes ", **{name: value})
+        assert self.refused(f"{name} must be ", **{name: value}).endswith(f", not {value!r}")
 
     @pytest.mark.parametrize("name", [name for name in NAMES if not isinstance(TABLE[name][1], (str, tuple))])
     def test_the_text_of_a_value_is_not_the_value(self, name: str) -> None:
-        self.refused(f"{name}: takes a value", **{name: TABLE[name][2]})
+        message = self.refused(f"{name} must be ", **{name: TABLE[name][2]})
+        assert message.endswith(f", not the string {TABLE[name][2]!r}")
 
     @pytest.mark.parametrize("port", [65536, 1 << 40, 80.5])
     def test_ports(self, port: Any) -> None:
-        self.refused("port: takes a ", port=port)
+        self.refused("port must be ", port=port)
 
     @pytest.mark.parametrize(
         "bind",
@@ -193,32 +194,32 @@ class TestWhatCannotBe:
     )
     def test_addresses(self, bind: str) -> None:
         for given in (bind, [bind], ("127.0.0.1", bind)):
-            assert "takes HOST, HOST:PORT, unix:PATH or fd:N" in self.refused("bind: ", bind=given)
-        with pytest.raises(ConfigError, match=r"^KASERVE_BIND: "):
+            assert "must be HOST, HOST:PORT, unix:PATH or fd:N" in self.refused("bind ", bind=given)
+        with pytest.raises(ConfigError, match=r"^KASERVE_BIND must be HOST"):
             read_environment({"KASERVE_BIND": f"127.0.0.1,{bind}"})
 
     @pytest.mark.parametrize("protocol", ["", "HTTP/1.2", "HTTP/2", "http/1.1", "1.1", "HTTP/0.9"])
     def test_protocols(self, protocol: str) -> None:
-        assert "takes HTTP/1.0 or HTTP/1.1" in self.refused("protocol: ", protocol=protocol)
+        assert "must be HTTP/1.0 or HTTP/1.1" in self.refused("protocol ", protocol=protocol)
 
     @pytest.mark.parametrize("text", ["localhost", "127.0.0.1,", "10.0.0.1/8", "all"])
     def test_trusted_proxies(self, text: str) -> None:
-        self.refused("forwarded_allow_ips: takes addresses and networks", forwarded_allow_ips=text)
+        self.refused("forwarded_allow_ips must be addresses and networks", forwarded_allow_ips=text)
 
     def test_links(self) -> None:
-        self.refused("symlinks: takes inside or all or none", symlinks="some")
+        self.refused("symlinks must be inside, all or none, not 'some'", symlinks="some")
 
     def test_log_formats(self) -> None:
-        self.refused("log_format: must be common", log_format="apache")
+        self.refused("log_format must be common", log_format="apache")
 
     @pytest.mark.parametrize("text", ["maybe", "2", "yes please", " "])
     def test_switches(self, text: str) -> None:
-        with pytest.raises(ConfigError, match="takes yes or no"):
+        with pytest.raises(ConfigError, match="must be yes or no"):
             read_environment({"KASERVE_ACCESS_LOG": text})
 
     @pytest.mark.parametrize("text", ["1GG", "K", "1 K", "1.5M", "1iB2", "64\u212a"], ids=ascii)
     def test_sizes(self, text: str) -> None:
-        with pytest.raises(ConfigError, match="takes bytes"):
+        with pytest.raises(ConfigError, match="must be bytes"):
             read_environment({"KASERVE_LIMIT_REQUEST_BODY": text})
 
     @pytest.mark.parametrize(
@@ -226,28 +227,77 @@ class TestWhatCannotBe:
         [("header", "X"), ("header", "Connection: close"), ("cache_control", "*.html="), ("auth", "ann:secret")],
     )
     def test_what_the_site_adds(self, name: str, text: str) -> None:
-        self.refused(f"{name}: ", **{name: text})
-        self.refused(f"{name}: ", **{name: [text]})
+        self.refused(f"{name} must ", **{name: text})
+        self.refused(f"{name} must ", **{name: [text]})
+
+    @pytest.mark.parametrize("name", [name for name, (default, _, _) in TABLE.items() if type(default) is int])
+    @pytest.mark.parametrize("value", [True, 1.0, None], ids=repr)
+    def test_what_is_no_int(self, name: str, value: object) -> None:
+        assert self.refused(f"{name} must be an int, not {value!r}", **{name: value})
+
+    @pytest.mark.parametrize("name", [name for name, (default, _, _) in TABLE.items() if type(default) is bool])
+    @pytest.mark.parametrize("value", [0, 1, None, ()], ids=repr)
+    def test_what_is_no_switch(self, name: str, value: object) -> None:
+        self.refused(f"{name} must be True or False, not {value!r}", **{name: value})
+
+    @pytest.mark.parametrize("name", [name for name in NAMES if isinstance(TABLE[name][1], (str, tuple))])
+    @pytest.mark.parametrize("value", [5, b"text"], ids=repr)
+    def test_what_is_no_text(self, name: str, value: Any) -> None:
+        message = self.refused(f"{name} must be a string", **{name: [value] if options()[name].repeatable else value})
+        assert message.endswith("" if options()[name].secret else f", not {value!r}")
+
+    def test_what_is_no_sequence(self) -> None:
+        self.refused("bind must be a string or several of them, not int", bind=5)
+
+    @pytest.mark.parametrize("secret", ["ann:secret", "secret", "ann:$scrypt$secret", ":secret", "a\x00:secret"])
+    def test_a_password_in_the_place_of_a_hash_is_not_repeated(self, secret: str) -> None:
+        with pytest.raises(ConfigError) as in_a_variable:
+            read_environment({"KASERVE_AUTH": secret})
+        with pytest.raises(ConfigError) as between_empty_lines:
+            read_environment({"KASERVE_AUTH": f"{USER}\n\n{secret}"})
+        for message in (
+            self.refused("auth must be USER:HASH", auth=secret),
+            self.refused("auth must be USER:HASH", auth=[USER, secret]),
+            str(in_a_variable.value),
+            str(between_empty_lines.value),
+        ):
+            assert "secret" not in message
+
+    def test_a_config_is_shown_without_its_users(self) -> None:
+        assert USER not in repr(Config(auth=USER))
+        assert "port=8000" in repr(Config(auth=USER))
+
+    def test_an_error_names_settings_as_the_user_knows_them(self) -> None:
+        with pytest.raises(ConfigError) as between_two:
+            Config(upload_overwrite=True)
+        with pytest.raises(ConfigError) as of_one:
+            Config(directory="{}", port="{}")  # type: ignore[arg-type]
+        assert between_two.value.renamed(str.upper) == "UPLOAD_OVERWRITE needs UPLOAD"
+        assert of_one.value.renamed(str.upper) == str(of_one.value) == "port must be an int, not the string '{}'"
 
     def test_uploads(self) -> None:
-        self.refused("upload_overwrite: needs upload", upload_overwrite=True)
-        self.refused("upload: is for a directory", upload=True, handler="a:b")
-        self.refused("upload: is for a directory", upload=True, wsgi="a:b")
+        self.refused("upload_overwrite needs upload", upload_overwrite=True)
+        self.refused(
+            "upload cannot be combined with handler: files are uploaded to a directory", upload=True, handler="a:b"
+        )
+        self.refused("upload cannot be combined with wsgi: files are uploaded to a directory", upload=True, wsgi="a:b")
 
     @pytest.mark.parametrize("name", ["tls_key", "tls_password_file", "tls_ca"])
     def test_tls_without_a_certificate(self, name: str) -> None:
-        self.refused("tls_key, tls_password_file and tls_ca: need tls_cert", **{name: "file"})
+        self.refused(f"{name} needs tls_cert", **{name: "file"})
 
     @pytest.mark.parametrize("keys", [["a.key"], ["a.key", "b.key", "c.key"]])
     def test_keys_that_are_not_one_for_each_certificate(self, keys: list[str]) -> None:
-        self.refused("tls_key: takes one file for each tls_cert", tls_cert=["a.pem", "b.pem"], tls_key=keys)
+        self.refused(
+            "tls_key must be given once for each tls_cert, or not at all", tls_cert=["a.pem", "b.pem"], tls_key=keys
+        )
 
     def test_two_things_to_serve(self) -> None:
-        self.refused("handler and wsgi", handler="app:hello", wsgi="site:app")
+        self.refused("handler cannot be combined with wsgi", handler="app:hello", wsgi="site:app")
 
     @pytest.mark.parametrize("name", ["limit_request_line", "limit_request_field_size"])
     def test_limits_that_no_request_fits_into(self, name: str) -> None:
-        self.refused("limits of lines", **{name: 15})
+        self.refused(f"{name} must be at least 16 bytes, not 15", **{name: 15})
 
 
 class TestWhatItMeans:

@@ -1,1 +1,1 @@
-"""The command line: words for the user, in one place."""
+"""The command line: its options, its exit codes, and what it prints."""

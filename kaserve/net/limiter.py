@@ -128,7 +128,7 @@ class ConnectionLimiter:
         step = self._taken() * _STEPS // self._most
         if step != self._step:
             self._step = step
-            if self._idle > 0 and not self._service.retired:
+            if self._idle > 0 and not self._service.draining:
                 self._service.announce(self._idle_at(step))
 
     def _idle_at(self, step: int) -> float:

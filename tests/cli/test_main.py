@@ -13,7 +13,9 @@ import pytest
 
 import kaserve
 from kaserve import Config
-from kaserve.cli.main import banner, main, read_config
+from kaserve.cli.arguments import read_config
+from kaserve.cli.banner import banner
+from kaserve.cli.main import main
 from kaserve.config import options
 from kaserve.probe.terminal import takes_color
 from tests.test_config import NAMES, NEEDED, TABLE, USER
@@ -182,41 +184,44 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ("http", "the port: takes a whole number, not 'http'"),
-            ("65536", "the port: takes a port, 0 to 65535, not '65536'"),
-            ("-1", "the port: takes a whole number, not '-1'"),
+            ("http", "PORT must be a whole number, not 'http'"),
+            ("65536", "PORT must be a port from 0 to 65535, not '65536'"),
+            ("-1", "PORT must be a whole number, not '-1'"),
             ("8000 9000", "unrecognized arguments: 9000"),
             ("--nonsense", "unrecognized arguments: --nonsense"),
             ("--keep 5", "unrecognized arguments: --keep"),  # no abbreviations: they break when an option is added
             ("--keep-alive", "argument --keep-alive: expected one argument"),
-            ("--keep-alive soon", "--keep-alive: takes seconds, such as 30 or 0.5, not 'soon'"),
-            ("--keep-alive nan", "--keep-alive: takes seconds, such as 30 or 0.5, not 'nan'"),
-            ("--keep-alive-requests 1.5", "--keep-alive-requests: takes a whole number, not '1.5'"),
-            ("--limit-request-body 1X", "--limit-request-body: takes bytes, such as 65536, 64K or 1G, not '1X'"),
-            ("--limit-request-line 5", "limits of lines: no request fits into fewer than 16 bytes"),
-            ("-p HTTP/2", "--protocol: takes HTTP/1.0 or HTTP/1.1, not 'HTTP/2'"),
+            ("--keep-alive soon", "--keep-alive must be seconds, such as 30 or 0.5, not 'soon'"),
+            ("--keep-alive nan", "--keep-alive must be seconds, such as 30 or 0.5, not 'nan'"),
+            ("--keep-alive-requests 1.5", "--keep-alive-requests must be a whole number, not '1.5'"),
+            ("--limit-request-body 1X", "--limit-request-body must be bytes, such as 65536, 64K or 1G, not '1X'"),
+            ("--limit-request-line 5", "--limit-request-line must be at least 16 bytes, not '5'"),
+            ("-p HTTP/2", "--protocol must be HTTP/1.0 or HTTP/1.1, not 'HTTP/2'"),
             (
                 "--log-format apache",
-                "--log-format: takes common, combined, json, or atoms such as '%(h)s %(r)s %(s)s', not 'apache'",
+                "--log-format must be common, combined, json, or atoms such as '%(h)s %(r)s %(s)s', not 'apache'",
             ),
-            ("--no-access-log --access-log-file x", "access_log_file: needs access_log"),
-            ("-H X", "--header: takes NAME:VALUE, as in 'X-Robots-Tag: noindex', not 'X'"),
+            ("--no-access-log --access-log-file x", "--access-log-file needs --access-log"),
+            ("-H X", "--header must be NAME:VALUE, as in 'X-Robots-Tag: noindex', not 'X'"),
             ("-H", "argument -H/--header: expected one argument"),
             (
                 "-H Connection close",
-                "--header: cannot set Connection, which every answer says for itself, not 'Connection:close'",
+                "--header must not set Connection, which kaserve sets itself",
             ),
-            ("--upload-overwrite", "upload_overwrite: needs upload"),
-            ("--upload --handler a:b", "upload: is for a directory, not for a handler"),
-            ("-b fd:x", "--bind: takes HOST, HOST:PORT, unix:PATH or fd:N, not 'fd:x'"),
-            ("-b h:99999", "--bind: takes HOST, HOST:PORT, unix:PATH or fd:N, not 'h:99999'"),
-            ("--handler app", "--handler: takes MODULE:FUNCTION, not 'app'"),
-            ("--handler :function", "--handler: takes MODULE:FUNCTION, not ':function'"),
-            ("--wsgi app", "--wsgi: takes MODULE:APP, not 'app'"),
-            ("--wsgi app:", "--wsgi: takes MODULE:APP, not 'app:'"),
-            ("--wsgi app:()", "--wsgi: takes MODULE:APP, not 'app:()'"),
-            ("--wsgi app:f --handler app:g", "handler and wsgi: only one of them can be served"),
-            ("--threads many", "--threads: takes a whole number, not 'many'"),
+            ("--upload-overwrite", "--upload-overwrite needs --upload"),
+            ("--upload --handler a:b", "--upload cannot be combined with --handler: files are uploaded to a directory"),
+            ("-b fd:x", "--bind must be HOST, HOST:PORT, unix:PATH or fd:N, not 'fd:x'"),
+            ("-b h:99999", "--bind must be HOST, HOST:PORT, unix:PATH or fd:N, not 'h:99999'"),
+            ("--handler app", "--handler must be MODULE:FUNCTION, not 'app'"),
+            ("--handler :function", "--handler must be MODULE:FUNCTION, not ':function'"),
+            ("--wsgi app", "--wsgi must be MODULE:APP, not 'app'"),
+            ("--wsgi app:", "--wsgi must be MODULE:APP, not 'app:'"),
+            ("--wsgi app:()", "--wsgi must be MODULE:APP, not 'app:()'"),
+            (
+                "--wsgi app:f --handler app:g",
+                "--handler cannot be combined with --wsgi: only one can be served",
+            ),
+            ("--threads many", "--threads must be a whole number, not 'many'"),
         ],
     )
     def test_bad_values(self, arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,7 +231,25 @@ class TestRefusals:
 
     def test_bad_variables(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("KASERVE_KEEP_ALIVE", "soon")
-        assert refused(capsys) == (2, "KASERVE_KEEP_ALIVE: takes seconds, such as 30 or 0.5, not 'soon'")
+        assert refused(capsys) == (2, "KASERVE_KEEP_ALIVE must be seconds, such as 30 or 0.5, not 'soon'")
+
+    def test_a_rule_is_worded_with_what_the_user_gave(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KASERVE_TLS_KEY", "key.pem")
+        assert refused(capsys) == (2, "KASERVE_TLS_KEY needs --tls-cert")
+        assert refused(capsys, "--tls-key", "other.pem") == (2, "--tls-key needs --tls-cert")
+
+    @pytest.mark.parametrize("user", ["ann:hunter2", "hunter2", "ann:$hunter2"])
+    def test_a_password_in_the_place_of_a_hash_is_not_repeated(
+        self, user: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "users").write_text(user)
+        for arguments in (("--auth", user), ("--auth-file", str(tmp_path / "users"))):
+            code, line = refused(capsys, *arguments)
+            assert code == 2
+            assert "hunter2" not in line
+            assert "kaserve --hash-password" in line
 
     def test_a_port_in_use(self, capsys: pytest.CaptureFixture[str]) -> None:
         with serving() as server:
@@ -252,8 +275,8 @@ class TestRefusals:
         [
             (None, 3, "cannot read {}: No such file or directory"),
             (b"\xff", 3, "cannot read {}: it is not text in UTF-8"),
-            (b"# nobody\n\n", 2, "--auth-file: there is no user in"),
-            (b"# one\nann:secret\n", 2, "--auth-file: line 2 of "),
+            (b"# nobody\n\n", 2, "--auth-file: {path} contains no user"),
+            (b"# one\nann:secret\n", 2, "--auth-file: line 2 of {path} must be USER:HASH"),
         ],
     )
     def test_files_of_users(
@@ -263,15 +286,15 @@ class TestRefusals:
         if content is not None:
             path.write_bytes(content)
         found, line = refused(capsys, "-d", str(tmp_path), "--auth-file", str(path))
-        assert (found, line.startswith(message.format(repr(str(path))))) == (code, True), line
+        assert (found, line.startswith(message.format(repr(str(path)), path=path))) == (code, True), line
 
     def test_a_password_that_is_none(self) -> None:
         process = run("--hash-password", input="\n")
-        assert (process.returncode, process.stderr) == (2, "kaserve: there is no password\n")
+        assert (process.returncode, process.stderr) == (2, "kaserve: the password is empty\n")
 
     def test_no_library_for_codes(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "segno", None)
-        assert refused(capsys, "--qr") == (2, "--qr: needs the package segno: pip install segno")
+        assert refused(capsys, "--qr") == (2, "--qr needs the package segno: pip install segno")
 
     @pytest.mark.parametrize(
         ("source", "handler", "reason"),
@@ -444,8 +467,8 @@ class TestServing:
             assert get.value("cache-control") == "no-cache"
             assert b"multipart/form-data" in listing.body
             assert process.banner.splitlines()[-3:-1] == [
-                "  takes uploads",
-                "  asks for a password, which travels readably: there is no TLS",
+                "  accepts uploads",
+                "  asks for a password, which is sent unencrypted: TLS is off",
             ]
         assert (tmp_path / "new").read_bytes() == b"new"
 

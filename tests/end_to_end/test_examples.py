@@ -24,7 +24,7 @@ import pytest
 
 from examples import in_asyncio
 from kaserve import Server
-from kaserve.cli.main import read_config
+from kaserve.cli.arguments import read_config
 from kaserve.telemetry.endings import Ending
 from tests.tools.server import PATIENCE, ROOT, config, connect, environment, get, hello, missing, program, wait_for
 

@@ -778,12 +778,16 @@ def test_sighup_reads_certificates_again(certificates: Certificates, changing: C
         assert shown == der(certificates.first)
         replace(changing, certificates.second)
         process.signal(signal.SIGHUP)
-        wait_for(lambda: "INFO: the certificates were read again" in process.stderr)
+        wait_for(lambda: "INFO: the certificates were reloaded" in process.stderr)
         new, shown = connect_tls(process.address)
         assert shown == der(certificates.second)
         Path(changing.cert).write_text("half a certificate")
         process.signal(signal.SIGHUP)
-        wait_for(lambda: "ERROR: the certificates stay as they are: cannot use the " in process.stderr)
+        wait_for(
+            lambda: (
+                "ERROR: the certificates are not reloaded, the old ones stay in use: cannot use the " in process.stderr
+            )
+        )
         newer, shown = connect_tls(process.address)
         assert shown == der(certificates.second)
         for client in (old, new, newer):

@@ -224,7 +224,7 @@ class Driven:
 
     def __init__(self, handler: Handler = hello, **settings: Any) -> None:
         self.clock = FakeClock()
-        self.server = Server(handler, config(**settings), clock=self.clock, chance=lambda: 0.0)
+        self.server = Server(handler, config(**settings), clock=self.clock, rng=lambda: 0.0)
         self._clients: list[Client] = []
 
     def __enter__(self) -> Driven:
@@ -244,6 +244,14 @@ class Driven:
         client = connect(self.server, self.turn)
         self._clients.append(client)
         wait_for(lambda: self.server.stats.accepted > accepted, self.turn)
+        return client
+
+    def connect_early(self) -> Client:
+        """A client whose connection has been accepted, although its PROXY header has not been sent."""
+        before = self.server.open_connections
+        client = connect(self.server, self.turn)
+        self._clients.append(client)
+        wait_for(lambda: self.server.open_connections > before, self.turn)
         return client
 
     def turn(self) -> None:

@@ -39,7 +39,7 @@ from itertools import groupby
 from pathlib import Path
 
 from kaserve import Config, Request, Response, Server
-from kaserve.cli.main import read_config
+from kaserve.cli.arguments import read_config
 from kaserve.handlers import Files
 
 ROOT = Path(__file__).parent.parent.parent

@@ -59,9 +59,9 @@ def parse_field(text: str) -> FieldLine:
     except UnicodeEncodeError:
         is_field = None
     if not colon or not is_field:
-        raise ValueError("takes NAME:VALUE, as in 'X-Robots-Tag: noindex'")
+        raise ValueError("must be NAME:VALUE, as in 'X-Robots-Tag: noindex'")
     if name.lower() in _NEVER_ADDED:
-        raise ValueError(f"cannot set {name}, which every answer says for itself")
+        raise ValueError(f"must not set {name}, which kaserve sets itself")
     return name, value
 
 
@@ -85,7 +85,7 @@ def parse_rule(text: str) -> Rule:
     found = _RULE.fullmatch(text)
     value = found["value"].strip(" \t") if found else ""
     if found is None or _DIRECTIVES.fullmatch(value) is None:
-        raise ValueError("takes DIRECTIVES or PATTERN=DIRECTIVES, as in '*.html=no-cache'")
+        raise ValueError("must be DIRECTIVES or PATTERN=DIRECTIVES, as in '*.html=no-cache'")
     pattern = found["pattern"]
     if pattern is None:
         return Rule(None, False, value)

@@ -47,12 +47,12 @@ def read_hash(text: str) -> Check:
         return _pbkdf2_check(found[1], int(found[2]), _decode(found[3]), _decode(found[4]))
     if _BCRYPT.fullmatch(text):
         return _bcrypt_check(text.encode("ascii"))
-    raise ValueError("is no hash that is known here; kaserve --hash-password makes one")
+    raise ValueError("is not a hash that kaserve knows; kaserve --hash-password prints one")
 
 
 def _scrypt_check(log_cost: int, block_size: int, parallel: int, salt: bytes, digest: bytes) -> Check:
     if not (0 < log_cost < 32 and block_size and parallel and 128 * block_size << log_cost <= _MAX_MEMORY):
-        raise ValueError("is a scrypt hash with parameters that cannot be")
+        raise ValueError("is a scrypt hash with invalid parameters")
     return lambda password: compare_digest(
         _scrypt(password, salt, 1 << log_cost, block_size, parallel, len(digest)), digest
     )
@@ -65,7 +65,7 @@ def _scrypt(password: bytes, salt: bytes, cost: int, block_size: int, parallel: 
 
 def _pbkdf2_check(name: str, rounds: int, salt: bytes, digest: bytes) -> Check:
     if not 0 < rounds <= _MAX_ROUNDS:
-        raise ValueError("is a PBKDF2 hash with parameters that cannot be")
+        raise ValueError("is a PBKDF2 hash with invalid parameters")
     return lambda password: compare_digest(hashlib.pbkdf2_hmac(name, password, salt, rounds, len(digest)), digest)
 
 

@@ -1,0 +1,133 @@
+"""Acceptor: from listening sockets to the connections of a service.
+
+Knows the steps of a new connection: it is accepted, its PROXY header is read if there must be one, TLS is put in front,
+and the connection limit is applied. Does not know HTTP, nor when a server starts and stops.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+
+from .http.messages import Address
+from .net.connection import Connection
+from .net.limiter import ConnectionLimiter
+from .net.listener import Listener
+from .net.proxy_protocol import ProxyHeaderReader
+from .net.service import Service
+from .net.sockets import adopt
+from .net.tls import TLS
+
+__all__ = ["Acceptor"]
+
+
+class Acceptor:
+    """Accepts the connections of one server. Its methods are called in the reactor's thread, or while that is stopped.
+
+    Attributes:
+        addresses: what it listens on, or listened on until `stop`, in the order of `listen`.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        tls: TLS | None,
+        max_connections: int,
+        max_connections_per_address: int,
+        proxy_header_timeout: float | None,
+        on_end: Callable[[], object],
+    ) -> None:
+        """Prepares for `listen`.
+
+        Args:
+            service: the service whose connections these become.
+            tls: encrypts connections; None for plain HTTP.
+            max_connections: connections open at once.
+            max_connections_per_address: connections open at once from one client address; 0 for no limit.
+            proxy_header_timeout: seconds for the PROXY header that each connection must begin with; None if connections
+                begin with a request.
+            on_end: called after a connection has ended, even if it ended before its PROXY header arrived.
+        """
+        self.addresses: list[Address] = []
+        self._service = service
+        self._tls = tls
+        self._proxy_header_timeout = proxy_header_timeout
+        self._on_end = on_end
+        self._listeners: list[Listener] = []
+        self._proxy_readers: set[ProxyHeaderReader] = set()  # connections whose PROXY header has not arrived yet
+        self._limiter = ConnectionLimiter(service, max_connections, max_connections_per_address, self._proxy_readers)
+        service.on_close = self._connection_closed
+
+    @property
+    def open_connections(self) -> int:
+        """The number of open connections, including idle ones and those whose PROXY header has not arrived."""
+        return len(self._service.connections) + len(self._proxy_readers)
+
+    def listen(self, sockets: Iterable[socket.socket]) -> None:
+        """Accepts connections from `sockets`, which listen and do not block. `stop` closes them."""
+        reactor = self._service.reactor
+        self._listeners += [Listener(reactor, sock, self._accept, self._limiter) for sock in sockets]
+        self.addresses += [listener.address for listener in self._listeners]
+
+    def stop(self) -> None:
+        """Closes the listening sockets, after accepting what waits in their backlogs."""
+        for listener in self._listeners:
+            listener.close()
+
+    def limit_proxy_headers(self, seconds: float) -> None:
+        """Gives the PROXY headers that have not arrived yet no more than `seconds` to do so."""
+        reactor = self._service.reactor
+        for reader in self._proxy_readers:
+            reactor.wheel.schedule(reader, min(reader.deadline, reactor.now + seconds))
+
+    def abort(self) -> None:
+        """Resets all connections."""
+        for reader in list(self._proxy_readers):
+            reader.close()
+        for connection in list(self._service.connections):
+            connection.abort()
+
+    def close(self) -> None:
+        """Stops, resets all connections, and releases the rest."""
+        self.stop()
+        self.abort()
+        self._limiter.close()
+
+    # The steps of a connection.
+
+    def _accept(self, sock: socket.socket, client: Address, server: Address) -> None:
+        """A listener has accepted a connection."""
+        if self._proxy_header_timeout is None:
+            self._connect(sock, client, server)
+            return
+        self._proxy_readers.add(
+            ProxyHeaderReader(
+                self._service.reactor,
+                sock,
+                client,
+                server,
+                timeout=self._proxy_header_timeout,
+                welcome=self._connect,
+                ended=self._proxy_reader_ended,
+            )
+        )
+
+    def _connect(self, sock: socket.socket, client: Address, server: Address) -> None:
+        """The addresses of a connection are known. It enters the service."""
+        channel = adopt(sock) if self._tls is None else self._tls.wrap(sock)
+        self._limiter.enter(Connection(self._service, channel, client, server))
+
+    def _proxy_reader_ended(self, reader: ProxyHeaderReader) -> None:
+        self._proxy_readers.discard(reader)
+        self._connection_ended()
+
+    def _connection_closed(self, connection: Connection) -> None:
+        self._limiter.leave(connection)
+        self._connection_ended()
+
+    def _connection_ended(self) -> None:
+        """Tells the owner, and has listeners go on that paused because the server was full; closed ones stay closed."""
+        self._on_end()
+        for listener in self._listeners:
+            listener.resume()

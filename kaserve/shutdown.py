@@ -1,0 +1,155 @@
+"""GracefulShutdown: how a server stops without losing a request.
+
+Knows the stages of a shutdown, their two alarms, and what happens in each stage to listening sockets, to PROXY headers
+that are being read, and to idle and busy connections. Does not know signals, threads, or who asked for the shutdown.
+
+The stages come in this order; GRACE and DRAINING may be skipped:
+
+SERVING   Nobody has asked for a shutdown. New connections are accepted, and responses invite the next request.
+GRACE     The drain delay. Load balancers need time to notice that `Server.ready` is false, and send new clients here
+          until they have: to refuse those would lose requests. So everything goes on, except that each response says
+          `Connection: close` (RFC 9112 section 9.6). Clients leave one by one, while another server can accept them.
+DRAINING  - Listening sockets: the connections in their backlog are accepted, since closing would reset them. Then the
+            sockets are closed, so that a successor can listen on the address.
+          - PROXY headers: a connection whose header has not arrived yet gets a second for it, and is then served.
+          - Idle connections: closed. One that was used less than a second ago may have its next request on its way,
+            and is closed after that second.
+          - Busy connections: served until the response that the client waits for is complete. A response that begins
+            now says `Connection: close`; one that has begun may have invited another request, which gets a second.
+          - TLS handshakes: get a second, too.
+          DRAINING ends when no connection is left, or at the graceful timeout, which resets those that are left. It
+          resets them rather than closing them, so that no client takes a part of a response for the whole.
+DONE      Nothing is served any more.
+
+The graceful timeout counts from the end of GRACE. A second call may shorten both times but not extend them: a program
+that is told to hurry after it was told to stop must hurry.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable
+
+from .acceptor import Acceptor
+from .http.phases import BODY, HANDLER, HEAD, SEND
+from .net.service import Service
+from .net.timerwheel import Timer, TimerWheel
+
+__all__ = ["Alarm", "GracefulShutdown", "Stage"]
+
+log = logging.getLogger("kaserve")
+
+_PROXY_HEADER_GRACE = 1.0  # seconds for PROXY headers that are on their way
+_INCOMPLETE = frozenset({HEAD, BODY, HANDLER, SEND})  # phases in which a client waits for a response
+
+
+class Stage(enum.Enum):
+    """How far a shutdown has come."""
+
+    SERVING = "serving"
+    GRACE = "grace"
+    DRAINING = "draining"
+    DONE = "done"
+
+
+class GracefulShutdown:
+    """The shutdown of one server. Its methods are called in the reactor's thread, or while that is stopped.
+
+    Attributes:
+        stage: how far it has come. Only goes forward.
+    """
+
+    def __init__(
+        self, service: Service, acceptor: Acceptor, *, on_drain: Callable[[], object], on_done: Callable[[], object]
+    ) -> None:
+        """Prepares the shutdown; nothing happens before `begin`.
+
+        Args:
+            service: whose connections are drained.
+            acceptor: where they come from. Its `on_end` must call `connection_ended`.
+            on_drain: called when DRAINING begins, before connections are closed.
+            on_done: called once, when DONE is reached.
+        """
+        self.stage = Stage.SERVING
+        self._service = service
+        self._acceptor = acceptor
+        self._on_drain = on_drain
+        self._on_done = on_done
+        self._drain_alarm = Alarm(self._drain)
+        self._abort_alarm = Alarm(self.abort)
+
+    def begin(self, timeout: float, delay: float) -> None:
+        """SERVING -> GRACE or DRAINING. In a later stage it can only shorten the times.
+
+        Args:
+            timeout: seconds for running requests, after the delay.
+            delay: seconds of GRACE; 0 skips it.
+        """
+        if self.stage is Stage.DONE:
+            return
+        if self.stage is Stage.SERVING:
+            self.stage = Stage.GRACE
+            self._service.keep_alive.enabled = False
+        reactor = self._service.reactor
+        drain_at = reactor.now + delay
+        self._abort_alarm.advance(reactor.wheel, drain_at + timeout)
+        if self.stage is Stage.GRACE and delay > 0:
+            self._drain_alarm.advance(reactor.wheel, drain_at)
+        else:
+            self._drain()
+
+    def connection_ended(self) -> None:
+        """A connection has ended; in DRAINING it may have been the last one."""
+        if self.stage is Stage.DRAINING and not self._acceptor.open_connections:
+            self.finish()
+
+    def abort(self) -> None:
+        """-> DONE, at once: resets the connections that are left, and logs how many lose a response by that."""
+        if self.stage is Stage.DONE:
+            return
+        lost = sum(connection.phase in _INCOMPLETE for connection in self._service.connections)
+        self._acceptor.abort()
+        self.finish()
+        if lost == 1:
+            log.warning("1 connection was closed before its response was complete")
+        elif lost:
+            log.warning("%d connections were closed before their responses were complete", lost)
+
+    def finish(self) -> None:
+        """-> DONE. What is still open is left to the caller."""
+        if self.stage is not Stage.DONE:
+            self.stage = Stage.DONE
+            wheel = self._service.reactor.wheel
+            wheel.cancel(self._drain_alarm)
+            wheel.cancel(self._abort_alarm)
+            self._on_done()
+
+    def _drain(self) -> None:
+        """GRACE -> DRAINING."""
+        self._service.reactor.wheel.cancel(self._drain_alarm)
+        if self.stage is Stage.GRACE:
+            self.stage = Stage.DRAINING
+            self._acceptor.stop()
+            self._on_drain()
+            self._service.drain()
+            self._acceptor.limit_proxy_headers(_PROXY_HEADER_GRACE)
+        self.connection_ended()
+
+
+class Alarm(Timer):
+    """A timer that calls a function."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        super().__init__()
+        self._function = function
+
+    def advance(self, wheel: TimerWheel, deadline: float) -> None:
+        """Schedules it, unless it has an earlier deadline (seconds on the clock of the wheel) already."""
+        if deadline < self.deadline:
+            wheel.schedule(self, deadline)
+
+    def expired(self, now: float) -> None:
+        self._function()
