@@ -22,6 +22,7 @@ from . import systemd
 from .config import Config
 from .handlers.middleware.forwarded import Forwarded, Trusted
 from .handlers.middleware.own_paths import OwnPaths
+from .http.handler import BaseHandler, Handler, as_handler
 from .http.messages import Address
 from .http.phases import Phase
 from .insight.advice_log import AdviceLog
@@ -34,7 +35,7 @@ from .net.limiter import ConnectionLimiter
 from .net.listener import Listener, open_listener, split_host_port
 from .net.proxy_protocol import ProxyHeaderReader
 from .net.reactor import Reactor
-from .net.service import Handler, Service
+from .net.service import Service
 from .net.sockets import adopt
 from .net.timerwheel import Timer, TimerWheel
 from .net.tls import TLS
@@ -113,17 +114,18 @@ class Server:
         self._drain_delay = _Alarm(self._leave)
         self._patience = _Alarm(self._abort)
         self._interrupts = 0
-        users = getattr(handler, "remote_user", None)
+        handler = as_handler(handler)
         if self.config.forwarded_allow_ips:
             handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
         access_log = None
         if log_lines is not None and self.config.access_log:
-            access_log = AccessLog(log_lines, log_format=self.config.log_format, users=users, wall=wall)
+            access_log = AccessLog(
+                log_lines, log_format=self.config.log_format, users=lambda request: request.remote_user, wall=wall
+            )
             self._reactor.after_turn.append(access_log.flush)
         self._access_log = access_log
-        end_of_turn = getattr(handler, "end_of_turn", None)
-        if end_of_turn is not None:  # it keeps something for the time of a turn
-            self._reactor.after_turn.append(end_of_turn)
+        if type(handler).end_of_turn is not BaseHandler.end_of_turn:  # a turn in which nothing is due costs nothing
+            self._reactor.after_turn.append(handler.end_of_turn)
         self._endpoints = StatusEndpoints(
             status=self.config.status,
             status_public=self.config.status_public,
@@ -133,8 +135,8 @@ class Server:
             call_later=self._call_later,
         )
         if self._endpoints.pages:
-            guard = getattr(handler, "guard", None) or (lambda page: page)
-            handler = OwnPaths(handler, {path: guard(page) for path, page in self._endpoints.pages.items()})
+            pages = {path: handler.protect(path, page) for path, page in self._endpoints.pages.items()}
+            handler = OwnPaths(handler, pages)
         self._service = Service(
             self._reactor,
             handler,
