@@ -149,16 +149,16 @@ def test_a_handler_that_asks_for_passwords_protects_the_pages_as_well(target: st
     users = {"ann": hash_password(b"secret")}
     with Driven(Preflight(BasicAuth(hello, users)), status="/-/status", metrics="/metrics") as driven:
         client = driven.connect()
-        answers = {}
+        responses = {}
         for password in ("", "wrong", "secret"):
             field = f"Authorization: Basic {b64encode(f'ann:{password}'.encode()).decode()}"
             for known in (False, True):  # the first check is made in a thread
                 client.send(f"GET {target} HTTP/1.1\r\n{HERE}\r\n{field}\r\n\r\n".encode())
-                answers[password, known] = client.answer()
-        assert {key: answer.status for key, answer in answers.items()} == {
+                responses[password, known] = client.answer()
+        assert {key: response.status for key, response in responses.items()} == {
             (password, known): 200 if password == "secret" else 401
             for password in ("", "wrong", "secret")
             for known in (False, True)
         }
-        assert b"accepted" in answers["secret", True].body
+        assert b"accepted" in responses["secret", True].body
         assert ask(client, target).value("www-authenticate") is not None

@@ -317,8 +317,8 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
         with serving(first_refused) as server:
             servers.append(server)
             with connect(server) as client:  # the figures are there without a browser as well
-                (answer,) = client.exchange(b"GET /?json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                assert json.loads(answer.body)["requests"] == 200
+                (response,) = client.exchange(b"GET /?json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert json.loads(response.body)["requests"] == 200
             shown = load(server.url, tmp_path)
     finally:
         for timer in timers:

@@ -183,7 +183,7 @@ class Crowd:
         assert sum(peer.unused for peer in peers) == stats.unused
         assert sum(peer.requests for peer in peers) == stats.per_connection.total
         carried = stats.per_connection.total + sum(connection.protocol.served for connection in connections)
-        assert carried >= stats.requests  # some got no answer
+        assert carried >= stats.requests  # some got no response
 
     def check_end(self) -> None:
         """After the last connection has ended."""
