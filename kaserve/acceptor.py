@@ -108,8 +108,8 @@ class Acceptor:
                 client,
                 server,
                 timeout=self._proxy_header_timeout,
-                welcome=self._connect,
-                ended=self._proxy_reader_ended,
+                on_header=self._connect,
+                on_end=self._proxy_reader_ended,
             )
         )
 

@@ -83,7 +83,7 @@ def new_access_log(
     """
     if not config.access_log:
         return None
-    return AccessLog(write or write_stderr, log_format=config.log_format, wall=time)
+    return AccessLog(write or write_stderr, log_format=config.log_format, time=time)
 
 
 def add_middleware(config: Config, handler: BaseHandler) -> BaseHandler:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kaserve.telemetry.endings import Ending
 from tests.tools.server import (
     Driven,
     connect,
@@ -33,7 +34,7 @@ class TestEviction:
                 assert three.answer().status == 200
                 three.close()
                 driven.settle()
-                assert driven.server.stats.closed["evicted"] == 1
+                assert driven.server.stats.closed[Ending.EVICTED] == 1
 
     def test_when_nobody_can_be_spared_the_next_one_waits_for_somebody(self) -> None:
         with Driven(max_connections=1) as driven:

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from kaserve import Config, Request, Response, Server
-from kaserve.telemetry.endings import Ending
 from tests.tools.net import open_descriptors
 from tests.tools.server import (
     PATIENCE,

@@ -9,6 +9,7 @@ import pytest
 
 from kaserve import Request, Response, Server
 from kaserve.shutdown import Stage
+from kaserve.telemetry.endings import Ending
 from tests.tools.server import (
     PATIENCE,
     Driven,
@@ -72,7 +73,7 @@ class TestShutdown:
                 driven.pass_time(0.7)
             assert driven.server.open_connections == 0
             assert caplog.messages == ["1 connection was closed before its response was complete"]
-            assert driven.server.stats.closed["shutdown"] == 1
+            assert driven.server.stats.closed[Ending.SHUTDOWN] == 1
             with pytest.raises(ConnectionResetError):
                 begun.sock.recv(1)
 

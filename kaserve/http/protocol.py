@@ -287,7 +287,8 @@ class HTTPProtocol:
         outgoing.persists = persists(request, framing, may_persist)
         outgoing.has_content = sends_content
         body = response.body
-        outgoing.is_inline = sends_content and isinstance(body, bytes) and framing <= MAX_INLINE_BODY
+        inline = body if sends_content and isinstance(body, bytes) and framing <= MAX_INLINE_BODY else b""
+        outgoing.is_inline = sends_content and framing <= MAX_INLINE_BODY and isinstance(body, bytes)
         outgoing.head = join(
             (
                 status_line,
@@ -295,7 +296,7 @@ class HTTPProtocol:
                 lines,
                 _framing_line(framing),
                 self._keep_alive.lines(max(remaining, 0)) if outgoing.persists else _CLOSE_LINES,
-                body if outgoing.is_inline else b"",
+                inline,
             )
         )
         return outgoing

@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..http.messages import Request, Response
-from ..net.connection import Connection
+from ..net.exchange import Exchange
 from .formats import LogClock, make_format
 
 __all__ = ["AccessLog"]
@@ -24,7 +23,7 @@ class AccessLog:
     Args:
         write: called with the bytes of whole lines, at most once per turn. It must neither raise nor block.
         log_format: common, combined, json, or a text of gunicorn's atoms.
-        wall: the time in seconds since the epoch.
+        time: returns the time in seconds since the epoch.
 
     Attributes:
         timed: whether lines show how long things took. The connection reads the clock more often only then.
@@ -38,27 +37,20 @@ class AccessLog:
         write: Callable[[bytes], object],
         *,
         log_format: str = "common",
-        wall: Callable[[], float] = time.time,
+        time: Callable[[], float] = time.time,
     ) -> None:
         self._write = write
-        self._clock = LogClock(wall)
+        self._clock = LogClock(time)
         self._format = make_format(log_format, self._clock)
         self.timed = self._format.timed
         self._lines: list[str] = []
 
-    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
-        """Adds the line of a response.
-
-        Args:
-            connection: what the response was sent on.
-            request: None if it could not be parsed.
-            response: the response.
-            size: bytes of content that were sent.
-        """
+    def log(self, exchange: Exchange) -> None:
+        """Adds the line of a response, complete or not."""
         lines = self._lines
         if not lines:  # all lines of a turn have the time of the first
             self._clock.update()
-        lines.append(self._format.line(connection, request, response, size))
+        lines.append(self._format.line(exchange))
 
     def flush(self) -> None:
         """Writes the lines that were added since the last call."""

@@ -23,7 +23,7 @@ from json.encoder import encode_basestring_ascii
 
 from ..http.grammar import TOKEN
 from ..http.messages import Request, Response, host_of
-from ..net.connection import Connection
+from ..net.exchange import Exchange
 
 __all__ = ["Format", "LogClock", "escape", "make_format", "parse_atoms"]
 
@@ -71,7 +71,7 @@ class LogClock:
     """The time as logs write it.
 
     Args:
-        wall: the time in seconds since the epoch.
+        time: returns the time in seconds since the epoch.
 
     Attributes:
         clf: the time of the Common Log Format, in brackets.
@@ -80,15 +80,15 @@ class LogClock:
         zone: the offset from UTC, such as +02:00.
     """
 
-    def __init__(self, wall: Callable[[], float]) -> None:
-        self._wall = wall
+    def __init__(self, time: Callable[[], float]) -> None:
+        self._time = time
         self._second = -1
         self.millisecond = 0
         self.clf = self.iso = self.zone = ""
 
     def update(self) -> None:
         """Reads the clock. The texts are made once a second, since strftime() costs more than a whole line."""
-        now = self._wall()
+        now = self._time()
         second = int(now)
         self.millisecond = int((now - second) * 1000)
         if second != self._second:
@@ -118,14 +118,11 @@ class Format:
         self._clock = clock
         self.timed = timed
 
-    def line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
+    def line(self, exchange: Exchange) -> str:
         """The line of a response, without its line end.
 
         Args:
-            connection: what the response was sent on.
-            request: None if it could not be parsed.
-            response: the response.
-            size: bytes of content that were sent.
+            exchange: the request and its response. Its `request` is None if it could not be parsed.
         """
         raise NotImplementedError
 
@@ -145,60 +142,58 @@ def make_format(text: str, clock: LogClock) -> Format:
     return AtomFormat(clock, text)
 
 
-def _times(connection: Connection) -> tuple[float, float, float]:
-    """Seconds until the request had arrived, until its handler had responded, and until the response was sent.
-
-    The one place that knows where these times come from. Only for formats that are `timed`.
-    """
-    return connection.times()
-
-
 class CommonFormat(Format):
     """The Common Log Format of Apache httpd."""
 
-    def line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
-        return self._common_line(connection, request, response, size)
+    def line(self, exchange: Exchange) -> str:
+        return self._common_line(exchange)
 
-    def _common_line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
+    def _common_line(self, exchange: Exchange) -> str:
         """The line; CombinedFormat calls this one rather than `line`, which in a subclass costs a look-up."""
         when = self._clock.clf
+        request, status, size = exchange.request, _status(exchange), exchange.bytes_sent
         sent = f"{size}" if size else "-"
         if request is None:
-            return f'{host_of(connection.client)} - - {when} "-" {response.status} {sent}'
+            return f'{host_of(exchange.client)} - - {when} "-" {status} {sent}'
         host = host_of(request.client)  # the client that a trusted proxy names, if there is one
         user = "-" if request.remote_user == "" else escape(request.remote_user)
         target = escape(request.target)
-        return f'{host} - {user} {when} "{request.method} {target} HTTP/1.{request.minor}" {response.status} {sent}'
+        return f'{host} - {user} {when} "{request.method} {target} HTTP/1.{request.minor}" {status} {sent}'
 
 
 class CombinedFormat(CommonFormat):
     """The Combined Log Format of Apache httpd: Common, and then Referer and User-Agent."""
 
-    def line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
-        line = self._common_line(connection, request, response, size)
+    def line(self, exchange: Exchange) -> str:
+        line, request = self._common_line(exchange), exchange.request
         return f'{line} "{_header(request, "referer")}" "{_header(request, "user-agent")}"'
 
 
 class JSONFormat(Format):
     """One JSON object per line."""
 
-    def line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
-        arrival, handler, send = _times(connection)
-        clock = self._clock
+    def line(self, exchange: Exchange) -> str:
+        arrival, handler, send = exchange.durations()
+        clock, request = self._clock, exchange.request
         asked = '"method":null,"target":null,"version":null,'
-        client, user = connection.client, "null"
+        client, user = exchange.client, "null"
         if request is not None:
             client = request.client
             if request.remote_user != "":
                 user = _quote(request.remote_user)
             asked = f'"method":"{request.method}","target":{_quote(request.target)},"version":"1.{request.minor}",'
         return (
-            f'{{"time":"{clock.iso}.{clock.millisecond:03d}{clock.zone}","connection":{connection.number},'
-            f'"request":{connection.protocol.served},"client":"{host_of(client)}","user":{user},{asked}'
-            f'"status":{response.status},"bytes":{size},"arrival":{_seconds(arrival)},"handler":{_seconds(handler)},'
+            f'{{"time":"{clock.iso}.{clock.millisecond:03d}{clock.zone}","connection":{exchange.connection},'
+            f'"request":{exchange.number},"client":"{host_of(client)}","user":{user},{asked}'
+            f'"status":{_status(exchange)},"bytes":{exchange.bytes_sent},"arrival":{_seconds(arrival)},"handler":{_seconds(handler)},'
             f'"send":{_seconds(send)},"referer":{_json_header(request, "referer")},'
             f'"user_agent":{_json_header(request, "user-agent")}}}'
         )
+
+
+def _status(exchange: Exchange) -> int:
+    assert exchange.response is not None
+    return exchange.response.status
 
 
 def _seconds(seconds: float) -> str:
@@ -244,8 +239,8 @@ class AtomFormat(Format):
         super().__init__(clock, timed=not _TIMES.isdisjoint(names))
         self._atoms = [_find_atom(name, clock) for name in names]
 
-    def line(self, connection: Connection, request: Request | None, response: Response, size: int) -> str:
-        return self._template % tuple([atom(connection, request, response, size) for atom in self._atoms])
+    def line(self, exchange: Exchange) -> str:
+        return self._template % tuple([atom(exchange) for atom in self._atoms])
 
 
 _PIECE = re.compile(r"%%|%\(([^()]*)\)s|[^%]+|%")
@@ -280,7 +275,7 @@ def parse_atoms(text: str) -> tuple[str, list[str]]:
     return "".join(template), names
 
 
-_Atom = Callable[[Connection, Request | None, Response, int], object]
+_Atom = Callable[[Exchange], object]
 
 
 def _header_atom(name: str) -> tuple[str, str] | None:
@@ -297,20 +292,21 @@ def _find_atom(name: str, clock: LogClock) -> _Atom:
     if header is not None:
         field, direction = header
         if direction == "i":
-            return lambda connection, request, response, size: _header(request, field)
-        return lambda connection, request, response, size: _response_header(response, field)
+            return lambda exchange: _header(exchange.request, field)
+        return lambda exchange: _response_header(exchange.response, field)
     if name == "t":
-        return lambda connection, request, response, size: clock.clf
+        return lambda exchange: clock.clf
     return _ATOMS[name]
 
 
-def _response_header(response: Response, name: str) -> str:
+def _response_header(response: Response | None, name: str) -> str:
     """A header that the handler has set. Those that the server adds are not here: they belong to the protocol."""
-    return escape(", ".join(value for key, value in response.fields if key.lower() == name)) or "-"
+    fields = response.fields if response is not None else []
+    return escape(", ".join(value for key, value in fields if key.lower() == name)) or "-"
 
 
-def _client(connection: Connection, request: Request | None) -> str:
-    return host_of(connection.client if request is None else request.client)
+def _client(exchange: Exchange) -> str:
+    return host_of(exchange.client if exchange.request is None else exchange.request.client)
 
 
 def _request_line(request: Request | None) -> str:
@@ -318,32 +314,32 @@ def _request_line(request: Request | None) -> str:
 
 
 def _of_request(value: Callable[[Request], str]) -> _Atom:
-    return lambda connection, request, response, size: "-" if request is None else escape(value(request))
+    return lambda exchange: "-" if exchange.request is None else escape(value(exchange.request))
 
 
 def _of_time(show: Callable[[float], object]) -> _Atom:
-    return lambda connection, request, response, size: show(sum(_times(connection)))
+    return lambda exchange: show(sum(exchange.durations()))
 
 
 _ATOMS: dict[str, _Atom] = {
-    "h": lambda connection, request, response, size: _client(connection, request),
-    "l": lambda connection, request, response, size: "-",
+    "h": _client,
+    "l": lambda exchange: "-",
     "u": _of_request(lambda request: request.remote_user or "-"),
-    "t": lambda connection, request, response, size: "-",  # needs the clock: see `_find_atom`
-    "r": lambda connection, request, response, size: _request_line(request),
+    "t": lambda exchange: "-",  # needs the clock: see `_find_atom`
+    "r": lambda exchange: _request_line(exchange.request),
     "m": _of_request(lambda request: request.method),
     "U": _of_request(lambda request: request.raw_path),
     "q": _of_request(lambda request: request.query),
     "H": _of_request(lambda request: request.http_version),
-    "s": lambda connection, request, response, size: response.status,
-    "B": lambda connection, request, response, size: size,
-    "b": lambda connection, request, response, size: size or "-",
-    "f": lambda connection, request, response, size: _header(request, "referer"),
-    "a": lambda connection, request, response, size: _header(request, "user-agent"),
+    "s": _status,
+    "B": lambda exchange: exchange.bytes_sent,
+    "b": lambda exchange: exchange.bytes_sent or "-",
+    "f": lambda exchange: _header(exchange.request, "referer"),
+    "a": lambda exchange: _header(exchange.request, "user-agent"),
     "T": _of_time(lambda seconds: int(seconds)),
     "M": _of_time(lambda seconds: int(seconds * 1e3)),
     "D": _of_time(lambda seconds: int(seconds * 1e6)),
     "L": _of_time(lambda seconds: f"{seconds:.6f}"),
-    "p": lambda connection, request, response, size: f"<{os.getpid()}>",
+    "p": lambda exchange: f"<{os.getpid()}>",
 }
 _TIMES = frozenset("TMDL")

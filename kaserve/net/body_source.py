@@ -87,7 +87,7 @@ class BodySource:
         return tail + self._begin_span(piece)
 
     def _begin_span(self, piece: FileSpan) -> bytes:
-        """Sets `span`; returns what the framing puts before it. The piece itself is not changed: it is the handler's."""
+        """Sets `span`; returns what the framing puts before it. The piece itself is the handler's, and not changed."""
         self.left = self._count(piece.length)
         self.offset = piece.offset
         head, self._tail = self._outgoing.chunk_frame(self.left)

@@ -6,13 +6,13 @@ of `http.protocol`, and what to respond is the handler's.
 Theory of operation
 ===================
 
-**Phases.** A connection is in exactly one phase (`http.phases`); `service.PHASES` says for each of them what it waits
-for, for how long, and what happens when that time is over. The conversation's phase belongs to `HTTPProtocol`, which has
-neither a socket nor a clock. The connection adds two rules: while there are bytes that the kernel has not accepted it is
-in SEND, wherever the conversation is; and while a Future is pending it is in HANDLER. `_update_state`, at the end of
-every turn, compares the two and enters a new phase if they differ; `_enter` is the only place that sets what is waited
-for and until when. Nothing is read while a response is on its way (half-duplex), so a client that sends without reading
-fills its own buffers and not ours.
+**Phases.** A connection is in exactly one phase (`http.phases`), and `service.PHASES` says for each of them what it
+waits for, for how long, and what happens when that time is over. The conversation's phase belongs to `HTTPProtocol`,
+which has neither a socket nor a clock. The connection adds two rules: while there are bytes that the kernel has not
+accepted it is in SEND, wherever the conversation is; and while a Future is pending it is in HANDLER. At the end of
+every turn `_update_state` compares the two and enters a new phase if they differ; `_enter` is the only place that sets
+what is waited for and until when. Nothing is read while a response is on its way (half-duplex), so a client that sends
+without reading fills its own buffers and not ours.
 
 **Who owns what.** The socket, the deadline and the reason of the end (`ending`) are the connection's. What was received
 and not read yet is the protocol's, as one `bytes` object (see there for why). What is encoded and not sent is the
@@ -21,17 +21,17 @@ writer's, and nothing else sends. Everything about one request and its response,
 some numbers.
 
 **A turn.** The reactor calls `ready` when the socket is readable or writable. That receives once, and then `_run` goes
-on for as long as possible without waiting: read a head, read a body, call the handler, send. It stops when it would have
-to wait, or when the turn is used up: after `_MAX_REQUESTS_PER_TURN` requests of a pipeline, `_MAX_BUFFERED` bytes of
-responses, or what the writer allows for a body; then other connections have their turn, and it goes on in the next one.
-So a turn of one connection is short whatever its client does. Responses to a pipeline are collected and leave in one
-send. In the steady state a request is one recv, one send, one assignment to its deadline, and no change to what the
+on for as long as possible without waiting: read a head, read a body, call the handler, send. It stops when it would
+have to wait, or when the turn is used up: after `_MAX_REQUESTS_PER_TURN` requests of a pipeline, `_MAX_BUFFERED` bytes
+of responses, or what the writer allows for a body; then other connections have their turn, and it goes on in the next
+one. So a turn of one connection is short whatever its client does. Responses to a pipeline are collected and leave in
+one send. In the steady state a request is one recv, one send, one assignment to its deadline, and no change to what the
 poller waits for.
 
 **The last look.** When an idle connection's time is over, a request may have arrived in the same moment. Closing then
 would reset the request, and the client cannot know whether it was processed. So before an idle connection is closed its
 socket is read once more, and a request that is there is responded to, as the last one (`_finish_idle`). A request that
-arrives even later is lost: it is counted (`races_lost`), since it is what the settings of keep-alive are about.
+arrives even later is lost: it is counted (`races_lost`), since avoiding it is what the settings of keep-alive are for.
 
 **Lingering.** After the last response the connection shuts down only its sending side, and reads on until the client
 has closed as well (LINGER). Closing at once would make the kernel respond to bytes that are still on their way with a
@@ -39,9 +39,9 @@ reset, and a reset destroys the response in the client's receive buffer before i
 
 **Ends.** There are two ways to end a connection. In an orderly way, after a response that says so or, if it is idle,
 through the last look: LINGER, then `_close`. Or with a reset (`_reset`): when a response cannot be completed, since an
-orderly close would make the client take a part for the whole; and when the client does not take what it is sent. Either
-way `_close` releases everything and counts the end, by its `Ending`, exactly once; and it completes whatever the code of
-others (logs, sinks, bodies) raises meanwhile.
+orderly close would make the client take a part for the whole; and when the client does not take what it is sent.
+Either way `_close` releases everything and counts the end, by its `Ending`, exactly once; and it completes whatever the
+code of others (logs, sinks, bodies) raises meanwhile.
 """
 
 from __future__ import annotations
@@ -61,11 +61,12 @@ from ..telemetry.timeline import ConnectionTrace
 from .exchange import Exchange
 from .failures import log_current_exception, reraise_exit_signals
 from .poller import NOTHING, READ, WRITE
+from .progress import AWAITING, BROKEN, DONE, LOST
 from .service import RECENT_USE_GRACE, Service
 from .sockets import PlainSocket, queued_bytes
 from .timerwheel import Timer
 from .tls import NotTLSError, TLSSocket
-from .writer import AWAITING, BROKEN, DONE, LOST, Writer
+from .writer import Writer
 
 __all__ = ["Connection"]
 
@@ -146,7 +147,9 @@ class Connection(Timer):
         self._progress_from = 0.0  # and when that was
         self._closing = False  # the next response is the last one
         self._race_lost = False
-        self._enter(HANDSHAKE if isinstance(sock, TLSSocket) else IDLE)  # raises OSError if the system refuses to watch it
+        self._enter(
+            HANDSHAKE if isinstance(sock, TLSSocket) else IDLE
+        )  # raises OSError if the system refuses to watch it
         service.connections.add(self)
         service.stats.accepted += 1
         self.number = service.stats.accepted
@@ -238,7 +241,7 @@ class Connection(Timer):
         phase = self.phase
         if phase == IDLE:
             self._finish_idle(Ending.DRAIN if self._service.draining else Ending.IDLE)
-        elif phase == HEAD or phase == BODY:
+        elif phase in (HEAD, BODY):
             ending = Ending.HEADER_TIMEOUT if phase == HEAD else Ending.BODY_TIMEOUT
             self._refuse(HTTPError(408, "the request did not arrive in time"), ending)
             self._run()
@@ -408,9 +411,7 @@ class Connection(Timer):
         return True
 
     def _begin_exchange(self) -> Exchange:
-        exchange = Exchange(
-            self._service, self.protocol, self._writer, self, self.client, self._request_started
-        )
+        exchange = Exchange(self._service, self.protocol, self._writer, self, self.client, self._request_started)
         exchange.connection = self.number
         self._exchange = exchange
         return exchange

@@ -4,8 +4,8 @@ Has the handler asked, turns what it returns or raises into a response, and hand
 access log, the counters and the timeline want to know. Knows the handler, the protocol and the writer; does not know
 sockets, deadlines, or when it is its turn: that is the connection's business.
 
-It exists from the moment the request has been read (or turned out to be unreadable) until its response is encoded to its
-end, so an idle connection has none.
+It exists from the moment the request has been read (or turned out to be unreadable) until its response is encoded to
+its end, so an idle connection has none.
 """
 
 from __future__ import annotations
@@ -71,7 +71,13 @@ class Exchange:
     )
 
     def __init__(
-        self, service: Service, protocol: HTTPProtocol, writer: Writer, channel: Channel, client: Address, started: float
+        self,
+        service: Service,
+        protocol: HTTPProtocol,
+        writer: Writer,
+        channel: Channel,
+        client: Address,
+        started: float,
     ) -> None:
         """Begins the exchange that `protocol` has come to. Nothing has been called or sent yet.
 
@@ -144,6 +150,7 @@ class Exchange:
             else:
                 if service.timed:
                     self.called = service.reactor.read_clock()
+                assert self.request is not None
                 result = service.respond(self.request)
             if not isinstance(result, Response) and not isinstance(result, Future):
                 raise TypeError(f"a handler must return a Response, not {type(result).__name__}")

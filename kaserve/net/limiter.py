@@ -16,8 +16,7 @@ from collections.abc import Sized
 from ..http.errors import HTTPError
 from ..http.messages import Address
 from ..http.phases import LINGER
-from .connection import Connection
-from .service import Service
+from .service import OpenConnection, Service
 
 __all__ = ["ConnectionLimiter"]
 
@@ -45,7 +44,7 @@ class ConnectionLimiter:
         self._most_per_address = most_per_address
         self._idle = service.keep_alive.timeout
         self._step = 0
-        self._candidates: list[tuple[float, Connection]] = []  # who may be spared, the best one last
+        self._candidates: list[tuple[float, OpenConnection]] = []  # who may be spared, the best one last
         self._search_at = -math.inf  # before that nobody can be found
         self._spare = _open_spare()
         self._crowd: Counter[bytes] = Counter()
@@ -57,7 +56,7 @@ class ConnectionLimiter:
     def _taken(self) -> int:
         return len(self._service.connections) + len(self._others)
 
-    def enter(self, connection: Connection) -> None:
+    def enter(self, connection: OpenConnection) -> None:
         """`connection` was accepted."""
         self._adapt()
         if self._step >= _CROWDED:
@@ -68,7 +67,7 @@ class ConnectionLimiter:
             if self._crowd[key] > self._most_per_address:
                 connection.reject(HTTPError(503, "there are too many connections from your address"))
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: OpenConnection) -> None:
         """`connection` has ended."""
         self._adapt()
         if self._spare is None:
@@ -153,7 +152,7 @@ class ConnectionLimiter:
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in the form of an IPv6 one (RFC 4291 §2.5.5.2)
 
 
-def _by_use(candidate: tuple[float, Connection]) -> tuple[bool, float]:
+def _by_use(candidate: tuple[float, OpenConnection]) -> tuple[bool, float]:
     """Who only lingers is of no use to anybody; the others by how long they have been idle."""
     since, connection = candidate
     return connection.phase != LINGER, since

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from random import random
 from typing import Any, NamedTuple, Protocol
 
+from ..http.errors import HTTPError
 from ..http.handler import BaseHandler, FunctionHandler
 from ..http.keep_alive import KeepAlive
 from ..http.limits import Limits
 from ..http.phases import HANDSHAKE, Phase
 from ..telemetry.counters import Stats
+from ..telemetry.endings import Ending
 from ..telemetry.timeline import Timeline
 from .poller import NOTHING, READ, WRITE
 from .reactor import Reactor
@@ -65,8 +67,8 @@ PHASES: dict[Phase, PhaseSpec] = {
 # Seconds. A client that is told it may wait for T seconds gets one more, so that a request which it sends at the last
 # moment is still on time when it arrives.
 _ANNOUNCED_GRACE = 1.0
-# Seconds. A connection that was busy less than this ago may have a request on its way to us, or our last response on its
-# way to the client: neither graceful shutdown nor eviction closes it.
+# Seconds. A connection that was busy less than this ago may have a request on its way to us, or our last response on
+# its way to the client: neither graceful shutdown nor eviction closes it.
 RECENT_USE_GRACE = 1.0
 
 
@@ -104,8 +106,10 @@ class AccessLog(Protocol):
 class OpenConnection(Protocol):
     """What the rest of a server asks of a connection (`net.connection`)."""
 
+    number: int
     phase: Phase
     client: Any
+    ending: Ending | None
 
     @property
     def idle_since(self) -> float:
@@ -113,6 +117,9 @@ class OpenConnection(Protocol):
 
     def drain(self) -> None:
         """Closes it if it is idle; the server shuts down."""
+
+    def reject(self, error: HTTPError) -> None:
+        """Responds with `error`, and closes it."""
 
     def evict(self) -> None:
         """Closes it, although it might be used again."""

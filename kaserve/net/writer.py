@@ -10,17 +10,17 @@ each to a bytearray was five times as dear.
 
 from __future__ import annotations
 
-import enum
 import logging
 import os
 import socket
 
 from ..http.wire import join
 from .body_source import BodySource
+from .progress import AWAITING, BLOCKED, BROKEN, DONE, LOST, Progress
 from .sockets import PlainSocket
 from .tls import TLSSocket
 
-__all__ = ["AWAITING", "BLOCKED", "BROKEN", "DONE", "LOST", "Progress", "Writer"]
+__all__ = ["Writer"]
 
 log = logging.getLogger("kaserve")
 
@@ -30,19 +30,6 @@ _MAX_PIECES_PER_TURN = 16
 _READ_SIZE = 32 * 1024  # where the system has no sendfile()
 # The head waits in the kernel for the first bytes of its file: one segment on the network, not two.
 _MSG_MORE: int = getattr(socket, "MSG_MORE", 0)
-
-
-class Progress(enum.IntEnum):
-    """How far a writer has come."""
-
-    DONE = 0  # everything is encoded; some of it may still be in the buffer
-    BLOCKED = 1  # the kernel accepts no more for now, or the turn is over
-    AWAITING = 2  # the next piece is a Future that is not done
-    LOST = 3  # the client has reset the connection
-    BROKEN = 4  # the response cannot be completed
-
-
-DONE, BLOCKED, AWAITING, LOST, BROKEN = Progress
 
 
 class Writer:

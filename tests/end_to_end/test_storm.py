@@ -23,6 +23,7 @@ from kaserve.http.limits import Limits
 from kaserve.http.messages import FileSpan, Request, Response, error_response
 from kaserve.http.phases import CLOSED, HANDLER, LINGER, Phase
 from kaserve.net.connection import Connection
+from kaserve.net.exchange import Exchange
 from kaserve.net.poller import WRITE
 from kaserve.net.service import PHASES
 from kaserve.net.tls import TLS, TLSSocket
@@ -112,10 +113,12 @@ class Host:
         if future.set_running_or_notify_cancel():
             future.set_result(what)
 
-    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
-        guest = self.guests[connection]
+    def log(self, exchange: Exchange) -> None:
+        guest = next(guest for connection, guest in self.guests.items() if connection.number == exchange.connection)
+        request, size = exchange.request, exchange.bytes_sent
         method = request.method if request is not None else "GET" if size else "HEAD"  # as far as it could be read
-        guest.logged.append((method, response.status, size))
+        assert exchange.response is not None
+        guest.logged.append((method, exchange.response.status, size))
         _, body = self.handled.pop(id(request), (None, None))
         if request is not None and body is not None:
             guest.seen.append((request.method, request.target, body))
@@ -247,11 +250,11 @@ class Storm:
             connection, protocol = guest.connection, guest.connection.protocol
             phase = Phase(connection.phase)
             assert held(protocol) <= MAX_RECEIVED
-            assert len(connection._unsent) <= MAX_UNSENT
+            assert len(connection._writer.buffer) <= MAX_UNSENT
             if phase == CLOSED:
                 assert connection not in self.net.service.connections
                 assert connection.deadline == math.inf
-                assert held(protocol) == len(connection._unsent) == 0
+                assert held(protocol) == len(connection._writer.buffer) == 0
                 continue
             waits_for = PHASES[phase].waits_for
             if isinstance(connection._sock, TLSSocket) and connection._sock.must_write:
@@ -259,7 +262,7 @@ class Storm:
             assert self.net.interest(connection) == waits_for
             if phase == HANDLER:
                 assert connection.deadline == math.inf
-                assert connection._awaited is not None or connection in self.net.reactor._again
+                assert connection._exchange is not None or connection in self.net.reactor._again
             else:
                 assert self.net.time_left(connection) < PATIENCE
             assert phase != LINGER or held(protocol) == 0, "nothing is read after a close"

@@ -504,7 +504,7 @@ def test_trailers_that_cannot_be_had(
 ) -> None:
     answer = ask_for_trailers(implementation, GET, trailers)
     assert (answer.body, answer.trailers) == (b"hello", ())
-    assert "could not be had" in caplog.text
+    assert "the function for the trailers" in caplog.text
 
 
 def test_trailers_may_be_announced(implementation: Implementation, caplog: pytest.LogCaptureFixture) -> None:
@@ -512,7 +512,7 @@ def test_trailers_may_be_announced(implementation: Implementation, caplog: pytes
     announced = ask_for_trailers(implementation, GET, {"X-Sum": "1"}, fields=fields)
     assert announced.values("trailer") == ["X-Sum", "X-\xe9"]
     assert announced.values("x") == ["1"]
-    assert "left out: TE" in caplog.text
+    assert "dropped: TE" in caplog.text
     caplog.clear()
     ask_for_trailers(implementation, GET, {"X-Sum": "1"}, fields=fields[:1])
     assert not caplog.records
@@ -615,7 +615,7 @@ def test_fields_that_the_handler_itself_says_are_of_one_hop(
     answer = ask(implementation, GET, fields=mine)
     assert [name for name, _ in answer.fields] == ["date", "x", "content-length", "connection"]
     assert not answer.persists
-    assert "which are left out: connection, x-mine, X-Yours, Connection" in caplog.text
+    assert "which are dropped: connection, x-mine, X-Yours, Connection" in caplog.text
 
 
 @pytest.mark.parametrize("field", [*FLAGS, "X"])
@@ -903,9 +903,9 @@ def test_a_client_that_leaves_without_a_word(implementation: Implementation) -> 
     assert (outcome.phase, outcome.error) == ("CLOSED", None)
 
 
-def test_part_and_close(implementation: Implementation) -> None:
+def test_close_idle_and_close(implementation: Implementation) -> None:
     protocol = implementation.protocol()
-    protocol.part()
+    protocol.close_idle()
     assert implementation.phase(protocol) == "LINGER"
     protocol.close()
     assert implementation.phase(protocol) == "CLOSED"

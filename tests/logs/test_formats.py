@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from kaserve import Request, Response
 from kaserve.logs.formats import escape, parse_atoms
+from kaserve.net.exchange import Exchange
 from tests.tools.logs import COMBINED, COMMON, LoggedNet, request_line
 from tests.tools.net import EPOCH, GET, get, post
 from tests.tools.server import connect, serving
@@ -300,7 +301,9 @@ class TestJSON:
         request = Request("GET", "/" + text, 1, [("user-agent", text)])
         net = LoggedNet("json")
         _, connection = net.connect()
-        net.log.log(connection, request, Response(200), 0)
+        exchange = Exchange(net.service, connection.protocol, connection._writer, connection, None, 0.0)
+        exchange.request, exchange.response = request, Response(200)
+        net.log.log(exchange)
         net.log.flush()
         net.close()
         (line,) = net.written.lines

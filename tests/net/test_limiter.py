@@ -100,7 +100,7 @@ def test_who_was_promised_less_makes_room_by_that_alone() -> None:
 
 def test_a_server_that_retires_announces_nothing_any_more() -> None:
     with house(10) as crowd:
-        crowd.net.service.retire()
+        crowd.net.service.drain()
         crowd.fill(10)
         assert crowd.net.service.idle == 1.0
 

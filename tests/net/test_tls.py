@@ -619,7 +619,7 @@ def test_the_end_waits_for_room(routed: Net, tls: TLS, router: Router) -> None:
         client = TLSClient(routed, tls, send_buffer=4608).handshake()
         client.send_raw(client.encrypt(LAST_GET))
         routed.settle()
-        if client.connection.phase == SEND and not client.connection._unsent:
+        if client.connection.phase == SEND and not client.connection._writer.buffer:
             assert routed.interest(client.connection) == WRITE
             client.read()
             assert client.connection.phase == LINGER

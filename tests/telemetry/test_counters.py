@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from concurrent.futures import Future
+from typing import cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from kaserve.http.errors import HTTPError
 from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
 from kaserve.http.messages import Request, Response
+from kaserve.net.connection import Connection
 from kaserve.net.service import Deadlines
 from kaserve.telemetry.counters import NO_GAP, Stats
 from kaserve.telemetry.endings import UNSOLICITED, Ending
@@ -152,7 +154,7 @@ class Crowd:
             if future.set_running_or_notify_cancel():
                 future.set_result(Response.text("late"))
         elif choice == 16 and (connections := sorted(self.net.service.connections, key=lambda each: each.number)):
-            rng.choice(connections).retire()
+            rng.choice(connections).drain()
         elif choice == 17 and (idle := [each for each in self.net.service.connections if each.idle_since < 1e9]):
             min(idle, key=lambda each: each.number).evict()
         else:
@@ -164,7 +166,8 @@ class Crowd:
         client.close()
 
     def check(self) -> None:
-        stats, connections = self.stats, self.net.service.connections
+        stats = self.stats
+        connections = [cast(Connection, connection) for connection in self.net.service.connections]
         ended = sum(stats.closed.values())
         assert set(stats.closed) <= set(Ending)
         assert set(stats.races_lost) <= UNSOLICITED
@@ -174,7 +177,7 @@ class Crowd:
         assert sum(stats.refused.values()) + stats.failed <= stats.requests + stats.closed[Ending.FAILED]
         assert sum(stats.latency.counts) <= stats.requests
         # A lost race is counted at once, and its peer's when the connection has ended.
-        lingering = sum(connection.ending.endswith("race lost") for connection in connections)
+        lingering = sum(connection._race_lost for connection in connections)
         assert stats.races_lost.total() == sum(peer.races_lost for peer in stats.peers.by_connections()) + lingering
         assert all(stats.races_lost[ending] <= stats.closed[ending] + len(connections) for ending in UNSOLICITED)
         assert sum(stats.client_closed.counts) <= stats.closed[Ending.CLIENT] + stats.closed[Ending.RESET]

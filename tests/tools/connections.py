@@ -67,7 +67,7 @@ def send(net: Net, client: Client, data: bytes) -> None:
 
 def unsent(connection: Connection) -> bytes | memoryview:
     """The output that the kernel has not accepted yet."""
-    return connection._unsent
+    return connection._writer.buffer
 
 
 def unread(connection: Connection) -> bytes:
@@ -77,7 +77,7 @@ def unread(connection: Connection) -> bytes:
 
 def holds_response(connection: Connection) -> bool:
     """Whether the connection still refers to a response, its body, or a Future of one."""
-    return not (connection._response is None and connection._stream is None and connection._awaited is None)
+    return connection._exchange is not None or connection._writer.source is not None
 
 
 def holds_request(connection: Connection) -> bool:

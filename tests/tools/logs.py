@@ -43,7 +43,7 @@ class LoggedNet(Net):
         deadlines: Deadlines | None = None,
     ) -> None:
         self.written = Written()
-        self.log = AccessLog(self.written, log_format=log_format, wall=lambda: self.wall())
+        self.log = AccessLog(self.written, log_format=log_format, time=lambda: self.wall())
         super().__init__(handler or respond, access_log=self.log, deadlines=deadlines)
         self.reactor.after_turn.append(self.log.flush)
 

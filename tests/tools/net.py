@@ -118,7 +118,7 @@ class Net:
             keep_alive=keep_alive,
             deadlines=deadlines,
             access_log=access_log,
-            chance=chance,
+            rng=chance,
         )
         self.stats = self.service.stats
         self._clients: list[Client] = []

@@ -1,8 +1,7 @@
 # The types of kaserve/logs/access.py.
 
-from kaserve.http.messages cimport Request, Response
 from kaserve.logs.formats cimport Format, LogClock
-from kaserve.net.connection cimport Connection
+from kaserve.net.exchange cimport Exchange
 
 cdef class AccessLog:
     cdef object _write
@@ -11,4 +10,4 @@ cdef class AccessLog:
     cdef public bint timed
     cdef list _lines
 
-    cpdef log(self, Connection connection, Request request, Response response, long long size)
+    cpdef log(self, Exchange exchange)

@@ -3,10 +3,10 @@
 cimport cython
 
 from kaserve.http.messages cimport Request, Response, host_of
-from kaserve.net.connection cimport Connection
+from kaserve.net.exchange cimport Exchange
 
 cdef class LogClock:
-    cdef object _wall
+    cdef object _time
     cdef long long _second
     cdef public int millisecond
     cdef public str clf, iso, zone
@@ -16,33 +16,32 @@ cdef class LogClock:
 cpdef str escape(str text)
 cdef str _quote(str text)
 
-cdef tuple _times(Connection connection)
-
 cdef class Format:
     cdef LogClock _clock
     cdef public bint timed
 
-    cpdef str line(self, Connection connection, Request request, Response response, long long size)
+    cpdef str line(self, Exchange exchange)
 
 cdef class CommonFormat(Format):
-    @cython.locals(when=str, sent=str, host=str, user=str, target=str)
-    cdef str _common_line(self, Connection connection, Request request, Response response, long long size)
-    cpdef str line(self, Connection connection, Request request, Response response, long long size)
+    @cython.locals(request=Request, size=cython.longlong, when=str, sent=str, host=str, user=str, target=str)
+    cdef str _common_line(self, Exchange exchange)
+    cpdef str line(self, Exchange exchange)
 
 cdef class CombinedFormat(CommonFormat):
-    @cython.locals(line=str)
-    cpdef str line(self, Connection connection, Request request, Response response, long long size)
+    @cython.locals(line=str, request=Request)
+    cpdef str line(self, Exchange exchange)
 
 cdef class JSONFormat(Format):
-    @cython.locals(arrival=double, handler=double, send=double, clock=LogClock, asked=str, user=str)
-    cpdef str line(self, Connection connection, Request request, Response response, long long size)
+    @cython.locals(arrival=double, handler=double, send=double, clock=LogClock, asked=str, user=str, request=Request)
+    cpdef str line(self, Exchange exchange)
 
 cdef class AtomFormat(Format):
     cdef str _template
     cdef list _atoms
 
-    cpdef str line(self, Connection connection, Request request, Response response, long long size)
+    cpdef str line(self, Exchange exchange)
 
+cdef object _status(Exchange exchange)
 @cython.locals(micros="long long")
 cdef str _seconds(double seconds)
 cdef str _header_value(Request request, str name)

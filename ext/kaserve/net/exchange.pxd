@@ -32,5 +32,5 @@ cdef class Exchange:
     cpdef start_body(self)
     @cython.locals(service=Service, response=Response)
     cpdef finish(self)
-    cpdef wait_for(self, future)
+    cdef wait_for(self, future)
     cpdef bint is_pending(self) except -1

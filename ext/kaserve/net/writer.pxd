@@ -17,4 +17,3 @@ cdef class Writer:
     @cython.locals(progress=int)
     cpdef int pump(self, sock) except -1
     cdef int _send_span(self, sock, source) except -1
-    cpdef clear(self)

@@ -13,7 +13,7 @@ from tests.tools.net import GET, Net
 
 def drain(net: Net, connection: Connection) -> None:
     """Drains one connection in a turn of the reactor, as a draining server does."""
-    net.reactor.call(connection.retire)
+    net.reactor.call(connection.drain)
     net.settle()
 
 
@@ -71,7 +71,7 @@ def test_draining_does_not_wait_long_for_clients_that_do_not_close(make_net: Mak
     busy, _ = net.connect()
     net.ask(busy, GET)
     net.service.keep_alive.enabled = False
-    net.reactor.call(net.service.retire)
+    net.reactor.call(net.service.drain)
     net.sleep(0.5 + WHEEL_DELAY)
     assert len(net.service.connections) == 1
     net.sleep(1 + WHEEL_DELAY)
@@ -91,7 +91,7 @@ def test_an_idle_time_announced_before_the_drain_does_not_delay_it(make_net: Mak
     net.settle()
     assert connection.phase == SEND
     net.service.keep_alive.enabled = False
-    net.service.retire()
+    net.service.drain()
     while connection.phase == SEND:
         client.read()
         net.settle()

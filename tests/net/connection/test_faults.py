@@ -11,9 +11,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from kaserve.http.messages import Request, Response
+from kaserve.http.messages import Response
 from kaserve.http.phases import CLOSED, LINGER
 from kaserve.net.connection import Connection
+from kaserve.net.exchange import Exchange
 from tests.tools.connections import WHEEL_DELAY, MakeNet, all_routes, logged_errors, send
 from tests.tools.net import GET, HERE, PEER, Body, get
 
@@ -23,8 +24,8 @@ class BrokenLog:
 
     timed = False
 
-    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
-        if request is None or request.target == "/fault":
+    def log(self, exchange: Exchange) -> None:
+        if exchange.request is None or exchange.request.target == "/fault":
             raise AssertionError("this cannot happen")
 
 
@@ -102,7 +103,7 @@ class AlwaysBrokenLog:
 
     timed = False
 
-    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
+    def log(self, exchange: Exchange) -> None:
         raise AssertionError("the log is broken")
 
 

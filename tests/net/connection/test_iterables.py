@@ -271,7 +271,7 @@ def test_a_body_that_fails_later_ends_with_a_reset(
     body = Body([b"x"] * 100, fails_after=fails_after)
     net = make_net(lambda request: Response(200, body))
     client, connection = net.connect(tcp=True)
-    with logged_errors(caplog, "failed while answering[^$]*the handler's own fault"):
+    with logged_errors(caplog, "failed while responding[^$]*the handler's own fault"):
         client.send(GET * 2)
         net.settle()
     assert connection.phase == CLOSED
@@ -288,7 +288,7 @@ def test_a_piece_that_is_not_bytes_ends_with_a_reset(make_net: MakeNet, caplog: 
         body = Body([b"x", "text"])  # type: ignore[list-item]
         net = make_net(lambda request, body=body, fields=fields: Response(200, body, fields))  # type: ignore[misc]
         client, connection = net.connect()
-        with logged_errors(caplog, "failed while answering"):
+        with logged_errors(caplog, "failed while responding"):
             client.send(GET)
             net.settle()
         assert connection.phase == CLOSED
@@ -325,7 +325,7 @@ def test_a_future_piece_that_fails_ends_with_a_reset(make_net: MakeNet, caplog: 
     net = make_net(lambda request: Response(200, body))
     client, connection = net.connect(tcp=True)
     send(net, client, GET)
-    with logged_errors(caplog, "the handler failed while answering"):
+    with logged_errors(caplog, "the handler failed while responding"):
         piece.set_exception(RuntimeError("the handler's own fault"))
         net.settle()
     assert connection.phase == CLOSED

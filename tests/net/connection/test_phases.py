@@ -80,7 +80,7 @@ def test_calls_on_a_closed_connection_have_no_effect(make_net: MakeNet, phase: P
     sent = server_socket(connection).sends[:]
     for events in (NOTHING, READ, WRITE, READ | WRITE):
         connection.ready(events)
-    connection.retire()
+    connection.drain()
     connection.abort()
     assert connection.phase == CLOSED
     assert server_socket(connection).sends == sent

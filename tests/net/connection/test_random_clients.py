@@ -275,7 +275,7 @@ class AnyClients(RuleBasedStateMachine):
 
     @rule(peer=peers)
     def drain(self, peer: Peer) -> None:
-        self.net.reactor.call(peer.connection.retire)
+        self.net.reactor.call(peer.connection.drain)
         self.net.step()
 
     @rule(peer=peers)
@@ -313,7 +313,7 @@ class AnyClients(RuleBasedStateMachine):
     @invariant()
     def only_the_handler_fails(self) -> None:
         for message in self.messages:
-            assert re.match("the handler failed|the answer to .* cannot be sent", message), message
+            assert re.match("the handler failed|the response to .* cannot be sent", message), message
 
     def teardown(self) -> None:
         log = logging.getLogger("kaserve")

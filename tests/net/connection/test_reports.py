@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kaserve.http.errors import HTTPError
-from kaserve.http.messages import Request, Response
-from kaserve.net.connection import Connection
+from kaserve.http.messages import Response
+from kaserve.net.exchange import Exchange
 from tests.tools.connections import SMALL_BUFFER, WHEEL_DELAY, MakeNet, logged_errors
 from tests.tools.net import EPOCH, GET, Body, Router, file_span, get
 
@@ -17,8 +17,10 @@ class Log:
     def __init__(self) -> None:
         self.lines: list[tuple[str, int, int]] = []
 
-    def log(self, connection: Connection, request: Request | None, response: Response, size: int) -> None:
-        self.lines.append((request.target if request is not None else "-", response.status, size))
+    def log(self, exchange: Exchange) -> None:
+        target = exchange.request.target if exchange.request is not None else "-"
+        assert exchange.response is not None
+        self.lines.append((target, exchange.response.status, exchange.bytes_sent))
 
 
 def test_every_response_is_logged_once_with_the_size_of_its_content(make_net: MakeNet) -> None:
