@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import wrk
-from peers import PEERS
-from processes import clean_up_when_terminated
-from serving import CannotServe, serving
-from tables import align
-from workloads import write_files
+from lib import wrk
+from lib.peers import PEERS
+from lib.processes import clean_up_when_terminated
+from lib.serving import CannotServe, serving
+from lib.tables import align
+from lib.workloads import write_files
 
 FILE = "files/hello.txt"
 REQUESTS = 10
@@ -47,9 +47,9 @@ class NotInstalled(Exception):
 def curl(url: str) -> str:
     """Several URLs in one call of curl make one connection."""
     output = run("curl", "-sS", "--write-out", "%{stderr}%{http_code} %{num_connects}\n", *[url] * REQUESTS)
-    answers = [line.split() for line in output.splitlines() if re.fullmatch(r"\d{3} \d+", line)]
-    expect([status for status, _ in answers], ["200"] * REQUESTS, "statuses")
-    connects = sum(int(count) for _, count in answers)
+    responses = [line.split() for line in output.splitlines() if re.fullmatch(r"\d{3} \d+", line)]
+    expect([status for status, _ in responses], ["200"] * REQUESTS, "statuses")
+    connects = sum(int(count) for _, count in responses)
     expect(connects, 1, "connections")
     return f"{REQUESTS} requests, num_connects 1"
 
@@ -63,16 +63,16 @@ def wrk_64(url: str) -> str:
         load = wrk.run(url, segment, WRK_SECONDS, scratch=Path(scratch))
     expect(load.errors, "", "errors")
     if load.requests < wrk.CONNECTIONS:
-        raise Failed(f"only {load.requests} requests were answered")
+        raise Failed(f"only {load.requests} requests got a response")
     return f"{load.requests} requests on {wrk.CONNECTIONS} connections, no errors"
 
 
 def ab(url: str) -> str:
-    """HTTP/1.0: every answer has to say keep-alive, or ab does not count it as such."""
+    """HTTP/1.0: every response has to say keep-alive, or ab does not count it as such."""
     output = run("ab", "-q", "-k", "-n", str(AB_REQUESTS), "-c", str(AB_CONNECTIONS), url)
     counts = {name: int(value) for name, value in re.findall(r"^([\w -]+?):\s+(\d+)\b", output, re.MULTILINE)}
     expect(counts.get("Failed requests"), 0, "failed requests")
-    expect(counts.get("Non-2xx responses", 0), 0, "answers that are not 2xx")
+    expect(counts.get("Non-2xx responses", 0), 0, "responses that are not 2xx")
     expect(counts.get("Keep-Alive requests"), counts.get("Complete requests"), "keep-alive requests")
     return f"{AB_REQUESTS} requests on {AB_CONNECTIONS} connections, all of them keep-alive"
 
@@ -106,14 +106,14 @@ def python_requests(url: str) -> str:
     ports = set()
     with session:
         for _ in range(REQUESTS):
-            # Only while it streams does an answer know its connection; the pool would hide that it connected anew.
-            answer = session.get(url, timeout=TIMEOUT_SECONDS, stream=True)
-            expect(answer.status_code, 200, "status")
-            connection = answer.raw.connection
+            # Only while it streams does a response know its connection; the pool would hide that it connected anew.
+            response = session.get(url, timeout=TIMEOUT_SECONDS, stream=True)
+            expect(response.status_code, 200, "status")
+            connection = response.raw.connection
             if connection is None or connection.sock is None:
                 raise Failed("the connection was closed")
             ports.add(connection.sock.getsockname())
-            _ = answer.content
+            _ = response.content
     expect(len(ports), 1, "connections")
     return f"{REQUESTS} requests, one connection"
 

@@ -17,11 +17,11 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-import wrk
-from processes import Command, clean_up_when_terminated, running, wait_until
-from serving import free_port
+from lib import wrk
+from lib.environment import ROOT, kaserve_environment
+from lib.processes import Command, clean_up_when_terminated, running, wait_until
+from lib.serving import free_port
 
-ROOT = Path(__file__).resolve().parent.parent
 RATIO = 0.7
 TICKS_PER_SECOND = 20  # of the hundred that an idle loop makes; a turn of it with 64 requests in it takes a while
 WAYS = ("alone", "in asyncio")
@@ -29,7 +29,7 @@ WAYS = ("alone", "in asyncio")
 
 def serve_here(way: str, port: int) -> None:
     """In a process of its own: the same handler, which tells how often the task has run."""
-    sys.path[:0] = [str(ROOT / "examples"), *([] if _installed() else [str(ROOT)])]
+    sys.path.insert(0, str(ROOT / "examples"))
     from kaserve import Config, Request, Response, Server
 
     ticks = 0
@@ -58,15 +58,11 @@ def serve_here(way: str, port: int) -> None:
     asyncio.run(program())
 
 
-def _installed() -> bool:
-    return importlib.util.find_spec("kaserve") is not None
-
-
 def measure(way: str, seconds: int, cores: tuple[int, int]) -> tuple[float, float]:
     """Requests a second, and ticks a second meanwhile."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
-    command = Command((sys.executable, __file__, "--serve", way, str(port)))
+    command = Command((sys.executable, __file__, "--serve", way, str(port)), env=kaserve_environment())
 
     def ticks() -> int | None:
         try:

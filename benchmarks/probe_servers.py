@@ -17,15 +17,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from processes import wait_until
-from serving import accepts
+from lib.environment import APPS, kaserve_environment
+from lib.processes import wait_until
+from lib.serving import accepts
 
 from kaserve.probe.experiments import ProbeSettings
 from kaserve.probe.line import open_socket, read_url
 from kaserve.probe.report import Report, as_rows, probe, remarks
 
-APPS = Path(__file__).resolve().parent / "apps"
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(APPS), str(APPS.parent.parent)])}
+ENVIRONMENT = os.environ | kaserve_environment()
 
 NGINX = """daemon off; pid {scratch}/nginx.pid; error_log stderr error; events {{ }}
 http {{ access_log off; server {{ listen 127.0.0.1:{port}; location / {{ return 200 "hello"; }} }}

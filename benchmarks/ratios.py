@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from charts import Bar, check_installed, draw
-from tables import NOTHING, align
+from lib.charts import Bar, check_installed, draw
+from lib.tables import NOTHING, align
 
 AHEAD, LEVEL = 1.0, 0.97
 
