@@ -99,7 +99,7 @@ class Host:
         if kind == 2:
             return Response(200, file_span(CONTENT))
         if kind == 5:
-            raise HTTPError(403, "no")
+            raise HTTPError(403, "no", close=True)
         return answer(request)
 
     def promise(self, what: Any) -> Future[Any]:

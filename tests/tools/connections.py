@@ -13,11 +13,12 @@ import h11
 import pytest
 
 from kaserve.http.errors import HTTPError
+from kaserve.http.handler import Handler
 from kaserve.http.messages import Request, Response
 from kaserve.http.phases import BODY, HEAD, IDLE, LINGER, SEND, Phase
 from kaserve.net.connection import Connection
 from kaserve.net.poller import READ, WRITE
-from kaserve.net.service import Deadlines, Handler
+from kaserve.net.service import Deadlines
 from tests.tools.net import GET, LAST_GET, Body, Client, Net, Router, ServerSocket, file_span, get, hello
 
 PROGRESS_CHECKS = 8  # per send_timeout: how often a connection looks whether the kernel has sent something

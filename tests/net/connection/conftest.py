@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kaserve.net.service import Handler
+from kaserve.http.handler import Handler
 from tests.tools.connections import MakeNet
 from tests.tools.net import Net, hello, open_descriptors
 

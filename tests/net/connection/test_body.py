@@ -8,7 +8,7 @@ import pytest
 
 from kaserve.http.errors import HTTPError
 from kaserve.http.messages import Response
-from kaserve.http.phases import BODY, CLOSED, LINGER
+from kaserve.http.phases import BODY, CLOSED, IDLE, LINGER
 from kaserve.net.connection import Connection
 from kaserve.net.service import Deadlines
 from tests.tools.connections import (
@@ -171,14 +171,43 @@ def test_a_rejected_body_gets_a_final_status_instead_of_100_continue(make_net: M
     assert router.requests == []
 
 
-def test_a_rejection_does_not_wait_for_the_body(make_net: MakeNet) -> None:
+def test_a_rejection_does_not_wait_for_a_large_body(make_net: MakeNet) -> None:
     router = Router()
     router.refusals["no"] = HTTPError(413, "too much")
     net = make_net(router)
-    client, _ = net.connect()
-    (response,) = net.ask(client, POST_HEAD.replace(b"/ ", b"/no "))
+    client, connection = net.connect()
+    (response,) = net.ask(client, b"POST /no HTTP/1.1\r\nHost: h\r\nContent-Length: 65537\r\n\r\n")
     assert response.status == 413
+    assert not response.persists
+    assert connection.phase == LINGER
     assert router.requests == []
+
+
+def test_a_small_rejected_body_is_drained_and_the_connection_persists(make_net: MakeNet) -> None:
+    router = Router()
+    router.refusals["no"] = HTTPError(413, "too much")
+    net = make_net(router)
+    client, connection = net.connect()
+    send(net, client, POST_HEAD.replace(b"/ ", b"/no "))
+    assert client.received == b""
+    rejected, again = net.ask(client, b"0123456789", GET)
+    assert (rejected.status, again.status) == (413, 200)
+    assert connection.phase == IDLE
+    assert [request.method for request in router.requests] == ["GET"]
+    assert net.stats.refused == {413: 1}
+
+
+def test_a_rejected_body_in_chunks_is_drained_up_to_a_limit(make_net: MakeNet) -> None:
+    router = Router()
+    router.refusals["echo"] = HTTPError(403, "not for you")
+    net = make_net(router)
+    small, connection = net.connect()
+    rejected, again = net.ask(small, CHUNKED_HEAD + b"5\r\nhello\r\n0\r\n\r\n", GET)
+    assert (rejected.status, again.status) == (403, 200)
+    large, connection = net.connect()
+    (rejected,) = net.ask(large, CHUNKED_HEAD + b"10001\r\n" + bytes(0x10001))
+    assert (rejected.status, rejected.persists) == (403, False)
+    assert connection.phase == LINGER
 
 
 @pytest.mark.parametrize("fault", [ZeroDivisionError(), FileNotFoundError()], ids=repr)

@@ -63,12 +63,21 @@ def test_exceptions_of_signals_are_raised_from_the_turn(fault: type[BaseExceptio
     connection.abort()
 
 
-def test_an_http_error_is_its_status_and_closes(make_net: MakeNet) -> None:
+def test_an_http_error_is_its_status_and_the_connection_persists(make_net: MakeNet) -> None:
     net = make_net(Router(no=HTTPError(405, "only GET", (("Allow", "GET"),))))
+    client, connection = net.connect()
+    first, second = net.ask(client, get("/no"), GET)
+    assert (first.status, second.status) == (405, 200)
+    assert first.value("allow") == "GET"
+    assert connection.phase == IDLE
+    assert net.stats.refused == {405: 1}
+
+
+def test_an_http_error_may_close_the_connection(make_net: MakeNet) -> None:
+    net = make_net(Router(no=HTTPError(405, "only GET", (("Allow", "GET"),), close=True)))
     client, connection = net.connect()
     (response,) = net.ask(client, get("/no"), GET, methods=["GET"])
     assert response.status == 405
-    assert response.value("allow") == "GET"
     assert not response.persists
     assert client.ended
     assert connection.phase == LINGER
@@ -176,7 +185,7 @@ def test_a_future_that_fails_is_a_500_that_keeps_the_connection(
     assert connection.phase == IDLE
 
 
-def test_an_http_error_of_a_future_is_its_status_and_closes(make_net: MakeNet) -> None:
+def test_an_http_error_of_a_future_is_its_status(make_net: MakeNet) -> None:
     later: Future[Response] = Future()
     net = make_net(lambda request: later)
     client, connection = net.connect()
@@ -185,7 +194,7 @@ def test_an_http_error_of_a_future_is_its_status_and_closes(make_net: MakeNet) -
     net.settle()
     [response] = client.answers("GET")
     assert response.status == 410
-    assert connection.phase == LINGER
+    assert connection.phase == IDLE
 
 
 def test_the_future_of_an_aborted_connection_is_cancelled(make_net: MakeNet) -> None:
