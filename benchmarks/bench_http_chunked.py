@@ -1,8 +1,8 @@
 """Chunked bodies (RFC 9112 section 7.1): decoding and encoding, with kaserve's two builds, httptools and h11.
 
 Decoding: 64 KiB of content in chunks of 16 bytes, 4 KiB and 64 KiB, ten bodies a round. They are fed whole, or in
-pieces of 1 KiB as a slow network delivers them. Everybody hands on the content as a list of pieces, which are dropped
-at once. The head of each message was read before, which does not count. "copy" is what no decoder can do without:
+pieces of 1 KiB as a slow network delivers them. Each decoder returns the content as a list of pieces, which are dropped
+immediately. The head of each message was read before, which does not count. "copy" is the lower bound of any decoder:
 copying the content, in the same pieces, into objects of Python.
 
 Encoding: one chunk. httptools encodes nothing.

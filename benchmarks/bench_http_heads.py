@@ -2,17 +2,17 @@
 
 There are two questions for each head:
 
-- syntax: what is valid, and where are the parts? Nobody has looked at them yet. h11 cannot be asked for that alone.
+- syntax: what is valid, and where are the parts? They are not interpreted yet. h11 cannot do that alone.
 - request: a checked request, its framing and persistence decided. kaserve checks the target and Host as well.
 
 httptools is one parser that reads one head after the other, with the callbacks of its users: method, target, a list of
-fields with names in lower case, and whether to keep the connection. kaserve makes such a list when somebody asks for
-it; "+ fields" asks. All find the end of the head. "in HTTPProtocol" is how a connection of kaserve reads: that checks
+fields with names in lower case, and whether to keep the connection. kaserve makes such a list on
+demand; "+ fields" demands it. All find the end of the head. "in HTTPProtocol" is how a connection of kaserve reads: that checks
 limits and Expect, and leaves persistence to the response. h11 is a connection that has read nothing before; making it
 does not count.
 
-What is read again and again may be remembered by whoever likes to; both builds of kaserve do so with field lines that
-somebody asks for, the compiled one also with methods, targets and hosts. "new cookies" are 4,096 heads in turn, each
+Each parser may cache what it reads repeatedly. Both builds of kaserve cache the field lines that are
+demanded, the compiled one also methods, targets and hosts. "new cookies" are 4,096 heads in turn, each
 with a cookie of its own.
 """
 

@@ -4,11 +4,11 @@ The questions are those of a server:
 
 - touch one: a request came in, the idle deadline of its connection moves
 - touch all: the same for every connection, once
-- nothing due: what the timers cost a turn of the reactor in which no deadline passes
-- expire all: everybody fell silent
+- nothing due: what the timers cost in a turn of the reactor without an expired deadline
+- expire all: all clients fell silent
 
 The wheel is measured in kaserve's two builds. The heap deletes lazily, as asyncio's does: a touch pushes a new entry,
-the old one is thrown away when it surfaces, and when the dead outnumber the living the heap is rebuilt. The scan looks
+the old one is discarded when it reaches the top, and the heap is rebuilt when more than half of its entries are old. The scan looks
 at every timer each time.
 """
 

@@ -111,7 +111,7 @@ def main() -> int:
                 grown = (watch.most - before) / MIB
                 print(
                     f"{what}: {moved / MIB:,.0f} MiB in {seconds:.1f} s, at most {watch.most / MIB:.1f} MiB resident, "
-                    f"{grown:.1f} more than at rest (asked for: at most {options.most_mib:.0f})",
+                    f"{grown:.1f} more than at rest (required: at most {options.most_mib:.0f})",
                     flush=True,
                 )
                 good = good and moved == size and grown <= options.most_mib

@@ -1,4 +1,4 @@
-"""The clients people use, each against a running kaserve: do their persistent connections persist?
+"""Common clients against a running kaserve: do their persistent connections persist?
 
     python benchmarks/clients.py [--url http://127.0.0.1:8000/file] [--server kaserve]
 
@@ -29,9 +29,9 @@ from lib.workloads import write_files
 
 FILE = "files/hello.txt"
 REQUESTS = 10
-"""How many each client sends that does not measure."""
+"""Sent by each client that is not a load generator."""
 AB_REQUESTS, AB_CONNECTIONS = 2000, 16
-"""Few enough for each connection that no limit on its requests ends it."""
+"""So few for each connection that its maximum number of requests does not end it."""
 WRK_SECONDS = 1
 TIMEOUT_SECONDS = 30.0
 
@@ -97,16 +97,16 @@ def python_http_client(url: str) -> str:
 
 
 def python_requests(url: str) -> str:
-    """A Session opens one connection, and takes it from its pool again and again."""
+    """A Session opens one connection and reuses it from its pool."""
     if importlib.util.find_spec("requests") is None:
         raise NotInstalled("module requests")
-    # Imported by name: it is optional, and so must not be needed to check the types here.
+    # Imported by name: it is optional, and type checking must not need it.
     session = importlib.import_module("requests").Session()
     session.trust_env = False  # a proxy named in the environment would be what keeps the connection
     ports = set()
     with session:
         for _ in range(REQUESTS):
-            # Only while it streams does a response know its connection; the pool would hide that it connected anew.
+            # Only while it streams does a response know its connection; the pool would hide a new connection.
             response = session.get(url, timeout=TIMEOUT_SECONDS, stream=True)
             expect(response.status_code, 200, "status")
             connection = response.raw.connection
@@ -128,8 +128,8 @@ CLIENTS: dict[str, Callable[[str], str]] = {
 
 
 def main() -> int:
-    """Let every client try, and print how it went."""
-    parser = argparse.ArgumentParser(description="Drive kaserve with the clients people use.")
+    """Runs every client and prints the results."""
+    parser = argparse.ArgumentParser(description="Drive kaserve with common clients.")
     parser.add_argument("--url", help="a small file of a server that runs already")
     parser.add_argument("--server", choices=list(PEERS), default="kaserve", help="which to start otherwise (kaserve)")
     options = parser.parse_args()
@@ -157,7 +157,7 @@ def target_url(url: str | None, server_name: str) -> Iterator[str]:
 
 
 def attempt(client: Callable[[str], str], url: str) -> tuple[str, str]:
-    """Run one client: how it went, and what it saw."""
+    """Runs one client: the result and the details."""
     try:
         return "ok", client(url)
     except NotInstalled as missing:

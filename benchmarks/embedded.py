@@ -1,10 +1,10 @@
-"""A handler in an asyncio program against the same server on its own: at least 0.7 of the speed is asked for.
+"""A handler in an asyncio program against the same server on its own: at least 0.7 of the speed is required.
 
     python benchmarks/embedded.py
     python benchmarks/embedded.py --rounds 3 --seconds 1
 
 Both are examples of this project, in processes of their own, and measured by wrk in interleaved rounds. Meanwhile the
-asyncio program has a task that is to run every 10 ms; how often it did is counted. Exits with 1 below what is asked.
+asyncio program has a task that is to run every 10 ms; how often it did is counted. Exits with 1 below that.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from lib.processes import Command, clean_up_when_terminated, running, wait_until
 from lib.serving import free_port
 
 RATIO = 0.7
-TICKS_PER_SECOND = 20  # of the hundred that an idle loop makes; a turn of it with 64 requests in it takes a while
+TICKS_PER_SECOND = 20  # an idle loop makes a hundred; one iteration with 64 requests is long
 WAYS = ("alone", "in asyncio")
 
 
@@ -109,7 +109,7 @@ def main() -> int:
             f"round {number + 1}: alone {alone:,.0f}/s, in asyncio {embedded:,.0f}/s, {ticked:.0f} ticks/s", flush=True
         )
     ratio, least = statistics.median(ratios), min(ticks)
-    print(f"ratio {ratio:.2f} (asked for: {RATIO}), at least {least:.0f} ticks/s (asked for: {TICKS_PER_SECOND})")
+    print(f"ratio {ratio:.2f} (required: {RATIO}), at least {least:.0f} ticks/s (required: {TICKS_PER_SECOND})")
     return int(ratio < RATIO or least < TICKS_PER_SECOND)
 
 

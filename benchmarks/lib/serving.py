@@ -20,7 +20,7 @@ CHECK_SECONDS = 5.0
 
 
 class CannotServe(Exception):
-    """A server cannot do what is asked; the message is the reason that the tables show."""
+    """A server cannot do a workload; the message is the reason that the tables show."""
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ def test_in_tk_without_a_window() -> None:
     interpreter: Any = tcl.tk
     server = Server(hello, config(keep_alive=0.25))
     server.open()
-    in_tk.Turner(tcl, server)
+    in_tk.ServerRunner(tcl, server)
     with connect(server) as client:
         client.send(get())
         client.sock.setblocking(False)

@@ -20,7 +20,7 @@ Samples = Mapping[str, Sequence[float]]
 
 @contextmanager
 def page_open(port: int) -> Iterator[None]:
-    """Somebody has the live page open: its events are read as they come."""
+    """The status page is open in a browser: its events are read as they arrive."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", SHOWN["status"] + "?events")
     response = connection.getresponse()
@@ -45,7 +45,7 @@ def _read_to_the_end(response: http.client.HTTPResponse) -> None:
 
 @contextmanager
 def scraped(port: int) -> Iterator[None]:
-    """Somebody asks for the metrics once a second."""
+    """A scraper requests the metrics once a second."""
     enough = threading.Event()
 
     def scrape() -> None:
@@ -71,7 +71,7 @@ class Configuration:
     settings: Mapping[str, str] = field(default_factory=dict)
     """As in `Config`; the access log is off unless it has a format."""
     watched: Callable[[int], AbstractContextManager[None]] | None = None
-    """Who looks meanwhile, given the port; under load only."""
+    """Uses the status page or the metrics meanwhile, given the port; under load only."""
     tree: Path | None = None
     """Another checkout to import kaserve from."""
 
