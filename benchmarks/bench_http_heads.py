@@ -6,10 +6,10 @@ There are two questions for each head:
 - request: a checked request, its framing and persistence decided. kaserve checks the target and Host as well.
 
 httptools is one parser that reads one head after the other, with the callbacks of its users: method, target, a list of
-fields with names in lower case, and whether to keep the connection. kaserve makes such a list on
-demand; "+ fields" demands it. All find the end of the head. "in HTTPProtocol" is how a connection of kaserve reads: that checks
-limits and Expect, and leaves persistence to the response. h11 is a connection that has read nothing before; making it
-does not count.
+fields with names in lower case, and whether to keep the connection. kaserve makes such a list on demand; "+ fields"
+demands it. All find the end of the head. "in HTTPProtocol" is how a connection of kaserve reads: that checks limits and
+Expect, and leaves persistence to the response. h11 is a connection that has read nothing before; making it does not
+count.
 
 Each parser may cache what it reads repeatedly. Both builds of kaserve cache the field lines that are
 demanded, the compiled one also methods, targets and hosts. "new cookies" are 4,096 heads in turn, each

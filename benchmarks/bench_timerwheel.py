@@ -8,8 +8,8 @@ The questions are those of a server:
 - expire all: all clients fell silent
 
 The wheel is measured in kaserve's two builds. The heap deletes lazily, as asyncio's does: a touch pushes a new entry,
-the old one is discarded when it reaches the top, and the heap is rebuilt when more than half of its entries are old. The scan looks
-at every timer each time.
+the old one is discarded when it reaches the top, and the heap is rebuilt when more than half of its entries are old.
+The scan looks at every timer each time.
 """
 
 from __future__ import annotations
