@@ -225,11 +225,11 @@ def _get(server: kaserve.Server, target: str) -> tuple[int, bytes]:
 @pytest.mark.parametrize(
     ("lines", "data"),
     [
-        (["a", "", "b"], b"a\r\n\r\nb\r\n"),
-        (["a\\n", "b\\"], b"a\nb"),
-        (["a\\x20", "\\x0d\\xff\\"], b"a \r\n\r\xff"),
-        (["a\\", "HTTP/1.1 200 OK"], b"aHTTP/1.1 200 OK\r\n"),
-        (["\\x5cn"], b"\\n\r\n"),
+        pytest.param(["a", "", "b"], b"a\r\n\r\nb\r\n", id="CRLF"),
+        pytest.param(["a\\n", "b\\"], b"a\nb", id="bare LF, and no line end"),
+        pytest.param(["a\\x20", "\\x0d\\xff\\"], b"a \r\n\r\xff", id="invisible bytes"),
+        pytest.param(["a\\", "HTTP/1.1 200 OK"], b"aHTTP/1.1 200 OK\r\n", id="a response after no line end"),
+        pytest.param(["\\x5cn"], b"\\n\r\n", id="backslash"),
     ],
 )
 def test_lines_and_bytes(lines: list[str], data: bytes) -> None:

@@ -98,7 +98,7 @@ def test_wrk(server: Server) -> None:
     assert server.stats.failed == 0
 
 
-@pytest.mark.parametrize("keeps_alive", [True, False])
+@pytest.mark.parametrize("keeps_alive", [True, False], ids=["keep-alive", "close"])
 def test_ab(server: Server, keeps_alive: bool) -> None:
     """HTTP/1.0 with `Connection: Keep-Alive`, or without."""
     output = run(program("ab"), "-q", *(["-k"] if keeps_alive else []), "-n", "200", "-c", "4", server.url)

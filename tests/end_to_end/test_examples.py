@@ -146,7 +146,7 @@ def test_in_thread() -> None:
     assert re.fullmatch(r"(at http://127\.0\.0\.1:\d+/: hello from /thread\n){2}", done.stdout)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_in_asyncio(number: signal.Signals) -> None:
     with running("in_asyncio.py", "0") as example:
         before = int(example.ask("/").split()[0])

@@ -223,7 +223,7 @@ class TestSection3TimeoutAndMax:
 class TestSection4Length:
     """RFC 9112 §6.2: Content-Length both ways."""
 
-    @pytest.mark.parametrize("size", [0, 1, 255, 65536, 300_000])
+    @pytest.mark.parametrize("size", [0, 1, 255, 65536, 300_000], ids=lambda size: f"{size} bytes")
     def test_both_ways(self, size: int) -> None:
         body = bytes(range(256)) * (size // 256) + bytes(size % 256)
         with serving(echo) as server, connect(server) as client:
@@ -454,7 +454,7 @@ class TestSection7WhichRuleWins:
             assert client.ask().body  # the next response follows the head immediately
 
     @pytest.mark.parametrize("status", [204, 304])
-    @pytest.mark.parametrize("body", [b"", b"not to be sent"])
+    @pytest.mark.parametrize("body", [b"", b"not to be sent"], ids=["without content", "with content"])
     def test_204_and_304_have_no_body(self, status: int, body: bytes) -> None:
         with serving(lambda _: Response(status, body)) as server, connect(server) as client:
             for _ in range(3):
@@ -529,7 +529,7 @@ class TestSection8Pipelining:
             sizes = [len(response.body) for response in responses]
             assert sizes == [len(large), 24, 0, len(large), 24, len(large)]
 
-    @pytest.mark.parametrize("cuts", [1, 7, 64, 1000])
+    @pytest.mark.parametrize("cuts", [1, 7, 64, 1000], ids=lambda cuts: f"{cuts} bytes each")
     def test_however_the_stream_is_cut(self, cuts: int) -> None:
         chunked = request("POST", "/", "Transfer-Encoding: chunked") + TestSection5Chunks.WIKIPEDIA
         wire = (post(b"one") + chunked + get()) * 3

@@ -308,7 +308,7 @@ class Storm:
         assert all(body.closed == 1 for body in self.handler.bodies)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(20), ids=lambda seed: f"seed {seed}")
 def test_a_storm(seed: int, caplog: pytest.LogCaptureFixture) -> None:
     descriptors = open_descriptors()
     visits = Visits(seed)
@@ -323,7 +323,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> TLS:
     return TLS([make_certificate(tmp_path_factory.mktemp("certificates"), "h", "h")])
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(10), ids=lambda seed: f"seed {seed}")
 def test_a_storm_over_tls(seed: int, tls: TLS, caplog: pytest.LogCaptureFixture) -> None:
     descriptors = open_descriptors()
     visits = Visits(seed, tls=True)
