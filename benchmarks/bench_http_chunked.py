@@ -1,8 +1,8 @@
 """Chunked bodies (RFC 9112 section 7.1): decoding and encoding, with kaserve's two builds, httptools and h11.
 
 Decoding: 64 KiB of content in chunks of 16 bytes, 4 KiB and 64 KiB, ten bodies a round. They are fed whole, or in
-pieces of 1 KiB as a slow network delivers them. Everybody hands on the content as a list of pieces, which are dropped
-at once. The head of each message was read before, which does not count. "copy" is what no decoder can do without:
+pieces of 1 KiB as a slow network delivers them. Each decoder returns the content as a list of pieces, which are dropped
+immediately. The head of each message was read before, which does not count. "copy" is the lower bound of any decoder:
 copying the content, in the same pieces, into objects of Python.
 
 Encoding: one chunk. httptools encodes nothing.
@@ -15,9 +15,9 @@ from typing import Any
 import h11
 import httptools
 import pytest
-from contenders import BUILDS, DATE_LINE, Build
-from messages import MINIMAL, chunked, split
-from stopwatch import Stopwatch
+from lib.builds import BUILDS, DATE_LINE, Build
+from lib.messages import MINIMAL, chunked, split
+from lib.timing import Timing
 
 Feed = Callable[[bytes], list[bytes]]
 """Takes a piece of what was received, and returns the content found in it; the list may be emptied afterwards."""
@@ -117,21 +117,21 @@ def taken(content: list[bytes]) -> bytes:
 @pytest.mark.parametrize("contender", DECODERS)
 @pytest.mark.parametrize("feeding", PIECE_SIZES)
 @pytest.mark.parametrize("chunk", CHUNK_SIZES)
-def bench_decoding(stopwatch: Stopwatch, chunk: str, feeding: str, contender: str) -> None:
-    stopwatch.row(f"chunked, {BODIES} bodies of 64 KiB in {chunk} chunks, {feeding}", contender)
+def bench_decoding(timing: Timing, chunk: str, feeding: str, contender: str) -> None:
+    timing.row(f"chunked, {BODIES} bodies of 64 KiB in {chunk} chunks, {feeding}", contender)
     received = CONTENT if contender == "copy" else chunked(CONTENT, CHUNK_SIZES[chunk])
     pieces = split(received, PIECE_SIZES[feeding])
     start = DECODERS[contender]
     feed = start()
     assert b"".join(taken(feed(piece)) for piece in pieces) == CONTENT
-    stopwatch.time_fresh(start, lambda feed: decode(feed, pieces), batch=BODIES)
+    timing.time_fresh(start, lambda feed: decode(feed, pieces), batch=BODIES)
 
 
 # Encoding.
 
 
 def kaserve_encoder(build: Build) -> Encode:
-    """A protocol in the middle of an answer of unknown length."""
+    """A protocol in the middle of a response of unknown length."""
     protocol = build.protocol()
     protocol.receive(MINIMAL)
     protocol.read_head()
@@ -154,7 +154,7 @@ ENCODERS = {**{build.name: kaserve_encoder(build) for build in BUILDS}, "h11": h
 
 @pytest.mark.parametrize("contender", ENCODERS)
 @pytest.mark.parametrize("size", CHUNK_SIZES)
-def bench_encoding(stopwatch: Stopwatch, size: str, contender: str) -> None:
-    stopwatch.row(f"encoding a chunk of {size}", contender)
+def bench_encoding(timing: Timing, size: str, contender: str) -> None:
+    timing.row(f"encoding a chunk of {size}", contender)
     content = CONTENT[: CHUNK_SIZES[size]]
-    assert stopwatch.time(ENCODERS[contender], content) == b"%x\r\n%b\r\n" % (len(content), content)
+    assert timing.time(ENCODERS[contender], content) == b"%x\r\n%b\r\n" % (len(content), content)

@@ -2,17 +2,17 @@
 
 There are two questions for each head:
 
-- syntax: what is valid, and where are the parts? Nobody has looked at them yet. h11 cannot be asked for that alone.
+- syntax: what is valid, and where are the parts? They are not interpreted yet. h11 cannot do that alone.
 - request: a checked request, its framing and persistence decided. kaserve checks the target and Host as well.
 
 httptools is one parser that reads one head after the other, with the callbacks of its users: method, target, a list of
-fields with names in lower case, and whether to keep the connection. kaserve makes such a list when somebody asks for
-it; "+ fields" asks. All find the end of the head. "in HTTPProtocol" is how a connection of kaserve reads: that checks
-limits and Expect, and leaves persistence to the answer. h11 is a connection that has read nothing before; making it
-does not count.
+fields with names in lower case, and whether to keep the connection. kaserve makes such a list on demand; "+ fields"
+demands it. All find the end of the head. "in HTTPProtocol" is how a connection of kaserve reads: that checks limits and
+Expect, and leaves persistence to the response. h11 is a connection that has read nothing before; making it does not
+count.
 
-What is read again and again may be remembered by whoever likes to; both builds of kaserve do so with field lines that
-somebody asks for, the compiled one also with methods, targets and hosts. "new cookies" are 4,096 heads in turn, each
+Each parser may cache what it reads repeatedly. Both builds of kaserve cache the field lines that are
+demanded, the compiled one also methods, targets and hosts. "new cookies" are 4,096 heads in turn, each
 with a cookie of its own.
 """
 
@@ -23,9 +23,9 @@ from typing import Any
 import h11
 import httptools
 import pytest
-from contenders import BUILDS, Build
-from messages import BROWSER, HEADS, browsers
-from stopwatch import Stopwatch
+from lib.builds import BUILDS, Build
+from lib.messages import BROWSER, HEADS, browsers
+from lib.timing import Timing
 
 Read = Callable[[bytes], Any]
 """Reads a complete head, the empty line included."""
@@ -66,7 +66,7 @@ def kaserve_request_with_fields(build: Build) -> Read:
 
 
 def kaserve_protocol(build: Build) -> Read:
-    """One protocol that reads one head after the other, as if each had been answered."""
+    """One protocol that reads one head after another, as if each had had its response."""
     protocol, idle = build.protocol(), build.module("http.phases").IDLE
 
     def read(head: bytes) -> Any:
@@ -138,31 +138,31 @@ REQUEST = {
 
 @pytest.mark.parametrize("contender", SYNTAX)
 @pytest.mark.parametrize("head", HEADS)
-def bench_syntax(stopwatch: Stopwatch, head: str, contender: str) -> None:
-    stopwatch.row(f"head, {head}: syntax", contender)
-    stopwatch.time(SYNTAX[contender], HEADS[head])
+def bench_syntax(timing: Timing, head: str, contender: str) -> None:
+    timing.row(f"head, {head}: syntax", contender)
+    timing.time(SYNTAX[contender], HEADS[head])
 
 
 @pytest.mark.parametrize("contender", REQUEST)
 @pytest.mark.parametrize("head", HEADS)
-def bench_request(stopwatch: Stopwatch, head: str, contender: str) -> None:
-    stopwatch.row(f"head, {head}: request", contender)
-    assert stopwatch.time(REQUEST[contender], HEADS[head])
+def bench_request(timing: Timing, head: str, contender: str) -> None:
+    timing.row(f"head, {head}: request", contender)
+    assert timing.time(REQUEST[contender], HEADS[head])
 
 
 @pytest.mark.parametrize("head", HEADS)
-def bench_request_h11(stopwatch: Stopwatch, head: str) -> None:
-    stopwatch.row(f"head, {head}: request", "h11")
+def bench_request_h11(timing: Timing, head: str) -> None:
+    timing.row(f"head, {head}: request", "h11")
 
     def read(connection: h11.Connection) -> None:
         connection.receive_data(HEADS[head])
         assert type(connection.next_event()) is h11.Request
 
-    stopwatch.time_fresh(lambda: h11.Connection(h11.SERVER), read)
+    timing.time_fresh(lambda: h11.Connection(h11.SERVER), read)
 
 
 @pytest.mark.parametrize("contender", REQUEST)
-def bench_new_cookies(stopwatch: Stopwatch, contender: str) -> None:
-    stopwatch.row(f"head, {len(BROWSER)} bytes, new cookies: request", contender)
+def bench_new_cookies(timing: Timing, contender: str) -> None:
+    timing.row(f"head, {len(BROWSER)} bytes, new cookies: request", contender)
     read, heads = REQUEST[contender], cycle(browsers())
-    stopwatch.time(lambda: read(next(heads)))
+    timing.time(lambda: read(next(heads)))

@@ -1,10 +1,10 @@
-"""Round trips without sockets: bytes of requests in, bytes of answers out, with a handler in between.
+"""Round trips without sockets: bytes of requests in, bytes of responses out, with a handler in between.
 
 kaserve's two builds do it through HTTPProtocol, in the steps of a connection: receive, read the head, read the body,
-call the handler, respond, finish. h11 does the same through its Connection. httptools only reads; its answers are
+call the handler, respond, finish. h11 does the same through its Connection. httptools only reads; its responses are
 written by hand, in the manner of uvicorn, and it is asked neither for limits nor for a good Host.
 
-Everybody's handler builds an answer of five bytes, for uploads from the whole of the body. What was sent arrives in
+Each handler builds a response of five bytes, for uploads from the whole of the body. What was sent arrives in
 pieces of 32 KiB at most, which is how kaserve reads. Connections take 1,000 requests.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 import h11
 import httptools
 import pytest
-from contenders import BUILDS, DATE_LINE, REQUESTS_PER_CONNECTION, Build
-from messages import BROWSER, MINIMAL, chunked, split
-from stopwatch import Stopwatch
+from lib.builds import BUILDS, DATE_LINE, REQUESTS_PER_CONNECTION, Build
+from lib.messages import BROWSER, MINIMAL, chunked, split
+from lib.timing import Timing
 
 RoundTrip = Callable[[list[bytes]], bytes]
 """From what arrives on a connection, piece by piece, to what is sent."""
@@ -33,18 +33,18 @@ class Conversation:
     """What the client sends, and what comes back."""
 
     sent: bytes
-    answers: int = 1
-    answer: bytes = b"hello"
-    """The body of each answer."""
+    responses: int = 1
+    response: bytes = b"hello"
+    """The body of each response."""
 
 
 CONVERSATIONS = {
     "hello, 46 bytes": Conversation(MINIMAL),
     "hello, 703 bytes": Conversation(BROWSER),
-    "hello, 46 bytes, 16 pipelined": Conversation(MINIMAL * 16, answers=16),
-    "64 KiB with a length": Conversation(UPLOAD + b"Content-Length: 65536\r\n\r\n" + CONTENT, answer=b"65536"),
+    "hello, 46 bytes, 16 pipelined": Conversation(MINIMAL * 16, responses=16),
+    "64 KiB with a length": Conversation(UPLOAD + b"Content-Length: 65536\r\n\r\n" + CONTENT, response=b"65536"),
     "64 KiB in 4 KiB chunks": Conversation(
-        UPLOAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(CONTENT, 4 << 10), answer=b"65536"
+        UPLOAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(CONTENT, 4 << 10), response=b"65536"
     ),
 }
 
@@ -69,12 +69,12 @@ class Kaserve:
         """As `RoundTrip`."""
         if self.protocol.phase != self.idle:  # it has closed after its last request
             self.protocol = self.new_protocol()
-        answers = []
+        responses = []
         for piece in pieces:
             self.protocol.receive(piece)
             while self.protocol.has_received and self.read():
-                answers.append(self.answer())
-        return b"".join(answers)
+                responses.append(self.respond())
+        return b"".join(responses)
 
     def read(self) -> bool:
         """Read on; whether a request is complete."""
@@ -86,8 +86,8 @@ class Kaserve:
         complete: bool = protocol.phase == self.handler
         return complete
 
-    def answer(self) -> bytes:
-        """Answer the request that is complete."""
+    def respond(self) -> bytes:
+        """Responds to the request, which is complete."""
         protocol = self.protocol
         response = self.handle(protocol.request)
         outgoing = protocol.prepare(response, DATE_LINE, True)
@@ -98,7 +98,7 @@ class Kaserve:
 
 
 class H11:
-    """h11, with the few fields of an answer that it does not make itself."""
+    """h11, with the few fields of a response that it does not make itself."""
 
     def __init__(self) -> None:
         self.connection = h11.Connection(h11.SERVER)
@@ -114,12 +114,12 @@ class H11:
         """As `RoundTrip`."""
         if self.served >= REQUESTS_PER_CONNECTION:
             self.connection, self.served = h11.Connection(h11.SERVER), 0
-        answers = []
+        responses = []
         for piece in pieces:
             self.connection.receive_data(piece)
             while self.read():
-                answers += self.answer()
-        return b"".join(answers)
+                responses += self.respond()
+        return b"".join(responses)
 
     def read(self) -> bool:
         """Read on; whether a request is complete."""
@@ -132,8 +132,8 @@ class H11:
                 return True
         return False
 
-    def answer(self) -> list[bytes]:
-        """Answer the request that is complete."""
+    def respond(self) -> list[bytes]:
+        """Responds to the request, which is complete."""
         assert self.request is not None
         content = self.handle(self.request.method, b"".join(self.body))
         self.body.clear()
@@ -151,7 +151,7 @@ class H11:
 
 
 class Httptools:
-    """A parser, and answers put together by hand."""
+    """A parser, and responses put together by hand."""
 
     def __init__(self) -> None:
         self.parser = httptools.HttpRequestParser(self)
@@ -159,7 +159,7 @@ class Httptools:
         self.url = b""
         self.keep_alive = False
         self.body: list[bytes] = []
-        self.answers: list[bytes] = []
+        self.responses: list[bytes] = []
 
     def handle(self, method: bytes, body: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """The handler: a greeting, or the size of the body."""
@@ -170,8 +170,8 @@ class Httptools:
         """As `RoundTrip`."""
         for piece in pieces:
             self.parser.feed_data(piece)
-        sent = b"".join(self.answers)
-        self.answers.clear()
+        sent = b"".join(self.responses)
+        self.responses.clear()
         return sent
 
     def on_message_begin(self) -> None:
@@ -204,7 +204,7 @@ class Httptools:
         if not self.keep_alive:
             lines.append(b"Connection: close\r\n")
         lines += [b"\r\n", content]
-        self.answers.append(b"".join(lines))
+        self.responses.append(b"".join(lines))
 
 
 def _kaserve(build: Build) -> Callable[[], RoundTrip]:
@@ -220,9 +220,9 @@ CONTENDERS: dict[str, Callable[[], RoundTrip]] = {
 
 @pytest.mark.parametrize("contender", CONTENDERS)
 @pytest.mark.parametrize("name", CONVERSATIONS)
-def bench_round_trip(stopwatch: Stopwatch, name: str, contender: str) -> None:
-    stopwatch.row(f"round trip, {name}", contender)
+def bench_round_trip(timing: Timing, name: str, contender: str) -> None:
+    timing.row(f"round trip, {name}", contender)
     conversation = CONVERSATIONS[name]
-    answers = stopwatch.time(CONTENDERS[contender](), split(conversation.sent, RECEIVED_AT_ONCE))
-    assert answers.count(b"HTTP/1.1 200 ") == conversation.answers
-    assert answers.count(b"\r\n\r\n" + conversation.answer) == conversation.answers
+    responses = timing.time(CONTENDERS[contender](), split(conversation.sent, RECEIVED_AT_ONCE))
+    assert responses.count(b"HTTP/1.1 200 ") == conversation.responses
+    assert responses.count(b"\r\n\r\n" + conversation.response) == conversation.responses

@@ -5,7 +5,7 @@
   before, which does not count. h11 is given the values of Date and Content-Length, and makes neither Connection nor
   Keep-Alive.
 
-"hello" has one field, "file" has eight. Both are the same every time, as the answers of a server mostly are.
+"hello" has one field, "file" has eight. Both are the same every time, as the responses of a server mostly are.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from typing import Any
 
 import h11
 import pytest
-from contenders import BUILDS, DATE_LINE, Build
-from messages import MINIMAL
-from stopwatch import Stopwatch
+from lib.builds import BUILDS, DATE_LINE, Build
+from lib.messages import MINIMAL
+from lib.timing import Timing
 
 Fields = list[tuple[str, str]]
 
@@ -36,7 +36,7 @@ HEADS = 100
 
 
 def kaserve_connection(build: Build) -> Any:
-    """A protocol that has a request to answer."""
+    """A protocol that has a request to respond to."""
     protocol = build.protocol()
     protocol.receive(MINIMAL)
     assert protocol.read_head() is not None
@@ -44,7 +44,7 @@ def kaserve_connection(build: Build) -> Any:
 
 
 def kaserve_respond(build: Build, fields: Fields) -> Callable[[Any], bytes]:
-    """What encodes an answer on such a protocol."""
+    """What encodes a response on such a protocol."""
     response_class = build.module("http.messages").Response
 
     def respond(protocol: Any) -> bytes:
@@ -55,7 +55,7 @@ def kaserve_respond(build: Build, fields: Fields) -> Callable[[Any], bytes]:
 
 
 def h11_connection() -> h11.Connection:
-    """A connection that has a request to answer."""
+    """A connection that has a request to respond to."""
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(MINIMAL)
     assert type(connection.next_event()) is h11.Request
@@ -63,7 +63,7 @@ def h11_connection() -> h11.Connection:
 
 
 def h11_respond(fields: Fields) -> Callable[[h11.Connection], bytes | None]:
-    """What encodes an answer on such a connection."""
+    """What encodes a response on such a connection."""
     name, _, date = DATE_LINE.strip().partition(b": ")
     headers = [(key.encode(), value.encode()) for key, value in fields]
     headers += [(name, date), (b"Content-Length", b"%d" % len(BODY))]
@@ -76,23 +76,23 @@ def h11_respond(fields: Fields) -> Callable[[h11.Connection], bytes | None]:
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.name)
 @pytest.mark.parametrize("response", RESPONSES)
-def bench_field_lines(stopwatch: Stopwatch, response: str, build: Build) -> None:
-    stopwatch.row(f"response, {response}: field lines", build.name)
-    assert stopwatch.time(build.module("http.wire").encode_head, 200, RESPONSES[response])
+def bench_field_lines(timing: Timing, response: str, build: Build) -> None:
+    timing.row(f"response, {response}: field lines", build.name)
+    assert timing.time(build.module("http.wire").encode_head, 200, RESPONSES[response])
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.name)
 @pytest.mark.parametrize("response", RESPONSES)
-def bench_head(stopwatch: Stopwatch, response: str, build: Build) -> None:
-    stopwatch.row(f"response, {response}: {HEADS} heads", build.name)
+def bench_head(timing: Timing, response: str, build: Build) -> None:
+    timing.row(f"response, {response}: {HEADS} heads", build.name)
     respond = kaserve_respond(build, RESPONSES[response])
     assert respond(kaserve_connection(build)).endswith(b"\r\n\r\n" + BODY)
-    stopwatch.time_fresh(lambda: kaserve_connection(build), respond, batch=HEADS)
+    timing.time_fresh(lambda: kaserve_connection(build), respond, batch=HEADS)
 
 
 @pytest.mark.parametrize("response", RESPONSES)
-def bench_head_h11(stopwatch: Stopwatch, response: str) -> None:
-    stopwatch.row(f"response, {response}: {HEADS} heads", "h11")
+def bench_head_h11(timing: Timing, response: str) -> None:
+    timing.row(f"response, {response}: {HEADS} heads", "h11")
     respond = h11_respond(RESPONSES[response])
     assert (respond(h11_connection()) or b"").endswith(b"\r\n\r\n")
-    stopwatch.time_fresh(h11_connection, respond, batch=HEADS)
+    timing.time_fresh(h11_connection, respond, batch=HEADS)

@@ -4,7 +4,7 @@
     python benchmarks/big_bodies.py --upload-mib 256 --download-mib 512
 
 The download is a sparse file, once by wsgi.file_wrapper and once by a generator. It is read once before, so that it is
-in the page cache for both: whoever is first to read a file pays for the pages. The server is a process of its own;
+in the page cache for both: the first reader of a file pays for its pages. The server is a process of its own;
 its resident size is that of /proc, the most that was seen while a body moved. Exits with 1 when a body arrived with
 another length, or the memory grew by more than --most-mib. Uploads spool to a file in TMPDIR, so there must be room.
 """
@@ -15,36 +15,15 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from processes import Child, Command, clean_up_when_terminated, running, wait_until
-from serving import accepts, free_port
+from lib.environment import kaserve_environment
+from lib.processes import Child, Command, clean_up_when_terminated, running, wait_until
+from lib.serving import accepts, free_port
 
 MIB = 1 << 20
 BLOCK = bytes(MIB)
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """/upload counts what it reads; the others send the file that is named in the environment."""
-    if environ["PATH_INFO"] == "/upload":
-        size = sum(len(block) for block in iter(lambda: environ["wsgi.input"].read(65536), b""))
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return [b"%d" % size]
-    file = open(os.environ["BIG_FILE"], "rb")
-    size = os.fstat(file.fileno()).st_size
-    start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(size))])
-    if environ["PATH_INFO"] == "/file":
-        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
-        return wrapped
-    return blocks(file)
-
-
-def blocks(file: Any) -> Iterator[bytes]:
-    with file:
-        yield from iter(lambda: file.read(65536), b"")
 
 
 class Watch:
@@ -70,9 +49,9 @@ def upload(port: int, size: int, watch: Watch) -> int:
         for _ in range(size // MIB):
             sock.sendall(BLOCK)
             watch.look()
-        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+        response = b"".join(iter(lambda: sock.recv(65536), b""))
     watch.look()
-    return int(answer.rpartition(b"\r\n")[2]) if answer.startswith(b"HTTP/1.1 200 ") else -1
+    return int(response.rpartition(b"\r\n")[2]) if response.startswith(b"HTTP/1.1 200 ") else -1
 
 
 def download(port: int, path: str, watch: Watch) -> int:
@@ -109,9 +88,9 @@ def main() -> int:
                 pass
         port = free_port()
         command = Command(
-            (sys.executable, "-m", "kaserve", str(port), "--no-access-log", "--wsgi", "big_bodies:app",
+            (sys.executable, "-m", "kaserve", str(port), "--no-access-log", "--wsgi", "big_bodies_app:app",
              "--limit-request-body", str(options.upload_mib * MIB)),
-            env={"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "benchmarks"))), "BIG_FILE": str(file)},
+            env=kaserve_environment() | {"BIG_FILE": str(file)},
         )  # fmt: skip
         with running(command, core=core, directory=Path(name)) as child:
             if not wait_until(lambda: not child.alive() or accepts(port), 10) or not child.alive():
@@ -132,7 +111,7 @@ def main() -> int:
                 grown = (watch.most - before) / MIB
                 print(
                     f"{what}: {moved / MIB:,.0f} MiB in {seconds:.1f} s, at most {watch.most / MIB:.1f} MiB resident, "
-                    f"{grown:.1f} more than at rest (asked for: at most {options.most_mib:.0f})",
+                    f"{grown:.1f} more than at rest (required: at most {options.most_mib:.0f})",
                     flush=True,
                 )
                 good = good and moved == size and grown <= options.most_mib

@@ -1,4 +1,4 @@
-"""The clients people use, each against a running kaserve: do their persistent connections persist?
+"""Common clients against a running kaserve: do their persistent connections persist?
 
     python benchmarks/clients.py [--url http://127.0.0.1:8000/file] [--server kaserve]
 
@@ -20,18 +20,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import wrk
-from peers import PEERS
-from processes import clean_up_when_terminated
-from serving import CannotServe, serving
-from tables import align
-from workloads import write_files
+from lib import wrk
+from lib.peers import PEERS
+from lib.processes import clean_up_when_terminated
+from lib.serving import CannotServe, serving
+from lib.tables import align
+from lib.workloads import write_files
 
 FILE = "files/hello.txt"
 REQUESTS = 10
-"""How many each client sends that does not measure."""
+"""Sent by each client that is not a load generator."""
 AB_REQUESTS, AB_CONNECTIONS = 2000, 16
-"""Few enough for each connection that no limit on its requests ends it."""
+"""So few for each connection that its maximum number of requests does not end it."""
 WRK_SECONDS = 1
 TIMEOUT_SECONDS = 30.0
 
@@ -47,9 +47,9 @@ class NotInstalled(Exception):
 def curl(url: str) -> str:
     """Several URLs in one call of curl make one connection."""
     output = run("curl", "-sS", "--write-out", "%{stderr}%{http_code} %{num_connects}\n", *[url] * REQUESTS)
-    answers = [line.split() for line in output.splitlines() if re.fullmatch(r"\d{3} \d+", line)]
-    expect([status for status, _ in answers], ["200"] * REQUESTS, "statuses")
-    connects = sum(int(count) for _, count in answers)
+    responses = [line.split() for line in output.splitlines() if re.fullmatch(r"\d{3} \d+", line)]
+    expect([status for status, _ in responses], ["200"] * REQUESTS, "statuses")
+    connects = sum(int(count) for _, count in responses)
     expect(connects, 1, "connections")
     return f"{REQUESTS} requests, num_connects 1"
 
@@ -63,16 +63,16 @@ def wrk_64(url: str) -> str:
         load = wrk.run(url, segment, WRK_SECONDS, scratch=Path(scratch))
     expect(load.errors, "", "errors")
     if load.requests < wrk.CONNECTIONS:
-        raise Failed(f"only {load.requests} requests were answered")
+        raise Failed(f"only {load.requests} requests got a response")
     return f"{load.requests} requests on {wrk.CONNECTIONS} connections, no errors"
 
 
 def ab(url: str) -> str:
-    """HTTP/1.0: every answer has to say keep-alive, or ab does not count it as such."""
+    """HTTP/1.0: every response has to say keep-alive, or ab does not count it as such."""
     output = run("ab", "-q", "-k", "-n", str(AB_REQUESTS), "-c", str(AB_CONNECTIONS), url)
     counts = {name: int(value) for name, value in re.findall(r"^([\w -]+?):\s+(\d+)\b", output, re.MULTILINE)}
     expect(counts.get("Failed requests"), 0, "failed requests")
-    expect(counts.get("Non-2xx responses", 0), 0, "answers that are not 2xx")
+    expect(counts.get("Non-2xx responses", 0), 0, "responses that are not 2xx")
     expect(counts.get("Keep-Alive requests"), counts.get("Complete requests"), "keep-alive requests")
     return f"{AB_REQUESTS} requests on {AB_CONNECTIONS} connections, all of them keep-alive"
 
@@ -97,23 +97,23 @@ def python_http_client(url: str) -> str:
 
 
 def python_requests(url: str) -> str:
-    """A Session opens one connection, and takes it from its pool again and again."""
+    """A Session opens one connection and reuses it from its pool."""
     if importlib.util.find_spec("requests") is None:
         raise NotInstalled("module requests")
-    # Imported by name: it is optional, and so must not be needed to check the types here.
+    # Imported by name: it is optional, and type checking must not need it.
     session = importlib.import_module("requests").Session()
     session.trust_env = False  # a proxy named in the environment would be what keeps the connection
     ports = set()
     with session:
         for _ in range(REQUESTS):
-            # Only while it streams does an answer know its connection; the pool would hide that it connected anew.
-            answer = session.get(url, timeout=TIMEOUT_SECONDS, stream=True)
-            expect(answer.status_code, 200, "status")
-            connection = answer.raw.connection
+            # Only while it streams does a response know its connection; the pool would hide a new connection.
+            response = session.get(url, timeout=TIMEOUT_SECONDS, stream=True)
+            expect(response.status_code, 200, "status")
+            connection = response.raw.connection
             if connection is None or connection.sock is None:
                 raise Failed("the connection was closed")
             ports.add(connection.sock.getsockname())
-            _ = answer.content
+            _ = response.content
     expect(len(ports), 1, "connections")
     return f"{REQUESTS} requests, one connection"
 
@@ -128,8 +128,8 @@ CLIENTS: dict[str, Callable[[str], str]] = {
 
 
 def main() -> int:
-    """Let every client try, and print how it went."""
-    parser = argparse.ArgumentParser(description="Drive kaserve with the clients people use.")
+    """Runs every client and prints the results."""
+    parser = argparse.ArgumentParser(description="Drive kaserve with common clients.")
     parser.add_argument("--url", help="a small file of a server that runs already")
     parser.add_argument("--server", choices=list(PEERS), default="kaserve", help="which to start otherwise (kaserve)")
     options = parser.parse_args()
@@ -157,7 +157,7 @@ def target_url(url: str | None, server_name: str) -> Iterator[str]:
 
 
 def attempt(client: Callable[[str], str], url: str) -> tuple[str, str]:
-    """Run one client: how it went, and what it saw."""
+    """Runs one client: the result and the details."""
     try:
         return "ok", client(url)
     except NotInstalled as missing:

@@ -1,13 +1,13 @@
-"""Does anybody who wants a small hot file wait while large ones come from the disk?
+"""Do clients of a small hot file wait while large ones come from the disk?
 
     python benchmarks/cold_and_hot.py [--servers kaserve,nginx] [--files 8] [--mib 64] [--readers 4] [--rate 200]
 
-One client asks for a file of 1 KiB again and again, over one connection, and notes how long each answer takes: first
+One client requests a file of 1 KiB again and again, over one connection, and notes how long each response takes: first
 alone, then while other clients download large files that are in memory, then the same with files whose pages are
 dropped from the page cache before each download (posix_fadvise, POSIX_FADV_DONTNEED), so that they come from the disk.
-What downloads from memory cost is the price of sharing a core; what the disk adds to it is time in which the server
-waited. Those who download are processes of their own, at the lowest priority and at a limited rate: it is not the
-client's waiting that is to be measured.
+What downloads from memory cost is the price of sharing a core; what the disk adds to it is time for which the server
+waited. The clients that download are processes of their own, at the lowest priority and at a limited rate, so that the
+measured client does not have to wait for a core.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-from peers import PEERS
-from processes import clean_up_when_terminated
-from serving import CannotServe, Server, serving
-from tables import align
-from workloads import write_files
+from lib.peers import PEERS
+from lib.processes import clean_up_when_terminated
+from lib.serving import CannotServe, Server, serving
+from lib.tables import align
+from lib.workloads import write_files
 
 TIMEOUT_SECONDS = 30.0
 SMALL = "files/small.bin"
@@ -54,7 +54,7 @@ def main() -> int:
             except (CannotServe, OSError, http.client.HTTPException) as error:
                 reasons.append(f"- {server}: {error}")
     measures = [f"{each}, ms" for each in MEASURES]
-    head = ["server", "meanwhile", "answers/s", *measures, "longest, ms", "downloaded, MiB/s"]
+    head = ["server", "meanwhile", "responses/s", *measures, "longest, ms", "downloaded, MiB/s"]
     print("\n".join([*align([head, *rows], words={"meanwhile"}), "", *reasons]).rstrip())
     return 1 if reasons else 0
 
@@ -80,7 +80,7 @@ def measure_peer(name: str, site: Path, large: list[str], options: argparse.Name
 
 
 def ask_for(server: Server, path: str, seconds: float) -> list[float]:
-    """How long each answer took, one after the other over one connection."""
+    """Seconds for each response, one after another over one connection."""
     connection = connect(server)
     times = []
     try:
@@ -123,7 +123,7 @@ def downloading(
 def download(
     address: tuple[str, int], site: Path, paths: list[str], is_cold: bool, rate: float, received: Any, number: int
 ) -> None:
-    """What one reader does until it is ended."""
+    """Downloads by one reader, until its process is terminated."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.nice(19)
     connection = http.client.HTTPConnection(*address, timeout=TIMEOUT_SECONDS)
@@ -132,14 +132,14 @@ def download(
         if is_cold:
             drop(site / path)
         connection.request("GET", f"/{path}")
-        answer = connection.getresponse()
-        while data := answer.read(PIECE):
+        response = connection.getresponse()
+        while data := response.read(PIECE):
             received[number] += len(data)
             time.sleep(max(0.0, start + received[number] / rate - time.perf_counter()))
 
 
 def drop(path: Path) -> None:
-    """Has the system forget what it holds of a file."""
+    """Drops the pages of a file from the page cache."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -152,12 +152,12 @@ def connect(server: Server) -> http.client.HTTPConnection:
 
 
 def fetch(connection: http.client.HTTPConnection, path: str) -> None:
-    """One whole answer; CannotServe if it is not a good one."""
+    """One whole response; CannotServe if it is not a good one."""
     connection.request("GET", f"/{path}")
-    answer = connection.getresponse()
-    answer.read()
-    if answer.status != 200:
-        raise CannotServe(f"{answer.status} for {path}")
+    response = connection.getresponse()
+    response.read()
+    if response.status != 200:
+        raise CannotServe(f"{response.status} for {path}")
 
 
 def parse_arguments() -> argparse.Namespace:

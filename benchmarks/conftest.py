@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from stopwatch import Stopwatch
+from lib.timing import Timing
 
 
 @pytest.fixture
-def stopwatch(benchmark: Any, request: pytest.FixtureRequest) -> Stopwatch:
+def timing(benchmark: Any, request: pytest.FixtureRequest) -> Timing:
     """Times one row; as long as --benchmark-max-time says."""
-    return Stopwatch(benchmark, float(request.config.getoption("benchmark_max_time")))
+    return Timing(benchmark, float(request.config.getoption("benchmark_max_time")))

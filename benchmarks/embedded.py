@@ -1,10 +1,10 @@
-"""A handler in an asyncio program against the same server on its own: at least 0.7 of the speed is asked for.
+"""A handler in an asyncio program against the same server on its own: at least 0.7 of the speed is required.
 
     python benchmarks/embedded.py
     python benchmarks/embedded.py --rounds 3 --seconds 1
 
 Both are examples of this project, in processes of their own, and measured by wrk in interleaved rounds. Meanwhile the
-asyncio program has a task that is to run every 10 ms; how often it did is counted. Exits with 1 below what is asked.
+asyncio program has a task that is to run every 10 ms; how often it did is counted. Exits with 1 below that.
 """
 
 import argparse
@@ -17,19 +17,19 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-import wrk
-from processes import Command, clean_up_when_terminated, running, wait_until
-from serving import free_port
+from lib import wrk
+from lib.environment import ROOT, kaserve_environment
+from lib.processes import Command, clean_up_when_terminated, running, wait_until
+from lib.serving import free_port
 
-ROOT = Path(__file__).resolve().parent.parent
 RATIO = 0.7
-TICKS_PER_SECOND = 20  # of the hundred that an idle loop makes; a turn of it with 64 requests in it takes a while
+TICKS_PER_SECOND = 20  # an idle loop makes a hundred; one iteration with 64 requests is long
 WAYS = ("alone", "in asyncio")
 
 
 def serve_here(way: str, port: int) -> None:
     """In a process of its own: the same handler, which tells how often the task has run."""
-    sys.path[:0] = [str(ROOT / "examples"), *([] if _installed() else [str(ROOT)])]
+    sys.path.insert(0, str(ROOT / "examples"))
     from kaserve import Config, Request, Response, Server
 
     ticks = 0
@@ -58,15 +58,11 @@ def serve_here(way: str, port: int) -> None:
     asyncio.run(program())
 
 
-def _installed() -> bool:
-    return importlib.util.find_spec("kaserve") is not None
-
-
 def measure(way: str, seconds: int, cores: tuple[int, int]) -> tuple[float, float]:
     """Requests a second, and ticks a second meanwhile."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
-    command = Command((sys.executable, __file__, "--serve", way, str(port)))
+    command = Command((sys.executable, __file__, "--serve", way, str(port)), env=kaserve_environment())
 
     def ticks() -> int | None:
         try:
@@ -113,7 +109,7 @@ def main() -> int:
             f"round {number + 1}: alone {alone:,.0f}/s, in asyncio {embedded:,.0f}/s, {ticked:.0f} ticks/s", flush=True
         )
     ratio, least = statistics.median(ratios), min(ticks)
-    print(f"ratio {ratio:.2f} (asked for: {RATIO}), at least {least:.0f} ticks/s (asked for: {TICKS_PER_SECOND})")
+    print(f"ratio {ratio:.2f} (required: {RATIO}), at least {least:.0f} ticks/s (required: {TICKS_PER_SECOND})")
     return int(ratio < RATIO or least < TICKS_PER_SECOND)
 
 

@@ -52,8 +52,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tables import align
-from workloads import FILE_SIZES, WORKLOADS, Workload, write_files
+from lib.tables import align
+from lib.workloads import FILE_SIZES, WORKLOADS, Workload, write_files
 
 if TYPE_CHECKING:  # at run time it is the tree's
     from kaserve import Server
@@ -167,7 +167,7 @@ def check(received: bytes, workload: Workload) -> None:
     """Whether that is all that should come for one segment."""
     head, end, _ = received.partition(b"\r\n\r\n")
     assert received.count(b"HTTP/1.1 200 ") == workload.pipelined, received
-    assert len(received) == workload.pipelined * (len(head) + len(end) + workload.answer_size), received
+    assert len(received) == workload.pipelined * (len(head) + len(end) + workload.response_size), received
 
 
 # Outside of it.

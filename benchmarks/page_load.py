@@ -23,12 +23,12 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
-from charts import Bar, check_installed, draw
-from peers import PEERS
-from processes import clean_up_when_terminated
-from serving import CannotServe, Server, serving
-from tables import align
-from workloads import write_files
+from lib.charts import Bar, check_installed, draw
+from lib.peers import PEERS
+from lib.processes import clean_up_when_terminated
+from lib.serving import CannotServe, Server, serving
+from lib.tables import align
+from lib.workloads import write_files
 
 TIMEOUT_SECONDS = 5.0
 NOTE = """\
@@ -219,7 +219,7 @@ def _fetch(connection: http.client.HTTPConnection, path: str, fields: dict[str, 
     response = connection.getresponse()
     response.read()
     if response.status != 200:
-        raise CannotServe(f"answered {response.status} to {path}")
+        raise CannotServe(f"responded with {response.status} to {path}")
 
 
 def _timed(load: Callable[[Connect, list[str]], None], connect: Connect, paths: list[str]) -> float:

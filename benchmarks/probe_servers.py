@@ -17,16 +17,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from processes import wait_until
-from serving import accepts
+from lib.environment import APPS, kaserve_environment
+from lib.processes import wait_until
+from lib.serving import accepts
 
 from kaserve.probe.report import Report, as_rows, probe, remarks
 from kaserve.probe.settings import ProbeSettings
 from kaserve.probe.target import read_url
 from kaserve.probe.transport import open_socket
 
-APPS = Path(__file__).resolve().parent / "apps"
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(APPS), str(APPS.parent.parent)])}
+ENVIRONMENT = os.environ | kaserve_environment()
 
 NGINX = """daemon off; pid {scratch}/nginx.pid; error_log stderr error; events {{ }}
 http {{ access_log off; server {{ listen 127.0.0.1:{port}; location / {{ return 200 "hello"; }} }}

@@ -1,4 +1,4 @@
-"""Is kaserve as fast as it is meant to be? The ratios that were asked for, out of the results of one run.
+"""Is kaserve as fast as required? The required ratios, from the results of one run.
 
     python benchmarks/ratios.py benchmarks/results/parts.json benchmarks/results/servers.json
         [--json FILE] [--svg DIR]
@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from charts import Bar, check_installed, draw
-from tables import NOTHING, align
+from lib.charts import Bar, check_installed, draw
+from lib.tables import NOTHING, align
 
 AHEAD, LEVEL = 1.0, 0.97
 
@@ -47,7 +47,7 @@ Measure = Callable[[Results], float | None]
 
 @dataclass(frozen=True)
 class Figure:
-    """One line: what, how it is found, and what was asked for, if anything."""
+    """One line: what, how it is found, and what is required, if anything."""
 
     what: str
     measure: Measure
@@ -66,7 +66,7 @@ class Finding:
 
     @property
     def reached(self) -> bool | None:
-        """Whether it is what was asked for; None if nothing was asked for, or measured."""
+        """Whether the requirement is met; None if there is none, or nothing was measured."""
         if self.measured is None or (self.at_least is None and self.at_most is None):
             return None
         return (self.at_least or 0) <= self.measured <= (self.at_most or float("inf"))
@@ -90,7 +90,7 @@ def of_server(workload: str, other: str, key: str = "requests_per_second", ours:
 
     def measure(results: Results) -> float | None:
         servers = results.workloads.get(workload, {})
-        # Who fails in a round is not measured in the later ones, so the samples of both start with the first round.
+        # A server that failed is not measured in later rounds, so the samples of both start with the first round.
         rounds = zip(servers.get(ours, ()), servers.get(other, ()), strict=False)
         ratios = [mine[key] / theirs[key] for mine, theirs in rounds if theirs[key]]
         return median(ratios) if ratios else None
@@ -108,7 +108,7 @@ def of_idle(key: str) -> Measure:
     return measure
 
 
-# --- what was asked for -----------------------------------------------------------------------------------------------
+# --- requirements -----------------------------------------------------------------------------------------------------
 
 PARTS = [
     Figure("703-byte head, times as fast as httptools", times_as_fast(HEAD, "httptools"), at_least=5),
@@ -163,7 +163,7 @@ SERVERS = [
 
 
 def main() -> int:
-    """Print the table; the exit code is 0 whatever it says, for a slow machine is no failure."""
+    """Print the table; the exit code is 0 whatever it says, for a slow machine is not a failure."""
     options = parse_arguments()
     try:
         results = read(options.results)
@@ -186,7 +186,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Compare results with what was asked for.")
+    parser = argparse.ArgumentParser(description="Compare results with the requirements.")
     parser.add_argument("results", type=Path, nargs="+", metavar="FILE", help="JSON of pytest-benchmark or servers.py")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the ratios there")
     parser.add_argument("--svg", type=Path, metavar="DIR", help="draw charts of the parts there")
@@ -211,7 +211,7 @@ def read(files: Sequence[Path]) -> Results:
 
 def table(findings: Sequence[Finding]) -> list[str]:
     """Markdown lines."""
-    rows = [["what", "measured", "asked for", "reached"]]
+    rows = [["what", "measured", "required", "reached"]]
     verdicts = {True: "yes", False: "no", None: NOTHING}
     for finding in findings:
         measured = NOTHING if finding.measured is None else f"{finding.measured:,.2f}"

@@ -1,11 +1,12 @@
-"""Is a request lost when kaserve is replaced behind a proxy that keeps its connections?
+"""Is a request lost when kaserve is replaced while a proxy keeps connections to it?
 
     python benchmarks/restarts.py [--clients 200] [--restarts 20] [--proxies nginx,haproxy]
 
 Clients loop over nginx (upstream keep-alive) and over HAProxy (`http-reuse always`), each on a persistent connection,
-one request after another, GETs and POSTs, while kaserve is drained and replaced. The proxies are told to try nothing
-twice, so that whatever goes wrong is seen. Every answer is checked by its content. The exit code is 1 when a single one
-is wrong."""
+one request after another, GETs and POSTs, while kaserve is drained and replaced. The proxies are configured not
+to try again, so that every loss is visible. Every response is checked by its content. The exit code is 1 when a single
+one is wrong.
+"""
 
 import argparse
 import asyncio
@@ -22,16 +23,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from fleet import Fleet, Misbehaved, Way
-from processes import clean_up_when_terminated, raise_descriptor_limit
-from serving import free_port
-from tables import align
+from lib.processes import clean_up_when_terminated, raise_descriptor_limit
+from lib.replaceable_server import ProcessFailed, ReplaceableServer, Way
+from lib.responses import read_response
+from lib.serving import free_port
+from lib.tables import align
 
 OPTIONS = ("--handler", "echo_app:echo", "--no-access-log")
 BETWEEN_SECONDS = 0.5
-"""How long a process serves after the one before has been replaced."""
-ANSWER_SECONDS = 20.0
-"""After which an answer is given up. While a socket is handed on, a client may wait for the next process to start."""
+"""For which a process serves before it is replaced."""
+RESPONSE_SECONDS = 20.0
+"""After which a response counts as lost. Between two processes, a client may wait for the next one to start."""
 BODY = b"x" * 3000
 
 NGINX = """
@@ -42,7 +44,7 @@ http {{
     keepalive_requests 1000000;
     client_body_temp_path {directory}/1; proxy_temp_path {directory}/2; fastcgi_temp_path {directory}/3;
     uwsgi_temp_path {directory}/4; scgi_temp_path {directory}/5;
-    upstream kaserve {{ server 127.0.0.1:{behind}; keepalive 256; keepalive_timeout 60s; }}
+    upstream kaserve {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_timeout 60s; }}
     server {{
         listen 127.0.0.1:{port} backlog=1024;
         location / {{
@@ -69,7 +71,7 @@ defaults
 listen web
     bind 127.0.0.1:{port} backlog 1024
     http-reuse always
-    server kaserve 127.0.0.1:{behind}
+    server kaserve 127.0.0.1:{upstream}
 """
 
 PROXIES = {"nginx": NGINX, "haproxy": HAPROXY}
@@ -82,24 +84,17 @@ class Tally:
     requests: int = 0
     wrong: Counter[str] = field(default_factory=Counter)
     longest: float = 0.0
-    """Seconds that somebody waited for an answer."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: str
-    persists: bool
-    body: bytes
+    """The most seconds that a client waited for a response."""
 
 
 class Client:
-    """Asks one thing after another until it is told to stop."""
+    """Sends one request after another until it is told to stop."""
 
     def __init__(self, number: int, port: int, tally: Tally) -> None:
         self._number = number
         self._port = port
         self._tally = tally
-        self._asked = 0
+        self._requests = 0
 
     async def loop(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -107,48 +102,40 @@ class Client:
             try:
                 persists = True
                 while persists and not stop.is_set():
-                    persists = await self._ask(reader, writer)
+                    persists = await self._request(reader, writer)
             finally:
                 writer.close()
 
-    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request; whether the connection may be used for another."""
-        self._asked += 1
+        self._requests += 1
         self._tally.requests += 1
-        target = f"/{self._number}/{self._asked}"
-        method, body = ("POST", BODY) if self._asked % 4 == 0 else ("GET", b"")
+        target = f"/{self._number}/{self._requests}"
+        method, body = ("POST", BODY) if self._requests % 4 == 0 else ("GET", b"")
         start = time.monotonic()
         try:
             writer.write(
                 f"{method} {target} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
             )
-            answer = await asyncio.wait_for(read_answer(reader), ANSWER_SECONDS)
+            response = await asyncio.wait_for(read_response(reader, method), RESPONSE_SECONDS)
         except (OSError, EOFError, TimeoutError) as error:
             self._tally.wrong[type(error).__name__] += 1
             return False
         self._tally.longest = max(self._tally.longest, time.monotonic() - start)
-        if answer.status != "200":
-            self._tally.wrong[f"status {answer.status}"] += 1
-        elif answer.body != f"{method} {target}\n".encode() + body:
-            self._tally.wrong["somebody else's answer"] += 1
-        return answer.persists
-
-
-async def read_answer(reader: asyncio.StreamReader) -> Answer:
-    """An answer with a Content-Length."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
-    fields = dict(line.partition(": ")[::2] for line in head[1:] if line)
-    body = await reader.readexactly(int(fields["content-length"]))
-    return Answer(head[0].split()[1], fields.get("connection") != "close", body)
+        if response.status != 200:
+            self._tally.wrong[f"status {response.status}"] += 1
+        elif response.content != f"{method} {target}\n".encode() + body:
+            self._tally.wrong["the response to another request"] += 1
+        return response.persists
 
 
 @contextmanager
-def proxy(name: str, behind: int, directory: Path) -> Iterator[int]:
+def proxy(name: str, upstream: int, directory: Path) -> Iterator[int]:
     """The port of a proxy that runs while the block lasts."""
     binary = shutil.which(name) or f"/usr/sbin/{name}"
     port = free_port()
     configuration = directory / "configuration"
-    configuration.write_text(PROXIES[name].format(port=port, behind=behind, directory=directory))
+    configuration.write_text(PROXIES[name].format(port=port, upstream=upstream, directory=directory))
     arguments = ("-p", str(directory), "-e", "stderr", "-c") if name == "nginx" else ("-db", "-f")
     process = subprocess.Popen([binary, *arguments, str(configuration)], stderr=subprocess.DEVNULL)
     try:
@@ -159,7 +146,7 @@ def proxy(name: str, behind: int, directory: Path) -> Iterator[int]:
 
 
 async def connectable(port: int) -> None:
-    """Wait until somebody listens there."""
+    """Wait until a server listens there."""
     for _ in range(200):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -168,10 +155,10 @@ async def connectable(port: int) -> None:
         else:
             writer.close()
             return
-    raise Misbehaved("the proxy did not start")
+    raise ProcessFailed("the proxy did not start")
 
 
-async def measure(fleet: Fleet, port: int, clients: int, restarts: int) -> tuple[Tally, float]:
+async def measure(server: ReplaceableServer, port: int, clients: int, restarts: int) -> tuple[Tally, float]:
     """What the clients see while the servers are replaced, and for how many seconds that was."""
     await connectable(port)
     tally, stop = Tally(), asyncio.Event()
@@ -180,7 +167,7 @@ async def measure(fleet: Fleet, port: int, clients: int, restarts: int) -> tuple
     try:
         for _ in range(restarts):
             await asyncio.sleep(BETWEEN_SECONDS)
-            await asyncio.to_thread(fleet.replace)
+            await asyncio.to_thread(server.replace)
         await asyncio.sleep(BETWEEN_SECONDS)
     finally:
         stop.set()
@@ -192,12 +179,12 @@ def attempt(name: str, way: Way, clients: int, restarts: int) -> list[str]:
     """A row of the table: what was wrong is in the last column."""
     if not (shutil.which(name) or Path(f"/usr/sbin/{name}").exists()):
         return [name, way, "-", "-", "-", "-", "not installed"]
-    with tempfile.TemporaryDirectory(prefix="restarts-") as scratch, Fleet(way, *OPTIONS) as fleet:
-        with proxy(name, fleet.port, Path(scratch)) as port:
+    with tempfile.TemporaryDirectory(prefix="restarts-") as scratch, ReplaceableServer(way, *OPTIONS) as server:
+        with proxy(name, server.port, Path(scratch)) as port:
             try:
-                tally, seconds = asyncio.run(measure(fleet, port, clients, restarts))
-                fleet.finish()
-            except Misbehaved as error:
+                tally, seconds = asyncio.run(measure(server, port, clients, restarts))
+                server.finish()
+            except ProcessFailed as error:
                 return [name, way, "-", "-", "-", "-", f"FAILED: {error}"]
         errors = Path(scratch, "errors")
         if tally.wrong and errors.exists():

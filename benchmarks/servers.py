@@ -4,7 +4,7 @@
     python benchmarks/servers.py --servers kaserve,nginx,uvicorn --workloads hello,file1k --rounds 5 --seconds 3
 
 The rounds are interleaved (all servers, then all servers again), so that a machine which is slow for a while is slow
-for all.  Every measurement starts its server afresh, looks at the answers by hand first, and warms it up.  A server
+for all.  Every measurement starts its server afresh, looks at the responses by hand first, and warms it up.  A server
 that cannot do a workload is listed with the reason.  --svg makes a chart of each table.
 """
 
@@ -20,14 +20,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import wrk
-from charts import Bar, check_installed, draw
-from measure import WARM_UP_SECONDS, Bench, measure
-from peers import PEERS, Peer
-from processes import clean_up_when_terminated, raise_descriptor_limit
-from serving import CannotServe
-from tables import Outcome, cpu, fastest_first, middle, overview, ratio, table, throughput
-from workloads import FILE_SIZES, WORKLOADS, Workload, write_files
+from lib import wrk
+from lib.charts import Bar, check_installed, draw
+from lib.measure import WARM_UP_SECONDS, Bench, measure
+from lib.peers import PEERS, Peer
+from lib.processes import clean_up_when_terminated, raise_descriptor_limit
+from lib.serving import CannotServe
+from lib.tables import Outcome, cpu, fastest_first, middle, overview, ratio, table, throughput
+from lib.workloads import FILE_SIZES, WORKLOADS, Workload, write_files
 
 LEGEND = """\
 requests/s: median of the rounds. ratio: to {baseline}, median of the ratios within each round.

@@ -1,11 +1,11 @@
-"""1,000 clients that send a byte every 100 ms to a WSGI application with 4 threads: does anybody else wait for them?
+"""1,000 clients that send a byte every 100 ms to a WSGI application with 4 threads: do other clients wait for them?
 
     python benchmarks/slow_posts.py
     python benchmarks/slow_posts.py --clients 1000 --seconds 4
 
-Asks for answers on one connection, one after the other, first alone and then beside the slow ones, each of which is in
-the middle of a POST. Prints the latency of both; exits with 1 when a slow client's request was lost or refused, or the
-others waited for a thread: above --most times the latency alone, plus 50 ms for the processor that all of it shares.
+Sends one request after another on one connection, first alone and then while the slow clients are in the middle of a
+POST. Prints the latency of both; exits with 1 when the request of a slow client was lost or got an error, or the other
+client waited for a thread: above --most times the latency alone, plus 50 ms for the processor that all of them share.
 """
 
 import argparse
@@ -25,20 +25,20 @@ except ModuleNotFoundError:  # in a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from kaserve.testing import serve
 
-from processes import raise_descriptor_limit
+from lib.processes import raise_descriptor_limit
 
 THREADS = 4
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Reads the body, and answers with its length."""
-    answer = b"%d" % len(environ["wsgi.input"].read())
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
-    return [answer]
+    """Reads the body and responds with its length."""
+    response = b"%d" % len(environ["wsgi.input"].read())
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(response)))])
+    return [response]
 
 
 class SlowClients:
-    """Sends for all of them in one thread, evenly, until `stop`; then each sends the rest and reads its answer."""
+    """Sends for all of them in one thread, evenly, until `stop`; then each sends the rest and reads its response."""
 
     def __init__(self, address: tuple[str, int], count: int, size: int, pause: float) -> None:
         self._size = size
@@ -65,23 +65,23 @@ class SlowClients:
             self._sent += 1
             self._stopped.wait(max(0.0, self._pause - (time.monotonic() - began)))
 
-    def early_answers(self) -> int:
-        """How many have been answered, or closed, before they were done."""
+    def early_responses(self) -> int:
+        """How many got a response, or were closed, before they were complete."""
         poll = select.poll()
         for sock in self._sockets:
             poll.register(sock, select.POLLIN)
         return len(poll.poll(0))
 
     def stop(self) -> int:
-        """How many were answered rightly in the end."""
+        """How many got the right response in the end."""
         self._stopped.set()
         self._thread.join()
         for sock in self._sockets:
             sock.sendall(b"x" * (self._size - self._sent))
         good = 0
         for sock in self._sockets:
-            answer = sock.recv(4096)
-            good += answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\n%d" % self._size)
+            response = sock.recv(4096)
+            good += response.startswith(b"HTTP/1.1 200 ") and response.endswith(b"\r\n\r\n%d" % self._size)
             sock.close()
         return good
 
@@ -94,7 +94,7 @@ def latencies(address: tuple[str, int], seconds: float) -> list[float]:
     while (began := time.monotonic()) < end:
         connection.request("GET", "/")
         if connection.getresponse().read() != b"0":
-            raise RuntimeError("a wrong answer")
+            raise RuntimeError("a wrong response")
         times.append(time.monotonic() - began)
     connection.close()
     return sorted(times)
@@ -103,7 +103,7 @@ def latencies(address: tuple[str, int], seconds: float) -> list[float]:
 def describe(name: str, times: list[float]) -> str:
     p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
     return (
-        f"{name}: {len(times)} answers, p50 {p50 * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms, most {times[-1] * 1e3:.2f} ms"
+        f"{name}: {len(times)} responses, p50 {p50 * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms, most {times[-1] * 1e3:.2f} ms"
     )
 
 
@@ -112,7 +112,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each of the two measurements")
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between two bytes of a client")
-    parser.add_argument("--most", type=float, default=10.0, help="times the latency alone that the others may take")
+    parser.add_argument("--most", type=float, default=10.0, help="how many times the latency alone is allowed")
     options = parser.parse_args()
     raise_descriptor_limit()
     with serve(wsgi=app, threads=THREADS) as server:
@@ -121,13 +121,15 @@ def main() -> int:
         print(describe("alone", alone), flush=True)
         clients = SlowClients(server.address, options.clients, size=10_000, pause=options.pause)
         beside = latencies(server.address, options.seconds)
-        early = clients.early_answers()
+        early = clients.early_responses()
         print(describe(f"beside {options.clients} slow POSTs", beside), flush=True)
         good = clients.stop()
-    print(f"slow requests answered before their end: {early} (0); rightly afterwards: {good} ({options.clients})")
+    print(
+        f"slow requests with an early response: {early} (0); with the right one afterwards: {good} ({options.clients})"
+    )
     p99_alone, p99_beside = (times[len(times) * 99 // 100] for times in (alone, beside))
     waited = p99_beside > options.most * p99_alone + 0.05
-    print("the others waited" if waited else "nobody waited for a thread")
+    print("the other client waited" if waited else "the other client waited for no thread")
     return int(waited or early != 0 or good != options.clients)
 
 

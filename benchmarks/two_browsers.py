@@ -1,16 +1,17 @@
-"""The two-browsers experiment: does anyone wait for somebody else's connection?
+"""The two-browsers experiment: does a client wait for the connection of another one?
 
     python benchmarks/two_browsers.py [--seconds 5] [--server kaserve]
 
 Texts about Keep-Alive say that such a server needs threads, because a second browser would wait until the first one
-closes its connection. Here three clients do what makes others wait, and a fourth one counts its answers:
+closes its connection. Here three clients do what makes others wait, and a fourth one counts its responses:
 
 1. one holds a persistent connection open after its first request,
 2. one sends a request one byte at a time, all the while,
 3. one reads a large file slowly, all the while,
 4. one sends 200 requests over a connection of its own, and 20 more over a new one each.
 
-kaserve has one thread, like the http.server it is compared with. The exit code is 0 when kaserve answered everything.
+kaserve has one thread, like the http.server it is compared with. The exit code is 0 when kaserve
+responded to everything.
 """
 
 import argparse
@@ -26,10 +27,11 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from pathlib import Path
 
-from peers import APPS, PEERS, Peer, Site
-from processes import Command, clean_up_when_terminated
-from serving import CannotServe, serving
-from workloads import write_files
+from lib.environment import APPS
+from lib.peers import PEERS, Peer, Site
+from lib.processes import Command, clean_up_when_terminated
+from lib.serving import CannotServe, serving
+from lib.workloads import write_files
 
 SAME_CONNECTION, NEW_CONNECTIONS = 200, 20
 LARGE = "files/large.bin"
@@ -57,7 +59,7 @@ class Result:
     """What the four clients report."""
 
     latencies: list[float] = field(default_factory=list)
-    """Of each answer the fourth client got, in seconds."""
+    """Of each response the fourth client got, in seconds."""
     seconds: float = 0.0
     """How long the fourth client took for all of it, or until it gave up."""
     slow: dict[str, str] = field(default_factory=dict)
@@ -65,7 +67,7 @@ class Result:
 
     @property
     def complete(self) -> bool:
-        """Whether the fourth client got every answer."""
+        """Whether the fourth client got every response."""
         return len(self.latencies) == SAME_CONNECTION + NEW_CONNECTIONS
 
 
@@ -120,7 +122,7 @@ class Experiment:
                 while data := connection.recv(PIECE):
                     received += data
                 return "was closed by the server"
-            return "answered, and still open" if received.startswith(b"HTTP/1.1 200") else "was refused"
+            return "got a response, and still open" if received.startswith(b"HTTP/1.1 200") else "got an error"
 
     def _send_slowly(self) -> str:
         """Send a head that never ends."""
@@ -146,7 +148,7 @@ class Experiment:
                 if self._finished.is_set():
                     break  # what comes only now came after the others had left
                 received += len(data)
-        return f"{received} bytes received, and still reading" if received else "waited in vain"
+        return f"{received} bytes received, and still reading" if received else "waited and received nothing"
 
     def _fourth_client(self) -> None:
         """All requests; an exception ends them when the time is over."""
@@ -176,8 +178,8 @@ class Experiment:
 def main() -> int:
     """Run the experiment against kaserve and against the standard library."""
     parser = argparse.ArgumentParser(description="The two-browsers experiment.")
-    parser.add_argument("--seconds", type=float, default=5, help="how long a server has (5)")
-    parser.add_argument("--server", choices=list(PEERS), default="kaserve", help="who has to pass (kaserve)")
+    parser.add_argument("--seconds", type=float, default=5, help="for each server (5)")
+    parser.add_argument("--server", choices=list(PEERS), default="kaserve", help="that has to pass (kaserve)")
     options = parser.parse_args()
     clean_up_when_terminated()
     complete = {}
@@ -201,7 +203,7 @@ def describe(name: str, result: Result) -> str:
     slowest = f", the slowest in {max(latencies) * 1000:.1f} ms" if latencies else ""
     lines = [
         f"{name}:",
-        f"  client 4: {len(latencies)} of {SAME_CONNECTION + NEW_CONNECTIONS} requests answered "
+        f"  client 4: {len(latencies)} of {SAME_CONNECTION + NEW_CONNECTIONS} requests got a response "
         f"in {result.seconds:.2f} s{slowest}",
         *(f"  client {client}: {fate}" for client, fate in sorted(result.slow.items())),
     ]

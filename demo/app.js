@@ -1,8 +1,8 @@
 "use strict";
 
-// What the browser itself knows about its connections, by the Resource Timing API: a request that had to open one spent
-// time between connectStart and connectEnd; for a request that found one open both are equal to fetchStart. That holds
-// also for the one or two connections that a browser opens on a guess, before there is a request for them.
+// The browser reports its connections in the Resource Timing API. A request that had to open one spent time between
+// connectStart and connectEnd. For a request that reused an open one, both are equal to fetchStart; this includes the one
+// or two connections that a browser opens in advance, before there is a request for them.
 
 const TILES = 40;
 
@@ -10,7 +10,7 @@ let firstTime = true;
 
 const kinds = {
   cached: (entry) => entry.transferSize === 0 && entry.decodedBodySize > 0,
-  // The clock is coarse: a connection on the same machine may open within one tick, so look at when it began, too.
+  // The clock is coarse: a connection on the same machine may open within one tick, so connectStart counts as well.
   fresh: (entry) => entry.connectEnd > entry.connectStart || entry.connectStart > entry.fetchStart,
   reused: () => true,
 };
@@ -27,15 +27,15 @@ function milliseconds(value) {
   return `${value.toFixed(value < 10 ? 1 : 0)} ms`;
 }
 
-/** What is counted, in order: the document with all it needed, then only the tiles that were fetched again. */
+/** The requests to count, in order: first the document and its resources, later only the tiles that were fetched again. */
 function requests() {
-  const icon = document.querySelector("link[rel=icon]").href; // of the browser's tab, not of the page
+  const icon = document.querySelector("link[rel=icon]").href; // for the browser's tab, not for the page
   const own = performance.getEntriesByType("resource").filter((entry) => entry.name !== icon);
   own.sort((a, b) => a.startTime - b.startTime);
   return firstTime ? [...performance.getEntriesByType("navigation"), ...own] : own;
 }
 
-/** Shows the figures as they are now; and the sentence below them, once they are final. */
+/** Shows the current figures, and the sentence below them once they are final. */
 function show(final) {
   const found = requests().map((entry) => ({ entry, kind: kindOf(entry) }));
   const count = (kind) => found.filter((each) => each.kind === kind).length;
@@ -76,13 +76,13 @@ function summary(found, count) {
     .reduce((sum, { entry }) => sum + entry.connectEnd - entry.connectStart, 0);
   const cached = count("cached");
   if (cached === found.length) {
-    words.push("Not one request.");
+    words.push("No request was necessary.");
   } else if (fresh === 0) {
-    words.push("Not one handshake: every request found a connection open.");
+    words.push("No handshake: every request reused an open connection.");
   } else {
     words.push(`${plural(fresh, "request", "requests")} waited for a handshake, ${milliseconds(connecting)} together.`);
     if (reused > 0) {
-      words.push(`${reused} found a connection open.`);
+      words.push(`${reused} reused an open connection.`);
     }
   }
   if (cached > 0) {
@@ -95,7 +95,7 @@ function summary(found, count) {
   return words.join(" ");
 }
 
-/** Fetches the tiles once more, past the cache, so that only the connections are left from the first time. */
+/** Fetches the tiles again without the cache, so that only connections are reused. */
 async function again(button) {
   button.disabled = true;
   firstTime = false;
@@ -111,13 +111,13 @@ async function again(button) {
     await settled(TILES);
     show(true);
   } catch {
-    document.getElementById("summary").textContent = "The server did not answer. Is it still running?";
+    document.getElementById("summary").textContent = "The server did not respond. Is it still running?";
   } finally {
     button.disabled = false;
   }
 }
 
-/** Waits until the browser has noted `count` requests: it does so a moment after the last byte. */
+/** Waits until the browser has recorded `count` requests: it does so a moment after the last byte. */
 async function settled(count) {
   for (let frame = 0; frame < 30 && requests().length < count; frame += 1) {
     await new Promise(requestAnimationFrame);

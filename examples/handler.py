@@ -1,4 +1,4 @@
-"""A handler of one's own: a function from a request to a response.
+"""A handler: a function from a request to a response.
 
 python examples/handler.py [PORT], until Ctrl-C.
 """
@@ -25,7 +25,7 @@ def handler(request: Request) -> Response:
 def main() -> None:
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
     server = Server(handler, Config(port=port))
-    server.open()  # here an address that cannot be had raises OSError
+    server.open()  # raises OSError if the address is unavailable
     print(f"at {server.url} until Ctrl-C", flush=True)
     server.run()
 

@@ -1,4 +1,4 @@
-"""kaserve in an asyncio program: one thread, one loop, and handlers that may be coroutines.
+"""kaserve in an asyncio program: one thread, one event loop, and handlers that may use coroutines.
 
 python examples/in_asyncio.py [PORT], until Ctrl-C.
 """
@@ -14,7 +14,7 @@ from kaserve import Config, Request, Response, Server
 
 
 async def serve(server: Server) -> None:
-    """Turns `server`, which is open, until it has stopped."""
+    """Runs `server`, which is open, on this event loop until it has stopped."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     server.on_stop = stopped.set
@@ -24,7 +24,7 @@ async def serve(server: Server) -> None:
         nonlocal timer
         server.step()
         timeout = server.timeout()
-        # A timer that fires too early does no harm, so it is replaced only by one that has to fire earlier.
+        # A timer that fires early is harmless, so it is replaced only when the new deadline is earlier.
         if timeout is not None and (timer.cancelled() or not loop.time() < timer.when() <= loop.time() + timeout):
             timer.cancel()
             timer = loop.call_later(timeout, turn)
@@ -40,7 +40,7 @@ async def serve(server: Server) -> None:
 
 
 class Program:
-    """Has something to do besides, and shows it."""
+    """Something else that runs on the loop: it counts ticks, which the responses show."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -52,7 +52,7 @@ class Program:
             await asyncio.sleep(0.01)
 
     def handler(self, request: Request) -> Response | Future[Response]:
-        """Answers at once, or with the future of an answer, while which the server serves others."""
+        """Returns a response, or a Future of one; the server handles other requests until that is complete."""
         if request.path == "/slow":
             return asyncio.run_coroutine_threadsafe(self.think(), self._loop)
         return Response.text(f"{self.ticks} ticks\n")

@@ -1,6 +1,6 @@
-"""A server beside the program: in a background thread, for as long as a block lasts.
+"""Servers in background threads, while a block lasts.
 
-python examples/in_thread.py asks itself, says what it was told, and ends.
+python examples/in_thread.py sends requests to its own servers, prints the responses, and ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def handler(request: Request) -> Response:
 
 def main() -> None:
     with Server(handler, Config(port=0)) as one, Server(handler, Config(port=0)) as two:
-        for server in (one, two):  # they listen: whoever connects now is answered
+        for server in (one, two):  # both accept connections already
             with urllib.request.urlopen(server.url + "thread") as response:
                 print(f"at {server.url}: {response.read().decode()}", flush=True)
 

@@ -1,4 +1,4 @@
-"""kaserve in a program with windows: Tk's loop waits for the server's descriptor and for its deadlines.
+"""kaserve in a Tk program: Tk's event loop waits for the server's descriptor and its deadlines.
 
 python examples/in_tk.py [PORT], until its window is closed. Needs a Tk that can wait for descriptors: not Windows.
 """
@@ -13,8 +13,8 @@ from typing import Any
 from kaserve import Config, Request, Response, Server
 
 
-class Turner:
-    """Has the loop of `tk` turn `server`, which is open, until it has stopped."""
+class ServerRunner:
+    """Runs `server`, which is open, on the event loop of `tk` until it has stopped."""
 
     def __init__(self, tk: tkinter.Tk, server: Server) -> None:
         self._tk = tk
@@ -40,18 +40,18 @@ class Turner:
 def main() -> None:
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
     tk = tkinter.Tk()
-    text = tkinter.StringVar(tk, "nobody has asked yet")
+    text = tkinter.StringVar(tk, "no request yet")
     tkinter.Label(tk, textvariable=text).pack()
 
     def handler(request: Request) -> Response:
-        text.set(f"somebody has asked for {request.path}")
+        text.set(f"a request for {request.path}")
         return Response.text("it is in the window\n")
 
     server = Server(handler, Config(port=port))
     server.open()
     server.on_stop = lambda: tk.after_idle(tk.destroy)
     tk.protocol("WM_DELETE_WINDOW", lambda: server.shutdown(1.0))
-    Turner(tk, server)
+    ServerRunner(tk, server)
     print(f"at {server.url} until the window is closed", flush=True)
     tk.mainloop()
 

@@ -1,4 +1,4 @@
-"""kaserve in a trio program: a task that turns the server, beside the others.
+"""kaserve in a trio program: one of its tasks runs the server.
 
 python examples/in_trio.py [PORT], until Ctrl-C.
 """
@@ -15,7 +15,7 @@ from kaserve import Config, Request, Response, Server
 
 
 async def serve(server: Server) -> None:
-    """Turns `server`, which is open, until it has stopped."""
+    """Runs `server`, which is open, in this task until it has stopped."""
     try:
         while not server.stopped:
             timeout = server.timeout()
@@ -27,7 +27,7 @@ async def serve(server: Server) -> None:
 
 
 class Program:
-    """Has something to do besides, and shows it."""
+    """Something else that runs: it counts ticks, which the responses show."""
 
     def __init__(self) -> None:
         self.ticks = 0

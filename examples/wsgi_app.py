@@ -1,4 +1,4 @@
-"""A WSGI application, in four threads, since it may block; with files beside it, which do not need any.
+"""A WSGI application in four threads, because it may block, and files, which need no threads.
 
 python examples/wsgi_app.py [PORT], until Ctrl-C.
 """
@@ -17,8 +17,8 @@ from kaserve.handlers.wsgi.application import WSGI
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Any framework has one: Flask's `app`, Django's `get_wsgi_application()`."""
-    time.sleep(0.01)  # a database, say
+    """Every framework provides one: Flask's `app`, Django's `get_wsgi_application()`."""
+    time.sleep(0.01)  # a database query, for example
     body = f"hello, {environ['PATH_INFO']}\n".encode()
     start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
     return [body]
@@ -29,9 +29,9 @@ files = Files(Path(__file__).parent)
 
 
 def handler(request: Request) -> Any:
-    """What answers may itself be asked for an answer: these are all functions of a request."""
-    answer: Callable[[Request], Response | Any] = files if request.path.endswith(".py") else application
-    return answer(request)
+    """Chooses the application or the files: both are functions of a request."""
+    chosen: Callable[[Request], Response | Any] = files if request.path.endswith(".py") else application
+    return chosen(request)
 
 
 def main() -> None:

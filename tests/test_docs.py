@@ -1,4 +1,4 @@
-"""The documentation tells the truth: what it shows happens, what it links to exists, what it says of options is so."""
+"""The documentation is true: its transcripts and examples, its links, and its options and defaults."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ API = ROOT / "docs" / "api.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
-# What is shown.
+# Transcripts and examples.
 
 
 @pytest.mark.parametrize("transcript", read_blocks(KEEP_ALIVE, "http-transcript"), ids=str)
-def test_transcript_is_what_happens(transcript: Block) -> None:
+def test_the_transcript_is_what_happens(transcript: Block) -> None:
     assert normalise(Replay(transcript).run()) == normalise(transcript.lines)
 
 
 @pytest.mark.parametrize("session", read_blocks(KEEP_ALIVE, "console"), ids=str)
-def test_commands_have_the_output_that_is_shown(session: Block) -> None:
+def test_the_commands_have_the_output_of_the_page(session: Block) -> None:
     for tool in sorted(Session(session).tools):
         if not _is_installed(tool):
             pytest.skip(f"{tool} is not installed")
@@ -50,45 +50,45 @@ def test_commands_have_the_output_that_is_shown(session: Block) -> None:
 def _is_installed(tool: str) -> bool:
     if tool != "nc":
         return shutil.which(tool) is not None
-    try:  # there are several, and only that of OpenBSD knows -N
+    try:  # there are several, and only OpenBSD's has -N
         done = subprocess.run(("nc", "-h"), capture_output=True, text=True, timeout=10, check=False)
     except OSError:
         return False
     return re.search(r"^\s*-N\s", done.stderr + done.stdout, re.MULTILINE) is not None
 
 
-def test_each_row_shows_something() -> None:
+def test_each_section_has_a_transcript() -> None:
     shown = [block for kind in ("http-transcript", "console", "text") for block in read_blocks(KEEP_ALIVE, kind)]
     sections = {int(match[1]) for block in shown if (match := re.match(r"(\d+)\.", block.section))}
-    assert sections >= set(range(1, 13)) - {3}  # whose transcripts are in subsections
+    assert sections >= set(range(1, 13)) - {3}  # section 3 has them in subsections
     assert {"The countdown", "The idle timer"} <= {block.section for block in shown}
 
 
 def test_readme_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Runs as it stands, but for its port; run() gets a visitor, and ends behind it."""
-    answers: list[tuple[int, bytes]] = []
+    """It runs unchanged but for its port. run() gets one client and ends after it."""
+    responses: list[tuple[int, bytes]] = []
 
-    class VisitedServer(kaserve.Server):
+    class ServerWithClient(kaserve.Server):
         def __init__(self, handler: Any, config: kaserve.Config) -> None:
             super().__init__(handler, replace(config, port=0, access_log=False))
 
         def run(self) -> None:
             self.open()
-            visitor = threading.Thread(target=self._visit)
-            visitor.start()
+            client = threading.Thread(target=self._request)
+            client.start()
             super().run()
-            visitor.join()
+            client.join()
 
-        def _visit(self) -> None:
+        def _request(self) -> None:
             try:
-                answers.append(_get(self, "/world"))
+                responses.append(_get(self, "/world"))
             finally:
                 self.shutdown()
 
-    monkeypatch.setattr(kaserve, "Server", VisitedServer)
+    monkeypatch.setattr(kaserve, "Server", ServerWithClient)
     (example,) = [block for block in read_blocks(README, "python") if "Server(" in "\n".join(block.lines)]
     exec("\n".join(example.lines), {})
-    assert answers == [(200, b"hello, /world\n")]
+    assert responses == [(200, b"hello, /world\n")]
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", capsys.readouterr().out)
 
 
@@ -98,12 +98,12 @@ def test_wsgi_example() -> None:
     exec("\n".join(example.lines), names)
     with names["server"] as server:
         assert _get(server, "/") == (200, b"hello\n")
-        assert _get(server, "/static/README.md")[0] in (200, 404)  # whatever is here
+        assert _get(server, "/static/README.md")[0] in (200, 404)  # depends on the working directory
     names["site"].close()
 
 
 def test_the_examples_of_embedding(capfd: pytest.CaptureFixture[str]) -> None:
-    """One after the other, as somebody would type them in; what they define is used then."""
+    """All of them in order, as a user types them. Then what they define is used."""
     names: dict[str, Any] = {}
     for block in read_blocks(EMBEDDING, "python"):
         exec("\n".join(block.lines), names)
@@ -119,7 +119,7 @@ def test_the_examples_of_embedding(capfd: pytest.CaptureFixture[str]) -> None:
 def test_the_examples_of_the_interface(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """One after the other; then the handlers that they only define are asked."""
+    """All of them in order. Then the handlers that they define get requests."""
     monkeypatch.chdir(ROOT)
     names: dict[str, Any] = {}
     for block in read_blocks(API, "python"):
@@ -154,14 +154,14 @@ MODULES = (
 )
 PUBLIC = [(module, name) for module in MODULES for name in module.__all__]
 
-# Used by a command, which tests/test_gunicorn.py runs.
+# Used by a command that tests/test_gunicorn.py runs.
 WITHOUT_EXAMPLE = {"Worker"}
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda value: getattr(value, "__name__", value))
 class TestEachPublicName:
     def test_is_documented_where_it_is_defined(self, module: Any, name: str) -> None:
-        """And so is all that a class has; a compiled one does not tell attributes from properties."""
+        """So is each member of a class. A compiled class cannot tell attributes from properties."""
         value = getattr(module, name)
         if isinstance(value, str):
             return
@@ -170,7 +170,7 @@ class TestEachPublicName:
         assert own != inspect.getdoc(value.__mro__[1] if inspect.isclass(value) else object)
         if inspect.isclass(value) and kaserve.IMPLEMENTATION == "pure":
             described = f"{own} {inspect.getdoc(value.__init__)}"
-            untold = {
+            undocumented = {
                 member
                 for member in _members(value)
                 if not (
@@ -179,15 +179,15 @@ class TestEachPublicName:
                     else inspect.getdoc(getattr(value, member))
                 )
             }
-            assert untold == set()
+            assert undocumented == set()
 
     def test_is_in_the_interface(self, module: Any, name: str) -> None:
-        """In the section of its module, and what a class has in its own part or in that section."""
+        """docs/api.md names it in the section of its module, and the members of a class there or in its own part."""
         (section,) = re.findall(rf"^## {re.escape(module.__name__)}\n(.*?)(?=^## |\Z)", _prose(API), re.M | re.S)
         assert f"`{name}`" in section
         (part,) = re.findall(rf"^### {name}\n(.*?)(?=^###? |\Z)", section, re.M | re.S) or [section]
-        told = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", part))))
-        assert _members(getattr(module, name)) - told == set(), "which are not told of"
+        documented = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", part))))
+        assert _members(getattr(module, name)) - documented == set(), "not in docs/api.md"
 
     def test_is_used_by_an_example_that_is_run(self, module: Any, name: str) -> None:
         if name in WITHOUT_EXAMPLE:
@@ -202,8 +202,8 @@ FOR_THE_SERVER = {"before_body", "body_sink", "protect", "end_of_turn", "take", 
 
 
 def _members(value: Any) -> set[str]:
-    """Public methods, properties and attributes. Not the fields of dataclasses, which have their own tables, nor what
-    a class inherits or, as the faults do, only defines anew."""
+    """Public methods, properties and attributes. Without the fields of dataclasses, which have their own tables, and
+    without what a class inherits or, as the faults do, overrides."""
     if not inspect.isclass(value) or issubclass(value, Exception):
         return set()
     fields = getattr(value, "__dataclass_fields__", {})
@@ -225,11 +225,11 @@ def _get(server: kaserve.Server, target: str) -> tuple[int, bytes]:
 @pytest.mark.parametrize(
     ("lines", "data"),
     [
-        (["a", "", "b"], b"a\r\n\r\nb\r\n"),
-        (["a\\n", "b\\"], b"a\nb"),
-        (["a\\x20", "\\x0d\\xff\\"], b"a \r\n\r\xff"),
-        (["a\\", "HTTP/1.1 200 OK"], b"aHTTP/1.1 200 OK\r\n"),
-        (["\\x5cn"], b"\\n\r\n"),
+        pytest.param(["a", "", "b"], b"a\r\n\r\nb\r\n", id="CRLF"),
+        pytest.param(["a\\n", "b\\"], b"a\nb", id="bare LF, and no line end"),
+        pytest.param(["a\\x20", "\\x0d\\xff\\"], b"a \r\n\r\xff", id="invisible bytes"),
+        pytest.param(["a\\", "HTTP/1.1 200 OK"], b"aHTTP/1.1 200 OK\r\n", id="a response after no line end"),
+        pytest.param(["\\x5cn"], b"\\n\r\n", id="backslash"),
     ],
 )
 def test_lines_and_bytes(lines: list[str], data: bytes) -> None:
@@ -237,12 +237,12 @@ def test_lines_and_bytes(lines: list[str], data: bytes) -> None:
     assert encode(data) == lines
 
 
-# What is said.
+# Links, options and defaults.
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links(document: Path) -> None:
-    """Each relative one leads to a file, and to a heading in it if it says so."""
+    """Each relative link leads to a file, and its fragment to a heading of it."""
     links = re.findall(r"\]\(([^)\s]+)\)", _prose(document))
     broken = []
     for link in links:
@@ -261,13 +261,13 @@ def _prose(document: Path) -> str:
 
 
 def _anchors(document: Path) -> set[str]:
-    """The headings as links call them."""
+    """The fragments of its headings."""
     headings = re.findall(r"^#+ +(.+?) *$", _prose(document), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-# They name the options of other programs beside ours.
-OF_OTHERS = {"deployment.md", "migration.md", "probe.md"}
+# These name options of other programs as well.
+WITH_OTHER_OPTIONS = {"deployment.md", "migration.md", "probe.md"}
 
 
 def _known_options() -> set[str]:
@@ -276,15 +276,15 @@ def _known_options() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "document", [path for path in DOCUMENTS if path.name not in OF_OTHERS], ids=lambda path: path.name
+    "document", [path for path in DOCUMENTS if path.name not in WITH_OTHER_OPTIONS], ids=lambda path: path.name
 )
 def test_options_exist(document: Path) -> None:
-    of_others = {"--raw", "--access-logformat"}  # curl, gunicorn
-    assert set(re.findall(r"`(--[a-z-]+)", _prose(document))) - _known_options() - of_others == set()
+    other_options = {"--raw", "--access-logformat"}  # curl, gunicorn
+    assert set(re.findall(r"`(--[a-z-]+)", _prose(document))) - _known_options() - other_options == set()
 
 
 def test_options_of_commands_exist() -> None:
-    """In whatever begins with `python -m kaserve` or is handed to it by make."""
+    """In all commands that begin with `python -m kaserve` or pass options to it by make."""
     command = re.compile(r"(?:python -m kaserve(?! probe)|make serve ARGS=).*")
     commands = [line for document in DOCUMENTS for line in command.findall(document.read_text(encoding="utf-8"))]
     assert len(commands) > 50
@@ -293,7 +293,7 @@ def test_options_of_commands_exist() -> None:
 
 
 def test_defaults_are_right() -> None:
-    """In the tables of settings, wherever one is."""
+    """In all tables of settings."""
     rows = [
         (document.name, *row)
         for document in DOCUMENTS
@@ -301,16 +301,16 @@ def test_defaults_are_right() -> None:
         for row in re.findall(r"^\| `--([a-z-]+)[^|]*` \| ([^|]+) \|", table, re.MULTILINE)
     ]
     assert {name for name, _, _ in rows} >= {"README.md", "keep-alive.md", "logs.md"}
-    for document, name, told in rows:
+    for document, name, documented in rows:
         default = getattr(kaserve.Config(), name.replace("-", "_"))
-        said_in_words = {0: {"0", "any number", "what the descriptor limit allows"}, None: {"-"}}
-        assert told in said_in_words.get(default, {f"{default:g}" if isinstance(default, float) else str(default)}), (
+        in_words = {0: {"0", "any number", "what the descriptor limit allows"}, None: {"-"}}
+        assert documented in in_words.get(default, {f"{default:g}" if isinstance(default, float) else str(default)}), (
             f"{document}: --{name}"
         )
 
 
 def test_every_page_is_on_the_site() -> None:
-    """The navigation has all pages once, and no others; `make docs` (strict) checks the rest."""
+    """The navigation has each page once, and no others. `make docs` (strict) checks the rest."""
     _, _, navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")
     shown = re.findall(r": (\S+\.md)$", navigation, re.MULTILINE)
     assert sorted(shown) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))

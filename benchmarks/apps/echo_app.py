@@ -1,4 +1,4 @@
-"""Says what it was asked: the answer to a request can be told from any other one."""
+"""Says what it was asked: the response to a request can be told from any other one."""
 
 from kaserve import Request, Response
 

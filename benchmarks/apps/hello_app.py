@@ -4,5 +4,5 @@ from kaserve import Request, Response
 
 
 def hello(request: Request) -> Response:
-    """Answer with five bytes of text."""
+    """Respond with five bytes of text."""
     return Response.text("hello")

@@ -16,6 +16,6 @@ async def app(
     receive: Callable[[], Awaitable[dict[str, Any]]],
     send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
-    """Answer with five bytes of text."""
+    """Respond with five bytes of text."""
     await send(START)
     await send(BODY)

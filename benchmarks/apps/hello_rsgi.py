@@ -6,5 +6,5 @@ HEADERS = [("content-type", "text/plain; charset=utf-8"), ("content-length", "5"
 
 
 async def app(scope: Any, protocol: Any) -> None:
-    """Answer with five bytes of text."""
+    """Respond with five bytes of text."""
     protocol.response_str(200, HEADERS, "hello")

@@ -13,12 +13,12 @@ uvloop = importlib.import_module("uvloop")
 
 
 async def hello(request: Any) -> Any:
-    """Answer with five bytes of text."""
+    """Respond with five bytes of text."""
     return web.Response(text="hello")
 
 
 async def upload(request: Any) -> Any:
-    """Read the whole body, and answer with its length in bytes."""
+    """Read the whole body, and respond with its length in bytes."""
     return web.Response(text=str(len(await request.read())))
 
 

@@ -8,23 +8,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answer with five bytes of text, as the documentation of http.server does it."""
+    """Respond with five bytes of text, as the documentation of http.server does it."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         """Say hello."""
-        self.answer(b"hello")
+        self.respond(b"hello")
 
     def do_POST(self) -> None:
-        """Read the whole body, and answer with its length in bytes. This class knows nothing of chunks."""
+        """Read the whole body, and respond with its length in bytes. This class knows nothing of chunks."""
         if "Content-Length" not in self.headers:
             self.send_error(411)
             return
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.answer(b"%d" % len(body))
+        self.respond(b"%d" % len(body))
 
-    def answer(self, content: bytes) -> None:
+    def respond(self, content: bytes) -> None:
         """Head and body are two sends, which is how this class works."""
         self.send_response(200)
         self.send_header("Content-Type", "text/plain; charset=utf-8")

@@ -1,4 +1,4 @@
-"""A keep-alive file server that answers one connection at a time: what two_browsers.py shows to fail.
+"""A keep-alive file server that serves one connection at a time: what two_browsers.py shows to fail.
 
 python single_threaded.py PORT DIRECTORY
 """

@@ -4,5 +4,5 @@ from kaserve import Request, Response
 
 
 def upload(request: Request) -> Response:
-    """Read the whole body, and answer with its length in bytes."""
+    """Read the whole body, and respond with its length in bytes."""
     return Response.text(str(len(request.body.read())))

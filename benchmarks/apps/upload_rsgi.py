@@ -4,7 +4,7 @@ from typing import Any
 
 
 async def app(scope: Any, protocol: Any) -> None:
-    """Read the whole body, and answer with its length in bytes."""
-    answer = str(len(await protocol()))
-    headers = [("content-type", "text/plain; charset=utf-8"), ("content-length", str(len(answer)))]
-    protocol.response_str(200, headers, answer)
+    """Read the whole body, and respond with its length in bytes."""
+    response = str(len(await protocol()))
+    headers = [("content-type", "text/plain; charset=utf-8"), ("content-length", str(len(response)))]
+    protocol.response_str(200, headers, response)

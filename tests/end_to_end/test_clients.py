@@ -1,4 +1,4 @@
-"""The clients people have: curl, wrk, ab, http.client and requests, each over connections that persist."""
+"""Common clients: curl, wrk, ab, http.client and requests, each over persistent connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.tools.server import PATIENCE, echo, program, serving, wait_for
 
 
 def handler(request: Request) -> Response:
-    """Small pages, what was sent, and a body of unknown length."""
+    """Small pages, the body that was sent, and a body of unknown length."""
     if request.method == "POST" or request.method == "PUT":
         return echo(request)
     if request.path == "/pieces":
@@ -32,7 +32,7 @@ def server() -> Iterator[Server]:
 
 
 def run(*command: str) -> str:
-    """What a program writes, which has to end well."""
+    """The output of a program, which must succeed."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, (command, done.stdout, done.stderr)
     return done.stdout
@@ -61,7 +61,7 @@ class TestCurl:
         output = self.curl("-0", "-H", "Connection: keep-alive", *urls, "-w", form)
         assert output.splitlines() == ["200 1", "200 0"]
 
-    def test_an_upload_that_waits_to_be_welcome(self, server: Server, tmp_path: Path) -> None:
+    def test_an_upload_that_expects_100_continue(self, server: Server, tmp_path: Path) -> None:
         body = "0123456789abcdef" * 128 * 1024
         (tmp_path / "upload").write_text(body)
         upload = ("--data-binary", f"@{tmp_path}/upload", "-H", "Expect: 100-continue")
@@ -84,21 +84,21 @@ class TestCurl:
 
 
 def test_wrk(server: Server) -> None:
-    """64 connections, each answered over and over again."""
+    """64 connections, each with many requests."""
     output = run(program("wrk"), "-t1", "-c64", "-d1s", server.url)
     assert "Socket errors" not in output
     assert "Non-2xx" not in output
-    answered = re.search(r"(\d+) requests in", output)
-    assert answered is not None
-    assert int(answered[1]) > 100
-    # One that wrk opens to find out whether anybody is there, 64, and 64 more each time these have had their requests.
+    matched = re.search(r"(\d+) requests in", output)
+    assert matched is not None
+    assert int(matched[1]) > 100
+    # One connection with which wrk tries the server, 64, and 64 more each time these have reached their maximum.
     used_up = server.stats.requests // (64 * server.config.keep_alive_requests)
     assert server.stats.accepted <= 65 + 64 * used_up
     assert not server.stats.refused
     assert server.stats.failed == 0
 
 
-@pytest.mark.parametrize("keeps_alive", [True, False])
+@pytest.mark.parametrize("keeps_alive", [True, False], ids=["keep-alive", "close"])
 def test_ab(server: Server, keeps_alive: bool) -> None:
     """HTTP/1.0 with `Connection: Keep-Alive`, or without."""
     output = run(program("ab"), "-q", *(["-k"] if keeps_alive else []), "-n", "200", "-c", "4", server.url)
@@ -138,15 +138,15 @@ class TestHTTPClient:
                     assert response.read() == (body if isinstance(body, bytes) else b"in chunks")
         assert server.stats.accepted == 1
 
-    def test_the_close_that_was_announced(self) -> None:
+    def test_connections_close_when_announced(self) -> None:
         with serving(handler, keep_alive_requests=2) as server, closing(self.connection(server)) as connection:
-            told = []
+            announced = []
             for _ in range(5):
                 connection.request("GET", "/")
                 with connection.getresponse() as response:
                     response.read()
-                    told.append(response.will_close)
-            assert told == [False, True, False, True, False]
+                    announced.append(response.will_close)
+            assert announced == [False, True, False, True, False]
             assert server.stats.accepted == 3
 
 
@@ -163,7 +163,7 @@ class TestRequests:
             assert session.get(f"{server.url}pieces", timeout=PATIENCE).content == b"one two"
             assert (server.stats.accepted, server.stats.requests) == (1, 23)
 
-    def test_without_a_session_there_is_a_connection_for_each(self, server: Server) -> None:
+    def test_each_session_has_its_own_connection(self, server: Server) -> None:
         for _ in range(3):
             with requests.Session() as session:
                 session.trust_env = False

@@ -1,4 +1,4 @@
-"""The examples run, as they stand: each is started, asked, and stopped."""
+"""Each example is started, gets requests, and is stopped."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ UNITS = EXAMPLES / "systemd"
 TESTED = {"handler.py", "in_asyncio.py", "in_thread.py", "in_tk.py", "in_trio.py", "tls.py", "wsgi_app.py"}
 
 
-def test_each_has_a_test() -> None:
+def test_each_example_has_a_test() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == TESTED
 
 
 class Example:
-    """A program of `examples/` that runs; `url` is where it says it serves."""
+    """A running program of `examples/`. url: where it says that it serves."""
 
     def __init__(self, name: str, *arguments: str) -> None:
         self._stderr = tempfile.TemporaryFile()
@@ -78,7 +78,7 @@ class Example:
             connection.close()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """It ends well, and has nothing to complain of."""
+        """Stops it; it must exit with 0 and without warnings."""
         self.process.send_signal(number)
         assert self.process.wait(PATIENCE) == 0, self.stderr
         assert "Traceback" not in self.stderr
@@ -119,7 +119,7 @@ def test_wsgi_app() -> None:
 
 
 def test_tls(tmp_path: Path) -> None:
-    """With a certificate made as its text says."""
+    """With a certificate made by the command of its docstring."""
     text = (EXAMPLES / "tls.py").read_text()
     match = re.search(r"^(openssl .*?)\n\n", text, re.MULTILINE | re.DOTALL)
     assert match is not None
@@ -147,18 +147,18 @@ def test_in_thread() -> None:
     assert re.fullmatch(r"(at http://127\.0\.0\.1:\d+/: hello from /thread\n){2}", done.stdout)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_in_asyncio(number: signal.Signals) -> None:
     with running("in_asyncio.py", "0") as example:
         before = int(example.ask("/").split()[0])
         assert re.fullmatch(r"\d+ ticks later\n", later := example.ask("/slow"))
-        assert int(later.split()[0]) > 0  # the program's own task went on
+        assert int(later.split()[0]) > 0  # the program's own task ran meanwhile
         assert int(example.ask("/").split()[0]) > before
         example.stop(number)
 
 
 def test_asyncio_ends_connections_that_are_idle() -> None:
-    """That is a deadline of the server's, which the loop has to keep."""
+    """The event loop must keep the deadlines of the server."""
     server = Server(hello, config(keep_alive=0.25))
     server.open()
     ends: list[bytes] = []
@@ -167,7 +167,7 @@ def test_asyncio_ends_connections_that_are_idle() -> None:
         assert isinstance(server.address, tuple)
         reader, writer = await asyncio.open_connection(*server.address)
         writer.write(get())
-        ends.append(await asyncio.wait_for(reader.read(), PATIENCE))  # up to the end, which the server makes
+        ends.append(await asyncio.wait_for(reader.read(), PATIENCE))  # until the server closes
         writer.close()
         await writer.wait_closed()
         server.shutdown()
@@ -191,7 +191,7 @@ def test_in_trio() -> None:
 
 
 def test_in_tk_without_a_window() -> None:
-    """Its loop, which is Tcl's, needs no display."""
+    """The event loop is Tcl's and does not need a display."""
     tkinter = pytest.importorskip("tkinter", reason="this Python has no Tk")
     from examples import in_tk
 
@@ -199,7 +199,7 @@ def test_in_tk_without_a_window() -> None:
     interpreter: Any = tcl.tk
     server = Server(hello, config(keep_alive=0.25))
     server.open()
-    in_tk.Turner(tcl, server)
+    in_tk.ServerRunner(tcl, server)
     with connect(server) as client:
         client.send(get())
         client.sock.setblocking(False)
@@ -208,7 +208,7 @@ def test_in_tk_without_a_window() -> None:
             try:
                 data = client.sock.recv(65536)
             except BlockingIOError:
-                interpreter.dooneevent(0)  # waits for one; there is always another to come
+                interpreter.dooneevent(0)  # waits for one event; another one always follows
                 continue
             if not data:
                 break
@@ -218,7 +218,7 @@ def test_in_tk_without_a_window() -> None:
     server.shutdown(0.0)
     while not server.stopped:
         interpreter.dooneevent(0)
-    server.close()  # which it is already
+    server.close()  # has no effect: it is closed already
 
 
 def test_in_tk() -> None:
@@ -239,7 +239,7 @@ class TestUnits:
         parser.read_string((UNITS / name).read_text())
         return parser
 
-    def test_the_command_is_one(self) -> None:
+    def test_the_command_is_valid(self) -> None:
         service = self.read("kaserve.service")["Service"]
         python, *arguments = shlex.split(service["ExecStart"])
         assert (Path(python).name, arguments[:2]) == ("python3", ["-m", "kaserve"])
@@ -248,12 +248,12 @@ class TestUnits:
         assert service["Type"] == "notify"
         assert float(service["TimeoutStopSec"]) > config.graceful_timeout
 
-    def test_the_sockets_are_those_of_the_service(self) -> None:
+    def test_the_service_requires_the_socket(self) -> None:
         assert "kaserve.socket" in self.read("kaserve.service")["Unit"]["Requires"].split()
         assert self.read("kaserve.socket")["Socket"]["ListenStream"] == "80"
 
-    def test_systemd_understands_them(self, tmp_path: Path) -> None:
-        """But for the python3 that this machine may have elsewhere."""
+    def test_systemd_accepts_them(self, tmp_path: Path) -> None:
+        """With the path of this python3."""
         analyze = program("systemd-analyze")
         for name in ("kaserve.socket", "kaserve.service"):
             text = (UNITS / name).read_text().replace("/usr/bin/python3", sys.executable)
@@ -268,8 +268,8 @@ class TestUnits:
         assert complaints == []
 
 
-def test_all_of_it_as_systemd_does_it(tmp_path: Path) -> None:
-    """The command of the unit, activated by a socket, with a manager that listens: READY, an answer, STOPPING."""
+def test_a_service_with_socket_activation(tmp_path: Path) -> None:
+    """The command of the unit with a listening socket and a notify socket: READY, a response, STOPPING."""
     (tmp_path / "file").write_bytes(b"content")
     service = TestUnits.read("kaserve.service")["Service"]
     arguments = shlex.split(service["ExecStart"].replace("/srv/www", str(tmp_path)))[1:]
@@ -283,7 +283,7 @@ def test_all_of_it_as_systemd_does_it(tmp_path: Path) -> None:
     notify.bind(str(tmp_path / "notify"))
     notify.settimeout(PATIENCE)
     with notify, socket.create_server(("127.0.0.1", 0)) as listener:
-        client = connect(listener.getsockname())  # before the service runs: nobody is refused
+        client = connect(listener.getsockname())  # before the service runs: it waits in the backlog
         client.send(get("/file"))
         process = subprocess.Popen(
             [sys.executable, "-c", manager, str(listener.fileno()), *arguments],

@@ -1,7 +1,6 @@
-"""Frameworks as people use them, over the wire, on the reactor and in threads: Flask, Django, Falcon, Bottle.
+"""Flask, Django, Falcon and Bottle over real sockets, on the reactor and in threads.
 
-Each is asked for what it does in its own way: streams, files, uploads, cookies, errors, and what happens behind an
-answer.
+Each is tested where it differs: streams, files, uploads, cookies, errors, and what it does after a response.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ CONTENT = bytes(range(256)) * 4096  # a megabyte
 
 
 def framework(name: str) -> Any:
-    """The module, without which the test is skipped; under CI=true everything must be."""
+    """The module. The test is skipped if it is not installed; under CI=true it fails."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -62,13 +61,13 @@ def site_of(app: Any, threads: int) -> Iterator[Site]:
         with serving(handler) as server, requests.Session() as session:
             session.trust_env = False
             yield Site(server.url.rstrip("/"), session)
-            assert server.stats.accepted == 1 or server.stats.failed  # one connection is enough for all of it
+            assert server.stats.accepted == 1 or server.stats.failed  # one connection is enough
     finally:
         handler.close(PATIENCE)
 
 
 def chunks(*pieces: bytes) -> Iterator[bytes]:
-    """A body of a request whose length is not known."""
+    """A request body of unknown length."""
     yield from pieces
 
 
@@ -130,9 +129,9 @@ def flask_app(tmp_path: Path) -> Any:
 
 def test_flask(flask_app: Any, threads: int) -> None:
     with site_of(flask_app, threads) as site:
-        answer = site.get("/hello/you%20%C3%A4")
-        assert answer.text == "hello, you \xe4"
-        assert answer.headers["Content-Length"] == str(len(answer.content))
+        response = site.get("/hello/you%20%C3%A4")
+        assert response.text == "hello, you \xe4"
+        assert response.headers["Content-Length"] == str(len(response.content))
         assert site.head("/hello/you").headers["Content-Length"] == "10"
         assert site.get("/nothing").status_code == 404
         assert site.post("/hello/you").status_code == 405
@@ -146,43 +145,43 @@ def test_flask(flask_app: Any, threads: int) -> None:
 
 def test_flask_sends_streams_and_files(flask_app: Any, threads: int) -> None:
     with site_of(flask_app, threads) as site:
-        answer = site.get("/stream")
-        assert answer.headers["Transfer-Encoding"] == "chunked"
-        assert answer.text == "".join(f"{number}\n" for number in range(1000))
+        response = site.get("/stream")
+        assert response.headers["Transfer-Encoding"] == "chunked"
+        assert response.text == "".join(f"{number}\n" for number in range(1000))
         wait_for(lambda: flask_app.closed == ["stream"])
         assert site.head("/stream").content == b""
         wait_for(lambda: flask_app.closed == ["stream"] * 2)
-        answer = site.get("/static/data.bin")
-        assert answer.content == CONTENT
-        again = site.get("/static/data.bin", headers={"If-None-Match": answer.headers["ETag"]})
+        response = site.get("/static/data.bin")
+        assert response.content == CONTENT
+        again = site.get("/static/data.bin", headers={"If-None-Match": response.headers["ETag"]})
         assert (again.status_code, again.content) == (304, b"")
         part = site.get("/static/data.bin", headers={"Range": "bytes=10-19"})
         assert (part.status_code, part.content) == (206, CONTENT[10:20])
         assert site.get("/download").content == CONTENT
 
 
-def test_flask_takes_bodies(flask_app: Any, threads: int) -> None:
+def test_flask_reads_bodies(flask_app: Any, threads: int) -> None:
     with site_of(flask_app, threads) as site:
         assert site.post("/echo", CONTENT).content == CONTENT
         assert site.post("/echo", chunks(b"first ", b"second")).content == b"first second"
-        answer = site.post("/upload", {"text": "t"}, files={"file": ("name.bin", CONTENT)})
-        assert answer.json() == {"name": "name.bin", "size": len(CONTENT), "text": "t"}
+        response = site.post("/upload", {"text": "t"}, files={"file": ("name.bin", CONTENT)})
+        assert response.json() == {"name": "name.bin", "size": len(CONTENT), "text": "t"}
 
 
-def test_flask_fails_in_its_own_way(flask_app: Any, threads: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_flask_handles_its_exceptions(flask_app: Any, threads: int, caplog: pytest.LogCaptureFixture) -> None:
     with site_of(flask_app, threads) as site:
-        answer = site.get("/fault")
-        assert (answer.status_code, "secret" in answer.text) == (500, False)
+        response = site.get("/fault")
+        assert (response.status_code, "secret" in response.text) == (500, False)
         assert site.get("/hello/you").text == "hello, you"
     assert "LookupError: a secret" in caplog.text
 
 
-def test_flask_leaves_it_to_the_server(flask_app: Any, threads: int, caplog: pytest.LogCaptureFixture) -> None:
-    """In debug mode the exception leaves the application."""
+def test_flask_passes_exceptions_to_the_server(flask_app: Any, threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    """With `testing`, the exception leaves the application."""
     flask_app.testing = True
     with site_of(flask_app, threads) as site:
-        answer = site.get("/fault")
-        assert (answer.status_code, "secret" in answer.text) == (500, False)
+        response = site.get("/fault")
+        assert (response.status_code, "secret" in response.text) == (500, False)
         assert site.get("/hello/you").text == "hello, you"
     assert "LookupError: a secret" in caplog.text
 
@@ -192,9 +191,9 @@ def test_flask_debugger(flask_app: Any) -> None:
     debug = framework("werkzeug.debug")
     with site_of(debug.DebuggedApplication(flask_app, evalex=False), 1) as site:
         flask_app.testing = True
-        answer = site.get("/fault")
-        assert answer.status_code == 500
-        assert "LookupError" in answer.text
+        response = site.get("/fault")
+        assert response.status_code == 500
+        assert "LookupError" in response.text
 
 
 # Django.
@@ -202,7 +201,7 @@ def test_flask_debugger(flask_app: Any) -> None:
 
 @pytest.fixture(scope="module")
 def django_app(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A site in a module that is made here; Django can be set up once in a process."""
+    """A site with its own URL module. Django can be set up only once in a process."""
     django = framework("django")
     from django.conf import settings
 
@@ -287,26 +286,26 @@ def test_django(django_app: Any, threads: int) -> None:
 def test_django_sends_streams_and_files(django_app: Any, threads: int) -> None:
     with site_of(django_app, threads) as site:
         for accept in ("identity", "gzip"):
-            answer = site.get("/stream", headers={"Accept-Encoding": accept})
-            assert answer.headers["Transfer-Encoding"] == "chunked"
-            assert answer.text == "".join(f"{number}\n" for number in range(1000))
+            response = site.get("/stream", headers={"Accept-Encoding": accept})
+            assert response.headers["Transfer-Encoding"] == "chunked"
+            assert response.text == "".join(f"{number}\n" for number in range(1000))
         assert site.head("/stream").content == b""
-        answer = site.get("/download", headers={"Accept-Encoding": "identity"})
-        assert (answer.content, answer.headers["Content-Length"]) == (CONTENT, str(len(CONTENT)))
+        response = site.get("/download", headers={"Accept-Encoding": "identity"})
+        assert (response.content, response.headers["Content-Length"]) == (CONTENT, str(len(CONTENT)))
         assert site.get("/static/style.css").text == "p { color: red }"
         assert site.get("/static/nothing").status_code == 404
 
 
-def test_django_takes_bodies(django_app: Any, threads: int) -> None:
+def test_django_reads_bodies(django_app: Any, threads: int) -> None:
     with site_of(django_app, threads) as site:
         assert site.post("/echo", CONTENT).content == CONTENT
         assert site.post("/echo", chunks(b"first ", b"second")).content == b"first second"
-        answer = site.post("/upload", {"text": "t"}, files={"file": ("name.bin", CONTENT)})
-        assert answer.json() == {"name": "name.bin", "size": len(CONTENT), "text": "t"}
+        response = site.post("/upload", {"text": "t"}, files={"file": ("name.bin", CONTENT)})
+        assert response.json() == {"name": "name.bin", "size": len(CONTENT), "text": "t"}
 
 
-def test_django_tells_when_a_request_is_over(django_app: Any, threads: int) -> None:
-    """Where it gives back its connections to a database: in close()."""
+def test_django_sends_request_finished_once(django_app: Any, threads: int) -> None:
+    """It does so in close(), where it also releases its database connections."""
     from django.core.signals import request_finished
 
     over = threading.Semaphore(0)
@@ -325,7 +324,7 @@ def test_django_tells_when_a_request_is_over(django_app: Any, threads: int) -> N
         request_finished.disconnect(finished)
 
 
-def test_django_fails_in_its_own_way(django_app: Any, threads: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_django_handles_its_exceptions(django_app: Any, threads: int, caplog: pytest.LogCaptureFixture) -> None:
     with site_of(django_app, threads) as site:
         assert site.get("/fault").status_code == 500
         assert site.get("/hello/you").text == "hello, you"
@@ -376,13 +375,13 @@ def bottle_app() -> Any:
     return app
 
 
-@pytest.mark.parametrize("make", [falcon_app, bottle_app])
-def test_others(make: Callable[[], Any], threads: int) -> None:
+@pytest.mark.parametrize("make", [falcon_app, bottle_app], ids=["Falcon", "Bottle"])
+def test_falcon_and_bottle(make: Callable[[], Any], threads: int) -> None:
     with site_of(make(), threads) as site:
         assert site.get("/things?a=1").json() == {"query": {"a": "1"}, "host": "127.0.0.1"}
         assert site.head("/things?a=1").content == b""
-        answer = site.post("/things", CONTENT)
-        assert (answer.status_code, answer.content) == (201, CONTENT)
+        response = site.post("/things", CONTENT)
+        assert (response.status_code, response.content) == (201, CONTENT)
         assert site.post("/things", chunks(b"first ", b"second")).content == b"first second"
         assert site.get("/stream").content == CONTENT
         assert site.get("/nothing").status_code == 404

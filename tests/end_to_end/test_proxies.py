@@ -1,4 +1,4 @@
-"""kaserve behind real proxies, configured as docs/proxies.md says."""
+"""kaserve behind real proxies with the configurations of docs/proxies.md."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.tools.proxies import free_port, running
 from tests.tools.server import PATIENCE, ROOT, connect, get, program, serving
 
 PROXIES = ROOT / "docs" / "proxies.md"
-LIES = ("X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: gopher", "X-Forwarded-Host: evil", "Forwarded: for=6.6.6.6")
+FORGED = ("X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: gopher", "X-Forwarded-Host: evil", "Forwarded: for=6.6.6.6")
 
 
-def who(request: Request) -> Response:
+def describe_request(request: Request) -> Response:
     host = request.client[0] if isinstance(request.client, tuple) else None
     return Response.json([host, request.scheme, request.authority, request.method, len(request.body.read())])
 
 
 def configuration(language: str, mark: str) -> str:
-    """The block of the page that is in `language` and has `mark` in it."""
+    """The block of docs/proxies.md in `language` that contains `mark`."""
     blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", PROXIES.read_text(), re.MULTILINE | re.DOTALL)
     (block,) = (block for block in blocks if mark in block)
     return block
@@ -44,11 +44,11 @@ def nginx(directory: Path, server: Server) -> Iterator[tuple[str, int]]:
     paths = "".join(
         f"{each}_temp_path {directory}/{each}; " for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    whole = (
+    full = (
         f"daemon off; master_process off; pid {directory}/pid; error_log stderr;\n"
         f"events {{}}\nhttp {{ access_log off; client_max_body_size 100m; {paths}\n{text}}}\n"
     )
-    (directory / "nginx.conf").write_text(whole)
+    (directory / "nginx.conf").write_text(full)
     with running(binary, "-p", str(directory), "-e", "stderr", "-c", str(directory / "nginx.conf"), port=port):
         yield "127.0.0.1", port
 
@@ -67,8 +67,8 @@ def haproxy(directory: Path, server: Server, text: str) -> Iterator[tuple[str, i
 
 
 @pytest.fixture(params=["nginx", "haproxy"])
-def behind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Server, tuple[str, int]]]:
-    with serving(who, forwarded_allow_ips="127.0.0.1") as server:
+def upstream(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Server, tuple[str, int]]]:
+    with serving(describe_request, forwarded_allow_ips="127.0.0.1") as server:
         proxy: Any = (
             nginx(tmp_path, server)
             if request.param == "nginx"
@@ -79,7 +79,7 @@ def behind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ser
 
 
 def ask(address: tuple[str, int], *fields: str, body: bytes | None = None) -> tuple[int, Any]:
-    """The status and the content of an answer, on a connection of its own."""
+    """The status and the content of the response to one request on a new connection."""
     connection = http.client.HTTPConnection(*address, timeout=PATIENCE)
     try:
         headers = {"Host": "h"} | dict(field.split(": ") for field in fields)
@@ -92,24 +92,26 @@ def ask(address: tuple[str, int], *fields: str, body: bytes | None = None) -> tu
         connection.close()
 
 
-def test_the_proxys_word_counts_and_the_clients_does_not(behind: tuple[Server, tuple[str, int]]) -> None:
-    _, address = behind
-    for fields in ((), LIES):
+def test_forwarding_headers_of_the_proxy_count_and_those_of_clients_do_not(
+    upstream: tuple[Server, tuple[str, int]],
+) -> None:
+    _, address = upstream
+    for fields in ((), FORGED):
         assert ask(address, *fields) == (200, ["127.0.0.1", "http", "h", "GET", 0])
 
 
-def test_one_connection_behind_serves_many_in_front(behind: tuple[Server, tuple[str, int]]) -> None:
-    server, address = behind
+def test_one_upstream_connection_serves_many_clients(upstream: tuple[Server, tuple[str, int]]) -> None:
+    server, address = upstream
     for _ in range(10):
         assert ask(address)[0] == 200
         assert ask(address, body=b"x" * 100_000) == (200, ["127.0.0.1", "http", "h", "POST", 100_000])
     assert server.stats.requests == 20
-    assert server.stats.accepted < 20  # each thread of the proxy has connections of its own
+    assert server.stats.accepted < 20  # the threads of the proxy do not share connections
 
 
-def test_a_server_that_stops_loses_nothing(behind: tuple[Server, tuple[str, int]]) -> None:
-    """Whoever asks meanwhile gets an answer; afterwards it is the proxy's own."""
-    server, address = behind
+def test_no_request_is_lost_when_the_server_stops(upstream: tuple[Server, tuple[str, int]]) -> None:
+    """Meanwhile every request gets a response; afterwards the proxy sends its own error."""
+    server, address = upstream
     assert ask(address)[0] == 200
     server.shutdown()
     while not server.stopped:
@@ -121,7 +123,7 @@ def test_a_server_that_stops_loses_nothing(behind: tuple[Server, tuple[str, int]
 @pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
 def test_the_proxy_protocol(tmp_path: Path, version: str) -> None:
     text = configuration("haproxy", "mode tcp").replace("send-proxy-v2", version)
-    with serving(who, proxy_protocol=True) as server, haproxy(tmp_path, server, text) as address:
+    with serving(describe_request, proxy_protocol=True) as server, haproxy(tmp_path, server, text) as address:
         with connect(address) as client:
             for _ in range(2):
                 client.send(get())
@@ -129,7 +131,7 @@ def test_the_proxy_protocol(tmp_path: Path, version: str) -> None:
         assert server.stats.accepted >= 1
 
 
-def test_what_the_page_says_of_options() -> None:
+def test_the_options_of_the_page_exist() -> None:
     text = re.sub(r"^```.*?^```$", "", PROXIES.read_text(), flags=re.MULTILINE | re.DOTALL)
     known = {"--" + name.replace("_", "-") for name in options()}
     assert set(re.findall(r"--[a-z][a-z-]+", text)) <= known

@@ -1,10 +1,9 @@
-"""Request smuggling: ambiguous messages through real proxies, none of which may be seen as two different things.
+"""Request smuggling: ambiguous messages through real proxies. Proxy and server must see the same requests.
 
-A proxy and the server behind it share connections between clients. Should they disagree on where a message ends, the
-rest of one client's body becomes the beginning of another's request. So each ambiguous message is sent through a proxy
-that lets through whatever it can bear, with an innocent request right behind it, and another one from somebody else.
-What the server saw must be what the proxy forwarded, request for request; and everybody gets the answer to what he
-asked.
+A proxy and its upstream server share connections between clients. If they disagree on where a message ends, the rest of
+one client's body becomes the beginning of another client's request. So each ambiguous message is sent through a proxy
+that passes on as much as possible, followed by a normal request on the same connection and by one of another client.
+The server must see the requests that the proxy forwarded, one by one, and each client must get its own responses.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from kaserve import Request, Response, Server
 from tests.tools.proxies import PROXIES, Forwarded, Proxy
 from tests.tools.server import PATIENCE, connect, get, serving, wait_for
 
-SILENCE = 0.1  # seconds after which a proxy is taken to wait for more; a wrong guess only makes the check weaker
+SILENCE = 0.1  # seconds after which the proxy waits for more data; a wrong guess only makes the check weaker
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /case HTTP/1.1\r\nHost: h\r\n"
 GET = b"GET /case HTTP/1.1\r\nHost: h\r\n"
@@ -42,36 +41,36 @@ def chunked(body: bytes) -> bytes:
     return POST + b"Transfer-Encoding: chunked\r\n\r\n" + body
 
 
-# Transfer-Encoding in the ways that some reader overlooks, and another one does not.
+# Transfer-Encoding in forms that some parsers overlook and others do not.
 CODINGS = {
     "plain": b"Transfer-Encoding: chunked",
     "upper case": b"TRANSFER-ENCODING: CHUNKED",
     "no space": b"Transfer-Encoding:chunked",
     "space before the colon": b"Transfer-Encoding : chunked",
     "tab before the colon": b"Transfer-Encoding\t: chunked",
-    "tab behind the colon": b"Transfer-Encoding:\tchunked",
+    "tab after the colon": b"Transfer-Encoding:\tchunked",
     "vertical tab": b"Transfer-Encoding:\x0bchunked",
     "form feed": b"Transfer-Encoding: chunked\x0c",
     "no-break space": b"Transfer-Encoding: chunked\xa0",
     "NUL": b"Transfer-Encoding: chunked\x00",
     "NUL in the name": b"Transfer-Encoding\x00: chunked",
     "underscore": b"Transfer_Encoding: chunked",
-    "bare CR in front": b"Transfer-Encoding:\rchunked",
-    "bare CR behind": b"Transfer-Encoding: chunked\r",
-    "bare LF in front": b"X: y\nTransfer-Encoding: chunked",
+    "bare CR before it": b"Transfer-Encoding:\rchunked",
+    "bare CR after it": b"Transfer-Encoding: chunked\r",
+    "bare LF before it": b"X: y\nTransfer-Encoding: chunked",
     "bare CR instead of a line end": b"X: y\rTransfer-Encoding: chunked",
     "folded": b"Transfer-Encoding:\r\n chunked",
     "continuing another field": b"X: y\r\n Transfer-Encoding: chunked",
-    "behind an empty name": b": y\r\nTransfer-Encoding: chunked",
+    "after an empty name": b": y\r\nTransfer-Encoding: chunked",
     "quoted": b'Transfer-Encoding: "chunked"',
     "parameter": b"Transfer-Encoding: chunked;q=1",
-    "comma in front": b"Transfer-Encoding: ,chunked",
-    "comma behind": b"Transfer-Encoding: chunked,",
-    "identity in front": b"Transfer-Encoding: identity, chunked",
-    "identity behind": b"Transfer-Encoding: chunked, identity",
+    "comma before it": b"Transfer-Encoding: ,chunked",
+    "comma after it": b"Transfer-Encoding: chunked,",
+    "identity before it": b"Transfer-Encoding: identity, chunked",
+    "identity after it": b"Transfer-Encoding: chunked, identity",
     "identity alone": b"Transfer-Encoding: identity",
-    "gzip in front": b"Transfer-Encoding: gzip, chunked",
-    "gzip behind": b"Transfer-Encoding: chunked, gzip",
+    "gzip before it": b"Transfer-Encoding: gzip, chunked",
+    "gzip after it": b"Transfer-Encoding: chunked, gzip",
     "unknown": b"Transfer-Encoding: xchunked",
     "empty": b"Transfer-Encoding:",
     "twice": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
@@ -103,8 +102,8 @@ LENGTHS = {
     "space before the colon": b"Content-Length : 38",
     "vertical tab": b"Content-Length:\x0b38",
     "folded": b"Content-Length:\r\n 38",
-    "bare LF in front": b"X: y\nContent-Length: 38",
-    "bare CR in front": b"X: y\rContent-Length: 38",
+    "bare LF before it": b"X: y\nContent-Length: 38",
+    "bare CR before it": b"X: y\rContent-Length: 38",
     "underscore in the name": b"Content_Length: 38",
     "named by Connection": b"Connection: Content-Length\r\nContent-Length: 38",
     "named by Connection, with close": b"Connection: close, content-length\r\nContent-Length: 38",
@@ -119,8 +118,8 @@ CHUNKS = {
     "extension with a bare CR": b"5;\rhello\r\n0\r\n\r\n",
     "extension without a size": b";a\r\nhello\r\n0\r\n\r\n",
     "long extension": b"5;" + b"a" * 20_000 + b"\r\nhello\r\n0\r\n\r\n",
-    "space behind the size": b"5 \r\nhello\r\n0\r\n\r\n",
-    "space in front of the size": b" 5\r\nhello\r\n0\r\n\r\n",
+    "space after the size": b"5 \r\nhello\r\n0\r\n\r\n",
+    "space before the size": b" 5\r\nhello\r\n0\r\n\r\n",
     "prefix": b"0x5\r\nhello\r\n0\r\n\r\n",
     "plus": b"+5\r\nhello\r\n0\r\n\r\n",
     "minus": b"-5\r\nhello\r\n0\r\n\r\n",
@@ -129,17 +128,17 @@ CHUNKS = {
     "beyond 32 bits": b"100000005\r\nhello\r\n0\r\n\r\n",
     "beyond 64 bits": b"10000000000000005\r\nhello\r\n0\r\n\r\n",
     "negative as 64 bits": b"ffffffffffffffff\r\nhello\r\n0\r\n\r\n",
-    "bare LF behind the size": b"5\nhello\r\n0\r\n\r\n",
-    "bare LF behind the content": b"5\r\nhello\n0\r\n\r\n",
-    "bare CR behind the size": b"5\rhello\r\n0\r\n\r\n",
-    "CR CR LF behind the size": b"5\r\r\nhello\r\n0\r\n\r\n",
-    "nothing behind the content": b"5\r\nhello0\r\n\r\n",
-    "other bytes behind the content": b"5\r\nhelloXX0\r\n\r\n",
+    "bare LF after the size": b"5\nhello\r\n0\r\n\r\n",
+    "bare LF after the content": b"5\r\nhello\n0\r\n\r\n",
+    "bare CR after the size": b"5\rhello\r\n0\r\n\r\n",
+    "CR CR LF after the size": b"5\r\r\nhello\r\n0\r\n\r\n",
+    "nothing after the content": b"5\r\nhello0\r\n\r\n",
+    "other bytes after the content": b"5\r\nhelloXX0\r\n\r\n",
     "longer than its size": b"5\r\nhello, world\r\n0\r\n\r\n",
     "empty size": b"\r\nhello\r\n0\r\n\r\n",
     "last chunk of two zeros": b"5\r\nhello\r\n00\r\n\r\n",
     "bare LF at the end": b"5\r\nhello\r\n0\n\n",
-    "bare LF behind the last chunk": b"5\r\nhello\r\n0\n\r\n",
+    "bare LF after the last chunk": b"5\r\nhello\r\n0\n\r\n",
     "trailers": b"5\r\nhello\r\n0\r\nX: y\r\n\r\n",
     "trailer Content-Length": b"5\r\nhello\r\n0\r\nContent-Length: 38\r\n\r\n",
     "trailer Transfer-Encoding": b"5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -184,13 +183,13 @@ OTHERS = {
     "two spaces": b"GET  /case  HTTP/1.1\r\nHost: h\r\n\r\n",
     "tabs": b"GET\t/case\tHTTP/1.1\r\nHost: h\r\n\r\n",
     "space in the target": b"GET /case HTTP/1.1 /x HTTP/1.1\r\nHost: h\r\n\r\n",
-    "empty lines in front": b"\r\n\r\n" + GET + b"\r\n",
-    "bare LFs in front": b"\n\n" + GET + b"\r\n",
-    "bare LF behind the request line": b"GET /case HTTP/1.1\nHost: h\r\n\r\n",
+    "empty lines before it": b"\r\n\r\n" + GET + b"\r\n",
+    "bare LFs before it": b"\n\n" + GET + b"\r\n",
+    "bare LF after the request line": b"GET /case HTTP/1.1\nHost: h\r\n\r\n",
     "bare LFs throughout": b"GET /case HTTP/1.1\nHost: h\n\n",
     "bare LF at the end of the head": GET + b"\n",
-    "space behind the request line": b"GET /case HTTP/1.1\r\n Host: h\r\nHost: h\r\n\r\n",
-    "space in front of a field": GET + b" X: y\r\n\r\n",
+    "space after the request line": b"GET /case HTTP/1.1\r\n Host: h\r\nHost: h\r\n\r\n",
+    "space before a field": GET + b" X: y\r\n\r\n",
     "a field without a colon": GET + b"X\r\n\r\n",
     "a field with a space in its name": GET + b"X Y: z\r\n\r\n",
     "NUL in a value": GET + b"X: \x00\r\n\r\n",
@@ -234,7 +233,7 @@ CASES = list(cases())
 
 @dataclass
 class Backend:
-    """The handler behind: notes what it sees, and says in its answer which number that has."""
+    """The upstream handler: records the requests that it sees, and numbers them in its responses."""
 
     seen: list[tuple[str, str]] = field(default_factory=list)
 
@@ -248,7 +247,7 @@ class Backend:
 
 
 @pytest.mark.parametrize("name", PROXIES)
-def test_nothing_is_seen_as_two_different_things(name: str, tmp_path: Path) -> None:
+def test_proxy_and_server_see_the_same_requests(name: str, tmp_path: Path) -> None:
     backend = Backend()
     with serving(backend) as server:
         assert isinstance(server.address, tuple)
@@ -264,17 +263,16 @@ def test_nothing_is_seen_as_two_different_things(name: str, tmp_path: Path) -> N
 
 def check(proxy: Proxy, server: Server, backend: Backend, wire: bytes, number: int) -> None:
     before, requests = len(backend.seen), server.stats.requests
-    received = send(proxy, wire + get(f"/behind-{number}"), b"X-Path: /behind-%d\r\n" % number)
+    received = send(proxy, wire + get(f"/next-{number}"), b"X-Path: /next-%d\r\n" % number)
     with closing(http.client.HTTPConnection(*proxy.address, timeout=PATIENCE)) as other:
         other.request("GET", f"/other-{number}")
-        answer = other.getresponse()
-        assert answer.status == 200
-        assert answer.getheader("X-Path") == f"/other-{number}", "somebody else's answer"
+        response = other.getresponse()
+        assert response.status == 200
+        assert response.getheader("X-Path") == f"/other-{number}", "the response to another client"
     forwarded: list[Forwarded] = []
 
     def agree() -> bool:
-        """For every request that the server saw or refused, the proxy knows of one; it may write its log a little
-        later."""
+        """Whether the proxy has logged as many requests as the server saw or rejected: it may log a little later."""
         forwarded.extend(proxy.read_log())
         answered = [each for each in forwarded if each.status == 200]
         return len(answered) >= len(backend.seen) - before and len(forwarded) >= server.stats.requests - requests
@@ -283,12 +281,12 @@ def check(proxy: Proxy, server: Server, backend: Backend, wire: bytes, number: i
     seen = backend.seen[before:]
     assert [(each.method, each.target) for each in forwarded if each.status == 200] == seen
     assert seen.count(("GET", f"/other-{number}")) == 1
-    answers = [int(digits) - 1 for digits in re.findall(rb"(?i)\r\nX-Seen: (\d+)\r\n", received)]
-    assert answers == [*range(before, before + len(answers))], "answers that are not his, or not in order"
+    responses = [int(digits) - 1 for digits in re.findall(rb"(?i)\r\nX-Seen: (\d+)\r\n", received)]
+    assert responses == [*range(before, before + len(responses))], "responses to another client, or out of order"
 
 
 def send(proxy: Proxy, wire: bytes, last: bytes) -> bytes:
-    """What comes back on a connection of its own, up to the answer that has `last`, the end, or silence."""
+    """All that comes back on a new connection, until a response contains `last`, the connection ends, or SILENCE."""
     received = b""
     with connect(proxy.address) as client:
         client.send(wire)

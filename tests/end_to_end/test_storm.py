@@ -1,9 +1,9 @@
 """Storms: thousands of hostile visits to real connections, on socket pairs and with a clock that only the test moves.
 
-The state machine of test_net_connection.py plays clients that mostly mean well, and knows what each must be answered.
-Here nobody means well, and what the answers must be is learnt from two witnesses: h11, which reads them as a client,
-and the protocol alone, which was given the same bytes in one piece and without a socket. Over TLS it must be the same,
-and whoever spoils the handshake hears of that, or nothing.
+The clients of tests/net/connection/test_random_clients.py are mostly friendly, and the test knows their responses. Here
+the clients are hostile, and two references decide what the responses must be: h11, which parses them as a client, and
+the protocol alone, which gets the same bytes in one piece and without a socket. The same must hold over TLS; a client
+with a broken handshake gets an alert or nothing.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from kaserve.net.tls import TLS, TLSSocket
 from tests.fuzz.generate import Chance
 from tests.fuzz.handshakes import HANDSHAKES
 from tests.fuzz.visits import MALICE, Leaving, Visit, Visits
-from tests.tools.connections import take_response
-from tests.tools.net import Body, Client, Net, ServerSocket, file_span, get, open_descriptors
+from tests.tools.connections import holds_response, is_called_again, server_socket, take_response, unsent
+from tests.tools.net import Body, Client, Net, file_span, get, open_descriptors
 from tests.tools.tls import Veiled, client_context, make_certificate
 from tests.tools.wire import IMPLEMENTATIONS, converse, held
 
 CONTENT = bytes(range(256)) * 400
 LOW_LIMITS = Limits(request_line=200, fields=10, field_size=300, head=900, body=2000)
-MAX_RECEIVED = 64 * 1024 + 32 * 1024  # a head that is as long as it may be, and what came with its last byte
-MAX_UNSENT = 64 * 1024 + len(CONTENT) + 1024  # answers that are collected, and the one that was too much
-PATIENCE = 250.0  # seconds after which nobody is waited for any more, whatever the phase
+MAX_RECEIVED = 64 * 1024 + 32 * 1024  # the longest head, and what arrives with its last byte
+MAX_UNSENT = 64 * 1024 + len(CONTENT) + 1024  # responses in the buffer, and the one that exceeded its limit
+PATIENCE = 250.0  # seconds: longer than the deadline of any phase
 
 Harm = Callable[[Chance], bytes]
 
-CLIENTS = [client_context(ssl.TLSVersion.TLSv1_2), client_context(ssl.TLSVersion.TLSv1_3)]
+CLIENT_CONTEXTS = [client_context(ssl.TLSVersion.TLSv1_2), client_context(ssl.TLSVersion.TLSv1_3)]
 ALERT, HANDSHAKE_RECORD = b"\x15", b"\x16"
 
-# One build at a time: the protocol that bears witness is the one that the connections run on.
-HERE = next(each for each in IMPLEMENTATIONS if each.package == "kaserve.http")
+# The reference protocol is of the same build as the connections.
+IMPLEMENTATION = next(each for each in IMPLEMENTATIONS if each.package == "kaserve.http")
 
 
 @dataclass(eq=False)
-class Guest:
-    """A visitor, the connection that serves it, and what was seen of both."""
+class Visitor:
+    """A hostile client, the connection that serves it, and what was seen of both."""
 
     visit: Visit
     client: Client
@@ -64,36 +64,35 @@ class Guest:
 
     @property
     def was_cut_off(self) -> bool:
-        """The server ended it with a reset, so that a part of an answer is not taken for the whole."""
+        """Whether the server ended it with a reset, so that a partial response does not look complete."""
         if isinstance(self.client, Veiled):
             return self.client.truncated
         if self.visit.bare:
             return False
-        assert isinstance(self.connection._sock, ServerSocket)
-        return self.connection._sock.aborted
+        return server_socket(self.connection).aborted
 
 
-class Host:
-    """The handler of a storm, which has an answer of every kind; and the access log, which knows whose it was."""
+class Handler:
+    """The handler, which has responses of every kind; and the access log, which records them by visitor."""
 
     timed = False
 
     def __init__(self) -> None:
-        self.promised: list[tuple[Future[Any], Any]] = []
+        self.pending: list[tuple[Future[Any], Any]] = []
         self.bodies: list[Body] = []
-        self.spans: list[FileSpan] = []  # among the pieces of those: not the connection's to close
+        self.spans: list[FileSpan] = []  # among the pieces of those; the connection must not close them
         self.handled: dict[int, tuple[Request, bytes]] = {}
-        self.guests: dict[Connection, Guest] = {}
+        self.visitors: dict[Connection, Visitor] = {}
 
     def __call__(self, request: Request) -> Response | Future[Response]:
         body = content_of(request)
         self.handled[id(request)] = request, body
         kind = len(request.target) % KINDS
         if kind == 0:
-            return self.promise(answer(request))
+            return self.later(respond(request))
         if kind == 1:
             span = file_span(body)
-            pieces = Body([b"in ", self.promise(b"pieces: "), span, b""])
+            pieces = Body([b"in ", self.later(b"pieces: "), span, b""])
             self.bodies.append(pieces)
             self.spans.append(span)
             return Response(200, pieces)
@@ -101,34 +100,36 @@ class Host:
             return Response(200, file_span(CONTENT))
         if kind == 5:
             raise HTTPError(403, "no", close=True)
-        return answer(request)
+        return respond(request)
 
-    def promise(self, what: Any) -> Future[Any]:
+    def later(self, what: Any) -> Future[Any]:
+        """A Future that `complete_one` completes with `what`."""
         future: Future[Any] = Future()
-        self.promised.append((future, what))
+        self.pending.append((future, what))
         return future
 
-    def keep_promise(self) -> None:
-        future, what = self.promised.pop(0)
+    def complete_one(self) -> None:
+        future, what = self.pending.pop(0)
         if future.set_running_or_notify_cancel():
             future.set_result(what)
 
     def log(self, exchange: Exchange) -> None:
-        guest = next(guest for connection, guest in self.guests.items() if connection.number == exchange.connection)
+        numbers = {connection.number: visitor for connection, visitor in self.visitors.items()}
+        visitor = numbers[exchange.connection]
         request, size = exchange.request, exchange.bytes_sent
-        method = request.method if request is not None else "GET" if size else "HEAD"  # as far as it could be read
+        method = request.method if request is not None else "GET" if size else "HEAD"  # as far as it could be parsed
         assert exchange.response is not None
-        guest.logged.append((method, exchange.response.status, size))
+        visitor.logged.append((method, exchange.response.status, size))
         _, body = self.handled.pop(id(request), (None, None))
         if request is not None and body is not None:
-            guest.seen.append((request.method, request.target, body))
+            visitor.seen.append((request.method, request.target, body))
 
 
 KINDS = 9
 
 
-def answer(request: Request) -> Response:
-    """What the host answers, or what comes to the same for a protocol without sockets and futures."""
+def respond(request: Request) -> Response:
+    """The response of `Handler`, or an equal one for a protocol without sockets and Futures."""
     body = content_of(request)
     kind = len(request.target) % KINDS
     if kind == 1:
@@ -149,78 +150,78 @@ def content_of(request: Request) -> bytes:
 
 
 class Storm:
-    """Some visits at a time to one server. `play` plays them to their end, and checks all that can be checked."""
+    """Concurrent visits to one server. `play` runs them to their end and checks everything that can be checked."""
 
     def __init__(self, visits: Visits, size: int, *, time_passes: bool, tls: TLS | None = None) -> None:
         self.chance = visits.chance
         self.tls = tls
         self.time_passes = time_passes
-        self.host = Host()
+        self.handler = Handler()
         self.limits = Limits(body=100_000) if self.chance.one_in(2) else LOW_LIMITS
         self.requests = self.chance.pick((0, 1, 3, 1000))
-        self.net = Net(self.host, limits=self.limits, keep_alive=self.new_keep_alive(), access_log=self.host)
-        self.guests = [self.welcome(visits.next()) for _ in range(size)]
+        self.net = Net(self.handler, limits=self.limits, keep_alive=self.new_keep_alive(), access_log=self.handler)
+        self.visitors = [self.connect(visits.next()) for _ in range(size)]
 
     def new_keep_alive(self) -> KeepAlive:
         return KeepAlive(120, self.requests)
 
-    def welcome(self, visit: Visit) -> Guest:
+    def connect(self, visit: Visit) -> Visitor:
         send_buffer = self.chance.pick((0, 0, 4096))
         client, connection = self.net.connect(send_buffer=send_buffer, tls=self.tls)
         if self.tls is not None and not visit.bare:
-            context = self.chance.pick(CLIENTS)
+            context = self.chance.pick(CLIENT_CONTEXTS)
             client = Veiled(client.sock, context, self.net.settle)
-        guest = Guest(visit, client, connection, list(visit.pieces))
-        self.host.guests[connection] = guest
-        return guest
+        visitor = Visitor(visit, client, connection, list(visit.pieces))
+        self.handler.visitors[connection] = visitor
+        return visitor
 
     def play(self) -> None:
         try:
-            moving = list(self.guests)
+            moving = list(self.visitors)
             while moving:
-                guest = self.chance.pick(moving)
-                if not self.move(guest):
-                    moving.remove(guest)
+                visitor = self.chance.pick(moving)
+                if not self.move(visitor):
+                    moving.remove(visitor)
                 self.turn()
-                self.check_places()
-            self.wait_for_everybody()
-            for guest in self.guests:
-                self.check_answers(guest)
+                self.check_phases()
+            self.wait_for_all()
+            for visitor in self.visitors:
+                self.check_responses(visitor)
                 if (
                     not self.time_passes
-                    and not guest.visit.bare
-                    and guest.visit.leaving in (Leaving.STAY, Leaving.FINISH)
+                    and not visitor.visit.bare
+                    and visitor.visit.leaving in (Leaving.STAY, Leaving.FINISH)
                 ):
-                    self.check_requests(guest)
+                    self.check_requests(visitor)
             self.check_nothing_is_left()
         finally:
             self.net.close()
-            for span in self.host.spans:
+            for span in self.handler.spans:
                 span.close()
 
-    # What happens.
+    # Actions.
 
-    def move(self, guest: Guest) -> bool:
-        """The next thing that a visitor does; False when there is none."""
-        if guest.visit.reads and not guest.gone:
-            guest.client.read()
-        if guest.unsent:
-            sent = guest.client.send(guest.unsent[0])
-            if sent < len(guest.unsent[0]):
-                guest.unsent[0] = guest.unsent[0][sent:]
-                return guest.visit.reads or sent > 0
-            del guest.unsent[0]
+    def move(self, visitor: Visitor) -> bool:
+        """The next action of a visitor. Returns False when there is none."""
+        if visitor.visit.reads and not visitor.gone:
+            visitor.client.read()
+        if visitor.unsent:
+            sent = visitor.client.send(visitor.unsent[0])
+            if sent < len(visitor.unsent[0]):
+                visitor.unsent[0] = visitor.unsent[0][sent:]
+                return visitor.visit.reads or sent > 0
+            del visitor.unsent[0]
             return True
-        if guest.visit.leaving is Leaving.FINISH and not guest.client.ended:
-            guest.client.finish()
-        elif guest.visit.leaving in (Leaving.VANISH, Leaving.RESET):
-            guest.client.reset()
-            guest.gone = True
+        if visitor.visit.leaving is Leaving.FINISH and not visitor.client.ended:
+            visitor.client.finish()
+        elif visitor.visit.leaving in (Leaving.VANISH, Leaving.RESET):
+            visitor.client.reset()
+            visitor.gone = True
         return False
 
     def turn(self) -> None:
-        if self.host.promised and self.chance.one_in(2):
-            self.host.keep_promise()
+        if self.handler.pending and self.chance.one_in(2):
+            self.handler.complete_one()
         if self.time_passes and self.chance.one_in(8):
             self.net.sleep(self.chance.pick((0.1, 1.0, 7.0, 31.0)))
         elif self.chance.one_in(2):
@@ -228,33 +229,33 @@ class Storm:
         else:
             self.net.settle()
 
-    def wait_for_everybody(self) -> None:
-        """Whoever still reads does so until nothing more comes; then only time passes."""
-        readers = [guest for guest in self.guests if guest.visit.reads and not guest.gone]
+    def wait_for_all(self) -> None:
+        """Clients that read do so until nothing more arrives; then only time passes."""
+        readers = [visitor for visitor in self.visitors if visitor.visit.reads and not visitor.gone]
         progress = True
-        while progress or self.host.promised:
-            while self.host.promised:
-                self.host.keep_promise()
+        while progress or self.handler.pending:
+            while self.handler.pending:
+                self.handler.complete_one()
             self.net.settle()
-            progress = sum(len(guest.client.read()) for guest in readers) > 0
-            self.check_places()
+            progress = sum(len(visitor.client.read()) for visitor in readers) > 0
+            self.check_phases()
         self.net.sleep(PATIENCE)
-        for guest in readers:
-            guest.client.read()
+        for visitor in readers:
+            visitor.client.read()
 
-    # What must hold.
+    # Invariants.
 
-    def check_places(self) -> None:
-        """Every connection is in a phase, waits as the table says and not for ever, and holds no more than it may."""
-        for guest in self.guests:
-            connection, protocol = guest.connection, guest.connection.protocol
+    def check_phases(self) -> None:
+        """Every connection follows the table of phases, has a deadline, and keeps its buffers within limits."""
+        for visitor in self.visitors:
+            connection, protocol = visitor.connection, visitor.connection.protocol
             phase = Phase(connection.phase)
             assert held(protocol) <= MAX_RECEIVED
-            assert len(connection._writer.buffer) <= MAX_UNSENT
+            assert len(unsent(connection)) <= MAX_UNSENT
             if phase == CLOSED:
                 assert connection not in self.net.service.connections
                 assert connection.deadline == math.inf
-                assert held(protocol) == len(connection._writer.buffer) == 0
+                assert held(protocol) == len(unsent(connection)) == 0
                 continue
             waits_for = PHASES[phase].waits_for
             if isinstance(connection._sock, TLSSocket) and connection._sock.must_write:
@@ -262,60 +263,62 @@ class Storm:
             assert self.net.interest(connection) == waits_for
             if phase == HANDLER:
                 assert connection.deadline == math.inf
-                assert connection._exchange is not None or connection in self.net.reactor._again
+                assert holds_response(connection) or is_called_again(self.net, connection)
             else:
                 assert self.net.time_left(connection) < PATIENCE
             assert phase != LINGER or held(protocol) == 0, "nothing is read after a close"
 
-    def check_answers(self, guest: Guest) -> None:
-        """To h11 they are well-formed, they are those of the log, and nothing follows a close."""
-        rest, close = guest.client.received, False
-        if guest.visit.bare and not guest.visit.wire[:1].isalpha():
+    def check_responses(self, visitor: Visitor) -> None:
+        """h11 can parse them, they are those of the access log, and none follows a close."""
+        rest, close = visitor.client.received, False
+        if visitor.visit.bare and not visitor.visit.wire[:1].isalpha():
             assert rest[:1] in (b"", ALERT, HANDSHAKE_RECORD), "neither TLS nor silence"
-            assert not guest.logged
+            assert not visitor.logged
             return
-        for method, status, size in guest.logged:
-            if not rest and not guest.client.ended:
+        for method, status, size in visitor.logged:
+            if not rest and not visitor.client.ended:
                 break
-            assert not close, "an answer after a close"
-            taken = take_response(rest, method, guest.client.ended)
+            assert not close, "a response after one that says close"
+            taken = take_response(rest, method, visitor.client.ended)
             if taken is None:
-                assert guest.was_cut_off or guest.gone or not guest.visit.reads, f"half an answer: {rest[:300]!r}"
+                assert visitor.was_cut_off or visitor.gone or not visitor.visit.reads, (
+                    f"half a response: {rest[:300]!r}"
+                )
                 return
             body, close, found, rest = taken
             assert found == status
-            assert len(body) == size or guest.was_cut_off
-        assert rest == b"", "an answer that nobody asked for"
+            assert len(body) == size or visitor.was_cut_off
+        assert rest == b"", "a response without a request"
 
-    def check_requests(self, guest: Guest) -> None:
-        """What the protocol makes of the same bytes in one piece is what the handler was asked, over a socket."""
-        if guest.was_cut_off or not guest.visit.reads:
+    def check_requests(self, visitor: Visitor) -> None:
+        """The handler got the requests that the protocol alone finds in the same bytes, sent in one piece."""
+        if visitor.was_cut_off or not visitor.visit.reads:
             return
         outcome = converse(
-            HERE,
-            [guest.visit.wire],
-            eof=guest.visit.leaving is Leaving.FINISH,
-            handler=answer,
+            IMPLEMENTATION,
+            [visitor.visit.wire],
+            eof=visitor.visit.leaving is Leaving.FINISH,
+            handler=respond,
             limits=self.limits,
             keep_alive=self.new_keep_alive(),
         )
-        assert guest.seen == [(seen.method, seen.target, seen.body.encode("latin-1")) for seen in outcome.requests]
+        assert visitor.seen == [(seen.method, seen.target, seen.body.encode("latin-1")) for seen in outcome.requests]
 
     def check_nothing_is_left(self) -> None:
-        assert not self.net.service.connections, "somebody is waited for longer than any deadline"
+        assert not self.net.service.connections, "a connection outlives its deadlines"
         assert len(self.net.reactor.wheel) == 0
-        assert len(self.net.poller.watched) == 1, "the waker"
-        assert sum(self.net.stats.closed.values()) == self.net.stats.accepted == len(self.guests)
-        assert all(body.closed == 1 for body in self.host.bodies)
+        assert len(self.net.poller.watched) == 1, "the waker alone"
+        assert sum(self.net.stats.closed.values()) == self.net.stats.accepted == len(self.visitors)
+        assert all(body.closed == 1 for body in self.handler.bodies)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(20), ids=lambda seed: f"seed {seed}")
 def test_a_storm(seed: int, caplog: pytest.LogCaptureFixture) -> None:
     descriptors = open_descriptors()
     visits = Visits(seed)
     for number in range(15):
         Storm(visits, 10, time_passes=number % 2 == 0).play()
-    assert not caplog.records, "no exception is left to the last resort"
+    assert not caplog.records, "an exception reached the reactor"
     assert open_descriptors() == descriptors
 
 
@@ -324,27 +327,29 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> TLS:
     return TLS([make_certificate(tmp_path_factory.mktemp("certificates"), "h", "h")])
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(10), ids=lambda seed: f"seed {seed}")
 def test_a_storm_over_tls(seed: int, tls: TLS, caplog: pytest.LogCaptureFixture) -> None:
     descriptors = open_descriptors()
     visits = Visits(seed, tls=True)
     for number in range(10):
         Storm(visits, 10, time_passes=number % 2 == 0, tls=tls).play()
-    assert not caplog.records, "no exception is left to the last resort"
+    assert not caplog.records, "an exception reached the reactor"
     assert open_descriptors() == descriptors
 
 
 @pytest.mark.parametrize(("kind", "harm"), HANDSHAKES, ids=[kind for kind, _ in HANDSHAKES])
-def test_no_handshake_of_any_kind_harms(kind: str, harm: Harm, tls: TLS, caplog: pytest.LogCaptureFixture) -> None:
-    """Each of them alone, by somebody who waits: it ends by its deadline at the latest, and the next one is served."""
+def test_every_broken_handshake_ends_by_its_deadline(
+    kind: str, harm: Harm, tls: TLS, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each on a connection of its own, by a client that waits; the next client is served."""
     visits = Visits(1)
     for _ in range(10):
         net = Net()
         wire = harm(visits.chance)
         client, connection = net.connect(tls=tls)
-        unsent = wire
-        while unsent and not client.ended:
-            unsent = unsent[client.send(unsent) :]
+        left = wire
+        while left and not client.ended:
+            left = left[client.send(left) :]
             net.settle()
             client.read()
         net.sleep(PATIENCE)
@@ -358,24 +363,24 @@ def test_no_handshake_of_any_kind_harms(kind: str, harm: Harm, tls: TLS, caplog:
             assert net.stats.requests == 0
             assert client.received[:1] in (b"", ALERT, HANDSHAKE_RECORD)
         other, _ = net.connect(tls=tls)
-        other = Veiled(other.sock, CLIENTS[1], net.settle)
+        other = Veiled(other.sock, CLIENT_CONTEXTS[1], net.settle)
         assert [each.status for each in net.ask(other, get("/"))] == [200]
         net.close()
     assert not caplog.records
 
 
 @pytest.mark.parametrize(("kind", "harm"), MALICE, ids=[kind for kind, _ in MALICE])
-def test_malice_of_every_kind_is_answered_or_refused(kind: str, harm: Harm) -> None:
-    """Each of them alone, sent by somebody who waits: nobody is left without an answer where there is something to
-    answer, and the next visitor finds the server as it was."""
+def test_every_hostile_request_gets_a_response(kind: str, harm: Harm) -> None:
+    """Each on a connection of its own, by a client that waits: it gets a response unless it sent only empty lines. The
+    next client is served."""
     visits = Visits(1)
     for _ in range(10):
         net = Net(limits=Limits(body=100_000))
         wire = harm(visits.chance)
         client, connection = net.connect()
-        unsent = wire
-        while unsent and not client.ended:
-            unsent = unsent[client.send(unsent) :]
+        left = wire
+        while left and not client.ended:
+            left = left[client.send(left) :]
             net.settle()
             client.read()
         if not client.ended:

@@ -1,6 +1,6 @@
 """Real proxies for tests: nginx and HAProxy on free ports of the loopback device, which keep connections to a server.
 
-Each tells afterwards what it believes to have forwarded, from its own log.
+The log of each says which requests it has forwarded.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ __all__ = ["PROXIES", "Forwarded", "Proxy", "free_port", "running"]
 
 
 class Forwarded(NamedTuple):
-    """A request as a proxy sent it on."""
+    """A request as a proxy forwarded it."""
 
     method: str
     target: str  # in origin-form
-    status: int  # of the answer; 0 or less when there was none
+    status: int  # of the response; 0 or less when there was none
 
 
 class Proxy:
-    """A proxy that runs."""
+    """A running proxy."""
 
     def __init__(self, address: tuple[str, int], read_log: Callable[[], list[Forwarded]]) -> None:
         self.address = address
-        self.read_log = read_log  # what it has forwarded since it was asked last
+        self.read_log = read_log  # what it has forwarded since the last call
 
 
 _NGINX = """
@@ -43,21 +43,21 @@ http {{
     access_log {directory}/log forwarded;
     client_body_temp_path {directory}/1; proxy_temp_path {directory}/2; fastcgi_temp_path {directory}/3;
     uwsgi_temp_path {directory}/4; scgi_temp_path {directory}/5;
-    underscores_in_headers on;       # as much as possible is let through to the server behind
+    underscores_in_headers on;       # pass on as much as possible
     ignore_invalid_headers off;
     merge_slashes off;
     large_client_header_buffers 8 32k;
-    upstream behind {{ server 127.0.0.1:{behind}; keepalive {idle}; }}
+    upstream server {{ server 127.0.0.1:{upstream}; keepalive {idle}; }}
     server {{
         listen 127.0.0.1:{port} backlog=1024;
         location / {{
-            proxy_pass http://behind;
+            proxy_pass http://server;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_set_header Host $http_host;
             proxy_request_buffering off;
             proxy_ignore_client_abort on;
-            proxy_next_upstream off;     # what fails is to be seen
+            proxy_next_upstream off;     # failures must be visible
         }}
     }}
 }}
@@ -79,16 +79,16 @@ defaults
 listen web
     bind 127.0.0.1:{port} backlog 1024
     http-reuse always
-    server one 127.0.0.1:{behind}
+    server one 127.0.0.1:{upstream}
 """
 
 
 @contextmanager
-def nginx(directory: Path, behind: int, idle: int = 1) -> Iterator[Proxy]:
-    """behind: the port of the server. idle: how many connections to it are kept."""
+def nginx(directory: Path, upstream: int, idle: int = 1) -> Iterator[Proxy]:
+    """upstream: the port of the server. idle: how many idle connections to it are kept."""
     port = free_port()
     log, configuration = directory / "log", directory / "nginx.conf"
-    configuration.write_text(_NGINX.format(directory=directory, port=port, behind=behind, idle=idle))
+    configuration.write_text(_NGINX.format(directory=directory, port=port, upstream=upstream, idle=idle))
     read = 0
 
     def read_log() -> list[Forwarded]:
@@ -107,11 +107,11 @@ def nginx(directory: Path, behind: int, idle: int = 1) -> Iterator[Proxy]:
 
 
 @contextmanager
-def haproxy(directory: Path, behind: int, idle: int = 1) -> Iterator[Proxy]:
-    """behind: the port of the server; idle connections to it are kept as HAProxy thinks best."""
+def haproxy(directory: Path, upstream: int, idle: int = 1) -> Iterator[Proxy]:
+    """upstream: the port of the server. HAProxy decides how many idle connections are kept: `idle` has no effect."""
     port = free_port()
     configuration = directory / "haproxy.cfg"
-    configuration.write_text(_HAPROXY.format(directory=directory, port=port, behind=behind))
+    configuration.write_text(_HAPROXY.format(directory=directory, port=port, upstream=upstream))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         log.bind(str(directory / "log"))
@@ -149,7 +149,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(*command: str, port: int) -> Iterator[None]:
-    """It answers on `port` when the block begins, and is gone when the block ends."""
+    """Runs a proxy while the block lasts; it accepts connections on `port` when the block begins."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:

@@ -1,25 +1,25 @@
-"""What the documentation shows of a real server, and how it is made to happen again.
+"""Transcripts of real servers in the documentation, and how tests replay them.
 
 A transcript is a fenced block of Markdown whose info string is `http-transcript`:
 
     $ python -m kaserve 8000 -d demo --keep-alive 1     how the server was started
     > GET / HTTP/1.1                                    what the client sends,
     < HTTP/1.1 200 OK                                   what comes back,
-    * 2 seconds pass                                    and what happens besides: see `Replay`
+    * 2 seconds pass                                    and other events: see `Replay`
 
 A line of the conversation stands for its text and CRLF; one that ends in `\\n` has a bare LF instead, one that ends in
 a backslash has nothing. `\\xHH` is a byte that could not be seen. Lines that are sent without another one between them
-are one segment. Whatever is not shown must not happen: a connection that closes says so.
+are one segment. What is not shown must not happen: a connection that closes says so.
 
-A `Replay` makes a transcript of what really happens. The server's clock is a fake one, so that none waits for time.
+A `Replay` makes a transcript of what really happens. The server has a fake clock, so that nothing waits.
 
-A block of the kind `console` begins in the same way. Its other commands are run by a shell, with their output behind.
+A block of the kind `console` begins in the same way. A shell runs its other commands, and their output follows.
 
-A test compares what is written with what happens. When the server has changed on purpose,
+Tests compare the documents with what happens. After an intended change of the server,
 
     python -m tests.tools.transcripts docs/keep-alive.md
 
-writes what happens now into the document.
+updates the document.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from kaserve.cli.arguments import read_config
 from kaserve.handlers import Files
 
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE = 10.0  # seconds for what should come at once, on a machine that is busy with something else
-QUIET = 0.01  # seconds without an event after which nothing more is on its way, on the loopback interface
+PATIENCE = 10.0  # seconds for what should happen immediately, on a busy machine
+QUIET = 0.01  # seconds without an event after which nothing more will arrive, on the loopback interface
 
 Handler = Callable[[Request], Response]
 
@@ -54,7 +54,7 @@ Handler = Callable[[Request], Response]
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: where it is, the first word behind the fence, and its lines."""
+    """A fenced block: where it is, the first word after the fence, and its lines."""
 
     path: Path
     number: int  # of its first line within the document, from 1
@@ -67,14 +67,14 @@ class Block:
 
     @property
     def config(self) -> Config:
-        """The settings of the server that its first line starts; but it takes a free port, and writes no log."""
+        """The settings of the server that its first line starts, with a free port and without an access log."""
         words = shlex.split(self.lines[0].removesuffix(" &"))
         assert words[:4] == ["$", "python", "-m", "kaserve"], f"{self} does not say how its server was started"
         return replace(read_config(words[4:], {}), port=0, access_log=False)
 
     @property
     def handler(self) -> Handler:
-        """What that server answers with: a directory, or a function in a module that the document shows."""
+        """The handler of that server: a directory, or a function of a module that the document shows."""
         config = self.config
         if config.handler is None:
             return Files(ROOT / config.directory)
@@ -122,7 +122,7 @@ def _decode_line(line: str) -> str:
 
 
 def encode(data: bytes) -> list[str]:
-    """The lines that stand for `data`. An answer begins a line, though a body may end without one."""
+    """The lines that stand for `data`. A response begins on a new line, even if the body before it has no line end."""
     lines = []
     for text, end in re.findall(r"([^\n]*?)(\r\n|\n|(?<=[^\n])(?=HTTP/1\.)|\Z)", data.decode("latin-1")):
         if text or end:
@@ -132,7 +132,7 @@ def encode(data: bytes) -> list[str]:
 
 
 def normalise(lines: Sequence[str]) -> list[str]:
-    """The lines without what differs from day to day and from one file system to another."""
+    """The lines without values that depend on the day and the file system."""
     return [re.sub(r"^((?:< )?(?:Date|ETag|Last-Modified)): .+", r"\1: *", line) for line in lines]
 
 
@@ -142,7 +142,7 @@ OPEN, CLOSED, RESET = "the connection stays open", "the server closes", "the ser
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """Seconds that pass only when a replay says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -152,7 +152,7 @@ class Clock:
 
 
 class Client:
-    """One connection to the server: how it is, and what has come over it that was not shown yet."""
+    """One connection to the server: its state, and what it received and has not shown yet."""
 
     def __init__(self, address: object) -> None:
         assert isinstance(address, tuple)
@@ -177,12 +177,12 @@ class Client:
 
 
 class Replay:
-    """Plays the clients of a transcript; the server takes its turns in between, in the same thread.
+    """Plays the clients of a transcript; the server runs in the same thread, in between.
 
-    What may stand behind `* `:
+    Events, after `* `:
     `connection B`: what follows is on another connection than before, which is opened where it is first named.
-    `N seconds pass`: and the server does what is due.
-    `the server is busy for N seconds`: it takes no turn before it gets what the clients do next.
+    `N seconds pass`: the server handles the deadlines that expire.
+    `the server is busy for N seconds`: its next turn comes after the next actions of the clients.
     `the client closes its sending side`, `SIGTERM`, `keep-alive is switched off`, `keep-alive is switched on`.
     `the server closes`, `the server resets the connection`, `the connection stays open`: what the client sees.
     """
@@ -224,10 +224,10 @@ class Replay:
             self._show_received(self._client, lines)
         else:
             for event in texts:
-                self._have(event)
+                self._make_happen(event)
 
-    def _have(self, event: str) -> None:
-        """Has an event happen, or waits for one."""
+    def _make_happen(self, event: str) -> None:
+        """Makes an event happen, or waits for one."""
         if event in (OPEN, CLOSED, RESET):
             self._turn_until(lambda: self._client.state == event)
             self._show_received(self._client, [])
@@ -259,7 +259,7 @@ class Replay:
         self._client = self._clients[name]
 
     def _show_received(self, client: Client, written: list[str]) -> None:
-        """Notes what has come, just as it was `written` if it is that."""
+        """Adds what was received to the transcript, as it was `written` if that is the same."""
         lines = [f"< {line}".rstrip() for line in encode(client.received)]
         client.received = b""
         self._happened += written if normalise(lines) == normalise(written) else lines
@@ -271,18 +271,18 @@ class Replay:
     # Turns.
 
     def _turn_until(self, done: Callable[[], bool]) -> None:
-        """Turns until that is so, or cannot become so any more; and then until nothing is left to do."""
+        """Runs the server until `done`, the end of the connection or a timeout; then until nothing is left to do."""
         deadline = time.monotonic() + self._patience
         while not done() and self._client.state == OPEN and time.monotonic() < deadline:
             self._turn(QUIET)
         self._settle()
 
     def _settle(self) -> None:
-        """Turns until nothing is left to do."""
+        """Runs the server until nothing is left to do."""
         deadline = time.monotonic() + PATIENCE
         while self._server.timeout() == 0 or select.select([self._server.fileno()], [], [], QUIET)[0]:
             self._turn(0)
-            assert time.monotonic() < deadline, "the server does not come to rest"
+            assert time.monotonic() < deadline, "the server never becomes idle"
         self._receive()
 
     def _turn(self, timeout: float) -> None:
@@ -307,7 +307,7 @@ class Session:
 
     @property
     def commands(self) -> list[str]:
-        """Each may have several lines."""
+        """Its commands; each may have several lines."""
         text = "\n".join(self._block.lines[1:])
         return re.findall(r"^\$ ((?:.*\\\n)*.*)$", text, re.MULTILINE)
 
@@ -321,7 +321,7 @@ class Session:
         }
 
     def run(self) -> list[str]:
-        """The session as it goes."""
+        """The lines of the session as it happens now."""
         lines = [self._block.lines[0]]
         handler = self._block.handler
         with (
@@ -352,7 +352,7 @@ def _run(command: str) -> list[str]:
 
 
 def rewrite(path: Path) -> None:
-    """Has every block of a document tell what happens now."""
+    """Updates every block of a document to what happens now."""
     lines = path.read_text(encoding="utf-8").splitlines()
     happened = [(block, Replay(block, patience=0.2).run()) for block in read_blocks(path, "http-transcript")]
     happened += [(block, Session(block).run()) for block in read_blocks(path, "console")]

@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_read_ends_the_connection(make_net: MakeNet, caplo
     assert span.fd == -1
 
 
-@pytest.mark.parametrize("remaining", [0, 500, 700_000])
+@pytest.mark.parametrize("remaining", [0, 500, 700_000], ids=lambda remaining: f"{remaining} bytes left")
 def test_a_file_that_shrinks_ends_the_connection(
     make_net: MakeNet, remaining: int, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -59,7 +59,7 @@ def test_a_rejected_client_gets_a_response_before_it_sends_a_request(make_net: M
     send(net, client, GET)
     assert client.read() == b""
     assert net.stats.refused == {503: 1}
-    assert net.stats.races_lost.total() == 0, "it was answered"
+    assert net.stats.races_lost.total() == 0, "it got a response"
     client.close()
     net.settle()
     assert net.stats.closed == {"rejected": 1}

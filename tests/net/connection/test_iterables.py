@@ -263,7 +263,7 @@ def test_a_body_that_fails_at_its_first_piece_is_a_500_that_keeps_the_connection
     assert connection.phase == IDLE
 
 
-@pytest.mark.parametrize("fails_after", [1, 5, 40])
+@pytest.mark.parametrize("fails_after", [1, 5, 40], ids=lambda count: f"after {count} pieces")
 def test_a_body_that_fails_later_ends_with_a_reset(
     make_net: MakeNet, fails_after: int, caplog: pytest.LogCaptureFixture
 ) -> None:

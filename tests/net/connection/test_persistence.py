@@ -40,7 +40,14 @@ def test_a_connection_of_maximum_age_closes_with_its_next_response(make_net: Mak
     assert connection.phase == LINGER
 
 
-@pytest.mark.parametrize(("jitter", "age"), [(0.0, 300.0), (0.5, 285.0), (0.999, 270.1)])
+@pytest.mark.parametrize(
+    ("jitter", "age"),
+    [
+        pytest.param(0.0, 300.0, id="no jitter"),
+        pytest.param(0.5, 285.0, id="half of it"),
+        pytest.param(0.999, 270.1, id="all of it"),
+    ],
+)
 def test_the_maximum_age_is_randomised(make_net: MakeNet, jitter: float, age: float) -> None:
     """So that connections that were opened together, after a restart for example, do not end together. Jitter only
     shortens the age."""

@@ -1,17 +1,17 @@
-"""From samples to tables: medians, ratios, and the reasons of those that have none."""
+"""Tables of samples: medians and ratios, and why a server has none."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from measure import Idle, Sample
+from lib.measure import Idle, Sample
 
 NOTHING = "-"
 
 
 @dataclass
 class Outcome:
-    """What came of one server and one workload; `samples` has one entry for each round that succeeded."""
+    """The results of one server and one workload; `samples` has an entry for each round that succeeded."""
 
     samples: dict[int, Sample] = field(default_factory=dict)
     """By number of the round."""

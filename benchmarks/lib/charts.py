@@ -1,4 +1,4 @@
-"""Bar charts as SVG, by matplotlib: horizontal bars, each with its figures beside it."""
+"""Bar charts as SVG, by matplotlib: horizontal bars, each with its figures after it."""
 
 import importlib
 import importlib.util
@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import shorten
 
 OURS, OURS_PURE, OTHERS = "#1f6fb5", "#8fbfe6", "#b5b9bf"
-"""Colours: kaserve, its pure build, everybody else."""
+"""Colours: kaserve, its pure build, other servers."""
 TEXT, FAINT = "#24292f", "#8b949e"
 WIDTH_INCHES, BAR_INCHES, MARGIN_INCHES = 8.0, 0.32, 0.9
 LONGEST_TEXT = 90
@@ -24,7 +24,7 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: whose it is, how long it is (None: there is only the text), and what stands beside it."""
+    """One bar: its name, its length (None: only the text is shown), and the text after it."""
 
     name: str
     value: float | None
@@ -39,7 +39,7 @@ def check_installed() -> None:
 
 def draw(path: Path, title: str, axis: str, bars: Sequence[Bar]) -> None:
     """Write the chart of `bars`, from top to bottom; `axis` says what their length means."""
-    # Imported by name: it is optional, and so must not be needed to check the types here.
+    # Imported by name: it is optional, and type checking must not need it.
     matplotlib = importlib.import_module("matplotlib")
     figure_class = importlib.import_module("matplotlib.figure").Figure
     with matplotlib.rc_context(STYLE):
@@ -57,7 +57,7 @@ def draw(path: Path, title: str, axis: str, bars: Sequence[Bar]) -> None:
         axes.tick_params(length=0)
         axes.set_xticks([])
         axes.invert_yaxis()
-        # The text beside the longest bar needs room, too.
+        # The text after the longest bar needs space, too.
         axes.set_xlim(0, 1.6 * max((bar.value or 0 for bar in bars), default=0) or 1)
         axes.spines[["top", "right", "bottom"]].set_visible(False)
         axes.spines["left"].set_color(FAINT)

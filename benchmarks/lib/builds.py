@@ -1,4 +1,4 @@
-"""What the benchmarks of parts (`bench_*.py`) compare: both builds of kaserve, in one process."""
+"""Both builds of kaserve in one process, for the benchmarks of parts (`bench_*.py`)."""
 
 import importlib
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from kaserve._build import load_sources
 
 DATE_LINE = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
 REQUESTS_PER_CONNECTION = 1000
-"""As kaserve has it by default."""
+"""The default of kaserve."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 CONNECTIONS = 64
-SCRIPT = Path(__file__).resolve().parent / "lua" / "send.lua"
+SCRIPT = Path(__file__).resolve().parent / "send.lua"
 TIMEOUT_SECONDS = 10
-"""When wrk calls an answer late; above its own 2 s, because 64 files of 10 MiB from a slow server take longer."""
+"""When wrk counts a timeout; above its own 2 s, because 64 files of 10 MiB from a slow server take longer."""
 
 
 @dataclass(frozen=True)
@@ -73,5 +73,5 @@ _LABELS = {
     "read": "read errors",
     "write": "write errors",
     "timeout": "timeouts",
-    "status": "answers not 2xx or 3xx",
+    "status": "responses not 2xx or 3xx",
 }

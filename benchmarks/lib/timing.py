@@ -1,7 +1,7 @@
-"""How the benchmarks of parts (`bench_*.py`) time things, by means of pytest-benchmark.
+"""Timing by pytest-benchmark, for the benchmarks of parts (`bench_*.py`).
 
-Its own calibration is disturbed by anything that takes longer than the few microseconds it looks for, and then times
-single calls, clock included. So the number of calls in a round is chosen here, from the best of several attempts.
+The calibration of pytest-benchmark looks for a few microseconds. An interruption that lasts longer disturbs it; then it
+times single calls, clock included. So the number of calls in a round is chosen here, from the best of several attempts.
 """
 
 import time
@@ -17,21 +17,21 @@ _FEWEST_ROUNDS, _MAX_ROUNDS = 11, 5000
 _ATTEMPTS = 3
 
 
-class Stopwatch:
-    """One row of one table. Benchmarks get it as the fixture `stopwatch`, and call `row` and one of the others."""
+class Timing:
+    """One row of one table. Benchmarks get it as the fixture `timing`, and call `row` and one of the others."""
 
     def __init__(self, benchmark: Any, seconds: float) -> None:
         """benchmark: the fixture, which has no types. seconds: how long to measure (--benchmark-max-time)."""
         self._benchmark = benchmark
         self._seconds = seconds
 
-    def row(self, table: str, contender: str) -> None:
-        """Say what is measured; `ratios.py` finds it by these two names."""
+    def row(self, table: str, name: str) -> None:
+        """Names what is measured; `ratios.py` finds the figures by these two names."""
         self._benchmark.group = table
-        self._benchmark.name = contender
+        self._benchmark.name = name
 
     def time(self, function: Callable[..., T], *arguments: object) -> T:
-        """Time a function that can be called again and again; what its last call returned."""
+        """Times a function that can be called repeatedly; returns what its last call returned."""
         calls = self._calls_per_round(function, *arguments)
         rounds = min(int(self._seconds / _ROUND_SECONDS), _MAX_ROUNDS)
         result: T = self._benchmark.pedantic(
@@ -40,7 +40,7 @@ class Stopwatch:
         return result
 
     def time_fresh(self, prepare: Callable[[], T], work: Callable[[T], object], batch: int = 1) -> None:
-        """Time `work` on things that serve only once. Making them counts towards the time, but not in the figures.
+        """Times `work` on things that can be used only once. Preparing them is not part of the figures.
 
         batch: how many there are in a round, and thus in its figure; more than one for work that is too short for the
         clock. The table should say so.
@@ -59,7 +59,7 @@ class Stopwatch:
         )
 
     def _calls_per_round(self, function: Callable[..., object], *arguments: object) -> int:
-        """How many calls last as long as a round should."""
+        """How many calls make a round."""
         calls = 1
         while True:
             if _fastest(partial(_repeat, calls, function, *arguments)) > _ROUND_SECONDS / 2:
@@ -73,7 +73,7 @@ def _repeat(calls: int, function: Callable[..., object], *arguments: object) -> 
 
 
 def _fastest(function: Callable[[], object]) -> float:
-    """How many seconds a call takes when nothing interferes."""
+    """Seconds that a call takes without interruptions: the best of several."""
     seconds = []
     for _ in range(_ATTEMPTS):
         began = time.perf_counter()

@@ -1,6 +1,7 @@
-"""The rows of what this server is for, one by one, over real sockets: rows 1 to 10 and 12 of docs/keep-alive.md.
+"""What docs/keep-alive.md says, section by section, over real sockets: sections 1 to 10 and 12.
 
-Where a row is about time, the clock of the server is one that the test moves, and nobody sleeps.
+Where a section is about time, the test moves the clock of the server and does not sleep. Section 11 (hop by hop) is in
+tests/http/test_protocol.py and test_proxies.py.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from tests.tools.wire import Answer
 Handler = Callable[[Request], Response]
 
 
-def name_of(request: Request) -> Response:
+def respond_with_path(request: Request) -> Response:
     return Response.text(request.path)
 
 
@@ -49,16 +50,16 @@ def pieces(request: Request) -> Response:
     return Response(200, iter([b"Wiki", b"", b"pedia ", b"in \r\n\r\nchunks."]))
 
 
-def keep_alive_of(answer: Answer) -> tuple[str, ...]:
+def keep_alive_of(response: Answer) -> tuple[str, ...]:
     """Connection, and Keep-Alive if there is one."""
-    return answer.value("connection"), *answer.values("keep-alive")
+    return response.value("connection"), *response.values("keep-alive")
 
 
-class TestRow1OneConnectionManyRequests:
+class TestSection1ManyRequests:
     """RFC 9112 §9.3: HTTP/1.1 persists by default, and `Connection: close` ends it."""
 
     def test_several_resources_over_one_socket(self) -> None:
-        with serving(name_of) as server, connect(server) as client:
+        with serving(respond_with_path) as server, connect(server) as client:
             for path in ("/index.html", "/style.css", "/app.js", "/tiles/1.svg", "/tiles/2.svg"):
                 assert client.ask(path).body == path.encode()
             assert (server.stats.accepted, server.stats.requests) == (1, 5)
@@ -79,8 +80,8 @@ class TestRow1OneConnectionManyRequests:
     def test_close_ends_it(self, fields: list[str]) -> None:
         with serving() as server, connect(server) as client:
             assert client.ask().persists
-            answer = client.ask("/", *fields)
-            assert (answer.body, keep_alive_of(answer)) == (b"hello", ("close",))
+            response = client.ask("/", *fields)
+            assert (response.body, keep_alive_of(response)) == (b"hello", ("close",))
             assert client.is_closed
 
     @pytest.mark.parametrize(
@@ -100,22 +101,22 @@ class TestRow1OneConnectionManyRequests:
             assert client.is_closed
 
 
-class TestRow2HTTP10:
+class TestSection2HTTP10:
     """RFC 9112 §9.3, appendix C.2.2: HTTP/1.0 closes, unless both sides say otherwise."""
 
     def test_closes_by_default(self) -> None:
         with serving() as server, connect(server) as client:
-            answer = client.ask(version="1.0")
-            assert (answer.body, keep_alive_of(answer)) == (b"hello", ("close",))
+            response = client.ask(version="1.0")
+            assert (response.body, keep_alive_of(response)) == (b"hello", ("close",))
             assert client.is_closed
 
     @pytest.mark.parametrize("field", ["Connection: Keep-Alive", "connection: x, KEEP-ALIVE"])
     def test_persists_on_request_and_says_so(self, field: str) -> None:
         with serving() as server, connect(server) as client:
             for left in (999, 998, 997):
-                answer = client.ask("/", field, version="1.0")
-                assert answer.body == b"hello"
-                assert keep_alive_of(answer) == ("keep-alive", f"timeout=120, max={left}")
+                response = client.ask("/", field, version="1.0")
+                assert response.body == b"hello"
+                assert keep_alive_of(response) == ("keep-alive", f"timeout=120, max={left}")
 
     def test_close_beats_keep_alive(self) -> None:
         with serving() as server, connect(server) as client:
@@ -129,21 +130,21 @@ class TestRow2HTTP10:
             assert not client.ask(version="1.0").persists
             assert client.is_closed
 
-    def test_a_server_of_http_10_does_so_with_everybody(self) -> None:
+    def test_a_server_of_http_10_uses_these_rules_for_every_client(self) -> None:
         with serving(protocol="HTTP/1.0") as server, connect(server) as client:
-            assert (answer := client.ask("/", "Connection: keep-alive")).persists
-            assert answer.minor == 0
+            assert (response := client.ask("/", "Connection: keep-alive")).persists
+            assert response.minor == 0
             assert not client.ask().persists
             assert client.is_closed
 
 
-class TestRow3TimeoutAndMax:
-    """The countdown that every persistent answer announces, and the two ways in which it ends."""
+class TestSection3TimeoutAndMax:
+    """The countdown that every persistent response announces, and its two ends."""
 
     def test_the_countdown_ends_with_close(self) -> None:
         with serving(keep_alive=7, keep_alive_requests=4) as server, connect(server) as client:
-            told = [keep_alive_of(client.ask()) for _ in range(4)]
-            assert told == [
+            announced = [keep_alive_of(client.ask()) for _ in range(4)]
+            assert announced == [
                 ("keep-alive", "timeout=7, max=3"),
                 ("keep-alive", "timeout=7, max=2"),
                 ("keep-alive", "timeout=7, max=1"),
@@ -169,16 +170,16 @@ class TestRow3TimeoutAndMax:
             client = driven.connect()
             assert keep_alive_of(client.ask()) == ("keep-alive", "timeout=5, max=999")
             driven.pass_time(5.0)
-            assert client.ask().persists  # it was told that it may
+            assert client.ask().persists  # it was announced
             driven.pass_time(5.9)
             assert client.is_quiet
             driven.pass_time(0.3)
-            assert client.is_closed  # and not a 408
+            assert client.is_closed  # without a 408
             client.close()
             driven.settle()
             assert driven.server.stats.closed == {"idle": 1}
 
-    def test_each_answer_starts_the_time_anew(self) -> None:
+    def test_each_response_restarts_the_idle_time(self) -> None:
         with Driven(keep_alive=5) as driven:
             client = driven.connect()
             for _ in range(10):
@@ -186,13 +187,13 @@ class TestRow3TimeoutAndMax:
                 driven.pass_time(4.0)
             assert client.is_quiet
 
-    def test_a_connection_without_any_request_is_idle_too(self) -> None:
+    def test_a_connection_without_a_request_is_idle_too(self) -> None:
         with Driven(keep_alive=5) as driven:
             client = driven.connect()
             driven.pass_time(6.3)
             assert client.is_closed
 
-    def test_a_request_that_is_here_when_the_time_is_over_is_answered_as_the_last_one(self) -> None:
+    def test_a_request_that_arrives_with_the_idle_expiry_gets_the_last_response(self) -> None:
         with Driven(keep_alive=5) as driven:
             client = driven.connect()
             assert client.ask().persists
@@ -202,42 +203,42 @@ class TestRow3TimeoutAndMax:
             assert client.answer().status == 200
             assert driven.server.stats.races_lost.total() == 0
 
-    def test_age_is_spent_on_an_answer(self) -> None:
+    def test_a_connection_of_maximum_age_closes_with_its_next_response(self) -> None:
         with Driven(keep_alive_time=60, keep_alive=120) as driven:
             client = driven.connect()
             assert client.ask().persists
             driven.pass_time(59.0)
             assert client.ask().persists
             driven.pass_time(1.0)
-            assert client.is_quiet  # nobody closes an idle connection for its age
+            assert client.is_quiet  # an idle connection is never closed for its age
             assert keep_alive_of(client.ask()) == ("close",)
             assert client.is_closed
 
-    def test_a_time_of_zero_switches_persistence_off(self) -> None:
+    def test_an_idle_time_of_zero_switches_persistence_off(self) -> None:
         with serving(keep_alive=0) as server, connect(server) as client:
             assert keep_alive_of(client.ask()) == ("close",)
             assert client.is_closed
 
 
-class TestRow4Length:
+class TestSection4Length:
     """RFC 9112 §6.2: Content-Length both ways."""
 
-    @pytest.mark.parametrize("size", [0, 1, 255, 65536, 300_000])
+    @pytest.mark.parametrize("size", [0, 1, 255, 65536, 300_000], ids=lambda size: f"{size} bytes")
     def test_both_ways(self, size: int) -> None:
         body = bytes(range(256)) * (size // 256) + bytes(size % 256)
         with serving(echo) as server, connect(server) as client:
             for _ in range(2):
-                (answer,) = client.exchange(post(body))
-                assert answer.value("content-length") == str(size)
-                assert (answer.framing, answer.body == body) == ("length", True)
+                (response,) = client.exchange(post(body))
+                assert response.value("content-length") == str(size)
+                assert (response.framing, response.body == body) == ("length", True)
 
     def test_a_span_of_a_file(self, tmp_path: Path) -> None:
         content = bytes(range(256)) * 2000
         (tmp_path / "large.bin").write_bytes(content)
         with closing(Files(tmp_path)) as files, serving(files) as server, connect(server) as client:
             for _ in range(2):
-                answer = client.ask("/large.bin")
-                assert (answer.framing, answer.body == content) == ("length", True)
+                response = client.ask("/large.bin")
+                assert (response.framing, response.body == content) == ("length", True)
 
     def test_a_body_in_pieces_with_a_length_of_its_own(self) -> None:
         def counted(request: Request) -> Response:
@@ -246,7 +247,7 @@ class TestRow4Length:
         with serving(counted) as server, connect(server) as client:
             assert [client.ask().body for _ in range(2)] == [b"12345", b"12345"]
 
-    def test_too_few_bytes_are_not_passed_over_in_silence(self) -> None:
+    def test_too_few_bytes_end_with_a_reset(self) -> None:
         def short(request: Request) -> Response:
             return Response(200, iter([b"12"]), [("Content-Length", "5")])
 
@@ -256,7 +257,7 @@ class TestRow4Length:
                 client.answer()
             wait_for(lambda: server.stats.failed == 1)
 
-    def test_too_many_bytes_do_not_leak_into_the_next_answer(self) -> None:
+    def test_too_many_bytes_do_not_leak_into_the_next_response(self) -> None:
         def long(request: Request) -> Response:
             return Response(200, iter([b"123", b"456789"]), [("Content-Length", "5")])
 
@@ -269,7 +270,7 @@ class TestRow4Length:
 
         with serving(wrong) as server, connect(server) as client:
             assert client.ask().status == 500
-            assert client.ask().status == 500  # nothing of the wrong answer was sent: the connection stays
+            assert client.ask().status == 500  # nothing of the wrong response was sent, so the connection persists
 
     def test_a_file_that_shrinks_ends_the_connection(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
@@ -286,16 +287,18 @@ class TestRow4Length:
                 client.answer()
 
 
-class TestRow5Chunks:
+class TestSection5Chunks:
     """RFC 9112 §7.1: chunks both ways."""
 
     WIKIPEDIA = b"4\r\nWiki\r\n6\r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n0\r\n\r\n"
 
     def test_the_example_exactly(self) -> None:
         with serving(echo) as server, connect(server) as client:
-            (answer,) = client.exchange(request("POST", "/", "Transfer-Encoding: chunked") + self.WIKIPEDIA)
-            assert answer.body == b"Wikipedia in \r\n\r\nchunks."
-            assert answer.value("content-length") == str(4 + 6 + 0xE)  # the sum of the sizes is the length of the body
+            (response,) = client.exchange(request("POST", "/", "Transfer-Encoding: chunked") + self.WIKIPEDIA)
+            assert response.body == b"Wikipedia in \r\n\r\nchunks."
+            assert response.value("content-length") == str(
+                4 + 6 + 0xE
+            )  # the sum of the sizes is the length of the body
             assert client.ask().status == 200
 
     def test_the_example_byte_by_byte(self) -> None:
@@ -313,34 +316,34 @@ class TestRow5Chunks:
         body = b"".join(b"%b\r\n%b\r\n" % (size % len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
         with Driven(echo) as driven:
             client = driven.connect()
-            (answer,) = client.exchange(request("POST", "/", "Transfer-Encoding: chunked") + body)
-            assert answer.body == b"".join(chunks)
+            (response,) = client.exchange(request("POST", "/", "Transfer-Encoding: chunked") + body)
+            assert response.body == b"".join(chunks)
 
     def test_a_chunk_of_a_megabyte(self) -> None:
         body = b"%x\r\n%b\r\n0\r\n\r\n" % (1 << 20, b"m" * (1 << 20))
         with serving(echo) as server, connect(server) as client:
-            (answer,) = client.exchange(request("POST", "/", "Transfer-Encoding: chunked") + body)
-            assert answer.body == b"m" * (1 << 20)
+            (response,) = client.exchange(request("POST", "/", "Transfer-Encoding: chunked") + body)
+            assert response.body == b"m" * (1 << 20)
 
     def test_extensions_are_ignored(self) -> None:
         with serving(echo) as server, connect(server) as client:
             body = b'3;a\r\nabc\r\n2 ; b=1;c="q\\";d"\r\nde\r\n0;last\r\n\r\n'
-            (answer,) = client.exchange(request("POST", "/", "Transfer-Encoding: chunked") + body)
-            assert answer.body == b"abcde"
+            (response,) = client.exchange(request("POST", "/", "Transfer-Encoding: chunked") + body)
+            assert response.body == b"abcde"
 
-    def test_trailers_are_exposed_and_never_become_fields(self) -> None:
+    def test_trailers_are_exposed_and_never_become_headers(self) -> None:
         seen: list[Request] = []
 
-        def look(request: Request) -> Response:
+        def record(request: Request) -> Response:
             seen.append(request)
             return hello(request)
 
-        with serving(look) as server, connect(server) as client:
+        with serving(record) as server, connect(server) as client:
             body = b"3\r\nabc\r\n0\r\nX-Checksum: 900150\r\nContent-Length: 7\r\nHost: evil\r\n\r\n"
-            (answer,) = client.exchange(
+            (response,) = client.exchange(
                 request("POST", "/", "Transfer-Encoding: chunked", "Trailer: X-Checksum") + body
             )
-            assert answer.persists
+            assert response.persists
         assert seen[0].trailers == [("x-checksum", "900150")]
         assert "x-checksum" not in seen[0].headers
         assert seen[0].headers["host"] == "h"
@@ -348,12 +351,12 @@ class TestRow5Chunks:
     def test_a_body_of_unknown_length_is_streamed_in_chunks(self) -> None:
         with serving(pieces) as server, connect(server) as client:
             for _ in range(2):
-                answer = client.ask()
-                assert (answer.framing, answer.persists) == ("chunked", True)
-                assert answer.body == b"Wikipedia in \r\n\r\nchunks."
+                response = client.ask()
+                assert (response.framing, response.persists) == ("chunked", True)
+                assert response.body == b"Wikipedia in \r\n\r\nchunks."
 
-    def test_each_chunk_leaves_when_it_is_there(self) -> None:
-        """And is pulled only when the one before has left: the buffer is small, however long the body is."""
+    def test_each_chunk_is_sent_before_the_next_one_is_pulled(self) -> None:
+        """So the buffer is small, however long the body is."""
         pulled = 0
 
         def endless(request: Request) -> Response:
@@ -369,23 +372,23 @@ class TestRow5Chunks:
             client = driven.connect()
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             client.send(get())
-            driven.settle()  # it comes to rest, since the client does not read
+            driven.settle()  # until the server has nothing to do, because the client does not read
             before = pulled
             assert 1 <= before < 200
             driven.settle()
             assert pulled == before
 
 
-class TestRow6Closing:
-    """RFC 9112 §6.3 step 8: only for HTTP/1.0, and never for a request."""
+class TestSection6UntilTheClose:
+    """RFC 9112 §6.3 rule 8: only for HTTP/1.0, and never for a request."""
 
-    def test_an_answer_of_unknown_length_to_http_10(self) -> None:
+    def test_a_response_of_unknown_length_to_http_10(self) -> None:
         with serving(pieces) as server, connect(server) as client:
-            answer = client.ask("/", "Connection: keep-alive", version="1.0")
-            assert (answer.framing, answer.persists) == ("close", False)
-            assert answer.body == b"Wikipedia in \r\n\r\nchunks."
+            response = client.ask("/", "Connection: keep-alive", version="1.0")
+            assert (response.framing, response.persists) == ("close", False)
+            assert response.body == b"Wikipedia in \r\n\r\nchunks."
 
-    def test_an_answer_of_known_length_is_not_delimited_by_the_close(self) -> None:
+    def test_a_response_of_known_length_is_not_delimited_by_the_close(self) -> None:
         with serving() as server, connect(server) as client:
             assert client.ask(version="1.0").framing == "length"
 
@@ -399,11 +402,11 @@ class TestRow6Closing:
         with serving(echo) as server, connect(server) as client:
             client.send(post(b"12345")[:-1])
             client.finish()
-            answer = client.answer("POST")
-            assert (answer.status, answer.persists) == (400, False)
+            response = client.answer("POST")
+            assert (response.status, response.persists) == (400, False)
 
 
-class TestRow7WhichRuleWins:
+class TestSection7WhichRuleWins:
     """RFC 9112 §6.1 and §6.3: no body at all; then Transfer-Encoding; then Content-Length."""
 
     @pytest.mark.parametrize(
@@ -415,48 +418,48 @@ class TestRow7WhichRuleWins:
         ],
         ids=" | ".join,
     )
-    def test_transfer_encoding_wins_content_length_disappears_and_the_connection_closes(
+    def test_transfer_encoding_overrides_content_length_and_the_connection_closes(
         self, fields: tuple[str, ...]
     ) -> None:
         seen: list[Request] = []
 
-        def look(request: Request) -> Response:
+        def record(request: Request) -> Response:
             seen.append(request)
             return echo(request)
 
-        with serving(look) as server, connect(server) as client:
+        with serving(record) as server, connect(server) as client:
             smuggled = get("/smuggled")
-            client.send(request("POST", "/", *fields) + TestRow5Chunks.WIKIPEDIA + smuggled)
-            answer = client.answer("POST")
-            assert (answer.status, answer.body) == (200, b"Wikipedia in \r\n\r\nchunks.")
-            assert keep_alive_of(answer) == ("close",)
+            client.send(request("POST", "/", *fields) + TestSection5Chunks.WIKIPEDIA + smuggled)
+            response = client.answer("POST")
+            assert (response.status, response.body) == (200, b"Wikipedia in \r\n\r\nchunks.")
+            assert keep_alive_of(response) == ("close",)
             assert client.is_closed
         assert [each.target for each in seen] == ["/"]
         assert "content-length" not in seen[0].headers
         assert seen[0].content_length is None
 
-    def test_transfer_encoding_of_http_10_is_answered_and_the_connection_closes(self) -> None:
+    def test_transfer_encoding_in_http_10_gets_a_response_and_the_connection_closes(self) -> None:
         with serving(echo) as server, connect(server) as client:
             head = request("POST", "/", "Transfer-Encoding: chunked", "Connection: keep-alive", version="1.0")
-            client.send(head + TestRow5Chunks.WIKIPEDIA)
-            answer = client.answer("POST")
-            assert (answer.status, keep_alive_of(answer)) == (200, ("close",))
+            client.send(head + TestSection5Chunks.WIKIPEDIA)
+            response = client.answer("POST")
+            assert (response.status, keep_alive_of(response)) == (200, ("close",))
             assert client.is_closed
 
     @pytest.mark.parametrize("handler", [hello, pieces])
-    def test_an_answer_to_head_has_no_body(self, handler: Handler) -> None:
+    def test_a_response_to_head_has_no_body(self, handler: Handler) -> None:
         with serving(handler) as server, connect(server) as client:
             length = client.ask(method="HEAD").values("content-length")
             assert length == (["5"] if handler is hello else [])
-            assert client.ask().body  # the next answer begins right behind the head of the one before
+            assert client.ask().body  # the next response follows the head immediately
 
     @pytest.mark.parametrize("status", [204, 304])
-    @pytest.mark.parametrize("body", [b"", b"not to be sent"])
-    def test_nor_have_204_and_304(self, status: int, body: bytes) -> None:
+    @pytest.mark.parametrize("body", [b"", b"not to be sent"], ids=["without content", "with content"])
+    def test_204_and_304_have_no_body(self, status: int, body: bytes) -> None:
         with serving(lambda _: Response(status, body)) as server, connect(server) as client:
             for _ in range(3):
-                answer = client.ask()
-                assert (answer.status, answer.persists) == (status, True)
+                response = client.ask()
+                assert (response.status, response.persists) == (status, True)
 
     @pytest.mark.parametrize(
         ("fields", "status"),
@@ -470,40 +473,40 @@ class TestRow7WhichRuleWins:
         ],
         ids=str,
     )
-    def test_an_end_that_cannot_be_determined_is_an_error(self, fields: list[str], status: int) -> None:
+    def test_a_body_whose_end_is_unknown_is_an_error(self, fields: list[str], status: int) -> None:
         with serving(echo) as server, connect(server) as client:
             client.send(request("POST", "/", *fields) + b"abc")
-            answer = client.answer("POST")
-            assert (answer.status, answer.persists) == (status, False)
+            response = client.answer("POST")
+            assert (response.status, response.persists) == (status, False)
             assert client.is_closed
 
-    def test_a_handler_may_insist_on_a_length(self) -> None:
+    def test_a_handler_may_require_a_length(self) -> None:
         def insist(request: Request) -> Response:
             return Response.text(str(request.require_length()))
 
         with serving(insist) as server, connect(server) as client:
             assert client.exchange(post(b"12345"))[0].body == b"5"
-            client.send(request("POST", "/", "Transfer-Encoding: chunked") + TestRow5Chunks.WIKIPEDIA)
-            answer = client.answer("POST")
-            assert (answer.status, answer.persists) == (411, True)
+            client.send(request("POST", "/", "Transfer-Encoding: chunked") + TestSection5Chunks.WIKIPEDIA)
+            response = client.answer("POST")
+            assert (response.status, response.persists) == (411, True)
 
 
-class TestRow8Pipelining:
-    """RFC 9112 §9.3.2: many requests at once, answered in order."""
+class TestSection8Pipelining:
+    """RFC 9112 §9.3.2: many requests at once, and their responses in order."""
 
     def test_in_order(self) -> None:
-        with serving(name_of) as server, connect(server) as client:
-            answers = client.exchange(*(get(f"/{number}") for number in range(300)))
-            assert [answer.body for answer in answers] == [b"/%d" % number for number in range(300)]
+        with serving(respond_with_path) as server, connect(server) as client:
+            responses = client.exchange(*(get(f"/{number}") for number in range(300)))
+            assert [response.body for response in responses] == [b"/%d" % number for number in range(300)]
             assert server.stats.accepted == 1
 
     def test_with_bodies_and_across_chunked_ones(self) -> None:
-        chunked = request("POST", "/", "Transfer-Encoding: chunked") + TestRow5Chunks.WIKIPEDIA
+        chunked = request("POST", "/", "Transfer-Encoding: chunked") + TestSection5Chunks.WIKIPEDIA
         with serving(echo) as server, connect(server) as client:
-            answers = client.exchange(
+            responses = client.exchange(
                 post(b"one"), chunked, get(), post(b"GET / HTTP/1.1\r\n\r\n"), chunked, post(b"six")
             )
-            assert [answer.body for answer in answers] == [
+            assert [response.body for response in responses] == [
                 b"one",
                 b"Wikipedia in \r\n\r\nchunks.",
                 b"",
@@ -512,7 +515,7 @@ class TestRow8Pipelining:
                 b"six",
             ]
 
-    def test_answers_of_every_kind(self, tmp_path: Path) -> None:
+    def test_responses_of_every_kind(self, tmp_path: Path) -> None:
         large = bytes(range(256)) * 4000
         (tmp_path / "large").write_bytes(large)
         files = Files(tmp_path)
@@ -522,13 +525,13 @@ class TestRow8Pipelining:
 
         with closing(files), serving(either) as server, connect(server) as client:
             head = request("HEAD", "/large")
-            answers = client.exchange(get("/large"), get(), head, get("/large"), get(), get("/large"))
-            sizes = [len(answer.body) for answer in answers]
+            responses = client.exchange(get("/large"), get(), head, get("/large"), get(), get("/large"))
+            sizes = [len(response.body) for response in responses]
             assert sizes == [len(large), 24, 0, len(large), 24, len(large)]
 
-    @pytest.mark.parametrize("cuts", [1, 7, 64, 1000])
+    @pytest.mark.parametrize("cuts", [1, 7, 64, 1000], ids=lambda cuts: f"{cuts} bytes each")
     def test_however_the_stream_is_cut(self, cuts: int) -> None:
-        chunked = request("POST", "/", "Transfer-Encoding: chunked") + TestRow5Chunks.WIKIPEDIA
+        chunked = request("POST", "/", "Transfer-Encoding: chunked") + TestSection5Chunks.WIKIPEDIA
         wire = (post(b"one") + chunked + get()) * 3
         with Driven(echo) as driven:
             client = driven.connect()
@@ -538,30 +541,30 @@ class TestRow8Pipelining:
             bodies = [client.answer("POST").body for _ in range(9)]
             assert bodies == [b"one", b"Wikipedia in \r\n\r\nchunks.", b""] * 3
 
-    def test_nothing_is_answered_after_a_close(self) -> None:
-        with serving(name_of) as server, connect(server) as client:
+    def test_no_response_after_a_close(self) -> None:
+        with serving(respond_with_path) as server, connect(server) as client:
             client.send(get("/1") + get("/2", "Connection: close") + get("/3") + get("/4"))
             assert [client.answer().body, client.answer().body] == [b"/1", b"/2"]
             assert client.is_closed
             assert server.stats.requests == 2
 
-    def test_a_good_request_is_answered_before_a_bad_one_is_refused(self) -> None:
-        with serving(name_of) as server, connect(server) as client:
+    def test_a_valid_request_gets_its_response_before_an_invalid_one(self) -> None:
+        with serving(respond_with_path) as server, connect(server) as client:
             client.send(get("/good") + b"BAD\r\n\r\n" + get("/never"))
             assert client.answer().body == b"/good"
             assert client.answer().status == 400
             assert client.is_closed
 
-    def test_requests_to_a_client_that_has_said_all(self) -> None:
-        with serving(name_of) as server, connect(server) as client:
+    def test_requests_of_a_half_closed_client(self) -> None:
+        with serving(respond_with_path) as server, connect(server) as client:
             client.send(get("/1") + get("/2"))
             client.finish()
             assert [client.answer().body, client.answer().body] == [b"/1", b"/2"]
             assert client.is_closed
 
 
-class TestRow9OneSlowClientStopsNobody:
-    """Persistent connections need no threads; a server that waits for one client at a time needs them."""
+class TestSection9OneSlowClient:
+    """Persistent connections do not need threads, unless the server waits for one client at a time."""
 
     def test_the_two_browsers_experiment(self, tmp_path: Path) -> None:
         (tmp_path / "page").write_bytes(b"page")
@@ -600,11 +603,11 @@ class TestRow9OneSlowClientStopsNobody:
                 for thread in threads:
                     thread.join()
             assert bodies == [b"page"] * 200
-            assert server.open_connections == 4  # they are all still there
+            assert server.open_connections == 4  # all of them are still open
             assert holds.ask("/page").body == b"page"
 
-    def test_where_connections_are_served_one_by_one_the_second_browser_waits(self) -> None:
-        """The counter-proof: http.server without threads answers nobody else while a connection is held open."""
+    def test_a_server_that_waits_for_one_connection_makes_the_second_browser_wait(self) -> None:
+        """For comparison: http.server without threads serves no other client while a connection is open."""
 
         class Quiet(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -639,7 +642,7 @@ class TestRow9OneSlowClientStopsNobody:
 
     def test_a_thousand_connections_and_one_thread(self, many_descriptors: None) -> None:
         with ExitStack() as stack:
-            server = stack.enter_context(serving(name_of))
+            server = stack.enter_context(serving(respond_with_path))
             threads = threading.active_count()
             clients = [stack.enter_context(connect(server)) for _ in range(1000)]
             for round_ in range(2):
@@ -653,7 +656,7 @@ class TestRow9OneSlowClientStopsNobody:
 
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
-    """A descriptor limit that a thousand connections fit under, both ends of them."""
+    """A descriptor limit high enough for both ends of a thousand connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
     if soft != resource.RLIM_INFINITY and soft < enough:
@@ -662,8 +665,8 @@ def many_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-class TestRow10ShutdownMode:
-    """Once draining, every answer is its connection's last one, idle connections close, and running requests finish."""
+class TestSection10Shutdown:
+    """While draining, every response is the last of its connection, idle connections close, running requests finish."""
 
     def test_a_running_request_finishes(self) -> None:
         with Driven(echo) as driven:
@@ -673,11 +676,11 @@ class TestRow10ShutdownMode:
             driven.server.shutdown()
             driven.settle()
             client.send(b"45")
-            answer = client.answer("POST")
-            assert (answer.body, keep_alive_of(answer)) == (b"12345", ("close",))
+            response = client.answer("POST")
+            assert (response.body, keep_alive_of(response)) == (b"12345", ("close",))
             assert client.is_closed
 
-    def test_an_answer_that_is_being_sent_is_sent_to_its_end(self) -> None:
+    def test_a_response_that_is_being_sent_is_completed(self) -> None:
         size = 8 << 20
         with Driven(lambda _: Response(200, bytes(size))) as driven:
             client = driven.connect()
@@ -687,8 +690,8 @@ class TestRow10ShutdownMode:
             driven.settle()
             assert len(client.answer().body) == size
 
-    def test_every_answer_says_close(self) -> None:
-        with Driven(name_of) as driven:
+    def test_every_response_says_close(self) -> None:
+        with Driven(respond_with_path) as driven:
             clients = [driven.connect() for _ in range(5)]
             for client in clients:
                 client.send(get("/last")[:-2])
@@ -697,8 +700,8 @@ class TestRow10ShutdownMode:
             driven.settle()
             for client in clients:
                 client.send(b"\r\n")
-                answer = client.answer()
-                assert (answer.body, keep_alive_of(answer)) == (b"/last", ("close",))
+                response = client.answer()
+                assert (response.body, keep_alive_of(response)) == (b"/last", ("close",))
                 assert client.is_closed
 
     def test_idle_connections_close(self) -> None:
@@ -710,7 +713,7 @@ class TestRow10ShutdownMode:
             driven.settle()
             assert client.is_closed
 
-    def test_one_that_was_busy_a_moment_ago_gets_a_window_for_one_more(self) -> None:
+    def test_a_recently_busy_connection_may_send_one_more_request(self) -> None:
         with Driven() as driven:
             client, silent = driven.connect(), driven.connect()
             assert client.ask().persists
@@ -723,18 +726,18 @@ class TestRow10ShutdownMode:
             driven.pass_time(1.2)
             assert silent.is_closed
 
-    def test_clients_in_the_backlog_are_not_forgotten(self) -> None:
+    def test_clients_in_the_backlog_are_served(self) -> None:
         with Driven() as driven:
             client = connect(driven.server, driven.turn)
             with client:
                 client.send(get())
                 driven.server.shutdown()
-                answer = client.answer()
-                assert answer.status == 200
+                response = client.answer()
+                assert response.status == 200
                 driven.settle()
                 assert driven.server.stats.accepted == 1
 
-    def test_nobody_is_let_in_any_more(self) -> None:
+    def test_no_new_connections_are_accepted(self) -> None:
         with Driven() as driven:
             driven.connect()
             driven.server.shutdown()
@@ -770,20 +773,20 @@ class TestRow10ShutdownMode:
             assert not client.answer().persists
 
 
-class TestRow12FewerConnections:
+class TestSection12FewerConnections:
     """The same page over one connection, and over one per resource."""
 
     @pytest.fixture
     def page(self) -> list[str]:
-        """The page of demo/ and what it needs."""
+        """The page of demo/ and the resources that it needs."""
         text = (DEMO / "index.html").read_text()
         return ["/", *("/" + link for link in re.findall(r'(?:src|href)="([^"]*\.(?:css|js|svg))"', text))]
 
     @staticmethod
     def load(client: Client, server: Server, target: str, *fields: str) -> bytes:
-        answer = client.ask(target, *fields)
-        assert answer.status == 200
-        return answer.body
+        response = client.ask(target, *fields)
+        assert response.status == 200
+        return response.body
 
     def test_one_connection_or_one_each(self, page: list[str]) -> None:
         assert len(page) >= 43

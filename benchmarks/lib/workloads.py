@@ -1,4 +1,4 @@
-"""What the servers are asked to do.
+"""The requests that servers get, and the responses that they must send.
 
 A workload is bytes: what one connection sends in one go.  The check before the measurement and the measurement itself
 send the very same bytes, so a workload with a body, with chunks or with anything else is one more entry in WORKLOADS.
@@ -11,13 +11,13 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from messages import chunked
+from lib.messages import chunked
 
 App = Literal["hello", "upload", "files"]
-"""What a server must run: a handler that answers with five bytes, one that reads the body of the request to its end and
-answers with the number of its bytes, or the files of a directory."""
+"""What a server must run: a handler that responds with five bytes, one that reads the whole body of the request and
+responds with the number of its bytes, or the files of a directory."""
 
-# What Chrome sends beside Host when it loads a page.
+# What Chrome sends in addition to Host when it loads a page.
 BROWSER_FIELDS = {
     "Connection": "keep-alive",
     "Cache-Control": "max-age=0",
@@ -58,31 +58,31 @@ class Workload:
     """How many requests go out in one segment."""
     idle: int = 0
     """How many idle connections are open beside the active ones."""
-    answer_size: int = 5
-    """Bytes of the body of every answer."""
-    answer: bytes | None = None
+    response_size: int = 5
+    """Bytes of the body of every response."""
+    response: bytes | None = None
     """And these bytes, where they are known."""
 
     def segment(self, host: str) -> bytes:
-        """What a connection sends before it waits for answers."""
+        """What a connection sends before it waits for responses."""
         fields = [f"{name}: {value}" for name, value in self.fields.items()]
         lines = [f"{self.method} {self.target} HTTP/1.1", f"Host: {host}", *fields]
         return (("\r\n".join(lines) + "\r\n\r\n").encode() + self.body) * self.pipelined
 
     @property
     def closes(self) -> bool:
-        """Whether the server has to close after its answer."""
+        """Whether the server has to close after its response."""
         return self.fields.get("Connection") == "close"
 
 
 def _file(name: str, path: str, title: str) -> Workload:
-    return Workload(name, title, app="files", target="/" + path, answer_size=FILE_SIZES[path])
+    return Workload(name, title, app="files", target="/" + path, response_size=FILE_SIZES[path])
 
 
 def _upload(name: str, title: str, fields: dict[str, str], body: bytes) -> Workload:
     return Workload(
         name, title, app="upload", method="POST", target="/upload", fields=fields, body=body,
-        answer=b"%d" % len(UPLOAD), answer_size=len(str(len(UPLOAD))),
+        response=b"%d" % len(UPLOAD), response_size=len(str(len(UPLOAD))),
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ WORKLOADS = {
 
 
 def write_files(directory: Path, sizes: Mapping[str, int]) -> None:
-    """Fill a directory with files of these sizes in bytes; random, so that nobody can compress them."""
+    """Fill a directory with files of these sizes in bytes; random, so that they cannot be compressed."""
     directory.mkdir(exist_ok=True)
     for path, size in sizes.items():
         file = directory / path

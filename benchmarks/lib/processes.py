@@ -1,7 +1,7 @@
-"""Child processes: pinned to a core, measured through /proc, and never left behind.  Linux only.
+"""Child processes: pinned to a core, measured through /proc, and always stopped.  Linux only.
 
-Every child leads a session of its own.  Whatever it forks (nginx's worker, gunicorn's arbiter) belongs to that
-session, so the whole tree is found, measured and stopped by one number.
+Every child leads a session of its own.  All that it forks (nginx's worker, gunicorn's arbiter) belongs to that session,
+so that the whole tree is found, measured and stopped by one number.
 """
 
 import os
@@ -27,8 +27,8 @@ class Command:
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
-    chatty: bool = False
-    """It logs every request and cannot be told not to: its output goes to /dev/null."""
+    logs_requests: bool = False
+    """It logs every request and has no option against that: its output goes to /dev/null."""
 
 
 class Child:
@@ -43,17 +43,16 @@ class Child:
         return self._ending() is None
 
     def last_words(self) -> str:
-        """The last line it wrote, which is where a failing program says why."""
+        """The last line that it wrote: a failing program says there why."""
         lines = self._log.read_text(errors="replace").strip().splitlines()
         if lines:
             return lines[-1].strip()
         ending = self._ending()
-        return "it said nothing" if ending is None else f"status {ending.si_status}, and not a word"
+        return "it wrote nothing" if ending is None else f"status {ending.si_status}, without output"
 
     def cpu_seconds(self) -> float:
         """User and system time of the whole tree so far; the reaped children of its members are included."""
-        # utime, stime, cutime, cstime: fields 14 to 17 of /proc/PID/stat
-        return sum(sum(map(int, stat[11:15])) for _, stat in self._members()) / TICKS_PER_SECOND
+        return sum(_cpu_seconds(stat) for _, stat in self._members())
 
     def resident_bytes(self) -> int:
         """Resident memory of the whole tree; a page shared by two of its processes counts twice."""
@@ -67,7 +66,7 @@ class Child:
         self._process.wait()
 
     def _ending(self) -> "os.waitid_result | None":
-        """How the command ended, without taking note of it: its number must stay its own until `stop` used it."""
+        """How the command ended. WNOWAIT leaves a zombie, so that its number is not reused before `stop`."""
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
     def _ended(self) -> bool:
@@ -84,9 +83,7 @@ class Child:
         for entry in os.listdir("/proc"):
             if entry.isdigit():
                 with suppress(FileNotFoundError, ProcessLookupError):
-                    text = Path("/proc", entry, "stat").read_text(errors="replace")
-                    # The second field is the name in parentheses, and may hold spaces and parentheses itself.
-                    stat = text.rpartition(")")[2].split()
+                    stat = _read_stat(int(entry))
                     if stat[3] == session:
                         yield int(entry), stat
 
@@ -95,7 +92,7 @@ class Child:
 def running(command: Command, *, core: int, directory: Path) -> Iterator[Child]:
     """Run a command on one core while the block lasts, with `directory` as working directory and for its log."""
     log = directory / "output.log"
-    with open(os.devnull if command.chatty else log, "wb") as output:
+    with open(os.devnull if command.logs_requests else log, "wb") as output:
         process = subprocess.Popen(
             command.argv,
             env={**os.environ, **command.env},
@@ -115,7 +112,7 @@ def running(command: Command, *, core: int, directory: Path) -> Iterator[Child]:
 
 
 def wait_until(ready: Callable[[], bool], seconds: float) -> bool:
-    """Ask `ready` every 20 ms until it says yes (True) or the time is over (False)."""
+    """Calls `ready` every 20 ms until it returns true (True) or the time is over (False)."""
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
@@ -125,7 +122,7 @@ def wait_until(ready: Callable[[], bool], seconds: float) -> bool:
 
 
 def raise_descriptor_limit() -> int:
-    """Allow this process and its children as many descriptors as the system lets them have; say how many."""
+    """Raises the descriptor limit of this process and its children to the hard limit; returns it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
@@ -140,6 +137,23 @@ def clean_up_when_terminated() -> None:
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGHUP, leave)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of one process so far, that of its children that were waited for included."""
+    return _cpu_seconds(_read_stat(pid))
+
+
+def _cpu_seconds(stat: Sequence[str]) -> float:
+    # utime, stime, cutime, cstime: fields 14 to 17 of /proc/PID/stat
+    return sum(map(int, stat[11:15])) / TICKS_PER_SECOND
+
+
+def _read_stat(pid: int) -> list[str]:
+    """/proc/PID/stat from its third field on."""
+    text = Path("/proc", str(pid), "stat").read_text(errors="replace")
+    # The second field is the name in parentheses, which may itself contain spaces and parentheses.
+    return text.rpartition(")")[2].split()
 
 
 def resident_bytes(pid: int) -> int:

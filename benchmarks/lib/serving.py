@@ -1,4 +1,4 @@
-"""Start one server, check that it answers rightly, and stop it."""
+"""Start one server, check that it responds correctly, and stop it."""
 
 import os
 import random
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from peers import Peer, Site
-from processes import Child, running, wait_until
-from workloads import App, Workload
+from lib.peers import Peer, Site
+from lib.processes import Child, running, wait_until
+from lib.workloads import App, Workload
 
 START_SECONDS = 15.0
 CHECK_SECONDS = 5.0
 
 
 class CannotServe(Exception):
-    """A server cannot do what is asked; the message is the reason that the tables show."""
+    """A server cannot do a workload; the message is the reason that the tables show."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def serving(
 
 
 def accepts(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether somebody takes connections there."""
+    """Whether a server accepts connections there."""
     try:
         socket.create_connection((host, port), 1).close()
     except OSError:
@@ -59,9 +59,9 @@ def accepts(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 nobody uses, from below those that the kernel gives to outgoing connections.
+    """An unused port of 127.0.0.1, below those that the kernel gives to outgoing connections.
 
-    Thousands of connections a second take those, so that one of them may be taken again before the server binds it.
+    Thousands of connections per second use those, so that one could be in use again before the server binds it.
     """
     while True:
         port = random.randrange(12_000, 30_000)
@@ -75,67 +75,67 @@ def free_port() -> int:
 
 
 def check(server: Server, workload: Workload) -> None:
-    """Do the workload once, by hand, and look at every answer; CannotServe says what was wrong.
+    """Does the workload once and checks every response; CannotServe says what was wrong.
 
-    Nothing that fails here is worth measuring: it would be the speed of an error page, or of another protocol.
+    A failure here makes the measurement worthless: it would be the speed of an error page, or of another protocol.
     """
     done = 0
     with socket.create_connection((server.site.host, server.site.port), CHECK_SECONDS) as connection:
         connection.settimeout(CHECK_SECONDS)
         connection.sendall(workload.segment(server.site.address))
-        with connection.makefile("rb") as answers:
+        with connection.makefile("rb") as responses:
             try:
                 for _ in range(workload.pipelined):
-                    _check_answer(answers, workload)
+                    _check_response(responses, workload)
                     done += 1
             except OSError:
-                raise CannotServe(f"answered {done} of {workload.pipelined} requests on one connection") from None
+                raise CannotServe(f"responded to {done} of {workload.pipelined} requests on one connection") from None
             if workload.closes:
-                _check_closed(answers)
+                _check_closed(responses)
 
 
-def _check_answer(answers: BinaryIO, workload: Workload) -> None:
-    """Read one answer: the status must be 200, the body as long as it should be."""
-    status = answers.readline().split()
+def _check_response(responses: BinaryIO, workload: Workload) -> None:
+    """Read one response: the status must be 200, the body as long as it should be."""
+    status = responses.readline().split()
     if not status:
         raise ConnectionError("closed early")
     if len(status) < 2 or status[1] != b"200":
-        raise CannotServe("answered " + b" ".join(status).decode("latin-1"))
+        raise CannotServe("responded with " + b" ".join(status).decode("latin-1"))
     fields = {}
-    while (line := answers.readline().strip()) != b"":
+    while (line := responses.readline().strip()) != b"":
         name, _, value = line.partition(b":")
         fields[name.lower()] = value.strip()
-    body = _read_body(answers, fields)
-    if len(body) != workload.answer_size:
-        raise CannotServe(f"sent a body of {len(body)} bytes, not {workload.answer_size}")
-    if workload.answer is not None and body != workload.answer:
-        raise CannotServe(f"answered {body!r} instead of {workload.answer!r}")
+    body = _read_body(responses, fields)
+    if len(body) != workload.response_size:
+        raise CannotServe(f"sent a body of {len(body)} bytes, not {workload.response_size}")
+    if workload.response is not None and body != workload.response:
+        raise CannotServe(f"responded with {body!r} instead of {workload.response!r}")
 
 
-def _read_body(answers: BinaryIO, fields: Mapping[bytes, bytes]) -> bytes:
+def _read_body(responses: BinaryIO, fields: Mapping[bytes, bytes]) -> bytes:
     """Read a body that ends by its length or by chunks."""
     if b"content-length" in fields:
-        return answers.read(int(fields[b"content-length"]))
+        return responses.read(int(fields[b"content-length"]))
     if fields.get(b"transfer-encoding", b"").lower() != b"chunked":
         raise CannotServe("sent a body that only ends with the connection")
     chunks = []
-    while size := int(answers.readline(), 16):
-        chunks.append(answers.read(size))
-        answers.readline()
-    answers.readline()
+    while size := int(responses.readline(), 16):
+        chunks.append(responses.read(size))
+        responses.readline()
+    responses.readline()
     return b"".join(chunks)
 
 
-def _check_closed(answers: BinaryIO) -> None:
-    """Demand the end of the connection; a reset is one too."""
+def _check_closed(responses: BinaryIO) -> None:
+    """Waits for the end of the connection; a reset counts as one."""
     try:
-        more = answers.read(1)
+        more = responses.read(1)
     except ConnectionResetError:
         more = b""
     except TimeoutError:
         raise CannotServe("did not close the connection") from None
     if more:
-        raise CannotServe("sent more than the answer")
+        raise CannotServe("sent more than the response")
 
 
 def _wait_for(child: Child, site: Site) -> None:

@@ -1,22 +1,17 @@
-"""One measurement: a server, a workload, a Sample."""
+"""One measurement: a server and a workload make a Sample."""
 
-import json
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import wrk
-from peers import Peer
-from serving import CannotServe, Server, check, serving
-from workloads import Workload
+from lib import wrk
+from lib.idle_connections import idle_connections
+from lib.peers import Peer
+from lib.serving import CannotServe, Server, check, serving
+from lib.workloads import Workload
 
 WARM_UP_SECONDS = 1
 SETTLE_SECONDS = 0.5
-HOLDER = Path(__file__).resolve().parent / "idle_holder.py"
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class Idle:
     bytes_each: float
     """Resident memory of the server for each of them."""
     throughput_kept: float
-    """Throughput beside them, divided by the throughput before they came."""
+    """Throughput with them, divided by that without them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ def measure(peer: Peer, workload: Workload, bench: Bench) -> Sample:
         check(server, workload)
         _load(server, workload, bench, WARM_UP_SECONDS)
         if workload.idle:
-            return _measure_beside_idle(server, workload, bench)
+            return _measure_with_idle(server, workload, bench)
         return _sample(server, workload, bench)
 
 
@@ -88,7 +83,7 @@ def _sample(server: Server, workload: Workload, bench: Bench) -> Sample:
     if not server.child.alive():
         raise CannotServe(f"died: {server.child.last_words()}")
     if load.requests == 0:
-        raise CannotServe(f"answered nothing ({load.errors or 'no error'})")
+        raise CannotServe(f"sent no response ({load.errors or 'no error'})")
     return Sample(
         requests_per_second=load.requests_per_second,
         cpu_us=cpu / load.requests * 1e6,
@@ -99,57 +94,19 @@ def _sample(server: Server, workload: Workload, bench: Bench) -> Sample:
     )
 
 
-def _measure_beside_idle(server: Server, workload: Workload, bench: Bench) -> Sample:
+def _measure_with_idle(server: Server, workload: Workload, bench: Bench) -> Sample:
     """Measure without idle connections and then with them, in the same process."""
     alone = _sample(server, workload, bench)
     time.sleep(SETTLE_SECONDS)
     before = server.child.resident_bytes()
-    with _idle_connections(server.site.port, workload.idle) as holder:
+    with idle_connections(server.site.port, workload.idle) as held:
+        if held.opened.open < workload.idle:
+            raise CannotServe(f"took {held.opened.open} of {workload.idle} idle connections: {held.opened.error}")
         time.sleep(SETTLE_SECONDS)
         after = server.child.resident_bytes()
-        beside = _sample(server, workload, bench)
-        left = holder.finish()
+        with_them = _sample(server, workload, bench)
+        left = held.close()
     if left < workload.idle:
         raise CannotServe(f"closed {workload.idle - left} of {workload.idle} idle connections")
-    idle = Idle(left, (after - before) / left, beside.requests_per_second / alone.requests_per_second)
-    return replace(beside, idle=idle)
-
-
-class _Holder:
-    """The process that holds the idle connections."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-
-    def report(self) -> tuple[int, str]:
-        """How many connections are open, and why not all."""
-        assert self._process.stdout is not None
-        line = json.loads(self._process.stdout.readline() or '{"open": 0, "error": "the holder failed"}')
-        return line["open"], line["error"]
-
-    def finish(self) -> int:
-        """Let go; how many were still open."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        return self.report()[0]
-
-
-@contextmanager
-def _idle_connections(port: int, count: int) -> Iterator[_Holder]:
-    """Hold `count` idle connections while the block lasts; CannotServe if the server does not take them all."""
-    process = subprocess.Popen(
-        (sys.executable, str(HOLDER), str(port), str(count)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    holder = _Holder(process)
-    try:
-        opened, reason = holder.report()
-        if opened < count:
-            raise CannotServe(f"took {opened} of {count} idle connections: {reason}")
-        yield holder
-    finally:
-        process.kill()
-        process.wait()
+    idle = Idle(left, (after - before) / left, with_them.requests_per_second / alone.requests_per_second)
+    return replace(with_them, idle=idle)

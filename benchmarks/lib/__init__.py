@@ -1,0 +1,1 @@
+"""What the benchmark scripts share: starting servers and clients, measuring them, and printing tables and charts."""

@@ -1,0 +1,1 @@
+"""The measurements of cost_of_observability.py."""
