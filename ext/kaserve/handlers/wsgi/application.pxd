@@ -1,12 +1,17 @@
-# The types of kaserve/handlers/wsgi/application.py. WSGI itself is a Python class, since BaseHandler is one; what it does for
-# each request is a C function.
+# The types of kaserve/handlers/wsgi/application.py.
 
 cimport cython
 
+from kaserve.http.handler cimport BaseHandler
 from kaserve.http.messages cimport Request, Response
 from kaserve.handlers.wsgi.start_response cimport StartResponse, new_start_response
 from kaserve.handlers.wsgi.environ cimport EnvironBuilder
 from kaserve.handlers.wsgi.task cimport WSGITask
+
+cdef class WSGI(BaseHandler):
+    cdef object _app
+    cdef public object _workers
+    cdef EnvironBuilder _environ_builder
 
 @cython.locals(start_response=StartResponse)
 cdef Response _call_application(object app, EnvironBuilder environ_builder, Request request)
