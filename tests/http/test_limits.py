@@ -1,4 +1,4 @@
-"""The limits, as section 5 of the design has them; what happens beyond them is told by corpus/limits.toml."""
+"""The default limits. What happens beyond them is in corpus/limits.toml."""
 
 from __future__ import annotations
 

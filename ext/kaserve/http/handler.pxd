@@ -1,5 +1,4 @@
-# The types of kaserve/http/handler.py. BaseHandler is an extension type so that others can derive from it (WSGI); its hooks are
-# Python methods all the same.
+# The types of kaserve/http/handler.py.
 
 cdef class BaseHandler:
     pass
