@@ -10,6 +10,7 @@ that only with -v; `make` passes it on).
 import inspect
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,10 @@ def translate(extensions: list[Extension]) -> list[Extension]:
     """From Cython to C, in the build directory. All of it: the modules know each other's insides."""
     from Cython.Build import cythonize
 
-    show_constructor_signatures()
+    try:
+        show_signatures()
+    except (ImportError, AttributeError) as error:  # another Cython: only help() is poorer
+        print(f"kaserve: compiled classes have no signatures: {error}", file=sys.stderr)
     translated: list[Extension] = cythonize(
         extensions,
         include_path=["ext"],
@@ -113,36 +117,56 @@ def translate(extensions: list[Extension]) -> list[Extension]:
     return translated
 
 
-def show_constructor_signatures() -> None:
-    """Makes inspect.signature() and help() show how an extension type is called, such as Response(status, body=b"").
+def show_signatures() -> None:
+    """Makes inspect.signature() and help() show how extension types are called, such as Response(status=200, body=b"").
 
-    CPython finds that in the docstring of a type (tp_doc) if it begins with "Response(status, body=b'')\\n--\\n\\n",
-    and does not show that line as part of `__doc__`. Cython does not write it: its embedsignature "c" has another form,
-    which would be visible and which inspect does not read, and "clinic" writes it for __init__ only, which inspect does
-    not look at. So this replaces the step of Cython that would. Should another Cython work otherwise, the docstrings
-    stay as they are, and tests/test_signatures.py says so.
+    CPython finds that in the docstring of a type if it begins with "Response(status=200, body=b'')\\n--\\n\\n", which
+    is not shown as a part of `__doc__`; and that of `__init__` and `__call__` in their docstrings likewise. Cython does
+    not write it: its embedsignature "c" has another form, which would be visible and which inspect does not read, and
+    "clinic" writes nothing where binding is on. So this replaces the step of Cython that would. Should another version
+    of Cython differ, the docstrings stay as they are, and tests/test_signatures.py fails.
     """
     from Cython.Compiler import AutoDocTransforms
     from Cython.Compiler.Nodes import CClassDefNode
     from Cython.Compiler.StringEncoding import EncodedString
 
+    def write(holder: Any, signature: str) -> None:
+        holder.doc = EncodedString(f"{signature}\n--\n\n{inspect.cleandoc(holder.doc or '')}")
+
     class EmbedSignature(AutoDocTransforms.EmbedSignature):  # type: ignore[misc]
+        def visit_ClassDefNode(self, node: Any) -> Any:
+            super().visit_ClassDefNode(node)
+            with suppress(AttributeError, TypeError):
+                if isinstance(node, CClassDefNode):
+                    self._document_class(node)
+            return node
+
         def visit_DefNode(self, node: Any) -> Any:
-            if node.name == "__init__" and isinstance(self.class_node, CClassDefNode):
-                try:
-                    self._document(node)
-                except (AttributeError, TypeError) as error:
-                    print(f"kaserve: no signature for {self.class_name}: {error}", file=sys.stderr)
+            with suppress(AttributeError, TypeError):
+                if node.name in ("__init__", "__call__") and isinstance(self.class_node, CClassDefNode):
+                    self._document_method(node)
             return super().visit_DefNode(node)
 
-        def _document(self, node: Any) -> None:
+        def _document_class(self, node: Any) -> None:
+            scope = node.entry.type.scope
+            if node.entry.type.base_type is None and scope.lookup_here("__init__") is None:
+                write(scope, f"{node.class_name}()")
+
+        def _document_method(self, node: Any) -> None:
+            arguments = self._arguments(node)
+            if node.name == "__init__":
+                write(self.class_node.entry.type.scope, f"{self.class_name}({', '.join(arguments[1:])})")
+            if node.entry.wrapperbase_cname is not None:  # it has a docstring of its own, so nothing else is shown
+                write(node.entry, f"{node.name}({', '.join(arguments)})")
+
+        def _arguments(self, node: Any) -> list[str]:
             self.is_format_c = self.is_format_python = False
             self.is_format_clinic = True  # without annotations, which CPython does not read there
             keywords, positional = node.num_kwonly_args, len(node.args) - node.num_kwonly_args
-            arguments = self._fmt_arglist(node.args, 0, positional, node.star_arg, keywords, node.starstar_arg)
-            scope = self.class_node.entry.type.scope
-            doc = inspect.cleandoc(scope.doc or "")
-            scope.doc = EncodedString(f"{self.class_name}({', '.join(arguments[1:])})\n--\n\n{doc}")
+            arguments: list[str] = self._fmt_arglist(
+                node.args, 0, positional, node.star_arg, keywords, node.starstar_arg
+            )
+            return arguments
 
     AutoDocTransforms.EmbedSignature = EmbedSignature
 

@@ -46,14 +46,18 @@ def public_callables() -> Iterator[str]:
 def signature(function: Callable[..., Any]) -> Signature | None:
     """The name, kind and default of each parameter; None where even Python's own classes have no signature.
 
-    Annotations are left out: the docstring of an extension type cannot have them (see `show_constructor_signatures` in
+    Annotations are left out: the docstring of an extension type cannot have them (see `show_signatures` in
     setup.py).
     """
     try:
         found = inspect.signature(function)
     except ValueError:
         return None
-    return [(each.name, each.kind.name, repr(each.default)) for each in found.parameters.values()]
+    return [
+        # CPython itself lets `self` of an extension type be positional only.
+        (each.name, "" if each.name == "self" else each.kind.name, repr(each.default))
+        for each in found.parameters.values()
+    ]
 
 
 PUBLIC = list(public_callables())

@@ -69,7 +69,7 @@ class TestServe:
             assert client.ask().value("keep-alive") == "timeout=7, max=999"
             assert server.url.startswith("http://127.0.0.2:")
 
-    def test_what_cannot_be(self, tmp_path: Path) -> None:
+    def test_wrong_arguments(self, tmp_path: Path) -> None:
         for arguments in ({}, {"handler": hello, "directory": tmp_path}, {"wsgi": hello, "directory": tmp_path}):
             with pytest.raises(TypeError, match="one of"), serve(**arguments):  # type: ignore[arg-type]
                 pass
@@ -107,7 +107,7 @@ def client(faults: Faults) -> Iterator[Client]:
 
 
 class TestFaults:
-    def test_nothing_happens_unless_it_is_asked_for(self, client: Client) -> None:
+    def test_without_a_fault_everything_is_passed_on(self, client: Client) -> None:
         for _ in range(3):
             assert client.ask("/chunked").body == b"0123456789abc"
             assert client.exchange(post(b"x" * 200_000))[0].body == b"hello, " + b"x" * 200_000
@@ -193,7 +193,7 @@ class TestFaults:
         client.send(post(b"x" * 10_000_000)[:100])
         answer = client.answer("POST")
         assert (answer.status, answer.persists) == (413, False)
-        client.send(b"x" * 100_000)  # which goes nowhere, and hurts nobody
+        client.send(b"x" * 100_000)  # dropped
         assert client.is_closed
         assert handled == []
 
@@ -217,7 +217,7 @@ class TestFaults:
             connection.getresponse()
         connection.close()
 
-    def test_they_come_in_order_whichever_the_connection(self, faults: Faults) -> None:
+    def test_faults_happen_in_order_on_any_connection(self, faults: Faults) -> None:
         wanted: list[Fault] = [EarlyResponse(500, "No"), EarlyResponse(502, "No")]
         faults.next(*wanted)
         for status in (500, 502, 200):

@@ -107,7 +107,7 @@ class Format:
     """One response as one line. Subclasses define `line`.
 
     Args:
-        clock: the time to show; whoever owns the format updates it.
+        clock: the time to show; the owner of the format updates it.
         timed: whether lines show how long things took.
 
     Attributes:

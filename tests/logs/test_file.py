@@ -16,19 +16,19 @@ from tests.tools.server import config, connect, serving, wait_for
 class TestFile:
     def test_lines_go_there(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         path = tmp_path / "log"
-        path.write_bytes(b"what was there\n")
+        path.write_bytes(b"an old line\n")
         with serving(access_log=True, access_log_file=str(path)) as server, connect(server) as client:
             client.ask("/1")
             client.ask("/2")
         before, one, two = path.read_text().splitlines()
         assert (before, request_line(one)[0], request_line(two)[0]) == (
-            "what was there",
+            "an old line",
             "GET /1 HTTP/1.1",
             "GET /2 HTTP/1.1",
         )
         assert capfd.readouterr().err == ""
 
-    def test_it_is_opened_anew(self, tmp_path: Path) -> None:
+    def test_it_is_opened_again(self, tmp_path: Path) -> None:
         path = tmp_path / "log"
         with serving(access_log=True, access_log_file=str(path)) as server, connect(server) as client:
             client.ask("/old")
@@ -40,7 +40,7 @@ class TestFile:
         assert "GET /old" in (tmp_path / "log.1").read_text()
         assert request_line(path.read_text().strip())[0] == "GET /new HTTP/1.1"
 
-    def test_where_it_cannot_be_opened_anew_the_old_one_goes_on(
+    def test_if_it_cannot_be_opened_again_the_old_one_stays(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "logs").mkdir()
@@ -57,7 +57,7 @@ class TestFile:
             Server(lambda _: Response(204), config(access_log=True, access_log_file=str(tmp_path / "no" / "log")))
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-    def test_a_full_disk_costs_lines_which_are_counted_and_said(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_full_disk_costs_lines_which_are_counted_and_reported(self, caplog: pytest.LogCaptureFixture) -> None:
         file = LogFile("/dev/full")
         file.write(b"one\ntwo\n")
         file.close()
@@ -65,11 +65,11 @@ class TestFile:
         assert "2 lines of the access log were lost: /dev/full: No space left" in caplog.text
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-    def test_the_reason_is_remembered_until_it_is_said(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_reason_is_kept_until_it_is_reported(self, caplog: pytest.LogCaptureFixture) -> None:
         file = LogFile("/dev/full")
         file.write(b"one\n")
         wait_for(lambda: caplog.records)
-        file.write(b"two\n")  # about which it keeps silent, for a minute
+        file.write(b"two\n")  # not reported before a minute has passed
         wait_for(lambda: file.lost == 2)
         file.close()
         said = [record.getMessage() for record in caplog.records]
@@ -78,7 +78,7 @@ class TestFile:
     def test_a_reader_that_does_not_read_costs_lines_and_not_requests(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The queue takes some megabytes, and nobody waits for the rest."""
+        """The queue holds some megabytes; the rest is dropped."""
         os.mkfifo(tmp_path / "fifo")
         reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
         file = LogFile(str(tmp_path / "fifo"))

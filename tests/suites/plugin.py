@@ -86,7 +86,7 @@ class Driver:
 
     def _run_wsgi_app(self, app: Any, environ: Any, buffered: bool = False) -> Any:
         """In place of werkzeug.test.run_wsgi_app, which Flask's client uses as well."""
-        environ = getattr(environ, "environ", environ)  # it takes a Request, too
+        environ = getattr(environ, "environ", environ)  # it may be a Request as well
         if "wsgi.file_wrapper" in environ:  # made by the server: it is an application that calls another
             return self._call_wsgi_app(app, environ, buffered)
         answer = self._wire.ask(app, environ)

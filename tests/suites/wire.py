@@ -219,7 +219,7 @@ def _target(environ: Environ) -> str:
 
 
 def _read(stream: BinaryIO, size: int = -1) -> bytes:
-    """What is in `stream`, which is left as it is where that can be done: a redirected request is sent with it anew."""
+    """What is in `stream`, which is left as it is where that can be done: a redirected request sends it again."""
     if not stream.seekable():
         return stream.read(size)
     position = stream.tell()

@@ -1,4 +1,4 @@
-"""WSGI applications, PEP 3333: their answers, on the reactor and in threads, as a client gets them."""
+"""WSGI applications (PEP 3333): their responses, on the reactor and in threads, as a client gets them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEXT = ("Content-Type", "text/plain")
 
 
 class Result:
-    """What an application returns; notes what is done with it."""
+    """What an application returns; records what is done with it."""
 
     def __init__(self, pieces: Iterable[bytes], length: int | None = None) -> None:
         self._pieces = iter(pieces)
@@ -52,13 +52,13 @@ class Result:
         self.closed.release()
 
     def wait(self) -> None:
-        """Until it was closed, which it must be."""
+        """Waits until it was closed, once."""
         assert self.closed.acquire(timeout=PATIENCE)
         assert self.closes == 1
 
 
-def answering(result: Iterable[bytes], *fields: tuple[str, str], status: str = "200 OK") -> App:
-    """An application that has only one answer."""
+def responding(result: Iterable[bytes], *fields: tuple[str, str], status: str = "200 OK") -> App:
+    """An application that always gives the same response."""
 
     def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         start_response(status, [TEXT, *fields])
@@ -84,7 +84,7 @@ def client_of(app: App, threads: int, **settings: Any) -> Iterator[Client]:
 
 
 def is_cut_off(client: Client) -> bool:
-    """Waits for the end of the connection; whether it is one that nobody can take for the end of an answer."""
+    """Waits for the end of the connection. True for a reset, which nobody can mistake for the end of a response."""
     try:
         client.rest()
     except ConnectionError:
@@ -96,30 +96,46 @@ def errors(caplog: pytest.LogCaptureFixture) -> str:
     return "\n".join(record.getMessage() + str(record.exc_info or "") for record in caplog.records)
 
 
-# Answers.
+# Responses.
 
 
 @pytest.mark.parametrize(
-    "pieces", [[b"hello"], (b"hello",), [b"he", b"", b"llo"], (b"", b"hello"), [b"hello", b""], [b"", b"hello"]]
+    "pieces",
+    [
+        pytest.param([b"hello"], id="list"),
+        pytest.param((b"hello",), id="tuple"),
+        pytest.param([b"he", b"", b"llo"], id="several"),
+        pytest.param((b"", b"hello"), id="tuple-empty-first"),
+        pytest.param([b"hello", b""], id="empty-last"),
+        pytest.param([b"", b"hello"], id="empty-first"),
+    ],
 )
-def test_what_is_there_has_a_length(threads: int, pieces: Any) -> None:
-    with client_of(answering(pieces), threads) as client:
+def test_a_complete_body_has_a_length(threads: int, pieces: Any) -> None:
+    with client_of(responding(pieces), threads) as client:
         for _ in range(3):
             answer = client.ask()
             assert (answer.status, answer.body, answer.framing) == (200, b"hello", "length")
             assert answer.value("content-type") == "text/plain"
 
 
-@pytest.mark.parametrize("pieces", [[], (), [b""], [b"", b""]])
-def test_an_answer_without_content(threads: int, pieces: Any) -> None:
-    with client_of(answering(pieces), threads) as client:
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([], id="list"),
+        pytest.param((), id="tuple"),
+        pytest.param([b""], id="empty"),
+        pytest.param([b"", b""], id="two-empty"),
+    ],
+)
+def test_a_response_without_content(threads: int, pieces: Any) -> None:
+    with client_of(responding(pieces), threads) as client:
         for _ in range(2):
             assert client.ask().value("content-length") == "0"
-    with client_of(answering(Result(pieces)), threads) as client:
+    with client_of(responding(Result(pieces)), threads) as client:
         assert client.ask().value("content-length") == "0"
 
 
-def test_what_is_made_piece_by_piece_is_sent_in_chunks(threads: int) -> None:
+def test_an_iterable_is_sent_in_chunks(threads: int) -> None:
     results = [Result([b"", b"he", b"", b"llo", b""]) for _ in range(2)]
     answers = iter(results)
 
@@ -133,27 +149,27 @@ def test_what_is_made_piece_by_piece_is_sent_in_chunks(threads: int) -> None:
             assert (answer.body, answer.framing, answer.persists) == (b"hello", "chunked", True)
             result.wait()
             assert result.pulled == 5
-            assert len(result.threads) == 1  # made, and let go of, in one and the same
+            assert len(result.threads) == 1  # made and closed in the same thread
 
 
-def test_or_counted_when_its_length_is_said(threads: int) -> None:
+def test_an_iterable_with_content_length_is_not_chunked(threads: int) -> None:
     for pieces in ([b"hello"], [b"he", b"llo"], [b"", b"hel", b"lo", b""]):
         result = Result(pieces)
-        with client_of(answering(result, ("Content-Length", "5")), threads) as client:
+        with client_of(responding(result, ("Content-Length", "5")), threads) as client:
             answer = client.ask()
             assert (answer.body, answer.framing, answer.values("content-length")) == (b"hello", "length", ["5"])
             result.wait()
             assert result.pulled == len(pieces)
 
 
-def test_to_http_1_0_it_ends_with_the_connection(threads: int) -> None:
-    with client_of(answering(Result([b"he", b"llo"])), threads) as client:
+def test_an_iterable_ends_with_the_connection_for_http_1_0(threads: int) -> None:
+    with client_of(responding(Result([b"he", b"llo"])), threads) as client:
         answer = client.ask(version="1.0")
         assert (answer.body, answer.framing) == (b"hello", "close")
 
 
 def test_each_piece_is_sent_before_the_next_is_made(threads: int) -> None:
-    """In a thread the application waits for what the client does; on the reactor nothing can be waited for."""
+    """In a thread the application waits until the client has the piece; on the reactor it cannot wait."""
     arrived = threading.Semaphore(0)
 
     def pieces() -> Iterator[bytes]:
@@ -161,7 +177,7 @@ def test_each_piece_is_sent_before_the_next_is_made(threads: int) -> None:
             yield b"%d" % number
             assert not threads or arrived.acquire(timeout=PATIENCE)
 
-    with client_of(answering(pieces()), threads) as client:
+    with client_of(responding(pieces()), threads) as client:
         client.send(get())
         client._until(b"\r\n\r\n")
         for number in range(5):
@@ -201,7 +217,7 @@ def test_a_kind_of_bytes_is_bytes(threads: int) -> None:
         pass
 
     for pieces in ([Markup(b"hello")], Result([Markup(b"hel"), Markup(b"lo")])):
-        with client_of(answering(pieces), threads) as client:
+        with client_of(responding(pieces), threads) as client:
             assert client.ask().body == b"hello"
 
 
@@ -234,34 +250,36 @@ def test_write_in_the_iterable_is_an_error_on_the_reactor(caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize(("status", "phrase"), [("200 OK", "OK"), ("200", "OK"), ("404 Gone Fishing", "Not Found")])
-def test_the_reason_is_the_server_s(threads: int, status: str, phrase: str) -> None:
-    with client_of(answering([b"x"], status=status), threads) as client:
+def test_the_reason_phrase_is_the_servers(threads: int, status: str, phrase: str) -> None:
+    with client_of(responding([b"x"], status=status), threads) as client:
         client.send(get())
         assert client._until(b"\r\n").decode() == f"HTTP/1.1 {status[:3]} {phrase}\r\n"
 
 
-def test_repeated_fields(threads: int) -> None:
-    with client_of(answering([b""], ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")), threads) as client:
+def test_repeated_headers(threads: int) -> None:
+    with client_of(responding([b""], ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")), threads) as client:
         assert client.ask().values("set-cookie") == ["a=1", "b=2"]
 
 
-@pytest.mark.parametrize("fields", [(), (("Content-Length", "5"),)])
-@pytest.mark.parametrize("make", [list, Result], ids=["list", "pieces"])
-@pytest.mark.parametrize("pieces", [[b"hello"], []])
-def test_head(threads: int, pieces: Any, make: Any, fields: Any) -> None:
-    """No content, and no wrong length of what GET would have got (RFC 9110 §8.6, §9.3.2)."""
+@pytest.mark.parametrize(
+    "fields", [pytest.param((), id="no-length"), pytest.param((("Content-Length", "5"),), id="length")]
+)
+@pytest.mark.parametrize("result_type", [list, Result], ids=["list", "iterable"])
+@pytest.mark.parametrize("pieces", [pytest.param([b"hello"], id="content"), pytest.param([], id="nothing")])
+def test_head(threads: int, pieces: Any, result_type: Any, fields: Any) -> None:
+    """No content, and never a Content-Length that the response to GET would not have (RFC 9110 §8.6, §9.3.2)."""
     results = []
 
     def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         start_response("200 OK", fields)
-        results.append(make(pieces))
+        results.append(result_type(pieces))
         return results[-1]  # type: ignore[no-any-return]
 
     with client_of(app, threads) as client:
         for _ in range(3):
             answer = client.ask(method="HEAD")
-            assert answer.values("content-length") == (["5"] if fields or (pieces and make is list) else [])
-        if make is Result:
+            assert answer.values("content-length") == (["5"] if fields or (pieces and result_type is list) else [])
+        if result_type is Result:
             for result in results:
                 result.wait()
 
@@ -269,7 +287,7 @@ def test_head(threads: int, pieces: Any, make: Any, fields: Any) -> None:
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 def test_statuses_without_content(threads: int, status: str) -> None:
     for pieces in ([], [b""], [b"not sent"], Result([b"not", b"sent"]), Result([])):
-        with client_of(answering(pieces, status=status), threads) as client:
+        with client_of(responding(pieces, status=status), threads) as client:
             for _ in range(1 if isinstance(pieces, Result) else 2):
                 answer = client.ask()
                 assert (answer.status, answer.body, answer.framing) == (int(status[:3]), b"", "none")
@@ -280,17 +298,17 @@ def test_statuses_without_content(threads: int, status: str) -> None:
 # start_response a second time.
 
 
-def fails() -> tuple[Any, ...]:
+def raised_exc_info() -> tuple[Any, ...]:
     try:
         raise LookupError("the fault")
     except LookupError:
         return sys.exc_info()
 
 
-def test_exc_info_replaces_what_was_not_sent(threads: int) -> None:
+def test_exc_info_replaces_a_response_that_was_not_sent(threads: int) -> None:
     def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         start_response("200 OK", [("X-First", "1"), ("Content-Length", "1")])
-        start_response("503 Sorry", [TEXT], fails())
+        start_response("503 Sorry", [TEXT], raised_exc_info())
         return [b"sorry"]
 
     with client_of(app, threads) as client:
@@ -298,14 +316,14 @@ def test_exc_info_replaces_what_was_not_sent(threads: int) -> None:
         assert (answer.status, answer.body, answer.values("x-first")) == (503, b"sorry", [])
 
 
-def test_exc_info_is_raised_when_the_head_is_sent(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_exc_info_is_raised_after_the_head_was_sent(threads: int, caplog: pytest.LogCaptureFixture) -> None:
     raised = []
 
     def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
         start_response("200 OK", [TEXT])
         yield b"begun"
         try:
-            start_response("500 Sorry", [TEXT], fails())
+            start_response("500 Sorry", [TEXT], raised_exc_info())
         except LookupError as error:
             raised.append(error)
             raise
@@ -317,8 +335,8 @@ def test_exc_info_is_raised_when_the_head_is_sent(threads: int, caplog: pytest.L
     assert "LookupError" in errors(caplog)
 
 
-def test_no_exception_is_none_to_be_raised(threads: int, caplog: pytest.LogCaptureFixture) -> None:
-    """PEP 3333, "The start_response() Callable": nothing has failed, so nothing allows another head."""
+def test_exc_info_without_an_exception_after_the_head(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    """PEP 3333, "The start_response() Callable": without an error there cannot be another head."""
 
     def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
         start_response("200 OK", [TEXT])
@@ -331,12 +349,12 @@ def test_no_exception_is_none_to_be_raised(threads: int, caplog: pytest.LogCaptu
     assert "without an exception" in errors(caplog)
 
 
-def test_also_by_write(threads: int) -> None:
+def test_exc_info_is_raised_after_write(threads: int) -> None:
     def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         write = start_response("200 OK", [TEXT])
         write(b"begun, ")
         try:
-            start_response("500 Sorry", [TEXT], fails())
+            start_response("500 Sorry", [TEXT], raised_exc_info())
         except LookupError:
             return [b"went on"]
         return []
@@ -350,7 +368,7 @@ def test_also_by_write(threads: int) -> None:
 
 
 def faulty(environ: dict[str, Any], start_response: Start) -> Any:
-    """Applications that do what they must not."""
+    """An application that breaks the rule that its path names."""
     what = environ["PATH_INFO"].strip("/")
     good: Any = [TEXT]
     match what:
@@ -418,7 +436,7 @@ FAULTS += [f"field-{number}" for number in range(len(FIELDS))]
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_faults_are_a_500_and_a_traceback(threads: int, caplog: pytest.LogCaptureFixture) -> None:
-    """The client learns nothing of it, and the connection goes on."""
+    """The client is not expected what it was, and the connection persists."""
     with client_of(faulty, threads) as client:
         for fault in FAULTS:
             caplog.clear()
@@ -430,52 +448,52 @@ def test_faults_are_a_500_and_a_traceback(threads: int, caplog: pytest.LogCaptur
             assert client.ask("/good").body == b"hello"
 
 
-def test_a_length_that_is_too_small_cuts_off_the_rest(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_content_beyond_its_length_is_cut_off(threads: int, caplog: pytest.LogCaptureFixture) -> None:
     for pieces in ([b"hello"], [b"he", b"llo"], [b"hel", b"lo"], Result([b"hello"]), Result([b"hel", b"lo"])):
         caplog.clear()
-        with client_of(answering(pieces, ("Content-Length", "3")), threads) as client:
+        with client_of(responding(pieces, ("Content-Length", "3")), threads) as client:
             assert client.ask().body == b"hel"
             wait_for(lambda: "longer than its Content-Length" in errors(caplog))
             if isinstance(pieces, Result):
                 pieces.wait()
-            assert client.ask(method="HEAD").status == 200  # the connection goes on
+            assert client.ask(method="HEAD").status == 200  # the connection persists
 
 
-def test_a_length_that_is_too_large_ends_the_connection(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_content_shorter_than_its_length_ends_the_connection(threads: int, caplog: pytest.LogCaptureFixture) -> None:
     for pieces in ([b"hello"], [b"he", b"llo"], [], Result([b"hello"]), Result([b"hel", b"lo"]), Result([])):
         caplog.clear()
-        with client_of(answering(pieces, ("Content-Length", "9")), threads) as client:
+        with client_of(responding(pieces, ("Content-Length", "9")), threads) as client:
             client.send(get())
             assert is_cut_off(client)
             wait_for(lambda: "shorter than its Content-Length" in errors(caplog))
 
 
-def test_a_fault_in_the_middle_ends_the_connection(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_in_the_middle_ends_the_connection(threads: int, caplog: pytest.LogCaptureFixture) -> None:
     def pieces() -> Iterator[bytes]:
         yield b"begun"
         raise LookupError("the fault")
 
     result = Result(pieces())
-    with client_of(answering(result), threads) as client:
+    with client_of(responding(result), threads) as client:
         client.send(get())
         assert is_cut_off(client)
     result.wait()
     assert "LookupError" in errors(caplog)
 
 
-def test_a_fault_behind_the_end_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_after_the_end_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
     def pieces() -> Iterator[bytes]:
         yield b"hello"
         raise LookupError("the fault")
 
     result = Result(pieces())
-    with client_of(answering(result, ("Content-Length", "5")), 1) as client:
+    with client_of(responding(result, ("Content-Length", "5")), 1) as client:
         assert client.ask().body == b"hello"
         result.wait()
     assert "LookupError" in errors(caplog)
 
 
-def test_a_close_that_fails_harms_nobody(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_in_close_is_only_logged(threads: int, caplog: pytest.LogCaptureFixture) -> None:
     class Closing(Result):
         def close(self) -> None:
             super().close()
@@ -484,7 +502,7 @@ def test_a_close_that_fails_harms_nobody(threads: int, caplog: pytest.LogCapture
     with client_of(faulty, threads):
         pass
     result = Closing([b"he", b"llo"])
-    with client_of(answering(result), threads) as client:
+    with client_of(responding(result), threads) as client:
         assert client.ask().body == b"hello"
         result.wait()
         wait_for(lambda: "LookupError" in errors(caplog))
@@ -493,23 +511,23 @@ def test_a_close_that_fails_harms_nobody(threads: int, caplog: pytest.LogCapture
 # close().
 
 
-def test_a_client_that_vanishes(threads: int) -> None:
-    """Whatever keeps the server from sending on, the application is let go of, once."""
+def test_a_client_that_leaves(threads: int) -> None:
+    """The application is closed once when the server cannot send any more."""
 
     def pieces() -> Iterator[bytes]:
         while True:
             yield b"x" * 65536
 
     result = Result(pieces())
-    with client_of(answering(result), threads) as client:
+    with client_of(responding(result), threads) as client:
         client.send(get())
         client._exactly(65536)
         client.close()
         result.wait()
 
 
-def test_a_client_that_does_not_read_holds_up_no_other(threads: int) -> None:
-    """The application is stopped when a bounded part of its answer waits, and goes on with the client."""
+def test_a_client_that_does_not_read_does_not_delay_others(threads: int) -> None:
+    """The application is blocked while a bounded part of its response waits, and continues when the client reads."""
     piece = b"x" * 65536
     results = []
 
@@ -526,7 +544,7 @@ def test_a_client_that_does_not_read_holds_up_no_other(threads: int) -> None:
         slow._until(b"\r\n\r\n")
         for _ in range(10):
             assert other.ask().body == b"hello"
-        assert results[0].pulled < 500  # the kernel takes a few megabytes at most
+        assert results[0].pulled < 500  # the kernel buffers a few megabytes at most
         received = sum(iter(lambda: _chunk(slow), 0))
         assert received == 500 * len(piece)
         results[0].wait()
@@ -534,15 +552,15 @@ def test_a_client_that_does_not_read_holds_up_no_other(threads: int) -> None:
 
 
 def _chunk(client: Client) -> int:
-    """Reads one, and its length."""
+    """Reads a chunk and returns its size."""
     size = int(client._until(b"\r\n"), 16)
     client._exactly(size + 2)
     return size
 
 
 @pytest.mark.parametrize("kind", ["pieces", "file", "write"])
-def test_an_answer_for_a_server_that_is_gone_is_closed(kind: str, tmp_path: Path) -> None:
-    """PEP 3333: close() is called in every case, and nobody waits for a client for ever."""
+def test_a_response_for_a_server_that_has_stopped_is_closed(kind: str, tmp_path: Path) -> None:
+    """PEP 3333: close() is called in every case, and no thread waits for a client for ever."""
     path = tmp_path / "file"
     path.write_bytes(b"hello")
     begun, may_end, released = threading.Event(), threading.Event(), threading.Event()
@@ -570,7 +588,7 @@ def test_an_answer_for_a_server_that_is_gone_is_closed(kind: str, tmp_path: Path
         assert begun.wait(PATIENCE)
         server.shutdown(0.0)
     may_end.set()
-    handler.close(PATIENCE)  # the thread comes to its end
+    handler.close(PATIENCE)  # waits for the thread to end
     if kind == "pieces":
         result.wait()
     assert kind != "write" or released.is_set()
@@ -578,9 +596,9 @@ def test_an_answer_for_a_server_that_is_gone_is_closed(kind: str, tmp_path: Path
     file.close()
 
 
-def test_a_server_that_stops_wakes_the_application() -> None:
+def test_a_server_that_stops_wakes_the_blocked_application() -> None:
     result = Result(iter(lambda: b"x" * 65536, b""))
-    handler = WSGI(answering(result), 1)
+    handler = WSGI(responding(result), 1)
     with serving(handler) as server, connect(server) as client:
         client.send(get())
         client._exactly(65536)
@@ -636,7 +654,7 @@ class TestFiles:
             assert len(sent) == 3
             wait_for(lambda: all(file.closed for file in opened))
 
-    def test_from_where_they_stand(self, threads: int, path: Path) -> None:
+    def test_from_their_current_position(self, threads: int, path: Path) -> None:
         def open_file() -> Any:
             file = open(path, "rb")
             file.read(9995)  # and the buffer has read on
@@ -645,12 +663,12 @@ class TestFiles:
         with client_of(file_app(open_file), threads) as client:
             assert client.ask().body == b"56789"
 
-    def test_as_far_as_their_length_says(self, threads: int, path: Path) -> None:
+    def test_only_as_much_as_content_length(self, threads: int, path: Path) -> None:
         with client_of(file_app(lambda: open(path, "rb"), ("Content-Length", "12")), threads) as client:
             for _ in range(2):
                 assert client.ask().body == b"012345678901"
 
-    def test_that_are_shorter_than_that(self, threads: int, path: Path) -> None:
+    def test_shorter_than_content_length(self, threads: int, path: Path) -> None:
         with client_of(file_app(lambda: open(path, "rb"), ("Content-Length", "10001")), threads) as client:
             client.send(get())
             assert is_cut_off(client)
@@ -681,7 +699,7 @@ class TestFiles:
                 for _ in range(2):
                     assert client.ask().body == b"hello"
 
-    def test_behind_what_was_written(self, threads: int, path: Path) -> None:
+    def test_after_what_was_written(self, threads: int, path: Path) -> None:
         def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
             start_response("200 OK", [])(b"first ")
             wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](open(path, "rb"), 10)
@@ -690,7 +708,7 @@ class TestFiles:
         with client_of(app, threads) as client:
             assert client.ask().body == b"first " + path.read_bytes()
 
-    def test_are_closed_when_the_client_vanishes(self, threads: int, tmp_path: Path) -> None:
+    def test_are_closed_when_the_client_leaves(self, threads: int, tmp_path: Path) -> None:
         large = tmp_path / "large"
         with open(large, "wb") as file:
             file.truncate(1 << 28)
@@ -717,7 +735,7 @@ def _named(data: bytes) -> Any:
 
 
 class _Quiet(io.FileIO):
-    """Reads what the file says, in a lower voice."""
+    """A subclass whose read() is not what the file contains: it is in lower case."""
 
     def read(self, size: int | None = -1) -> bytes:
         return (super().read(size) or b"").lower()
@@ -729,7 +747,7 @@ class _Quiet(io.FileIO):
 
 
 class _Reader:
-    """The least that PEP 3333 asks of a file: no close()."""
+    """The least that PEP 3333 asks of a file: read(), but no close()."""
 
     def __init__(self, data: bytes) -> None:
         self.read = io.BytesIO(data).read
@@ -756,7 +774,7 @@ def test_bodies(threads: int) -> None:
         assert client.ask().value("x-length") == "none"
 
 
-def test_a_client_that_waits_for_a_word(threads: int) -> None:
+def test_expect_100_continue(threads: int) -> None:
     with client_of(echo, threads) as client:
         client.send(request("POST", "/", "Content-Length: 5", "Expect: 100-continue"))
         assert client._until(b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
@@ -764,19 +782,19 @@ def test_a_client_that_waits_for_a_word(threads: int) -> None:
         assert client.answer().body == b"hello"
 
 
-def test_a_pipeline_is_answered_in_order(threads: int) -> None:
+def test_pipelined_responses_come_in_order(threads: int) -> None:
     with client_of(echo, threads) as client:
         answers = client.exchange(*(post(b"%d" % number) for number in range(20)))
         assert [int(answer.body) for answer in answers] == list(range(20))
 
 
-def test_the_fields_of_the_environ_that_tell_how_it_is_run() -> None:
+def test_multithread_multiprocess_and_run_once() -> None:
     def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         start_response("200 OK", [])
         names = ("wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once")
         return [repr([environ[name] for name in names]).encode()]
 
-    for handler, told in (
+    for handler, expected in (
         (WSGI(app, 0), [False, False, False]),
         (WSGI(app, 1), [False, False, False]),
         (WSGI(app, 2), [True, False, False]),
@@ -784,7 +802,7 @@ def test_the_fields_of_the_environ_that_tell_how_it_is_run() -> None:
         (WSGI(app, 0, multiprocess=True), [False, True, False]),
     ):
         with serving(handler) as server, connect(server) as client:
-            assert client.ask().body.decode() == repr(told)
+            assert client.ask().body.decode() == repr(expected)
         handler.close(PATIENCE)
 
 
@@ -797,10 +815,10 @@ def test_over_a_unix_socket(threads: int, tmp_path: Path) -> None:
         assert client.ask().body == b"h 80 "
 
 
-# wsgiref's own opinion.
+# wsgiref's validator.
 
 
-def test_the_validator_has_nothing_to_say(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_validator_of_wsgiref_finds_no_fault(threads: int, caplog: pytest.LogCaptureFixture) -> None:
     def plain(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         environ["wsgi.errors"].write("")
         environ["wsgi.errors"].flush()
@@ -833,7 +851,7 @@ def test_the_validator_has_nothing_to_say(threads: int, caplog: pytest.LogCaptur
 
 
 class Gate:
-    """An application that waits for a word."""
+    """An application that waits until the test opens it."""
 
     def __init__(self) -> None:
         self.entered = threading.Semaphore(0)
@@ -858,7 +876,7 @@ def gated(threads: int, queue: int) -> Iterator[tuple[Gate, Server]]:
         handler.close(PATIENCE)
 
 
-def test_an_application_that_waits_holds_up_no_other() -> None:
+def test_threads_run_the_application_concurrently() -> None:
     with gated(3, 10) as (gate, server), connect(server) as one, connect(server) as two, connect(server) as three:
         for client in (one, two, three):
             client.send(get())
@@ -869,7 +887,7 @@ def test_an_application_that_waits_holds_up_no_other() -> None:
 
 
 @pytest.mark.parametrize("queue", [0, 1, 5])
-def test_what_finds_no_room_is_told_to_come_back(queue: int) -> None:
+def test_a_full_queue_is_a_503_with_retry_after(queue: int) -> None:
     with gated(2, queue) as (gate, server):
         clients = [connect(server) for _ in range(2 + queue)]
         for client in clients:
@@ -894,8 +912,8 @@ def _unfinished(server: Server) -> int:
     return number
 
 
-def test_who_goes_while_waiting_is_not_asked_for() -> None:
-    """A request whose connection has gone is not worth the application's time."""
+def test_a_request_whose_client_left_the_queue_is_not_handled() -> None:
+    """Its Future was cancelled, so the application is not called for it."""
     gate = Gate()
     handler = WSGI(gate, 1, 10)
     with serving(handler) as server, connect(server) as first, connect(server) as second:
@@ -910,14 +928,14 @@ def test_who_goes_while_waiting_is_not_asked_for() -> None:
     assert not gate.entered.acquire(blocking=False)
 
 
-@pytest.mark.parametrize("numbers", [(-1,), (1, -1)])
-def test_no_less_than_none(numbers: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="0 or more"):
-        WSGI(answering([]), *numbers)
+@pytest.mark.parametrize("numbers", [pytest.param((-1,), id="threads"), pytest.param((1, -1), id="queue")])
+def test_negative_numbers_are_rejected(numbers: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="must be 0 or more"):
+        WSGI(responding([]), *numbers)
 
 
-def test_a_closed_one_answers_nothing_more() -> None:
-    handler = WSGI(answering([b"hello"]), 1)
+def test_a_closed_handler_responds_with_503() -> None:
+    handler = WSGI(responding([b"hello"]), 1)
     with serving(handler) as server, connect(server) as client:
         assert client.ask().status == 200
         handler.close(PATIENCE)

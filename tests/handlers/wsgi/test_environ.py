@@ -33,7 +33,7 @@ def environ(line: str = "GET / HTTP/1.1", *fields: str, **ends: Any) -> Environ:
     return EnvironBuilder({}).build(parse(line, *fields, **ends))
 
 
-def test_all_of_it() -> None:
+def test_the_whole_environ() -> None:
     made = EnvironBuilder({"wsgi.multithread": True}).build(parse("GET /a/b?x=1&y HTTP/1.1", "Accept: */*"))
     errors, body = made.pop("wsgi.errors"), made.pop("wsgi.input")
     assert errors.write("") == 0
@@ -61,7 +61,7 @@ def test_all_of_it() -> None:
     }
 
 
-def test_each_request_has_its_own() -> None:
+def test_each_request_has_its_own_environ() -> None:
     build = EnvironBuilder({}).build
     first = build(parse("GET /1 HTTP/1.1", "X: 1"))
     second = build(parse("GET /2 HTTP/1.1", "Y: 2", client=("192.0.2.9", 1)))
@@ -96,11 +96,11 @@ def test_paths(target: str, path: str) -> None:
     assert made["REQUEST_URI"] == made["RAW_URI"] == target
 
 
-def test_the_server_as_a_whole_is_no_path() -> None:
+def test_options_of_the_whole_server_has_no_path() -> None:
     assert environ("OPTIONS * HTTP/1.1")["PATH_INFO"] == ""
 
 
-def test_a_mount_is_the_name_of_the_script() -> None:
+def test_script_name_is_the_mount() -> None:
     request = parse("GET /x%20y/a%20b HTTP/1.1")
     request.mount, request.raw_path = "/x%20y", "/a%20b"
     made = EnvironBuilder({}).build(request)
@@ -122,11 +122,13 @@ def test_versions() -> None:
 
 
 class TestFields:
-    def test_repeated_ones_are_lists(self) -> None:  # RFC 9110 §5.3
+    def test_repeated_headers_are_joined(self) -> None:  # RFC 9110 §5.3
         made = environ("GET / HTTP/1.1", "X-A: 1", "x-b: 0", "X-A: 2, 3", "x-A:")
         assert (made["HTTP_X_A"], made["HTTP_X_B"]) == ("1,2, 3,", "0")
 
-    def test_cookies_are_one_string(self) -> None:  # RFC 6265 §5.4 knows one field only; RFC 9113 §8.2.3 joins as here
+    def test_cookies_are_joined_with_a_semicolon(
+        self,
+    ) -> None:  # RFC 6265 §5.4 knows one field only; RFC 9113 §8.2.3 joins as here
         assert environ("GET / HTTP/1.1", "Cookie: a=1", "Cookie: b=2")["HTTP_COOKIE"] == "a=1; b=2"
 
     def test_bytes_are_latin_1(self) -> None:
@@ -139,7 +141,7 @@ class TestFields:
         assert not {"CONTENT_TYPE", "CONTENT_LENGTH"} & environ().keys()
 
     @pytest.mark.parametrize("name", ["X_User", "x_user", "X-Forwarded_For", "Content_Length", "_"])
-    def test_names_with_an_underscore_pretend_to_be_others(self, name: str) -> None:
+    def test_names_with_an_underscore_are_dropped(self, name: str) -> None:
         made = environ("GET / HTTP/1.1", f"{name}: evil")
         assert "evil" not in made.values()
         made = environ("GET / HTTP/1.1", "X-User: good", f"{name}: evil")
@@ -149,10 +151,10 @@ class TestFields:
         "field",
         ["Connection: x", "Keep-Alive: x", "Proxy-Connection: x", "TE: x", "Trailer: x", "Upgrade: x"],
     )
-    def test_those_of_one_hop_do_not_arrive(self, field: str) -> None:  # RFC 9110 §7.6.1
+    def test_hop_by_hop_headers_are_dropped(self, field: str) -> None:  # RFC 9110 §7.6.1
         assert "x" not in environ("GET / HTTP/1.1", field).values()
 
-    def test_nor_do_those_that_connection_names(self) -> None:
+    def test_headers_that_connection_names_are_dropped(self) -> None:
         made = environ(
             "GET / HTTP/1.1",
             "Connection: keep-alive, X-Hop",
@@ -163,13 +165,13 @@ class TestFields:
         assert (made["HTTP_X_END"], made["CONTENT_TYPE"], made["HTTP_HOST"]) == ("2", "text/plain", "h")
 
     @pytest.mark.parametrize("option", ["keep-alive", "close", "Upgrade"])
-    def test_connection_names_nothing_as_a_rule(self, option: str) -> None:
+    def test_usual_connection_options_drop_nothing(self, option: str) -> None:
         assert environ("GET / HTTP/1.1", f"Connection: {option}", "X: 1")["HTTP_X"] == "1"
 
-    def test_the_target_names_the_host(self) -> None:  # RFC 9112 §3.2.2
+    def test_an_absolute_target_overrules_host(self) -> None:  # RFC 9112 §3.2.2
         assert environ("GET http://a.example:81/ HTTP/1.1", "Host: b.example")["HTTP_HOST"] == "a.example:81"
 
-    def test_any_number_of_names(self) -> None:
+    def test_the_memory_of_names_is_bounded(self) -> None:
         builder = EnvironBuilder({})
         build = builder.build
         for number in range(5000):
@@ -192,12 +194,12 @@ class TestUnixSockets:
             ("", "http", "localhost", "80"),
         ],
     )
-    def test_the_server_is_what_the_client_calls_it(self, host: str, scheme: str, name: str, port: str) -> None:
+    def test_the_server_name_is_the_host_header(self, host: str, scheme: str, name: str, port: str) -> None:
         made = environ("GET / HTTP/1.1", f"Host: {host}", client="", server="/run/site", scheme=scheme)
         assert (made["SERVER_NAME"], made["SERVER_PORT"]) == (name, port)
         assert (made["REMOTE_ADDR"], made["REMOTE_PORT"]) == ("", "")
 
-    def test_which_is_asked_each_time(self) -> None:
+    def test_it_is_read_for_each_request(self) -> None:
         build = EnvironBuilder({}).build
         names = [
             build(parse("GET / HTTP/1.1", f"Host: {host}", client=None, server="/run/site"))["SERVER_NAME"]
@@ -214,7 +216,7 @@ class TestInput:
         assert made["CONTENT_LENGTH"] == "5"
         assert made["wsgi.input"].read(100) == b"hello"
 
-    def test_a_chunked_one_has_a_length_when_it_is_here(self) -> None:  # RFC 9112 §7.1.3
+    def test_a_chunked_body_gets_a_content_length(self) -> None:  # RFC 9112 §7.1.3
         request = parse("POST / HTTP/1.1", "Transfer-Encoding: chunked")
         request.body = io.BytesIO(b"hello\nyou")
         made = EnvironBuilder({}).build(request)
@@ -222,7 +224,7 @@ class TestInput:
         assert "HTTP_TRANSFER_ENCODING" not in made
         assert list(made["wsgi.input"]) == [b"hello\n", b"you"]
 
-    def test_none_at_all_is_shared_and_stays_empty(self) -> None:
+    def test_the_empty_body_is_shared_and_stays_empty(self) -> None:
         build = EnvironBuilder({}).build
         body = build(parse())["wsgi.input"]
         with pytest.raises(io.UnsupportedOperation):
