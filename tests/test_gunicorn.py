@@ -226,9 +226,9 @@ class TestManaging:
         (("--proxy-protocol", "auto"), "takes the header from whoever can connect"),
         (
             ("--access-logformat", "%(h)s %({wsgi.input}e)s"),
-            "access_log_format must be made of gunicorn's atoms",
+            "access_log_format has %({wsgi.input}e)s, which is not one of gunicorn's atoms",
         ),
-        (("--access-logformat", "%(h)s\t%(s)s"), "access_log_format must be a line of ASCII characters"),
+        (("--access-logformat", "%(h)s\t%(s)s"), "access_log_format must be printable ASCII"),
     ],
 )
 def test_what_would_be_ignored_is_refused(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:

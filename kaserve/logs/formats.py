@@ -208,17 +208,17 @@ def parse_atoms(text: str) -> tuple[str, list[str]]:
         name = match[1]
         if name is not None:
             if name not in _ATOMS and _FIELD_ATOM.fullmatch(name) is None:
-                raise ValueError(f"must be made of gunicorn's atoms, of which kaserve does not know %({name})s")
+                raise ValueError(f"has %({name})s, which is not one of gunicorn's atoms that kaserve supports")
             names.append(name)
             template.append("%s")
         elif match[0] == "%":
-            raise ValueError("must be made of atoms such as %(h)s, and %% for a percent sign")
+            raise ValueError("has a % that does not begin an atom such as %(h)s; a percent sign is written %%")
         elif _UNSAFE.search(match[0].replace('"', "").replace("\\", "")):
-            raise ValueError("must be a line of ASCII characters")
+            raise ValueError("must be printable ASCII")
         else:
             template.append(match[0])
     if not names:
-        raise ValueError("must be common, combined, json, or atoms such as '%(h)s %(r)s %(s)s'")
+        raise ValueError("must be common, combined, json, or made of atoms such as '%(h)s %(r)s %(s)s'")
     return "".join(template), names
 
 
