@@ -5,24 +5,28 @@
 PYTHON = python3
 # More options for `make serve`: make serve ARGS="8080 --keep-alive 5"
 ARGS =
+# What `make mutants` changes, and the tests that should notice: by default those named after the module.
+MODULE = http/conditional
+TESTS =
 # `make test APT=no` installs no system packages even where it could.
 APT = yes
 
 VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
-# What a change of makes a new installation necessary.
+# Files that describe the installation: a change in one of them makes `make` install again.
 DESCRIPTION = pyproject.toml setup.py kaserve/_version.py
-# What a change of makes the compiled part stale, which would be imported in place of the new source.
+# Sources of the compiled modules: a change in one of them makes `make` compile again. Python imports a compiled module
+# before its source, so until then the change has no effect.
 COMPILED = setup.py ext/*.pyx ext/*.h ext/kaserve/*/*.pxd ext/kaserve/*/*/*.pxd \
 	kaserve/http/*.py kaserve/telemetry/*.py kaserve/logs/*.py kaserve/net/*.py kaserve/handlers/wsgi/*.py
-# What the benchmarks write, beside the charts.
+# Where the benchmarks write their results, apart from the charts.
 RESULTS = benchmarks/results
-# What mypy reads; only those that exist, as mypy refuses a directory that is not there.
+# What mypy checks; only directories that exist, since mypy rejects the others.
 CODE = $$(ls -d kaserve tests benchmarks examples 2>/dev/null)
 
-# A shell function that makes the environment, unless there is a working one, and installs into it. pip writes to a log,
-# which is shown when it failed.
+# A shell function that creates the environment, unless there is a working one, and installs into it. pip writes to a
+# log, which is shown if it failed.
 INSTALL = install() { \
 		"$(BIN)/python" -c "" 2>/dev/null && "$(BIN)/python" -m pip --version >/dev/null 2>&1 || { \
 			echo "make: creating $(VENV)"; \
@@ -32,7 +36,7 @@ INSTALL = install() { \
 		KASERVE_PURE=1 $(PIP) install -e "$$@" >"$(VENV)/install.log" 2>&1 </dev/null || { \
 			cat "$(VENV)/install.log" >&2; exit 1; }; }
 
-# The rest of a recipe that has defined missing(), which prints packages.
+# The rest of a recipe that has defined missing(), a function that prints the missing packages.
 GET_MISSING = \
 	has() { command -v "$$1" >/dev/null 2>&1; }; \
 	want=$$(missing); \
@@ -50,7 +54,7 @@ GET_MISSING = \
 	want=$$(missing); \
 	[ -z "$$want" ] || echo "make: not installed, so what needs them is skipped:" $$want
 
-.PHONY: help serve test build lint format bench bench-servers docs clean tools peers fuzz storm asan atheris
+.PHONY: help serve test build lint format bench bench-servers docs clean tools peers fuzz storm asan atheris mutants
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -72,7 +76,7 @@ lint: $(VENV)/.installed-dev ## ruff and mypy alone
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
 
-format: $(VENV)/.installed-dev ## put the code into the house's format
+format: $(VENV)/.installed-dev ## format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -104,6 +108,25 @@ atheris: $(VENV)/.compiled ## compare the builds guided by coverage, for three m
 	@build/atheris-venv/bin/python -m pip --disable-pip-version-check --no-input -q install "atheris>=3.0"
 	@KASERVE_PURE= build/atheris-venv/bin/python -m tests.fuzz.atheris_wire $(ARGS)
 
+# In a copy, since mutmut writes the mutants into the sources. Pure Python, where an edit has an effect without a compiler.
+mutants: $(VENV)/.installed-mutmut ## change a module in small ways; which changes do its tests miss? MODULE=http/ranges
+	@rm -rf build/mutants
+	@mkdir -p build/mutants/mutants  # where mutmut works; Python ignores a path that does not exist when it starts
+	@cp -R $$(git ls-files | cut -d/ -f1 | sort -u) build/mutants
+	@find build/mutants -name '*.so' -exec rm -f {} +
+	@tests="$(TESTS)"; \
+	: "$${tests:=tests/$$(dirname $(MODULE))/test_$$(basename $(MODULE)).py}"; \
+	[ -e "$$tests" ] || { echo "make: there is no $$tests; say which tests: TESTS=tests/net/connection" >&2; exit 1; }; \
+	printf '\n[tool.mutmut]\nsource_paths = ["kaserve/%s.py"]\nalso_copy = [%s]\n%s = ["%s"]\n' "$(MODULE)" \
+		"$$(cd build/mutants && printf '"%s", ' *)" pytest_add_cli_args_test_selection "$$tests" \
+		>>build/mutants/pyproject.toml
+	@echo "make: testing mutants of kaserve/$(MODULE).py; about one a second"
+	@cd build/mutants && export KASERVE_PURE=1 PYTHONPATH="$$PWD/mutants" && \
+		"$(CURDIR)/$(BIN)/mutmut" run >mutmut.log 2>&1 </dev/null || { tail -n 20 mutmut.log >&2; exit 1; }; \
+		survivors=$$("$(CURDIR)/$(BIN)/mutmut" results); \
+		[ -n "$$survivors" ] || { echo "make: the tests noticed every change"; exit 0; }; \
+		echo "$$survivors"; echo "make: to see one: cd build/mutants && $(CURDIR)/$(BIN)/mutmut show NAME"
+
 # In an environment of its own, so that neither the server nor its tests depend on what builds pages.
 docs: ## build the documentation as a site, into build/site
 	@"$(PYTHON)" -m venv build/docs-venv
@@ -116,7 +139,7 @@ clean: ## remove everything that make, pip and the tools have made
 	find kaserve tests benchmarks '(' -name __pycache__ -o -name '*.so' ')' -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The installation is editable, so Python sources need no second one: only what describes it does. The stamps remember.
-# It is installed as pure Python; the compiled part is built in place behind it, where only what has changed is built anew.
+# It is installed as pure Python. The compiled modules are built in place after that, and again when a source changes.
 $(VENV)/.installed: $(DESCRIPTION)
 	@$(INSTALL); install . "cython>=3.1" "setuptools>=77"
 	@touch $@
@@ -126,8 +149,8 @@ $(VENV)/.installed-dev: $(DESCRIPTION)
 	@$(INSTALL); install ".[dev]"
 	@touch $(VENV)/.installed $@
 
-# The frameworks' own tests, which only their sdists have, and what they run with: apart from the environment, since they
-# want other versions. What builds the sdists is in [dev], so that nothing is fetched for that.
+# The frameworks' own tests, which only their sdists contain, and the packages that they run with. They are installed
+# apart from the environment, since they need other versions. The packages that build the sdists are in [dev].
 $(VENV)/.suites: tests/suites/requirements.txt tests/suites/sdists.txt $(VENV)/.installed-dev
 	@echo "make: fetching the tests of frameworks"
 	@for attempt in 1 2 3; do \
@@ -140,7 +163,11 @@ $(VENV)/.suites: tests/suites/requirements.txt tests/suites/sdists.txt $(VENV)/.
 	done; \
 	tail -n 5 $(VENV)/suites.log >&2; echo "make: not fetched, so what needs them is skipped" >&2
 
-# The servers in Python that kaserve is compared with. bjoern has to be compiled; without it the others are still there.
+$(VENV)/.installed-mutmut: $(VENV)/.installed-dev
+	@$(PIP) install -q "mutmut>=3.8,<4" </dev/null
+	@touch $@
+
+# The Python servers that kaserve is compared with. bjoern has to be compiled; where that fails, the others are installed.
 $(VENV)/.installed-peers: benchmarks/requirements.txt $(VENV)/.installed
 	@echo "make: installing the peers into $(VENV)"
 	@$(PIP) install -r benchmarks/requirements.txt >$(VENV)/peers.log 2>&1 </dev/null || { \
@@ -149,14 +176,15 @@ $(VENV)/.installed-peers: benchmarks/requirements.txt $(VENV)/.installed
 		$(PIP) install -q -r $(VENV)/peers.txt </dev/null; }
 	@touch $@
 
-# Where there is no compiler this says so, and everything runs as pure Python.
+# Without a compiler this says so, and everything runs as pure Python.
 $(VENV)/.compiled: $(COMPILED) $(VENV)/.installed
 	@echo "make: compiling"
+	@touch $@.started  # which becomes the stamp, so that a source that is edited during the build counts as newer
 	@$(BIN)/python setup.py -q build_ext --inplace say_what_was_built 2>&1 | sed -n '/^kaserve: /p'
-	@touch $@
+	@mv $@.started $@
 
-# Programs of the system that tests and benchmarks drive. Costs nothing when they are there. When they cannot be had, says
-# so in one line and carries on: whoever needs them says for himself that he does without.
+# System programs that tests and benchmarks drive. If one cannot be installed, this says so in one line and goes on; the
+# tests and benchmarks that need it are skipped, and say so themselves.
 tools:
 	@missing() { \
 		has chromium || has chromium-browser || has google-chrome || echo chromium; \

@@ -6,6 +6,7 @@ Knows which settings each part is made from. Does not know in which order, nor h
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 from .acceptor import Acceptor
@@ -33,8 +34,11 @@ __all__ = [
     "new_service",
     "new_tls",
     "open_log_file",
+    "reload_certificates",
     "settings_for_advice",
 ]
+
+log = logging.getLogger("kaserve")
 
 # File descriptors that are not for connections: files being sent, the poller, the listening sockets, and what the
 # application opens.
@@ -54,6 +58,16 @@ def new_tls(config: Config) -> TLS | None:
     keys = config.tls_key or (None,) * len(config.tls_cert)
     certificates = list(zip(config.tls_cert, keys, strict=True))
     return TLS(certificates, password_file=config.tls_password_file, ca=config.tls_ca)
+
+
+def reload_certificates(tls: TLS) -> None:
+    """Has new connections use the certificates that are in the files now; logs it if they cannot be read."""
+    try:
+        tls.reload()
+    except OSError as error:
+        log.error("the certificates are not reloaded, the old ones stay in use: %s", error.strerror or error)
+    else:
+        log.info("the certificates were reloaded")
 
 
 def open_log_file(config: Config) -> LogFile | None:

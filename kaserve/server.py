@@ -24,7 +24,6 @@ from .http.messages import Address
 from .http.phases import Phase
 from .insight.advice_log import AdviceLog
 from .net.reactor import Reactor
-from .net.tls import TLS
 from .shutdown import Alarm, GracefulShutdown, Stage
 from .signals import SignalHandlers
 from .telemetry.counters import Stats
@@ -120,7 +119,7 @@ class Server:
         if type(self._handler).end_of_turn is not BaseHandler.end_of_turn:  # a call that does nothing costs time, too
             self._reactor.after_turn.append(self._handler.end_of_turn)
         if self._tls is not None:
-            self.on_reload.append(partial(_reload_certificates, self._tls))
+            self.on_reload.append(partial(parts.reload_certificates, self._tls))
         if self._log_file is not None:
             self.on_reload.append(self._log_file.reopen)
 
@@ -403,12 +402,3 @@ class Server:
 
     def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
         self._reactor.wheel.schedule(Alarm(function), self._reactor.read_clock() + seconds)
-
-
-def _reload_certificates(tls: TLS) -> None:
-    try:
-        tls.reload()
-    except OSError as error:
-        log.error("the certificates are not reloaded, the old ones stay in use: %s", error.strerror or error)
-    else:
-        log.info("the certificates were reloaded")

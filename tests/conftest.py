@@ -1,4 +1,4 @@
-"""What every test may ask for."""
+"""Fixtures and options for all tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 import kaserve
 from tests.tools.wire import IMPLEMENTATIONS, Implementation
 
-# A slow machine fails nobody, and what failed once fails again. More examples: --hypothesis-profile=long.
+# No deadline, so that a slow machine fails no test. More examples: --hypothesis-profile=long.
 settings.register_profile(
     "kaserve", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -19,17 +19,17 @@ settings.load_profile("kaserve")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--compiled", action="store_true", help="fail unless it is the compiled build that is tested")
+    parser.addoption("--compiled", action="store_true", help="fail unless the compiled build is tested")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--compiled") and kaserve.IMPLEMENTATION != "compiled":
-        raise pytest.UsageError("kaserve is not compiled: make .venv/.compiled says why")
+        raise pytest.UsageError("kaserve is not compiled: `make build` says why")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_garbage() -> None:
-    """A module counts its own descriptors: what one before it let go of is closed by now, and not in the middle."""
+    """Tests count open descriptors, so those that an earlier module left to the collector are closed first."""
     gc.collect()
 
 
@@ -39,7 +39,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(params=IMPLEMENTATIONS, ids=str)
 def implementation(request: pytest.FixtureRequest) -> Implementation:
-    """Each build of the http floor in turn."""
+    """Each build of the `http` layer in turn."""
     chosen = request.param
     assert isinstance(chosen, Implementation)
     return chosen

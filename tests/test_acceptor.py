@@ -1,4 +1,4 @@
-"""From a listening socket to a connection: the connection limits of a whole server."""
+"""The connection limits of a whole server, and eviction when they are reached."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.tools.server import (
 
 
 class TestEviction:
-    """Close policy, point 5."""
+    """A full server closes the connection that has been idle for longest."""
 
-    def test_at_the_limit_the_longest_idle_leaves_for_the_next_one(self) -> None:
+    def test_at_the_limit_the_longest_idle_is_closed_for_the_next_one(self) -> None:
         with Driven(max_connections=2) as driven:
             one, two = driven.connect(), driven.connect()
             driven.pass_time(1)
@@ -36,7 +36,7 @@ class TestEviction:
                 driven.settle()
                 assert driven.server.stats.closed[Ending.EVICTED] == 1
 
-    def test_when_nobody_can_be_spared_the_next_one_waits_for_somebody(self) -> None:
+    def test_when_none_is_idle_the_next_one_waits(self) -> None:
         with Driven(max_connections=1) as driven:
             one = driven.connect()
             assert one.ask().value("keep-alive").startswith("timeout=1,")
@@ -51,7 +51,7 @@ class TestEviction:
                 one.close()
                 assert two.answer().status == 200
 
-    def test_without_descriptors_it_goes_on_with_the_spare_one(self) -> None:
+    def test_without_descriptors_the_reserved_one_is_used(self) -> None:
         with Driven() as driven:
             idle = [driven.connect() for _ in range(3)]
             for client in idle:
@@ -65,12 +65,12 @@ class TestEviction:
 
 @contextmanager
 def no_descriptors_left() -> Iterator[None]:
-    """For as long as the block lasts this process gets no new ones."""
+    """During the block, the system gives this process no new descriptors."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest_descriptor() + 1, limits[1]))
     held: list[int] = []
     try:
-        while True:  # those that are free below the limit
+        while True:  # use up those that are free below the limit
             held.append(os.dup(0))
     except OSError:
         pass
@@ -87,7 +87,7 @@ def highest_descriptor() -> int:
 
 
 class TestConnectionsPerAddress:
-    def test_beyond_the_limit_it_is_503_until_one_is_gone(self) -> None:
+    def test_beyond_the_limit_the_response_is_503_until_one_has_closed(self) -> None:
         with Driven(max_connections_per_address=2) as driven:
             one, two, three = driven.connect(), driven.connect(), driven.connect()
             assert [client.ask().status for client in (one, two)] == [200, 200]
@@ -106,7 +106,7 @@ class TestConnectionsPerAddress:
 
 
 class TestMaxConnections:
-    def test_the_next_one_waits_until_there_is_room(self) -> None:
+    def test_the_next_one_waits_until_one_has_closed(self) -> None:
         with Driven(max_connections=2) as driven:
             one, two = driven.connect(), driven.connect()
             with connect(driven.server, driven.turn) as three, connect(driven.server, driven.turn) as four:
@@ -134,7 +134,7 @@ class TestMaxConnections:
                 one.close()
                 assert two.answer().status == 200
 
-    def test_a_full_server_spends_no_time_on_those_who_wait(self) -> None:
+    def test_a_full_server_spends_no_time_on_waiting_connections(self) -> None:
         with Driven(max_connections=1) as driven:
             driven.connect()
             with connect(driven.server):

@@ -136,7 +136,7 @@ class TestAddresses:
 
     @pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="this system has no SO_REUSEPORT")
     def test_a_port_may_be_shared_by_processes(self) -> None:
-        """Each of them is asked, and one goes on alone when the other has left."""
+        """Both receive connections, and one goes on alone when the other has stopped."""
 
         own = ("--handler", "tests.tools.server:pid", "--reuse-port")
         with Process("0", *own) as one:
@@ -170,7 +170,7 @@ class TestAddresses:
             "fd:99999999999",
         ],
     )
-    def test_an_address_that_cannot_be_had_is_told_to_the_caller(self, bind: str) -> None:
+    def test_an_address_that_is_unavailable_raises_in_the_caller(self, bind: str) -> None:
         before = open_descriptors()
         server = Server(hello, config(bind=("127.0.0.1", bind), port=0))
         with pytest.raises(OSError, match="cannot listen on ") as caught:
@@ -190,7 +190,7 @@ class TestAddresses:
 
 
 class TestInheritedSockets:
-    """sd_listen_fds(3): descriptors from 3 on, meant for one process, instead of what `bind` says."""
+    """sd_listen_fds(3): descriptors from 3 on, for one process; they replace `bind`."""
 
     AS_A_MANAGER = """
 import fcntl, os, sys
@@ -213,7 +213,7 @@ os.execv(sys.executable, [sys.executable, "-m", "kaserve", *sys.argv[1:]])
                     with connect((host, port)) as client:
                         assert client.ask().status == 200
 
-    def test_they_are_taken_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_they_are_used_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         address = listener.getsockname()
         monkeypatch.setattr("kaserve.binding._FIRST_LISTEN_FD", listener.detach())
@@ -227,7 +227,7 @@ os.execv(sys.executable, [sys.executable, "-m", "kaserve", *sys.argv[1:]])
                     assert client.ask().status == 200
 
     @pytest.mark.parametrize("count", ["many", "-1", "1_0", "99999", "\u0661"])
-    def test_a_number_that_is_none(self, count: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_number_of_sockets_that_is_not_a_number(self, count: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
         monkeypatch.setenv("LISTEN_FDS", count)
         with pytest.raises(OSError, match="LISTEN_FDS"):
@@ -240,7 +240,7 @@ os.execv(sys.executable, [sys.executable, "-m", "kaserve", *sys.argv[1:]])
         with serving() as server, connect(server) as client:
             assert client.ask().status == 200
 
-    def test_no_descriptors_are_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_zero_sockets(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
         monkeypatch.setenv("LISTEN_FDS", "0")
         with serving() as server, connect(server) as client:

@@ -1,4 +1,4 @@
-"""The settings: what each one is by default, how it is given, and what it cannot be."""
+"""The settings: the default of each, how it is given, and which values are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kaserve.options import Option
 
 USER = "ann:$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E"
 
-# What a user is promised: the default, another value, and the text that means it.
+# By setting: the default, another value, and the text for that value. Users rely on all three.
 TABLE: dict[str, tuple[Any, Any, str]] = {
     "port": (8000, 0, "0"),
     "bind": (("127.0.0.1",), ("0.0.0.0",), "0.0.0.0"),
@@ -71,7 +71,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "metrics": (None, "/metrics", "/metrics"),
 }
 
-# What must be set as well.
+# By setting: the settings that it needs.
 NEEDED: dict[str, Any] = {
     "tls_key": {"tls_cert": "cert.pem"},
     "tls_password_file": {"tls_cert": "cert.pem"},
@@ -80,7 +80,7 @@ NEEDED: dict[str, Any] = {
 }
 
 NOT_NUMBERS = ["", " ", "x", "-1", "+1", "1_0", "0x10", "1e3", "1,5", " 1", "1\n", "nan", "inf", "1" * 20]
-NOT_NUMBERS += ["\u0665", "\xb2"]  # digits to Python, but to nobody else
+NOT_NUMBERS += ["\u0665", "\xb2"]  # digits for Python's int(), which no user means
 NUMBERS = [name for name, (default, _, _) in TABLE.items() if type(default) in (int, float)]
 NAMES = list(TABLE)
 
@@ -154,7 +154,7 @@ def test_addresses_in_any_form(bind: Any) -> None:
 
 
 class TestWhatCannotBe:
-    """Each is refused with one line that names the setting and shows the value."""
+    """Each is refused with one line that names the setting and shows the value, unless it is a secret."""
 
     @staticmethod
     def refused(name: str, **settings: Any) -> str:
@@ -301,7 +301,7 @@ class TestWhatCannotBe:
 
 
 class TestWhatItMeans:
-    """How settings become the figures of the lower floors."""
+    """How settings become the limits and deadlines of the lower layers."""
 
     def test_limits(self) -> None:
         limits = Config(limit_request_line=100, limit_request_fields=3, limit_request_field_size=50).limits

@@ -49,7 +49,7 @@ class TestContextManager:
             raise ZeroDivisionError
 
     def test_a_start_cannot_be_missed(self) -> None:
-        """Whatever is asked of it right at the beginning, it does."""
+        """A shutdown or a call right at the beginning of the block has its effect."""
         for _ in range(10):
             with Server(hello, config()) as server:
                 server.shutdown()
@@ -70,7 +70,7 @@ class TestContextManager:
 
     @pytest.mark.parametrize("fault", [SystemExit, KeyboardInterrupt, pytest.skip.Exception])
     def test_no_fault_of_a_handler_ends_the_thread(self, fault: type[BaseException]) -> None:
-        """Nobody would notice but the clients, who would wait."""
+        """If it did, only the clients would notice: they would wait."""
 
         def handler(request: Request) -> Response:
             if request.path == "/bad":
@@ -82,7 +82,7 @@ class TestContextManager:
                 assert client.ask("/bad").status == 500
                 assert client.ask().body == b"hello"
 
-    def test_a_thread_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_thread_that_cannot_be_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
 
@@ -93,7 +93,7 @@ class TestContextManager:
             server.__enter__()
         assert open_descriptors() <= before
 
-    def test_nobody_else_turns_it(self) -> None:
+    def test_no_other_thread_may_run_it(self) -> None:
         with serving() as server, connect(server) as client:
             for turn in (server.run, server.step):
                 with pytest.raises(RuntimeError, match="a thread of its own"):
@@ -126,7 +126,7 @@ class TestContextManager:
                 assert [first.ask().persists, third.ask().persists] == [True, False]
             assert [server.stats.requests for server in (one, two, three)] == [2, 1, 1]
 
-    def test_a_handler_that_asks_its_own_neighbour(self) -> None:
+    def test_a_handler_that_is_a_client_of_another_server(self) -> None:
         with serving() as inner:
 
             def proxy(request: Request) -> Response:
@@ -138,7 +138,7 @@ class TestContextManager:
 
 
 class TestForeignLoops:
-    """`fileno`, `timeout` and `step`."""
+    """`fileno`, `timeout` and `step`, and what tells a foreign loop that a shutdown is complete."""
 
     def test_a_loop_around_select(self) -> None:
         with Driven() as driven:
@@ -194,7 +194,7 @@ class TestForeignLoops:
         server.close()
         assert server.stats.requests == 3
 
-    def test_the_end_of_a_drain_is_told(self) -> None:
+    def test_on_stop_is_called_at_the_end_of_a_shutdown(self) -> None:
         told: list[bool] = []
         with Driven(echo) as driven:
             server = driven.server
@@ -215,7 +215,7 @@ class TestForeignLoops:
             server.close()
         assert (server.stopped, told) == (True, [True])
 
-    def test_the_end_is_told_where_there_was_nothing_to_wait_for_or_no_patience_left(self) -> None:
+    def test_on_stop_is_called_without_connections_and_after_an_abort(self) -> None:
         for clients in (0, 1):
             told: list[bool] = []
             with Driven(echo) as driven:
@@ -229,7 +229,7 @@ class TestForeignLoops:
                 assert driven.server.open_connections == 0
                 assert told == [True]
 
-    def test_closing_is_an_end_as_well(self) -> None:
+    def test_on_stop_is_called_by_close(self) -> None:
         told: list[bool] = []
         with Driven() as driven:
             driven.server.on_stop = lambda: told.append(True)
@@ -243,7 +243,7 @@ class TestForeignLoops:
         assert (before, never_opened.stopped) == (False, True)
         assert told == [True]
 
-    def test_whoever_fails_when_it_is_told_harms_nobody(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_on_stop_may_fail(self, caplog: pytest.LogCaptureFixture) -> None:
         with Driven() as driven:
             driven.server.on_stop = lambda: 1 // 0
             driven.server.shutdown()
@@ -251,7 +251,7 @@ class TestForeignLoops:
             assert driven.server.stopped
         assert caplog.messages == ["on_stop failed"]
 
-    def test_a_drain_that_another_loop_finished_needs_no_run(self) -> None:
+    def test_run_after_a_shutdown_that_another_loop_completed(self) -> None:
         server = Server(hello, config())
         server.open()
         server.shutdown()
@@ -259,7 +259,7 @@ class TestForeignLoops:
         assert server.stopped
         server.run()
 
-    def test_close_without_ceremony(self) -> None:
+    def test_close_resets_open_connections(self) -> None:
         descriptors = open_descriptors()
         with Driven() as driven:
             client = driven.connect()
@@ -280,7 +280,7 @@ class TestForeignLoops:
 
 
 class TestForks:
-    """A child shares the poller and the sockets with its parent; so it is refused, and does no harm."""
+    """A forked child shares the poller and the sockets with its parent, so it must not use the server."""
 
     @staticmethod
     def in_a_child(function: Callable[[], object]) -> str:
@@ -301,7 +301,7 @@ class TestForks:
         os.waitpid(pid, 0)
         return text
 
-    def test_what_a_child_may_not(self) -> None:
+    def test_what_a_child_may_not_call(self) -> None:
         refusal = "RuntimeError: this server belongs to the process that made it; after os.fork() the child has to "
         with Driven() as driven:
             server = driven.server
@@ -311,7 +311,7 @@ class TestForks:
             assert self.in_a_child(lambda: server.call(lambda: None)).startswith(refusal)
             new.close()
 
-    def test_a_child_that_cleans_up_takes_nothing_from_its_parent(self, tmp_path: Path) -> None:
+    def test_a_child_that_closes_the_server_does_not_affect_its_parent(self, tmp_path: Path) -> None:
         with serving(bind=f"unix:{tmp_path / 'socket'}") as server, connect(server) as client:
             assert client.ask().status == 200
             assert self.in_a_child(server.close) == "fine"
@@ -329,7 +329,7 @@ class TestForks:
             assert self.in_a_child(serve) == "fine"
 
     def test_a_signal_for_a_child_of_a_handler_is_the_childs(self) -> None:
-        """Its parent goes on, and the child, which has inherited the handlers, does not survive it."""
+        """The parent goes on; the child, which has inherited the signal handlers, ends."""
         program = (
             "import os, signal, kaserve\n"
             "def handler(request):\n"
@@ -352,7 +352,7 @@ class TestForks:
 
 
 class TestReload:
-    def test_all_that_want_to_are_called_whatever_one_of_them_does(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_all_of_on_reload_are_called_even_if_one_fails(self, caplog: pytest.LogCaptureFixture) -> None:
         calls = []
 
         def fail() -> None:

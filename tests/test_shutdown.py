@@ -1,4 +1,4 @@
-"""How a server stops: who asks, the drain delay, the graceful timeout, and what is lost."""
+"""Graceful shutdown: from handlers and threads, the drain delay, the graceful timeout, and the stages."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestShutdown:
         server.run()
         assert server.stats.accepted == 0
 
-    def test_what_runs_longer_is_cut_off_and_counted(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_what_runs_longer_is_reset_and_counted(self, caplog: pytest.LogCaptureFixture) -> None:
         with Driven(echo, graceful_timeout=30) as driven:
             begun, idle = driven.connect(), driven.connect()
             begun.send(post(b"12345")[:-2])
@@ -108,8 +108,8 @@ class TestShutdown:
 
 
 class TestDrainDelay:
-    def test_it_goes_on_but_is_not_ready_and_every_answer_is_a_last_one(self) -> None:
-        """Readiness off first: what a load balancer asks for, before connections are refused."""
+    def test_connections_are_served_but_the_server_is_not_ready_and_every_response_says_close(self) -> None:
+        """First readiness is off, which a load balancer asks for; only later are connections refused."""
         ready = []
 
         def handler(request: Request) -> Response:
@@ -131,7 +131,7 @@ class TestDrainDelay:
             assert refuses(driven.server.address)
         assert ready == [(True, False), (False, True), (False, True)]
 
-    def test_the_patience_begins_behind_it(self) -> None:
+    def test_the_graceful_timeout_begins_after_it(self) -> None:
         with Driven(echo, drain_delay=5, graceful_timeout=10) as driven:
             client = driven.connect()
             client.send(post(b"12345")[:-2])
@@ -144,7 +144,7 @@ class TestDrainDelay:
             assert driven.server.stopped
 
     @pytest.mark.parametrize("arguments", [(0.0,), (5.0, 0.0), (None, 0.0)])
-    def test_who_is_in_a_hurry_does_without(self, arguments: tuple[float | None, ...]) -> None:
+    def test_a_later_call_can_end_it(self, arguments: tuple[float | None, ...]) -> None:
         with Driven(drain_delay=100) as driven:
             driven.server.shutdown()
             driven.pass_time(10)
@@ -162,7 +162,7 @@ class TestDrainDelay:
 
 
 class TestStages:
-    """The stages as `shutdown` lists them, seen from outside: what is open, and what a client is told."""
+    """The stages that `shutdown` lists: what is open in each, and what clients get."""
 
     @staticmethod
     def stage(driven: Driven) -> Stage:

@@ -27,7 +27,7 @@ ECHO = ("--handler", "tests.tools.server:echo")
 
 
 def half_sent(process: Process) -> Client:
-    """A client whose request has begun to arrive at a server that is running."""
+    """Returns a client of a running server that has received a part of its request."""
     client = process.connect()
     client.send(get() + post(b"12345")[:-2])
     assert client.answer().persists  # so the rest has been received as well
@@ -35,7 +35,7 @@ def half_sent(process: Process) -> Client:
 
 
 class TestSignals:
-    """`python -m kaserve` and `Server.run` in the main thread."""
+    """`python -m kaserve`, and `Server.run` in the main thread."""
 
     def test_sigterm_lets_the_running_request_finish(self) -> None:
         with Process("0", *ECHO) as process, half_sent(process) as client:
@@ -60,7 +60,7 @@ class TestSignals:
             assert "Traceback" not in process.stderr
 
     def test_a_second_sigint_aborts(self) -> None:
-        """Were it not for the second one, the server would wait for the client much longer than this test does."""
+        """Without the second one, the server would wait for the client much longer than this test does."""
         patient = f"import kaserve.server, kaserve.cli.main; kaserve.server._SHORT_TIMEOUT = {10 * PATIENCE}; "
         main = "raise SystemExit(kaserve.cli.main.main())"
         with (
@@ -76,14 +76,14 @@ class TestSignals:
             with pytest.raises(ConnectionResetError):
                 client.rest()
 
-    def test_the_graceful_timeout_ends_the_patience(self) -> None:
+    def test_the_graceful_timeout_ends_the_wait(self) -> None:
         with Process("0", *ECHO, "--graceful-timeout", "0.1") as process, half_sent(process):
             process.signal(signal.SIGTERM)
             assert process.wait() == 0
             assert "1 connection was closed before its response was complete" in process.stderr
 
-    def test_sigterm_first_tells_that_it_is_not_ready(self) -> None:
-        """--drain-delay: whoever sends clients here has time to notice; until then nobody is turned away."""
+    def test_during_the_drain_delay_connections_are_served(self) -> None:
+        """--drain-delay: load balancers have time to notice; until then no connection is refused."""
         with Process("0", *ECHO, "--drain-delay", "0.3") as process, process.connect() as client:
             assert client.ask().persists
             process.signal(signal.SIGTERM)
@@ -92,7 +92,7 @@ class TestSignals:
             client.close()
             assert process.wait() == 0
 
-    def test_sighup_is_survived(self) -> None:
+    def test_sighup_does_not_stop_the_server(self) -> None:
         with Process("0", *ECHO) as process, process.connect() as client:
             assert client.ask().status == 200
             process.signal(signal.SIGHUP)
@@ -101,7 +101,7 @@ class TestSignals:
             client.close()
             assert process.wait() == 0
 
-    def test_run_gives_the_signals_back(self) -> None:
+    def test_run_restores_the_handlers(self) -> None:
         before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
         server = Server(hello, config())
         server.open()

@@ -1,4 +1,4 @@
-"""What a service manager hears: the words of sd_notify(3), and when a server says them."""
+"""What a service manager is told: the protocol of sd_notify(3), and when a server uses it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class TestNotify:
 
 
 class TestServer:
-    def test_a_program_tells_its_life(self, manager: Manager) -> None:
+    def test_a_program_says_when_it_is_ready_reloads_and_stops(self, manager: Manager) -> None:
         with Process("0", NOTIFY_SOCKET=manager.address) as process:
             assert manager.hear() == "READY=1"
             with process.connect() as client:
@@ -103,12 +103,12 @@ class TestServer:
             assert process.wait() == 0
         assert manager.is_quiet
 
-    def test_and_that_it_lives(self, manager: Manager) -> None:
+    def test_a_program_feeds_the_watchdog(self, manager: Manager) -> None:
         with Process("0", NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="20000"):
             assert manager.hear() == "READY=1"
             assert [manager.hear() for _ in range(3)] == ["WATCHDOG=1"] * 3
 
-    def test_a_manager_that_is_gone_stops_nobody(self) -> None:
+    def test_a_manager_that_is_gone_does_not_stop_the_server(self) -> None:
         with Process("0", NOTIFY_SOCKET="/no/such/socket") as process, process.connect() as client:
             assert client.ask().status == 200
 

@@ -1,4 +1,4 @@
-"""The command line: its words, its exit codes, and what the first lines on the screen say."""
+"""The command line: its options, its exit codes, and the banner."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def flag(name: str) -> str:
 
 
 def given(name: str) -> list[str]:
-    """The other value of the table, as a user writes it, without what it needs."""
+    """The other value of the table, as a user writes it, without the settings that it needs."""
     default, _, text = TABLE[name]
     if name == "port":
         return [text]
@@ -99,7 +99,7 @@ class TestOptions:
         needed = {"KASERVE_" + other.upper(): TABLE[other][2] for other in NEEDED.get(name, {})}
         variables = {"KASERVE_" + name.upper(): text, **needed}
         assert getattr(read_config([], variables), name) == value
-        if default == ():  # where no default could win, a variable of another kind has to lose
+        if default == ():  # an empty default cannot be given, so a variable with another value has to lose
             variables["KASERVE_" + name.upper()] = {"header": "X: 1", "cache_control": "no-store"}.get(name, OTHER_USER)
         if default is None:
             default = "/another"  # which is a path as well
@@ -174,7 +174,7 @@ class Screen(io.StringIO):
 
 
 class TestRefusals:
-    """Exit code 2 for what cannot be meant, 3 for what cannot be had, 4 for an application that cannot be imported."""
+    """Exit code 2: an option is not accepted; 3: a resource is unavailable; 4: an application cannot be imported."""
 
     @pytest.fixture(autouse=True)
     def _no_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,7 +346,7 @@ class TestRefusals:
             ("app = 5", "NAME:app()", "cannot import 'NAME:app()': TypeError: 'int' object is not callable"),
         ],
     )
-    def test_an_application_that_cannot_be_had(
+    def test_an_application_that_cannot_be_imported(
         self,
         source: str,
         target: str,
@@ -440,7 +440,7 @@ class TestServing:
                 assert client.ask(method="OPTIONS").value("keep-alive") == "timeout=7, max=999"
 
     def test_a_site_with_everything(self, tmp_path: Path) -> None:
-        """From the inside to the outside: files, uploads, users, other origins."""
+        """Files, uploads, users and CORS together, from the inside to the outside."""
         (tmp_path / "app.3f9a1c2b.js").write_text("1")
         hashed = run("--hash-password", input="secret\n")
         assert (hashed.returncode, hashed.stderr) == (0, "")
@@ -502,7 +502,7 @@ class TestServing:
         try:
             Path(directory.decode(errors="surrogateescape")).mkdir()
         except OSError:
-            pytest.skip("this file system takes no such names")
+            pytest.skip("this file system does not allow such names")
         name = directory.decode(errors="surrogateescape")
         with Process("0", "-d", name, PYTHONIOENCODING="utf-8:strict") as process, process.connect() as client:
             assert f"serves directory {tmp_path}/caf\\xe9\n" in process.banner

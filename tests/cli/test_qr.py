@@ -1,4 +1,4 @@
-"""Codes for phones: which address they show, and that a terminal can show them."""
+"""QR codes: the address that they contain, and the characters that a terminal needs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_code() -> None:
     assert qr.draw(url, "no such encoding") == plain
 
 
-def test_where_no_phone_comes() -> None:
+def test_no_code_for_a_loopback_address() -> None:
     pytest.importorskip("segno")
     with Process("0", "--qr") as process:
         assert "  no QR code: no other machine can reach this address" in process.banner

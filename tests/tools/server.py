@@ -1,8 +1,8 @@
-"""Tools for tests of a whole server: clients on real sockets, servers in threads, by hand and in processes.
+"""Tools for tests of a whole server: clients on real sockets; servers in a thread, turned by the test, or in a process.
 
-Three ways to run a server, as its users have them: `serving` in a thread; `Driven` in the test's own thread, with a
-clock that only the test moves; `Process` as `python -m kaserve`. Everything that waits does so for an event and for a
-bounded time, and leaves nothing behind.
+There are three ways to run a server, as for its users: `serving` in a background thread; `Driven` in the test's own
+thread, with a clock that only the test moves; `Process` as `python -m kaserve`. Everything that waits does so for an
+event and for a bounded time, and leaves no thread, process or socket.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from tests.tools.wire import Answer, read_answers
 ROOT = Path(__file__).parent.parent.parent
 DEMO = ROOT / "demo"
 
-PATIENCE = 20.0  # seconds for what should come at once, on a machine that is busy with something else
-QUIET = 0.05  # seconds without a byte after which none is on its way, on the loopback interface
+PATIENCE = 20.0  # seconds within which an event must happen, even on a busy machine
+QUIET = 0.05  # seconds of silence that show that no byte is on its way, on the loopback interface
 
 
 def hello(request: Request) -> Response:
@@ -43,12 +43,12 @@ def hello(request: Request) -> Response:
 
 
 def echo(request: Request) -> Response:
-    """Answers with the body it was sent."""
+    """Responds with the body of the request."""
     return Response(200, request.body.read())
 
 
 def pid(request: Request) -> Response:
-    """Which process it is that answers."""
+    """Responds with the id of its process."""
     return Response.text(str(os.getpid()))
 
 
@@ -69,32 +69,30 @@ def request(method: str, target: str, *fields: str, version: str = "1.1") -> byt
 
 
 class Client:
-    """A client that sends exactly what it is told to, and reads answers one by one, strictly.
-
-    turn: has a server that runs in this very thread do something; None for one that runs by itself.
-    """
+    """A client that sends exactly the bytes it is given, and reads responses one by one, strictly."""
 
     def __init__(self, sock: socket.socket, turn: Callable[[], object] | None = None) -> None:
+        """turn: runs the server for a moment, if it runs in this thread; None if it runs by itself."""
         sock.settimeout(PATIENCE)
         self.sock = sock
         self._turn = turn
-        self._received = b""  # and not read yet
+        self._received = b""  # but not read by the test yet
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
     def ask(self, target: str = "/", *fields: str, method: str = "GET", version: str = "1.1") -> Answer:
-        """One request without a body, and the answer to it."""
+        """Sends a request without a body, and returns the response."""
         self.send(request(method, target, *fields, version=version))
         return self.answer(method)
 
     def exchange(self, *requests: bytes) -> list[Answer]:
-        """All of `requests` in one segment, then the answers to them."""
+        """Sends all of `requests` in one segment, and returns the responses."""
         self.send(b"".join(requests))
         return [self.answer(each.split(b" ", 1)[0].decode()) for each in requests]
 
     def answer(self, method: str = "GET") -> Answer:
-        """The next answer, which must be complete and nothing but well-formed."""
+        """Returns the next response, which must be complete and well-formed."""
         wire = self._until(b"\r\n\r\n")
         fields = wire.lower()
         if method != "HEAD" and wire[9:12] not in (b"204", b"304"):
@@ -111,7 +109,7 @@ class Client:
         return answer
 
     def rest(self) -> bytes:
-        """All that comes until the server closes its side."""
+        """Returns all bytes until the server closes its side."""
         while self._receive():
             pass
         rest, self._received = self._received, b""
@@ -119,18 +117,18 @@ class Client:
 
     @property
     def is_closed(self) -> bool:
-        """Waits for the end of the connection; whether it comes without another byte before."""
+        """Waits for the end of the connection. True if no byte came before it."""
         return self.rest() == b""
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing has come, not even the end."""
+        """True if nothing has arrived, not even the end."""
         if self._turn is not None:
             self._turn()
         return not self._received and not select.select([self.sock], [], [], QUIET)[0]
 
     def finish(self) -> None:
-        """Sends nothing more."""
+        """Half-closes the connection: the client sends nothing more."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
@@ -161,7 +159,7 @@ class Client:
         return data[:count]
 
     def _receive(self) -> bool:
-        """More bytes; False when the connection is at its end."""
+        """Receives more bytes. False at the end of the connection."""
         if self._turn is not None:
             wait_for(lambda: select.select([self.sock], [], [], 0)[0], self._turn)
         data = self.sock.recv(65536)
@@ -170,7 +168,7 @@ class Client:
 
 
 def connect(server: Server | Address, turn: Callable[[], object] | None = None) -> Client:
-    """A client of `server`, or of whoever listens on an address."""
+    """Returns a client that is connected to a server or an address; see `Client` for `turn`."""
     address = server.address if isinstance(server, Server) else server
     if isinstance(address, str):
         sock = socket.socket(socket.AF_UNIX)
@@ -185,7 +183,7 @@ def connect(server: Server | Address, turn: Callable[[], object] | None = None) 
 
 
 def refuses(address: Address) -> bool:
-    """Whether nobody listens on `address` any more."""
+    """True if nothing listens on `address` any more."""
     try:
         connect(address).close()
     except OSError:
@@ -194,7 +192,7 @@ def refuses(address: Address) -> bool:
 
 
 def wait_for(condition: Callable[[], object], turn: Callable[[], object] = lambda: time.sleep(0.002)) -> None:
-    """Turns until `condition` holds; fails when it does not within `PATIENCE` seconds."""
+    """Calls `turn` until `condition` holds; fails if that takes longer than `PATIENCE` seconds."""
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "it did not happen"
@@ -205,13 +203,13 @@ def wait_for(condition: Callable[[], object], turn: Callable[[], object] = lambd
 
 
 def config(**settings: Any) -> Config:
-    """A free port of the loopback interface, and no lines on stderr, unless `settings` say otherwise."""
+    """Returns a Config with a free port of 127.0.0.1 and without an access log, unless `settings` say otherwise."""
     return Config(**{"port": 0, "access_log": False} | settings)
 
 
 @contextmanager
 def serving(handler: Handler = hello, **settings: Any) -> Iterator[Server]:
-    """A server in a thread of its own, which is stopped without ceremony: see `config` for `settings`."""
+    """Runs a server in a background thread, and stops it at once at the end. See `config` for `settings`."""
     with Server(handler, config(**settings)) as server:
         try:
             yield server
@@ -220,7 +218,7 @@ def serving(handler: Handler = hello, **settings: Any) -> Iterator[Server]:
 
 
 class Driven:
-    """A server turned by the test, with a clock that stands still. See `config` for `settings`."""
+    """A server that the test runs turn by turn, with a clock that stands still. See `config` for `settings`."""
 
     def __init__(self, handler: Handler = hello, **settings: Any) -> None:
         self.clock = FakeClock()
@@ -239,7 +237,7 @@ class Driven:
         self.server.close()
 
     def connect(self) -> Client:
-        """A client whose connection has been accepted."""
+        """Returns a client whose connection has been accepted."""
         accepted = self.server.stats.accepted
         client = connect(self.server, self.turn)
         self._clients.append(client)
@@ -247,7 +245,7 @@ class Driven:
         return client
 
     def connect_early(self) -> Client:
-        """A client whose connection has been accepted, although its PROXY header has not been sent."""
+        """Returns a client whose connection has been accepted, although it has not sent its PROXY header."""
         before = self.server.open_connections
         client = connect(self.server, self.turn)
         self._clients.append(client)
@@ -255,16 +253,16 @@ class Driven:
         return client
 
     def turn(self) -> None:
-        """One turn, which waits a moment for bytes that are on their way."""
+        """Runs one turn, which waits a moment for bytes that are on their way."""
         self.server.step(0.01)
 
     def settle(self) -> None:
-        """Turns until there is nothing to do at this moment."""
+        """Runs turns until there is nothing to do at this moment."""
         while self.server.timeout() == 0.0 or select.select([self.server.fileno()], [], [], QUIET / 10)[0]:
             self.server.step(0.0)
 
     def pass_time(self, seconds: float) -> None:
-        """Time passes, and what is due by then is done when it is due."""
+        """Moves the clock forward, and stops at each deadline on the way to run what is due."""
         self.settle()
         end = self.clock.now + seconds
         while (wait := self.server.timeout()) is not None and self.clock.now + wait <= end:
@@ -278,12 +276,12 @@ class Driven:
 
 
 class Process:
-    """`python -m kaserve` with some options; it serves when the block begins, and is dead when it ends."""
+    """`python -m kaserve` with some options. It serves when the block begins, and is killed when it ends."""
 
     def __init__(
         self, *options: str, program: tuple[str, ...] = ("-m", "kaserve"), fds: tuple[int, ...] = (), **variables: str
     ) -> None:
-        """program: what Python runs. fds: what it inherits. variables: of the environment."""
+        """program: arguments of Python. fds: descriptors it inherits. variables: added to the environment."""
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [sys.executable, *program, *options],
@@ -312,7 +310,7 @@ class Process:
         self._stderr.close()
 
     def _read_banner(self) -> str:
-        """The first lines, up to the one that says how to stop the server."""
+        """Reads stdout up to the line that says how to stop the server."""
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
         end = time.monotonic() + PATIENCE
@@ -330,12 +328,12 @@ class Process:
 
     @property
     def url(self) -> str:
-        """The first one in the banner."""
+        """The first URL in the banner."""
         return next(line.split()[-1] for line in self.banner.splitlines() if line.startswith("  at "))
 
     @property
     def address(self) -> Address:
-        """Where to connect to, from the banner."""
+        """The address of that URL."""
         if self.url.startswith("unix:"):
             return self.url.removeprefix("unix:")
         host, _, port = self.url.partition("://")[2].rstrip("/").rpartition(":")
@@ -343,7 +341,7 @@ class Process:
 
     @property
     def stderr(self) -> str:
-        """All it has said so far."""
+        """Everything it has written to stderr so far."""
         return os.pread(self._stderr.fileno(), 1 << 20, 0).decode()
 
     def connect(self) -> Client:
@@ -353,12 +351,12 @@ class Process:
         self._process.send_signal(number)
 
     def wait(self) -> int:
-        """The exit code."""
+        """Waits for its end, and returns the exit code."""
         return self._process.wait(PATIENCE)
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This one without any setting of kaserve, with `variables`; it finds the package wherever it is run."""
+    """Returns the environment of a child: this one, without settings of kaserve, with the package, with `variables`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KASERVE_", "LISTEN_"))}
     if "KASERVE_PURE" in os.environ:  # which build, not a setting
         kept["KASERVE_PURE"] = os.environ["KASERVE_PURE"]
@@ -366,7 +364,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def run(*options: str, input: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """`python -m kaserve` that ends by itself. input: what it reads."""
+    """Runs `python -m kaserve` until it ends by itself. input: its stdin."""
     return subprocess.run(
         [sys.executable, "-m", "kaserve", *options],
         capture_output=True,
@@ -381,9 +379,9 @@ def run(*options: str, input: str = "", **variables: str) -> subprocess.Complete
 
 
 def program(*names: str) -> str:
-    """The path of the first of `names` that is installed.
+    """Returns the path of the first of `names` that is installed.
 
-    Without any of them the test is skipped; but it fails under CI=true, where everything has to be there.
+    If none is, the test is skipped; with CI=true, where all must be installed, it fails.
     """
     for name in names:
         path = shutil.which(name)

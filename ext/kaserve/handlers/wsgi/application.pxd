@@ -11,9 +11,6 @@ from kaserve.handlers.wsgi.task cimport WSGITask
 cdef class WSGI(BaseHandler):
     cdef public object _app, _workers
     cdef public EnvironBuilder _environ_builder
-    cdef object _app
-    cdef public object _workers
-    cdef EnvironBuilder _environ_builder
 
 @cython.locals(start_response=StartResponse)
 cdef Response _call_application(object app, EnvironBuilder environ_builder, Request request)
