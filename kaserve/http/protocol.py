@@ -317,7 +317,7 @@ class HTTPProtocol:
         request = self.request
         if request is None and self._received.startswith(b"HEAD ", self._start):
             request = Request("HEAD", "", 0, [], 0)  # unreadable, but that it wants no content is plain
-        lines, flags = encode_head(response.status, response.fields)
+        lines, flags = encode_head(response.fields)
         length = response_body(request, response, flags & CONTENT_LENGTH != 0)
         if length == CHUNKED:
             self._trailers = response.trailers
@@ -358,7 +358,7 @@ class HTTPProtocol:
         if left_out:
             names = ", ".join(left_out)
             log.error("the answer to %r has fields of one hop, which are left out: %s", self.request, names)
-            lines = encode_head(response.status, kept)[0]
+            lines = encode_head(kept)[0]
         return lines + b"".join([b"Trailer: %b\r\n" % value.encode("latin-1") for _, value in announced])
 
     def _status_line(self, status: int) -> bytes:
@@ -407,7 +407,7 @@ class HTTPProtocol:
 
     def _encode_trailer(self, field: FieldLine) -> bytes:
         try:
-            line: bytes = encode_head(200, [field])[0]
+            line: bytes = encode_head([field])[0]
             if allowed_trailers([field]):
                 return line
         except (TypeError, ValueError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..http.dates import format_date, parse_date
 from ..http.keep_alive import read_max, read_timeout
 from ..http.messages import KEEP_ALIVE, TRANSFER_ENCODING
-from ..http.responses import Answer
+from ..http.responses import ReceivedResponse
 from .line import ClientConnection, NoAnswer, Target, Transport
 
 __all__ = [
@@ -203,7 +203,7 @@ def pipelining(lab: ProbeSettings) -> Pipeline:
     return Pipeline(len(requests), len(statuses), statuses == expected, why, heads_have_bodies)
 
 
-def _said(answer: Answer) -> str:
+def _said(answer: ReceivedResponse) -> str:
     connection = answer.headers.combined("connection")
     return f"says {connection!r}" if connection else "without a word"
 
@@ -241,7 +241,7 @@ def _body_taken(lab: ProbeSettings, request: bytes) -> Body:
         return Body(answer.status, _what_follows(lab, line, answer))
 
 
-def _what_follows(lab: ProbeSettings, line: ClientConnection, answer: Answer) -> str:
+def _what_follows(lab: ProbeSettings, line: ClientConnection, answer: ReceivedResponse) -> str:
     """What a line does after an answer to a request with a body."""
     if line.hears_more(lab.settle):
         return "takes the body for requests"

@@ -15,7 +15,7 @@ from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from ..http.limits import Limits
-from ..http.responses import Answer, BadResponse, ResponseReader
+from ..http.responses import BadResponse, ReceivedResponse, ResponseReader
 
 __all__ = ["ClientConnection", "NoAnswer", "SocketWire", "Target", "Transport", "open_socket", "read_url"]
 
@@ -153,7 +153,7 @@ class ClientConnection:
         except OSError:
             pass
 
-    def answer(self) -> Answer:
+    def answer(self) -> ReceivedResponse:
         """The next one. Raises NoAnswer."""
         end = self._clock() + self._patience
         silent = True
@@ -168,7 +168,7 @@ class ClientConnection:
         except BadResponse as error:
             raise NoAnswer(self.ended if self.ended and not self._reader.unread else str(error)) from None
 
-    def ask(self, method: str, request: bytes) -> Answer:
+    def ask(self, method: str, request: bytes) -> ReceivedResponse:
         self.send(request, method)
         return self.answer()
 
