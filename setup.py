@@ -21,6 +21,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 MODULES = (
     "http/limits",
+    "http/memo",
     "http/messages",
     "http/target",
     "http/framing",

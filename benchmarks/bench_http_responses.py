@@ -78,7 +78,7 @@ def h11_respond(fields: Fields) -> Callable[[h11.Connection], bytes | None]:
 @pytest.mark.parametrize("response", RESPONSES)
 def bench_field_lines(timing: Timing, response: str, build: Build) -> None:
     timing.row(f"response, {response}: field lines", build.name)
-    assert timing.time(build.module("http.wire").encode_head, 200, RESPONSES[response])
+    assert timing.time(build.module("http.wire").encode_head, RESPONSES[response])
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.name)

@@ -1,11 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The contract of `kaserve.http.wire`, compiled.
 
-The same syntax as `wire_pure`, character by character; every difference is a fault, and the differential tests look for
-it. Bytes are looked at through pointers, and every pointer is compared with the end of its bytes before it is read.
+Knows the same syntax as `wire_pure`, character by character. Every difference is a bug, and the differential tests look
+for one. Bytes are read through pointers, and every pointer is compared with the end of its bytes before it is read. The
+NUL at the end of a bytes object is not relied on, since a head is usually a part of one.
 
-A head is only checked here, in one pass. The pairs that a handler sees are made when somebody asks for them (`Fields`):
-most handlers look at few of a browser's fields, or at none.
+A head is only checked here, in one pass. The pairs that a handler sees are made on demand (`Fields`): most handlers
+look at few of a browser's fields, or at none.
 """
 
 cimport cython
@@ -26,7 +27,8 @@ __all__ = ["ChunkedDecoder", "encode_head", "find_head_end", "join", "parse_head
 
 cdef extern from "Python.h":
     str PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
-    # These take any str for which isinstance() was asked; `str` would refuse those of a derived class.
+    # Declared for `object`: Cython would reject instances of a subclass of str for a parameter declared `str`. Callers
+    # have checked with isinstance().
     unsigned char *PyUnicode_1BYTE_DATA(object text)
     bint PyUnicode_IS_ASCII(object text)
     int PyUnicode_KIND(object text)
@@ -50,9 +52,9 @@ ctypedef const unsigned char *Bytes
 
 # Characters.
 
-# The tchars (RFC 9110 section 5.6.2), each as its lower-case form; 0 for any other byte.
+# The tchars (RFC 9110 section 5.6.2), each in lower case; 0 for any other byte.
 cdef unsigned char TCHAR[256]
-# What a hexadecimal digit is worth; 255 for any other byte.
+# The value of a hexadecimal digit; 255 for any other byte.
 cdef unsigned char HEX[256]
 
 cdef int _fill_tables() except -1:
@@ -74,21 +76,22 @@ _fill_tables()
 
 
 cdef inline Bytes _skip_token(Bytes at, Bytes end) noexcept:
-    at = kas_skip_name(at, end)
+    """Returns the first byte after the token (RFC 9110 section 5.6.2) that starts at `at`."""
+    at = kas_skip_name(at, end)  # sixteen bytes at once, but it knows only the tchars that most names are made of
     while at < end and TCHAR[at[0]]:
         at += 1
     return at
 
 
 cdef inline Bytes _skip_space(Bytes at, Bytes end) noexcept:
-    """Behind optional white space (RFC 9110 section 5.6.3)."""
+    """Returns the first byte after optional white space (RFC 9110 section 5.6.3)."""
     while at < end and (at[0] == c' ' or at[0] == c'\t'):
         at += 1
     return at
 
 
 cdef inline Bytes _cut_space(Bytes begin, Bytes end) noexcept:
-    """The end of what is left of begin..end without the white space at its end."""
+    """Returns the end of begin..end without its trailing white space."""
     while end > begin and ((end - 1)[0] == c' ' or (end - 1)[0] == c'\t'):
         end -= 1
     return end
@@ -102,56 +105,59 @@ cdef inline str _latin1(Bytes begin, Bytes end):
     return PyUnicode_DecodeLatin1(<const char *>begin, end - begin, NULL)
 
 
-# The names that come again and again: one object each, found without making another one.
+# Known field names: one str object for each, found without creating another one. The table is an open-addressing hash
+# table that is filled once, below, and never changes afterwards.
 
 cdef struct Name:
-    Bytes text  # in lower case; NULL where the place is free
+    Bytes text  # in lower case; NULL in a free slot
     Py_ssize_t size
     int flag
 
 cdef enum:
-    PLACES = 512  # far more than there are names, so that most are found at the first look
+    NAME_SLOTS = 512  # far more than there are names, so that most are found in the first slot
 
-cdef Name _names[PLACES]
-cdef list _name_objects = [None] * PLACES
-cdef list _name_bytes = []  # keeps alive what the texts point into
+cdef Name _names[NAME_SLOTS]
+cdef list _name_objects = [None] * NAME_SLOTS
+cdef list _name_bytes = []  # keeps the bytes alive that `text` points into
 
 
-# For each length the letters with which names begin that have a flag: few other names need to be looked for.
+# For each length of a name: the first letters of the names that have a flag, as bits. Nearly all other names are told
+# apart by this alone, so that most field lines need no look-up while a head is checked.
 cdef uint32_t _flagged[32]
 
 
-cdef inline unsigned int _place(Bytes name, Py_ssize_t size) noexcept:
-    """Where to begin to look for a name of at least one byte; the same for every case of its letters."""
-    return (<unsigned int>size * 41 + TCHAR[name[0]] * 7 + TCHAR[name[size >> 1]] * 3 + TCHAR[name[size - 1]]) % PLACES
+cdef inline unsigned int _name_slot(Bytes name, Py_ssize_t size) noexcept:
+    """Returns the slot in which the search for a name begins. The name has a byte at least; case does not matter."""
+    cdef unsigned int first = TCHAR[name[0]], middle = TCHAR[name[size >> 1]], last = TCHAR[name[size - 1]]
+    return (<unsigned int>size * 41 + first * 7 + middle * 3 + last) % NAME_SLOTS
 
 
 cdef inline int _find_name(Bytes name, Py_ssize_t size) noexcept:
-    """The place of a name, in any case; -1 for one that is not known."""
-    cdef unsigned int place = _place(name, size)
-    while _names[place].text != NULL:
-        if _names[place].size == size and kas_is_name(name, _names[place].text, size):
-            return place
-        place = (place + 1) % PLACES
+    """Returns the slot of a name, in any case; -1 for an unknown one."""
+    cdef unsigned int slot = _name_slot(name, size)
+    while _names[slot].text != NULL:
+        if _names[slot].size == size and kas_is_name(name, _names[slot].text, size):
+            return slot
+        slot = (slot + 1) % NAME_SLOTS
     return -1
 
 
-cdef int _learn_name(str name) except -1:
+cdef int _add_name(str name) except -1:
     cdef bytes raw = name.encode("ascii")
     cdef Bytes text = <Bytes>PyBytes_AS_STRING(raw)
-    cdef unsigned int place = _place(text, len(raw))
-    while _names[place].text != NULL:
-        place = (place + 1) % PLACES
-    _names[place] = Name(text, len(raw), FLAGS.get(name, 0))
-    _name_objects[place] = name
+    cdef unsigned int slot = _name_slot(text, len(raw))
+    while _names[slot].text != NULL:
+        slot = (slot + 1) % NAME_SLOTS
+    _names[slot] = Name(text, len(raw), FLAGS.get(name, 0))
+    _name_objects[slot] = name
     _name_bytes.append(raw)
     if name in FLAGS:
         _flagged[len(raw)] |= <uint32_t>1 << (text[0] & 31)
     return 0
 
 
-def _learn_names():
-    """Those with a flag, and those that browsers, proxies and tools send."""
+def _add_names():
+    """Fills the table with the names that have a flag and those that browsers, proxies and tools send."""
     common = """
         accept accept-charset accept-encoding accept-language access-control-request-headers
         access-control-request-method authorization cache-control content-disposition content-encoding content-range
@@ -163,32 +169,35 @@ def _learn_names():
         x-requested-with
     """
     for name in [*FLAGS, *common.split()]:
-        _learn_name(name)
+        _add_name(name)
 
-_learn_names()
+_add_names()
 
-cdef int _HOST = HOST, _HOSTS = DUPLICATE_HOST, _CONNECTION = CONNECTION, _CLOSE = CLOSE, _KEEP_ALIVE = KEEP_ALIVE
-cdef int _OURS = CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | HOP_BY_HOP
+# As C integers: the names above are Python objects.
+cdef int _HOST = HOST, _DUPLICATE_HOST = DUPLICATE_HOST, _CONNECTION = CONNECTION
+cdef int _CLOSE = CLOSE, _KEEP_ALIVE = KEEP_ALIVE
+# The fields that the protocol writes itself.
+cdef int _OWN_FIELDS = CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | HOP_BY_HOP
 
 
 cdef inline int _flag_of(Bytes name, Bytes end) noexcept:
-    """The bit of a field name (see `messages.FLAGS`), in any case; 0 without one."""
+    """Returns the bit of a field name (see `messages.FLAGS`), in any case; 0 if it has none."""
     cdef Py_ssize_t size = end - name
-    cdef int place
+    cdef int slot
     if size >= 32 or not _flagged[size] >> (name[0] & 31) & 1:
         return 0
-    place = _find_name(name, size)
-    return _names[place].flag if place >= 0 else 0
+    slot = _find_name(name, size)
+    return _names[slot].flag if slot >= 0 else 0
 
 
 cdef str _name_of(Bytes name, Bytes end):
-    """A field name as an object, in lower case."""
+    """Returns a field name as a str, in lower case."""
     cdef Py_ssize_t size = end - name, index
-    cdef int place = _find_name(name, size)
+    cdef int slot = _find_name(name, size)
     cdef str text
     cdef unsigned char *into
-    if place >= 0:
-        return <str>_name_objects[place]
+    if slot >= 0:
+        return <str>_name_objects[slot]
     text = PyUnicode_New(size, 127)
     into = PyUnicode_1BYTE_DATA(text)
     for index in range(size):
@@ -196,19 +205,22 @@ cdef str _name_of(Bytes name, Bytes end):
     return text
 
 
-# What one request has the next one often has as well, and then it is the same object: methods, targets, hosts, and whole
-# field lines. Each has a seat that follows from its bytes, and keeps it until another one needs the same.
+# Caches of what was received: the next request often has the same method, target, host and field lines, and then gets
+# the same objects. Each text has one slot, which follows from its bytes, and stays there until another text needs the
+# same slot. So a look-up is one comparison, and nothing has to be counted or evicted.
 
 cdef enum:
-    SEATS = 256
-    LONGEST = 512  # bytes, so that at most 128 KiB of each kind are kept alive
+    SLOTS = 256  # as many as the hash below has values: it is 8 bits
+    MAX_CACHED = 512  # bytes of one text, so that at most 128 KiB of each kind are kept alive
 
-cdef list _texts = [""] * SEATS
-cdef list _lines = [b""] * SEATS  # as received
-cdef list _fields = [None] * SEATS  # what the lines say
+cdef list _texts = [""] * SLOTS
+cdef list _lines = [b""] * SLOTS  # as received
+cdef list _fields = [None] * SLOTS  # the pair that each of `_lines` was parsed into
 
 
-cdef inline int _seat_of(Bytes begin, Bytes end) noexcept:
+cdef inline int _slot_of(Bytes begin, Bytes end) noexcept:
+    """Hashes the size, the first eight and the last eight bytes. Texts that differ only between those share a slot,
+    which costs hits and nothing else. The constants are those of Fibonacci hashing and of xxHash."""
     cdef Py_ssize_t size = end - begin
     cdef uint64_t first = 0, last = 0
     if size >= 8:
@@ -220,43 +232,45 @@ cdef inline int _seat_of(Bytes begin, Bytes end) noexcept:
 
 
 cdef str _shared(Bytes begin, Bytes end):
-    """begin..end as an object, Latin-1."""
+    """Returns begin..end as a str, decoded as Latin-1, from the cache if it is there."""
     cdef Py_ssize_t size = end - begin
     cdef str text
-    cdef int seat
-    if size > LONGEST:
+    cdef int slot
+    if size > MAX_CACHED:
         return _latin1(begin, end)
-    seat = _seat_of(begin, end)
-    text = <str>_texts[seat]
+    slot = _slot_of(begin, end)
+    text = <str>_texts[slot]
     if PyUnicode_GET_LENGTH(text) != size or memcmp(PyUnicode_1BYTE_DATA(text), begin, size):
-        text = _texts[seat] = _latin1(begin, end)
+        text = _texts[slot] = _latin1(begin, end)
     return text
 
 
 cdef tuple _shared_field(Bytes line, Bytes end):
-    """The pair of name and value in a field line that has been checked."""
+    """Returns the pair of name and value in a field line that has been checked, from the cache if it is there."""
     cdef Py_ssize_t size = end - line
     cdef bytes known
     cdef tuple field
-    cdef int seat
-    if size > LONGEST:
+    cdef int slot
+    if size > MAX_CACHED:
         return _field(line, end)
-    seat = _seat_of(line, end)
-    known = <bytes>_lines[seat]
+    slot = _slot_of(line, end)
+    known = <bytes>_lines[slot]
     if PyBytes_GET_SIZE(known) == size and memcmp(PyBytes_AS_STRING(known), line, size) == 0:
-        return <tuple>_fields[seat]
+        return <tuple>_fields[slot]
     field = _field(line, end)
-    _lines[seat] = PyBytes_FromStringAndSize(<const char *>line, size)
-    _fields[seat] = field
+    _lines[slot] = PyBytes_FromStringAndSize(<const char *>line, size)
+    _fields[slot] = field
     return field
 
 
 cdef tuple _field(Bytes line, Bytes end):
+    """Parses a field line that has been checked."""
     cdef Bytes colon = _skip_token(line, end)
     return (_name_of(line, colon), _value(colon, end))
 
 
 cdef inline str _value(Bytes colon, Bytes end):
+    """Returns the value of a field line, without the white space around it."""
     cdef Bytes value = _skip_space(colon + 1, end)
     return _latin1(value, _cut_space(value, end))
 
@@ -277,7 +291,7 @@ cpdef Py_ssize_t find_head_end(bytes data, Py_ssize_t start) except -2:
 
 @cython.final
 cdef class Fields(FieldSource):
-    """The field lines of a head that has been checked, as `messages.FieldSource` has it."""
+    """The field lines of a head that has been checked: a `messages.FieldSource`, which parses them on demand."""
 
     cdef bytes _data
     cdef Py_ssize_t _start, _end  # of the field lines
@@ -306,11 +320,11 @@ cdef class Fields(FieldSource):
         cdef list values = []
         if name is None or not PyUnicode_IS_ASCII(name):
             return values
-        cdef Bytes wanted = PyUnicode_1BYTE_DATA(name)
+        cdef Bytes lower = PyUnicode_1BYTE_DATA(name)
         cdef Py_ssize_t size = PyUnicode_GET_LENGTH(name)
         while at < end:
             stop = _line_end(&controls)
-            if stop - at > size and at[size] == c':' and _is_name(at, wanted, size):
+            if stop - at > size and at[size] == c':' and _is_name(at, lower, size):
                 value = _skip_space(at + size + 1, stop)
                 values.append(_shared(value, _cut_space(value, stop)))
             at = stop + 2
@@ -318,14 +332,17 @@ cdef class Fields(FieldSource):
 
 
 cdef inline Bytes _line_end(kas_controls_state *controls) noexcept:
-    """The CRLF of the next line of a head that has been checked."""
+    """Returns the CRLF of the next line of a head that has been checked: its line ends are its only control bytes."""
     cdef Bytes cr = kas_next_control(controls)
-    kas_next_control(controls)
+    kas_next_control(controls)  # the LF
     return cr
 
 
 cdef inline bint _is_name(Bytes token, Bytes name, Py_ssize_t size) noexcept:
-    """Whether `token` is `name`, which is in lower case; both are of this size."""
+    """Returns whether `token` is `name`, which is in lower case; both have this size.
+
+    Unlike kas_is_name() this is exact for any `name`: a handler may ask for one with bytes that no token has.
+    """
     cdef Py_ssize_t index
     for index in range(size):
         if TCHAR[token[index]] != name[index] or not name[index]:
@@ -334,7 +351,7 @@ cdef inline bint _is_name(Bytes token, Bytes name, Py_ssize_t size) noexcept:
 
 
 cdef enum:
-    WASTE = 4096  # bytes behind a head that its fields may keep alive rather than copy what is theirs
+    MAX_WASTE = 4096  # bytes around a head that its fields may keep alive; beyond that they copy their own bytes
 
 
 cpdef Request parse_head(bytes data, Py_ssize_t start, Py_ssize_t end):
@@ -366,7 +383,7 @@ cpdef Request parse_head(bytes data, Py_ssize_t start, Py_ssize_t end):
     ):
         raise HTTPError(400, "the request line is malformed")
     if version[5] != c'1':
-        raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise HTTPError(505, "this server speaks HTTP/1.0 and HTTP/1.1 only")
 
     # *( field-name ":" OWS field-value OWS CRLF ) (RFC 9112 section 5)
     at = version + 10
@@ -383,7 +400,7 @@ cpdef Request parse_head(bytes data, Py_ssize_t start, Py_ssize_t end):
         if flag:
             if flag == _HOST:
                 if flags & _HOST:
-                    flag = _HOSTS
+                    flag = _DUPLICATE_HOST
                 else:
                     value = _skip_space(colon + 1, line_end)
                     host = _shared(value, _cut_space(value, line_end))
@@ -397,7 +414,7 @@ cpdef Request parse_head(bytes data, Py_ssize_t start, Py_ssize_t end):
     fields._data = data
     fields._start = version + 10 - begin + start
     fields._end = end
-    if PyBytes_GET_SIZE(data) - (end - start) > WASTE:
+    if PyBytes_GET_SIZE(data) - (end - start) > MAX_WASTE:
         fields._data = PyBytes_FromStringAndSize(<const char *>version + 10, stop - version - 10)
         fields._start, fields._end = 0, stop - version - 10
     fields._count = count
@@ -409,7 +426,7 @@ cpdef Request parse_head(bytes data, Py_ssize_t start, Py_ssize_t end):
 
 
 cdef int _options(Bytes at, Bytes end) noexcept:
-    """The bits of the options in the value of a Connection field, a good one (RFC 9110 section 7.6.1)."""
+    """Returns the bits of the options in the value of Connection, which has been checked (RFC 9110 section 7.6.1)."""
     cdef int flags = 0
     cdef Py_ssize_t size
     cdef Bytes stop
@@ -429,41 +446,49 @@ cdef int _options(Bytes at, Bytes end) noexcept:
 
 
 cdef _malformed(Bytes line):
+    """Returns the error for a malformed field line."""
     if line[0] == c' ' or line[0] == c'\t':
         return HTTPError(400, "a field line is folded")
     return HTTPError(400, "a field line is malformed")
 
 
-# What one answer says the next one often says with the same objects. Each pair has a seat that follows from its place in
-# memory, where it lies until another one needs the same seat, beside the line that is made of it.
-cdef object _NOBODY = object()  # in the seats that are free: no field of any answer is this
-cdef list _sent_fields = [_NOBODY] * SEATS
-cdef list _sent_lines = [b""] * SEATS
-cdef int _sent_flags[SEATS]
+# The cache of what is sent: handlers often use the very same pair objects again (a tuple literal is one constant). Each
+# pair has one slot, which follows from its address, and stays there with the line that was encoded from it until
+# another pair needs the slot. The slot keeps the pair alive, so no other object can have its address meanwhile.
+cdef object _FREE = object()  # in the free slots: no field of a response is this object
+cdef list _sent_fields = [_FREE] * SLOTS
+cdef list _sent_lines = [b""] * SLOTS
+cdef int _sent_flags[SLOTS]
 
 
-cdef inline int _seat_of_field(field) noexcept:
-    return <int>((<size_t><PyObject *>field >> 4) % SEATS)
+cdef inline int _field_slot(field) noexcept:
+    return <int>((<size_t><PyObject *>field >> 4) % SLOTS)
 
 
 cdef inline bytes _sent_line(field):
-    """The line of `field` where it is remembered."""
-    cdef int seat = _seat_of_field(field)
-    return <bytes>_sent_lines[seat] if <object>_sent_fields[seat] is field else None
+    """Returns the line of `field` if it is in the cache, otherwise None."""
+    cdef int slot = _field_slot(field)
+    return <bytes>_sent_lines[slot] if <object>_sent_fields[slot] is field else None
 
 
-cdef int _remember_line(field, const char *line, Py_ssize_t size, int flags) except -1:
-    """Only what is plainly a pair of str: giving up another one runs nobody's code."""
-    cdef int seat
-    if size <= LONGEST and type(field) is tuple and type((<tuple>field)[0]) is str and type((<tuple>field)[1]) is str:
-        seat = _seat_of_field(field)
-        _sent_lines[seat] = PyBytes_FromStringAndSize(line, size)
-        _sent_fields[seat] = field
-        _sent_flags[seat] = flags
+cdef int _cache_line(field, const char *line, Py_ssize_t size, int flags) except -1:
+    """Adds a line to the cache, if `field` is a plain tuple of two plain str.
+
+    Instances of subclasses are not cached: they are released when their slot is used again, and a __del__ of theirs
+    would run in the middle of `encode_head`.
+    """
+    cdef int slot
+    if size > MAX_CACHED:
+        return 0
+    if type(field) is tuple and type((<tuple>field)[0]) is str and type((<tuple>field)[1]) is str:
+        slot = _field_slot(field)
+        _sent_lines[slot] = PyBytes_FromStringAndSize(line, size)
+        _sent_fields[slot] = field
+        _sent_flags[slot] = flags
     return 0
 
 
-cpdef tuple encode_head(status, fields):
+cpdef tuple encode_head(fields):
     """See `wire`."""
     cdef list lines = fields if type(fields) is list else list(fields)
     cdef int flags = 0, flag
@@ -475,16 +500,17 @@ cpdef tuple encode_head(status, fields):
     if len(lines) == 1:
         line = _sent_line(lines[0])
         if line is not None:
-            return line, _sent_flags[_seat_of_field(lines[0])]
+            return line, _sent_flags[_field_slot(lines[0])]
     for field in lines:
-        size += _most_of_line(field)
+        size += _max_line_size(field)
     encoded = PyBytes_FromStringAndSize(NULL, size)
     into = PyBytes_AS_STRING(encoded)
-    # Until this is done no line of Python is run that could change what has been looked at.
+    # Until the end of this loop no Python code runs that could change the list or the pairs, which were just measured:
+    # the bytes are written without another check of their size. Raising an exception is the only way out.
     for field in lines:
         line = _sent_line(field)
         if line is not None:
-            flags |= _sent_flags[_seat_of_field(field)]
+            flags |= _sent_flags[_field_slot(field)]
             into = _write(into, PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line))
             continue
         if not _is_pair(field):
@@ -505,27 +531,27 @@ cpdef tuple encode_head(status, fields):
             flag |= _options(value, value_end)
         flags |= flag
         begin = into
-        if not flag & _OURS:
+        if not flag & _OWN_FIELDS:
             value = _skip_space(value, value_end)
             into = _write(into, name, name_end - name)
             into = _write(into, b": ", 2)
             into = _write(into, value, _cut_space(value, value_end) - value)
             into = _write(into, b"\r\n", 2)
-        _remember_line(field, begin, into - begin, flag)
+        _cache_line(field, begin, into - begin, flag)
     size = into - PyBytes_AS_STRING(encoded)
     return encoded if size == PyBytes_GET_SIZE(encoded) else encoded[:size], flags
 
 
 cdef inline bint _is_pair(field) noexcept:
-    """Whether it is a tuple of two str."""
+    """Returns whether `field` is a tuple of two str."""
     return (
         isinstance(field, tuple) and PyTuple_GET_SIZE(field) == 2
         and isinstance(<object>PyTuple_GET_ITEM(field, 0), str) and isinstance(<object>PyTuple_GET_ITEM(field, 1), str)
     )
 
 
-cdef inline Py_ssize_t _most_of_line(field) noexcept:
-    """How many bytes the line of `field` has at most."""
+cdef inline Py_ssize_t _max_line_size(field) noexcept:
+    """Returns how many bytes the line of `field` has at most; 0 for what is not a pair, which is an error later."""
     if not _is_pair(field):
         return 0
     return (
@@ -552,6 +578,7 @@ cpdef bytes join(pieces):
 
 
 cdef inline char *_write(char *into, const void *text, Py_ssize_t size) noexcept:
+    """Copies `text`, and returns where the next one goes."""
     memcpy(into, text, size)
     return into + size
 
@@ -560,33 +587,33 @@ cdef inline char *_write(char *into, const void *text, Py_ssize_t size) noexcept
 
 cdef enum Line:
     SIZE  # chunk-size [ chunk-ext ]
-    CHUNK_END  # nothing: the CRLF behind the content of a chunk
-    TRAILER  # a trailer field, or nothing: the end of the body
+    CHUNK_END  # empty: the CRLF after the content of a chunk
+    TRAILER  # a trailer field, or empty: the end of the body
 
 cdef struct Span:
     Bytes begin
     Py_ssize_t size
 
 cdef enum:
-    SPANS = 128  # pieces of content that are copied together
+    MAX_SPANS = 128  # pieces of content that are copied together: a bytes object per tiny chunk would cost more
 
 
 @cython.final
 cdef class ChunkedDecoder:
-    """See `wire`. Between two calls it holds at most one line that has not come to its end."""
+    """See `wire`. Between two calls it holds at most one incomplete line."""
 
     cdef public list content, trailers
     cdef public bint done
     cdef public unsigned long long missing
     cdef bytes _held
-    cdef Line _line
-    cdef Py_ssize_t _most_chunk_line, _most_field_size, _most_fields
+    cdef Line _line  # what the next line is
+    cdef Py_ssize_t _max_chunk_line, _max_field_size, _max_fields
     cdef Py_ssize_t _extra_left  # bytes of extensions and trailers that may still come
 
     def __init__(self, limits):
-        self._most_chunk_line = limits.chunk_line
-        self._most_field_size = limits.field_size
-        self._most_fields = limits.fields
+        self._max_chunk_line = limits.chunk_line
+        self._max_field_size = limits.field_size
+        self._max_fields = limits.fields
         self._extra_left = limits.head
         self._held = b""
         self._line = SIZE
@@ -597,9 +624,9 @@ cdef class ChunkedDecoder:
 
     def feed(self, bytes data not None, Py_ssize_t start):
         """See `wire`."""
-        cdef Py_ssize_t shift = 0  # how far indices of `data` are from the caller's, once held bytes stand in front
+        cdef Py_ssize_t shift = 0  # what to add to an index of `data` to get the caller's, once held bytes are in front
         cdef Bytes begin, at, end, line_end
-        cdef Span spans[SPANS]
+        cdef Span spans[MAX_SPANS]
         cdef int count = 0
         if not 0 <= start <= PyBytes_GET_SIZE(data):
             raise IndexError(start)
@@ -613,8 +640,8 @@ cdef class ChunkedDecoder:
         at = begin + start
         while not self.done:
             if self.missing:
-                if count == SPANS:
-                    self._hand_on(data, spans, count)
+                if count == MAX_SPANS:
+                    self._add_content(data, spans, count)
                     count = 0
                 spans[count] = self._read_content(at, end)
                 at += spans[count].size
@@ -635,19 +662,19 @@ cdef class ChunkedDecoder:
             else:
                 self._read_trailer(at, line_end)
             at = line_end + 2
-        self._hand_on(data, spans, count)
+        self._add_content(data, spans, count)
         return at - begin + shift
 
     cdef inline Span _read_content(self, Bytes at, Bytes end) noexcept:
-        """As much of the chunk as has come."""
+        """Returns as much of the chunk as has arrived."""
         cdef Py_ssize_t size = end - at
         if <unsigned long long>size > self.missing:
             size = <Py_ssize_t>self.missing
         self.missing -= <unsigned long long>size
         return Span(at, size)
 
-    cdef int _hand_on(self, bytes data, Span *spans, int count) except -1:
-        """What is in the spans of `data` becomes one piece; `data` itself where that is all of it."""
+    cdef int _add_content(self, bytes data, Span *spans, int count) except -1:
+        """Adds the spans of `data` to the content, as one piece: `data` itself if they are all of it."""
         cdef Py_ssize_t size = 0
         cdef bytes piece
         cdef char *into
@@ -667,10 +694,10 @@ cdef class ChunkedDecoder:
         return 0
 
     cdef int _read_size(self, Bytes at, Bytes end) except -1:
-        """chunk-size [ chunk-ext ], which starts a chunk or, being 0, the trailers."""
+        """Reads chunk-size [ chunk-ext ], which starts a chunk or, if it is 0, the trailers."""
         cdef Bytes digits
         cdef unsigned long long size = 0
-        if end - at > self._most_chunk_line or at == end or HEX[at[0]] == 255:
+        if end - at > self._max_chunk_line or at == end or HEX[at[0]] == 255:
             raise HTTPError(400, "a chunk size is malformed")
         while at < end and at[0] == c'0':
             at += 1
@@ -688,12 +715,12 @@ cdef class ChunkedDecoder:
         return 0
 
     cdef int _read_trailer(self, Bytes at, Bytes end) except -1:
-        """A trailer field, or the empty line that ends the body (RFC 9112 section 7.1.2)."""
+        """Reads a trailer field, or the empty line that ends the body (RFC 9112 section 7.1.2)."""
         cdef Bytes colon
         if at == end:
             self.done = True
             return 0
-        if end - at > self._most_field_size or len(self.trailers) >= self._most_fields:
+        if end - at > self._max_field_size or len(self.trailers) >= self._max_fields:
             raise HTTPError(431, "the trailers are too large")
         self._extra_left -= end - at
         if self._extra_left < 0:
@@ -705,23 +732,23 @@ cdef class ChunkedDecoder:
         return 0
 
     cdef int _hold(self, Bytes at, Bytes end) except -1:
-        """Keeps the start of a line for the next call, unless no end could make it a good one."""
+        """Keeps the start of a line for the next call, or raises HTTPError if it cannot become a valid line."""
         cdef Py_ssize_t size = end - at
         if self._line == CHUNK_END and not (size == 0 or (size == 1 and at[0] == c'\r')):
             raise HTTPError(400, "a chunk is longer than its size")
         if _has_lone_line_end(at, end):
             raise HTTPError(400, "a line of the chunked body ends without CRLF")
         if self._line == TRAILER:
-            if size > self._most_field_size + 1:  # 1: its CR
+            if size > self._max_field_size + 1:  # 1: its CR
                 raise HTTPError(431, "the trailers are too large")
-        elif size > self._most_chunk_line + 1:
+        elif size > self._max_chunk_line + 1:
             raise HTTPError(400, "a chunk size is malformed")
         self._held = PyBytes_FromStringAndSize(<const char *>at, size)
         return 0
 
 
 cdef inline Bytes _find_line_end(Bytes at, Bytes end) noexcept:
-    """The next CRLF; NULL without one."""
+    """Returns the next CRLF; NULL if there is none."""
     while at < end:
         at = <Bytes>memchr(at, c'\r', end - at)
         if at == NULL:
@@ -733,7 +760,7 @@ cdef inline Bytes _find_line_end(Bytes at, Bytes end) noexcept:
 
 
 cdef bint _has_lone_line_end(Bytes at, Bytes end) noexcept:
-    """A CR without LF, except as the last byte, an LF without CR, or a NUL, in bytes without CRLF."""
+    """Returns whether bytes without CRLF have a CR that is not the last one, an LF, or a NUL."""
     while at < end:
         if at[0] == c'\n' or at[0] == 0 or (at[0] == c'\r' and at + 1 < end):
             return True
@@ -742,7 +769,10 @@ cdef bint _has_lone_line_end(Bytes at, Bytes end) noexcept:
 
 
 cdef bint _are_extensions(Bytes at, Bytes end) noexcept:
-    """Whether this is *( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] ) (RFC 9112 section 7.1.1)."""
+    """Returns whether this is a chunk-ext: *( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] ).
+
+    See RFC 9112 section 7.1.1.
+    """
     cdef Bytes rest, value
     while at < end:
         rest = _skip_space(at, end)
@@ -765,7 +795,7 @@ cdef bint _are_extensions(Bytes at, Bytes end) noexcept:
 
 
 cdef Bytes _skip_quoted(Bytes quote, Bytes end) noexcept:
-    """Behind the quoted-string (RFC 9110 section 5.6.4) that starts at `quote`; `quote` itself if it is none."""
+    """Returns the first byte after the quoted-string (RFC 9110 section 5.6.4) at `quote`, or `quote` if it is none."""
     cdef Bytes at = quote + 1
     while at < end and at[0] != c'"':
         if at[0] == c'\\':

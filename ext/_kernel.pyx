@@ -1,10 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The system calls of every request, without what Python's own way to them costs.
+"""The system calls of every request, without the overhead of Python's own modules (Linux only).
 
 `Socket` and `Epoll` do what `socket.socket` and `select.epoll` do, as far as `kaserve.net` uses them, with the same
-results and exceptions. Three things are left out. Memory to receive in is used again where little came, rather than
-made for the most and then cut. A call that cannot block keeps the interpreter's lock: to let go of it for a microsecond would
-let another thread take it, and keep it for milliseconds. And a readable descriptor makes one tuple, not a format.
+results and exceptions. They differ in three ways:
+
+- `recv` receives into a buffer that is used again, and copies what little arrived. `socket.recv` allocates a bytes
+  object of the largest size and shrinks it.
+- A call that cannot block keeps the interpreter's lock (GIL). If the lock were released for the microsecond that the
+  call takes, another thread could take it and keep it for five milliseconds, the switch interval. Only the wait for
+  events releases it.
+- `poll` makes the tuple of an event directly. `select.epoll` builds it from a format string.
+
+Together this saves about half a microsecond of the eight that a request takes, and the whole turn of the reactor where
+worker threads compete for the lock.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, _PyBytes_Resize
@@ -37,19 +45,20 @@ cdef extern from "<sys/epoll.h>" nogil:
 
 cdef enum:
     MAX_RECEIVED = 64 * 1024
-    WORTH_KEEPING = 8 * 1024  # more than this is handed on as it is, less is copied
+    COPY_LIMIT = 8 * 1024  # less than this is copied out of the buffer; of more the buffer itself becomes the result
     MAX_EVENTS = 1024
 
-cdef bytes _spare = None  # what is received in; whoever calls holds the interpreter's lock
+# What is received into. One for all sockets: `recv` keeps the interpreter's lock until the bytes are copied out of it.
+cdef bytes _buffer = None
 
 
 cdef class Descriptor:
-    """What has a descriptor, until it is closed or gone."""
+    """Owns a descriptor, and closes it when it is itself deallocated."""
 
     cdef int _fd
 
     def __cinit__(self):
-        self._fd = -1  # not 0, which is somebody's
+        self._fd = -1  # not 0, which is standard input: without __init__, deallocating would close that
 
     def fileno(self):
         return self._fd
@@ -65,34 +74,34 @@ cdef class Descriptor:
 
 
 cdef class Socket(Descriptor):
-    """A connected socket that does not block."""
+    """A connected socket that does not block; a `PlainSocket` of `kaserve.net.sockets`."""
 
     def __init__(self, sock not None):
-        """Takes over the descriptor of `sock`."""
+        """Takes the descriptor of `sock`, which has none then."""
         self._fd = sock.detach()
 
     def recv(self, Py_ssize_t size):
-        """At most `size` bytes, and never more than 64 KiB; b"" when the peer sends nothing more."""
-        global _spare
+        """Returns at most `size` bytes, and never more than 64 KiB; b"" when the peer has finished sending."""
+        global _buffer
         cdef PyObject *received
         cdef ssize_t count
-        if _spare is None:
-            _spare = PyBytes_FromStringAndSize(NULL, MAX_RECEIVED)
-        count = recv(self._fd, PyBytes_AS_STRING(_spare), min(size, MAX_RECEIVED), 0)
+        if _buffer is None:
+            _buffer = PyBytes_FromStringAndSize(NULL, MAX_RECEIVED)
+        count = recv(self._fd, PyBytes_AS_STRING(_buffer), min(size, MAX_RECEIVED), 0)
         if count < 0:
             PyErr_SetFromErrno(OSError)
-        if count < WORTH_KEEPING:
-            return PyBytes_FromStringAndSize(PyBytes_AS_STRING(_spare), count)
-        received = <PyObject *>_spare
-        Py_INCREF(_spare)
-        _spare = None  # so that nobody else has it, as resizing demands
+        if count < COPY_LIMIT:
+            return PyBytes_FromStringAndSize(PyBytes_AS_STRING(_buffer), count)
+        received = <PyObject *>_buffer
+        Py_INCREF(_buffer)
+        _buffer = None  # _PyBytes_Resize demands that there is one reference
         _PyBytes_Resize(&received, count)
         whole = <bytes>received
-        Py_DECREF(whole)  # `whole` has its own
+        Py_DECREF(whole)  # the reference of `received`; `whole` has its own
         return whole
 
     def send(self, data not None, int flags=0):
-        """How much of `data`, bytes or a memoryview of them, was taken."""
+        """Sends `data`, bytes or a memoryview of them, and returns how many bytes the kernel took."""
         cdef Py_buffer view
         cdef ssize_t count
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
@@ -112,7 +121,7 @@ cdef class Socket(Descriptor):
 
 
 cdef class Epoll(Descriptor):
-    """Which descriptors are ready; a Poller of `kaserve.net.poller`, whose events are those of epoll."""
+    """A `Poller` of `kaserve.net.poller`, whose events have the values of epoll's."""
 
     cdef epoll_event _events[MAX_EVENTS]
 
@@ -140,14 +149,14 @@ cdef class Epoll(Descriptor):
         self._control(EPOLL_CTL_DEL, fd, 0)
 
     def poll(self, timeout):
-        """Pairs of descriptor and events; none also when a signal came in between, whose handler has then run."""
+        """Returns pairs of descriptor and events. None if a signal came, whose Python handler has run by then."""
         cdef int milliseconds = -1, count, index
         cdef double seconds
         cdef list ready = []
         if timeout is not None:
             seconds = max(<double>timeout, 0.0) * 1000.0
             milliseconds = <int>seconds if seconds < 86400000.0 else 86400000
-            milliseconds += milliseconds < seconds  # rounded up, since a turn too early would be one in vain
+            milliseconds += milliseconds < seconds  # rounded up: a turn that is too early finds nothing
         with nogil:
             count = epoll_wait(self._fd, self._events, MAX_EVENTS, milliseconds)
         if count < 0:

@@ -1,7 +1,9 @@
-/* What stands where in a head, as fast as the machine can look at it.
+/* Scans the bytes of a head, sixteen or sixty-four at a time where the processor has SSE2 (every x86-64 has).
  *
- * kas_skip_* returns the first byte from `at` on, up to `end`, that is not of its class. Nothing reads at or beyond
- * `end`: sixteen bytes are only looked at together while sixteen are left.
+ * Knows the character classes of HTTP, which are those of kaserve/http/grammar.py. Does not know the structure of a
+ * head, except where it ends. kas_skip_* returns the first byte from `at` on, up to `end`, that is not of its class.
+ * Nothing reads at or beyond `end`: sixteen bytes are only loaded together while sixteen are left, and the last ones
+ * are checked one by one.
  */
 #ifndef KASERVE_SCAN_H
 #define KASERVE_SCAN_H
@@ -14,7 +16,7 @@
 #include <emmintrin.h>
 #endif
 
-/* The number of the lowest bit that is set; there is one. */
+/* Returns the index of the lowest bit that is set; at least one is. */
 static inline int kas_lowest(uint64_t bits) {
 #if defined(__GNUC__)
     return __builtin_ctzll(bits);
@@ -36,14 +38,16 @@ static inline int kas_is_target_byte(unsigned char byte) {
     return byte > 0x20 && byte < 0x7f && byte != '#';
 }
 
-/* The tchars (RFC 9110 section 5.6.2) that nearly all names are made of: letters, digits and "-". */
+/* The tchars (RFC 9110 section 5.6.2) that nearly all names are made of: letters, digits and "-". The caller checks the
+ * others with a table. */
 static inline int kas_is_name_byte(unsigned char byte) {
     unsigned char lower = byte | 0x20;
     return (lower >= 'a' && lower <= 'z') || (byte >= '0' && byte <= '9') || byte == '-';
 }
 
 #if defined(__SSE2__)
-/* Marks the unsigned bytes from..from+more. */
+/* Marks the unsigned bytes from..from+more. SSE2 compares signed bytes only: after subtracting `from`, a byte is in the
+ * range if the unsigned minimum of it and `more` is the byte itself. */
 static inline __m128i kas_between(__m128i bytes, char from, char more) {
     __m128i above = _mm_sub_epi8(bytes, _mm_set1_epi8(from));
     return _mm_cmpeq_epi8(_mm_min_epu8(above, _mm_set1_epi8(more)), above);
@@ -67,10 +71,10 @@ static inline const unsigned char *kas_skip_name(const unsigned char *at, const 
     return at;
 }
 
-/* Whether a token is `name`, which has only lower-case letters and "-", in any case; both are of this size.
+/* Returns whether a token is `name` in any case. `name` has only lower-case letters and "-"; both have this size.
  *
- * 0x20 is what makes letters lower-case. "-" has it already, and what it would make of others that may stand in a value
- * is no letter and no "-", so for those, and tokens are made of them, this is exact.
+ * Setting the bit 0x20 makes letters lower-case. "-" has this bit already. No other byte that may be in a field value
+ * becomes a letter or "-" by it, so for tokens and values the comparison is exact.
  */
 static inline int kas_is_name(const unsigned char *token, const unsigned char *name, ptrdiff_t size) {
     uint64_t ours, theirs;
@@ -88,7 +92,7 @@ static inline int kas_is_name(const unsigned char *token, const unsigned char *n
 }
 
 #if defined(__SSE2__)
-/* A bit for each of sixteen bytes that may not stand in a value. */
+/* Returns a bit for each of sixteen bytes that no field value may have. */
 static inline unsigned kas_controls_of(const unsigned char *at) {
     __m128i bytes = _mm_loadu_si128((const __m128i *)at);
     __m128i control = kas_between(bytes, 0, 0x1f);
@@ -97,14 +101,16 @@ static inline unsigned kas_controls_of(const unsigned char *at) {
 }
 #endif
 
-/* The bytes of a text that may not stand in a value, one after the other: its line ends, if all is well.
+/* Iterates over the bytes of a text that no field value may have: in a valid head these are the CRs and LFs of its
+ * lines.
  *
- * The text is looked at in blocks that begin where the one before ended, whatever is found in them, so that the machine
- * can look at the next block while the last one's lines are still being read.
+ * The text is scanned in blocks, each of which begins where the one before ended, wherever the lines end. Scanning line
+ * by line instead would make each load wait for the end of the line before; this way the processor can load the next
+ * block while the lines of the last one are still being read.
  */
 struct kas_controls {
     const unsigned char *block, *next, *end;
-    uint64_t found; /* a bit for each byte from `block` on that has not been handed out */
+    uint64_t found; /* a bit for each byte from `block` on that was found and not returned yet */
 };
 
 static inline struct kas_controls kas_controls(const unsigned char *at, const unsigned char *end) {
@@ -112,7 +118,7 @@ static inline struct kas_controls kas_controls(const unsigned char *at, const un
     return controls;
 }
 
-/* The next one; the end of the text when there is none. */
+/* Returns the next such byte; the end of the text when there is none. */
 static inline const unsigned char *kas_next_control(struct kas_controls *controls) {
     const unsigned char *at;
     while (!controls->found) {
@@ -159,7 +165,7 @@ static inline const unsigned char *kas_skip_target(const unsigned char *at, cons
     const __m128i space = _mm_set1_epi8(0x20), hash = _mm_set1_epi8('#'), delete = _mm_set1_epi8(0x7f);
     while (end - at >= 16) {
         __m128i bytes = _mm_loadu_si128((const __m128i *)at);
-        /* signed: bytes from 0x80 on are negative, so this finds everything outside 0x21..0x7f at once */
+        /* Signed: bytes from 0x80 on are negative, so one comparison marks exactly 0x21..0x7f. */
         __m128i good = _mm_cmpgt_epi8(bytes, space);
         __m128i bad = _mm_or_si128(_mm_cmpeq_epi8(bytes, hash), _mm_cmpeq_epi8(bytes, delete));
         int found = _mm_movemask_epi8(_mm_andnot_si128(bad, good)) ^ 0xffff;
@@ -173,25 +179,27 @@ static inline const unsigned char *kas_skip_target(const unsigned char *at, cons
     return at;
 }
 
+/* Returns whether CRLF CRLF is at `at`; four bytes are there. */
 static inline int kas_is_head_end(const unsigned char *at) {
     return at[0] == '\r' && at[1] == '\n' && at[2] == '\r' && at[3] == '\n';
 }
 
 #if defined(__SSE2__)
-/* A bit for each of sixteen bytes that is a CR. */
+/* Returns a bit for each of sixteen bytes that is a CR. */
 static inline uint64_t kas_crs_of(const unsigned char *at) {
     __m128i bytes = _mm_loadu_si128((const __m128i *)at);
     return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\r')));
 }
 #endif
 
-/* The first CRLF CRLF within at..end; NULL without one. */
+/* Returns the first CRLF CRLF within at..end; NULL if there is none. */
 static inline const unsigned char *kas_find_head_end(const unsigned char *at, const unsigned char *end) {
 #if defined(__SSE2__)
-    /* Where a CR has another one two bytes in front, which may be in the block before. */
+    /* Looks for a CR with another CR two bytes before it, which may be in the block before; only those places are
+     * compared with CRLF CRLF. `before` has the last two bits of the block before. */
     const unsigned char *begin = at;
     uint64_t crs, second, before = 0;
-    while (end - at > 16) { /* so the LF behind the last byte of a block is there */
+    while (end - at > 16) { /* more than 16, so that the LF after the last byte of a block can be read */
         int size = end - at > 64 ? 64 : 16;
         crs = kas_crs_of(at);
         if (size == 64)
@@ -204,7 +212,7 @@ static inline const unsigned char *kas_find_head_end(const unsigned char *at, co
         at += size;
     }
     if (at != begin)
-        at -= 3;
+        at -= 3; /* a CRLF CRLF may have begun in the last three bytes of the blocks */
 #endif
     for (; end - at >= 4; at++) {
         if (kas_is_head_end(at))

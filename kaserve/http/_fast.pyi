@@ -1,4 +1,4 @@
-"""To a type checker the compiled syntax is its pure twin."""
+"""The compiled syntax, to a type checker: the same as its twin in Python."""
 
 from .wire_pure import ChunkedDecoder as ChunkedDecoder
 from .wire_pure import encode_head as encode_head

@@ -1,4 +1,8 @@
-"""HTTP dates (RFC 9110 §5.6.7): seconds since the epoch to text and back. Never reads a clock."""
+"""HTTP dates (RFC 9110 §5.6.7): from seconds since the epoch to text, and back.
+
+Knows the three forms of a date. Does not read a clock. `email.utils` of the standard library would parse dates as well,
+but it accepts many forms that HTTP forbids.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ _LONG_DAY_NAMES = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
 _FIRST = calendar.timegm((1, 1, 1, 0, 0, 0))
 _LAST = calendar.timegm((9999, 12, 31, 23, 59, 59))
 
-# The three forms a recipient must take; only the first may be sent.
+# The three forms that a recipient must accept; only the first may be sent.
 _FORMS = (
     re.compile(rf"{_DAY_NAMES}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT"),  # IMF-fixdate
     re.compile(rf"{_LONG_DAY_NAMES}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT"),  # RFC 850
@@ -28,21 +32,27 @@ _FORMS = (
 
 
 def format_date(seconds: float) -> str:
-    """IMF-fixdate of `seconds` since the epoch, fractions cut off: `Sun, 06 Nov 1994 08:49:37 GMT`.
+    """Formats a time as IMF-fixdate: `Sun, 06 Nov 1994 08:49:37 GMT`.
 
-    Raises ValueError for a time outside the years 1 to 9999.
+    Args:
+        seconds: since the epoch; a fraction is cut off.
+
+    Raises:
+        ValueError: the time is outside the years 1 to 9999.
     """
     if not _FIRST <= seconds < _LAST + 1:
-        raise ValueError("an HTTP date has a year of four digits")
+        raise ValueError("an HTTP date must be in the years 1 to 9999")
     year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(int(seconds))
     return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
 
 
 def parse_date(text: str, now: float) -> int | None:
-    """Seconds since the epoch of an HTTP date in any of its three forms; None for anything else.
+    """Parses an HTTP date in any of its three forms, and returns seconds since the epoch; None for any other text.
 
-    now: seconds since the epoch. The year of the RFC 850 form has two digits; one that appears to be more than 50
-    years in the future is the most recent year in the past with the same digits (RFC 9110 §5.6.7).
+    Args:
+        text: the value of a header.
+        now: seconds since the epoch. The RFC 850 form has a year of two digits: a date that appears to be more than 50
+            years in the future is in the most recent year in the past with the same digits (RFC 9110 §5.6.7).
     """
     for form in _FORMS:
         match = form.fullmatch(text)

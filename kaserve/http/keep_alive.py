@@ -1,6 +1,7 @@
-"""The field Keep-Alive, as others write it: what a sender says of its connections.
+"""The Keep-Alive header as other servers and clients write it: what a sender announces about its connections.
 
-No RFC defines it any more (RFC 2068 §19.7.1.1 was the last to), so it is read generously, and only taken for a hint.
+Knows the parameters `timeout` and `max`. Does not know what kaserve sends itself (see `protocol.KeepAlive`). No RFC in
+force defines the header (RFC 2068 §19.7.1.1 was the last one to), so it is parsed generously, and is only a hint.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ _MAX = re.compile(r"\s*max\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE | re.ASCII)
 
 
 def read_timeout(value: str) -> int | None:
-    """The seconds that an idle connection is kept; None if it does not say."""
+    """Returns for how many seconds the sender keeps an idle connection, or None if `value` does not say."""
     return _parameter(_TIMEOUT, value)
 
 
 def read_max(value: str) -> int | None:
-    """The requests that the connection still takes; None if it does not say."""
+    """Returns how many more requests the sender accepts on the connection, or None if `value` does not say."""
     return _parameter(_MAX, value)
 
 
 def _parameter(pattern: re.Pattern[str], value: str) -> int | None:
-    """The first one that matches, of those that commas or, as some have it, semicolons separate."""
+    """Returns the number of the first parameter that matches. Some senders separate parameters by semicolons."""
     for part in re.split("[,;]", value):
         match = pattern.match(part)
         if match is not None:

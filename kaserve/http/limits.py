@@ -1,4 +1,7 @@
-"""Limits: the most that a request may bring. Only the figures; who finds one exceeded raises HTTPError."""
+"""Limits: how large a request may be.
+
+Knows the figures. Does not enforce them: the reader that finds a limit exceeded raises HTTPError.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,18 @@ __all__ = ["Limits"]
 
 
 class Limits:
-    """All are bytes but `fields`, a count.
+    """The limits on a request, in bytes except for `fields`.
 
-    request_line: beyond it 414. fields, field_size (one field line), head (the whole head): beyond them 431. The field
-    limits hold for trailers too, and that of the head for all extensions and trailers of a body together. body: the
-    decoded body, beyond it 413. chunk_line: a chunk-size line with its extensions, beyond it 400. unchecked: up to here
-    a head is within all limits of size.
+    Attributes:
+        request_line: the request line; a longer one is a 414.
+        fields: number of field lines, of the head and of the trailers each; more are a 431.
+        field_size: one field line, of the head or of the trailers; a longer one is a 431.
+        head: the whole head, and also all chunk extensions and trailers of a body together; more is a 431, or a 400 for
+            extensions.
+        body: the content after the chunked coding is removed; more is a 413.
+        chunk_line: a chunk-size line with its extensions; a longer one is a 400.
+        unchecked: a head of up to this many bytes is within all limits of size, whatever it looks like, so that the
+            common case costs one comparison.
     """
 
     __slots__ = ("body", "chunk_line", "field_size", "fields", "head", "request_line", "unchecked")

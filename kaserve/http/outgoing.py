@@ -95,7 +95,7 @@ class Outgoing:
 
     def _encode_trailer(self, line: FieldLine) -> bytes:
         try:
-            encoded: bytes = encode_head(200, [line])[0]
+            encoded: bytes = encode_head([line])[0]
             if allowed_trailers([line]):
                 return encoded
         except (TypeError, ValueError):

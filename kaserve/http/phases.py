@@ -1,4 +1,8 @@
-"""The phases of a connection, and nothing else. What each one waits for is the table `PHASES` of `net.connection`."""
+"""The phases of a connection.
+
+Knows their names and their order. What a connection waits for in each phase, and for how long, is in the table `PHASES`
+of `net.service`.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ __all__ = ["BODY", "CLOSED", "HANDLER", "HANDSHAKE", "HEAD", "IDLE", "LINGER", "
 
 
 class Phase(enum.IntEnum):
-    """Where a connection is, in the order in which it gets there; what comes after SEND never reads a request again."""
+    """Where a connection is, in the order in which it gets there. After SEND it never reads a request again."""
 
-    HANDSHAKE = 0  # with TLS alone
+    HANDSHAKE = 0  # with TLS only
     IDLE = 1
     HEAD = 2
     BODY = 3

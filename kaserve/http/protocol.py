@@ -271,7 +271,7 @@ class HTTPProtocol:
         # response.
         head_only = request.method == "HEAD" if request is not None else self._begins_with(b"HEAD ")
         sends_content = has_content(response.status, head_only)
-        lines, flags = encode_head(response.status, response.fields)
+        lines, flags = encode_head(response.fields)
         declared = flags & CONTENT_LENGTH != 0
         framing = response_framing(response, declared, sends_content, request is None or request.minor == 0)
         outgoing = Outgoing(request, response, framing)
@@ -322,7 +322,7 @@ class HTTPProtocol:
         if dropped:
             names = ", ".join(dropped)
             log.error("the response to %r has hop-by-hop headers, which are dropped: %s", self.request, names)
-            lines = encode_head(response.status, kept)[0]
+            lines = encode_head(kept)[0]
         return lines + b"".join([b"Trailer: %b\r\n" % value.encode("latin-1") for _, value in announced])
 
     def _status_line(self, status: int) -> bytes:

@@ -1,8 +1,8 @@
-"""The other direction: the answers of a server, as a client must read them.
+"""HTTP/1.1 response parser, for clients.
 
-Knows the status line (RFC 9112 §4), where an answer ends for the one who asked (§6.3) and whether another request may
-follow (§9.3). Its syntax is the server's own: field lines and chunks are read by the two implementations behind
-`wire`, as strictly as those of a request. The server does not need this module; `kaserve.probe` does.
+Knows the status line (RFC 9112 §4), where a response ends (§6.3), and whether another request may follow (§9.3). Does
+not know sockets. Field lines and chunks are parsed by `wire`, as strictly as those of a request. The server itself does
+not need this module; `kaserve.probe` does.
 """
 
 from __future__ import annotations
@@ -12,36 +12,44 @@ from dataclasses import dataclass, field
 
 from .errors import HTTPError
 from .framing import CHUNKED, UNTIL_CLOSE
-from .grammar import DIGITS, LONE_LINE_END, STATUS_LINE, TOKEN
+from .grammar import DIGITS, LONE_LINE_END, STATUS_LINE, TOKEN_TEXT
 from .limits import Limits
 from .messages import CLOSE, CONTENT_LENGTH, KEEP_ALIVE, TRANSFER_ENCODING, FieldLine, Headers
 from .wire import ChunkedDecoder, parse_head
 
 __all__ = [
     "TUNNEL",
-    "Answer",
     "BadResponse",
+    "ReceivedResponse",
     "ResponseHead",
     "ResponseReader",
-    "answer_length",
-    "answer_persists",
     "parse_response_head",
+    "response_length",
+    "response_persists",
 ]
 
-TUNNEL = -4  # beside the marks of `framing`: what follows is no message at all
+TUNNEL = -4  # like CHUNKED and UNTIL_CLOSE of `framing`: the bytes that follow are not a message
 
-# The parser of heads wants a request line; the field lines behind it are the same in both directions.
+# `parse_head` needs a request line in front; the field lines after it are the same in both directions.
 _ANY_REQUEST_LINE = b"GET / HTTP/1.1\r\n"
-_START = b"HTTP/"
+_PREFIX = b"HTTP/"
 
 
 class BadResponse(ValueError):
-    """An answer that is not one, or whose end cannot be found; its text is one line."""
+    """The bytes are not a response, or its end cannot be found. The text is one line."""
 
 
 @dataclass(frozen=True)
 class ResponseHead:
-    """The head of an answer. fields: pairs, names in lower case. flags: the bits of `messages.FLAGS`."""
+    """The head of a response.
+
+    Attributes:
+        status: 000 to 999; the parser does not judge it.
+        reason: the reason phrase, perhaps empty.
+        minor: 0 for HTTP/1.0, otherwise 1.
+        fields: pairs of name and value, names in lower case.
+        flags: the bits of `messages.FLAGS`, CLOSE and KEEP_ALIVE.
+    """
 
     status: int
     reason: str
@@ -55,10 +63,13 @@ class ResponseHead:
 
 
 def parse_response_head(head: bytes) -> ResponseHead:
-    """Reads a complete head, from the first byte of the status line to the CRLF of the last field line inclusive.
+    """Parses a complete head. A later minor version counts as 1 (RFC 9110 §2.5).
 
-    Raises BadResponse for what is not a status line or a field line, and for a major version other than 1. A later
-    minor version counts as 1 (RFC 9110 §2.5).
+    Args:
+        head: from the first byte of the status line to the CRLF of the last field line inclusive.
+
+    Raises:
+        BadResponse: the status line or a field line is malformed, or the major version is not 1.
     """
     line, _, rest = head.partition(b"\r\n")
     match = STATUS_LINE.fullmatch(line)
@@ -74,19 +85,25 @@ def parse_response_head(head: bytes) -> ResponseHead:
     return ResponseHead(int(status), reason.decode("latin-1"), 0 if minor == b"0" else 1, request.fields, request.flags)
 
 
-def answer_length(method: str, head: ResponseHead) -> int:
-    """The length of the body behind `head`, the answer to `method` (RFC 9112 §6.3, whose steps are numbered here).
+def response_length(method: str, head: ResponseHead) -> int:
+    """Returns the length of the body after `head`: bytes, `CHUNKED`, `UNTIL_CLOSE` or `TUNNEL` (RFC 9112 §6.3).
 
-    A count, `CHUNKED`, `UNTIL_CLOSE` or `TUNNEL`. Raises BadResponse where two readers could disagree.
+    Args:
+        method: that of the request, which decides as well.
+        head: the head of the response to it.
+
+    Raises:
+        BadResponse: two readers could disagree about the length.
     """
-    # Step 1, where the fields say what another answer would have had.
+    # The steps are numbered as in §6.3.
+    # Step 1: the fields of these responses describe the content that a GET would get, or nothing.
     if method == "HEAD" or 100 <= head.status < 200 or head.status in (204, 304):
         return 0
     if method == "CONNECT" and 200 <= head.status < 300:
         return TUNNEL  # Step 2.
     if head.flags & TRANSFER_ENCODING:
-        # Step 3: it wins over Content-Length; `answer_persists` ends the connection then. Step 4: unless chunked is
-        # the final coding, only the close tells the end.
+        # Step 3: it wins over Content-Length; `response_persists` is false then. Step 4: unless chunked is the final
+        # coding, the body ends when the connection closes.
         return CHUNKED if _last_coding(head) == "chunked" else UNTIL_CLOSE
     if head.flags & CONTENT_LENGTH:
         lengths = head.headers.get_all("content-length")
@@ -97,28 +114,36 @@ def answer_length(method: str, head: ResponseHead) -> int:
 
 
 def _last_coding(head: ResponseHead) -> str:
-    """The final transfer coding. Raises BadResponse for a list that is none, or with chunked twice (RFC 9112 §6.1)."""
+    """Returns the final transfer coding. Raises BadResponse for a malformed list or chunked twice (RFC 9112 §6.1)."""
     values = head.headers.get_all("transfer-encoding")
     codings = [coding.strip(" \t").lower() for value in values for coding in value.split(",")]
-    # A parameter is grammar, though no coding of today has one.
+    # The grammar allows parameters, although no coding of today has one.
     names = [coding.partition(";")[0].rstrip(" \t") for coding in codings]
-    if any(TOKEN.fullmatch(name.encode("latin-1")) is None for name in names) or names.count("chunked") > 1:
+    if any(TOKEN_TEXT.fullmatch(name) is None for name in names) or names.count("chunked") > 1:
         raise BadResponse("Transfer-Encoding is malformed")
     return names[-1]
 
 
-def answer_persists(method: str, head: ResponseHead) -> bool:
-    """Whether another request may follow, as far as this answer says (RFC 9112 §9.3)."""
-    if answer_length(method, head) in (UNTIL_CLOSE, TUNNEL) or head.flags & CLOSE:
+def response_persists(method: str, head: ResponseHead) -> bool:
+    """Returns whether another request may follow, as far as this response says (RFC 9112 §9.3)."""
+    if response_length(method, head) in (UNTIL_CLOSE, TUNNEL) or head.flags & CLOSE:
         return False
     if head.flags & TRANSFER_ENCODING and (head.flags & CONTENT_LENGTH or head.minor == 0):
-        return False  # §6.1: faulty framing; whoever comes next could read something else than was meant
+        return False  # §6.1: ambiguous framing; the next response might begin elsewhere than we think
     return head.minor > 0 or head.flags & KEEP_ALIVE != 0
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer that is complete. interim: the heads with 1xx that came before."""
+class ReceivedResponse:
+    """A complete response.
+
+    Attributes:
+        head: its head.
+        body: its content, without the chunked coding.
+        persists: whether another request may follow on this connection.
+        trailers: pairs of name and value, names in lower case.
+        interim: the heads of the 1xx responses that came before it.
+    """
 
     head: ResponseHead
     body: bytes = b""
@@ -136,12 +161,10 @@ class Answer:
 
 
 class ResponseReader:
-    """The answers on one connection: bytes in, answers out, in the order of the requests.
-
-    Bounded by `limits` as a server is: its `head` and its `body`.
-    """
+    """Reads the responses of one connection: bytes in, responses out, in the order of the requests."""
 
     def __init__(self, limits: Limits | None = None) -> None:
+        """`limits`: its `head` and `body` bound what is kept in memory. None for the defaults of a server."""
         self._limits = limits or Limits()
         self._methods: deque[str] = deque()
         self._received = b""
@@ -151,26 +174,30 @@ class ResponseReader:
         self._decoder: ChunkedDecoder | None = None
 
     @property
-    def awaited(self) -> int:
-        """Requests without an answer so far."""
+    def pending(self) -> int:
+        """The number of requests without a complete response so far."""
         return len(self._methods)
 
     @property
     def unread(self) -> bytes:
-        """What has come and belongs to no answer that was read."""
+        """The bytes that were received and belong to no response that was read."""
         return self._received
 
     def expect(self, method: str) -> None:
-        """A request with `method` has been sent."""
+        """Records that a request with `method` was sent."""
         self._methods.append(method)
 
     def receive(self, data: bytes) -> None:
-        """data: b"" when the server has closed its side."""
+        """Adds bytes that were received; b"" when the server has closed its side."""
         self._received += data
         self._ended = self._ended or not data
 
-    def read(self) -> Answer | None:
-        """The next answer, None as long as it is not complete. Raises BadResponse, after which nothing can be read."""
+    def read(self) -> ReceivedResponse | None:
+        """Returns the next response, or None while it is incomplete or no request is pending.
+
+        Raises:
+            BadResponse: nothing more can be read afterwards.
+        """
         while self._methods:
             if self._head is None and not self._read_head():
                 return None
@@ -183,29 +210,31 @@ class ResponseReader:
         return None
 
     def _read_head(self) -> bool:
+        """Reads the next head into `_head`; False while it is incomplete."""
         end = self._received.find(b"\r\n\r\n", 0, self._limits.head + 4)
         if end >= 0:
             self._head = parse_response_head(self._received[: end + 2])
             self._received = self._received[end + 4 :]
             return True
-        if self._received[: len(_START)] != _START[: len(self._received)]:
+        if self._received[: len(_PREFIX)] != _PREFIX[: len(self._received)]:
             raise BadResponse("what came is not HTTP")
         if LONE_LINE_END.search(self._received) is not None:
             raise BadResponse("a line of the head ends without CRLF")
         if len(self._received) > self._limits.head:
             raise BadResponse("the head is too large")
         if self._ended:
-            raise BadResponse("the connection ended within the head" if self._received else "no answer came")
+            raise BadResponse("the connection ended within the head" if self._received else "no response came")
         return False
 
-    def _read_body(self, method: str, head: ResponseHead) -> Answer | None:
-        length = answer_length(method, head)
+    def _read_body(self, method: str, head: ResponseHead) -> ReceivedResponse | None:
+        """Reads the body after `head`; None while it is incomplete."""
+        length = response_length(method, head)
         if length > self._limits.body or len(self._received) > self._limits.body + self._limits.head:
             raise BadResponse("the body is too large")
         if length == CHUNKED:
             return self._read_chunks(method, head)
         if head.status == 101 or length == TUNNEL:
-            length = 0  # what follows is not ours to read
+            length = 0  # the bytes that follow are of another protocol
         elif length == UNTIL_CLOSE:
             if not self._ended:
                 return None
@@ -217,7 +246,8 @@ class ResponseReader:
         body, self._received = self._received[:length], self._received[length:]
         return self._complete(method, head, body, [])
 
-    def _read_chunks(self, method: str, head: ResponseHead) -> Answer | None:
+    def _read_chunks(self, method: str, head: ResponseHead) -> ReceivedResponse | None:
+        """Reads a chunked body; None while it is incomplete."""
         if self._decoder is None:
             self._decoder = ChunkedDecoder(self._limits)
         decoder = self._decoder
@@ -234,8 +264,9 @@ class ResponseReader:
         self._decoder = None
         return self._complete(method, head, b"".join(decoder.content), list(decoder.trailers))
 
-    def _complete(self, method: str, head: ResponseHead, body: bytes, trailers: list[FieldLine]) -> Answer:
+    def _complete(self, method: str, head: ResponseHead, body: bytes, trailers: list[FieldLine]) -> ReceivedResponse:
+        """Makes the response, and gets ready for the next one."""
         self._methods.popleft()
         interim, self._interim, self._head = self._interim, [], None
-        persists = head.status != 101 and answer_persists(method, head)
-        return Answer(head, body, persists, trailers, interim)
+        persists = head.status != 101 and response_persists(method, head)
+        return ReceivedResponse(head, body, persists, trailers, interim)

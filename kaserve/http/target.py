@@ -1,7 +1,7 @@
-"""What a request is for: the form of its target, its Host, and the authority that follows (RFC 9112 §3.2, §3.3).
+"""What a request is for: the form of its target, its Host, and the authority that results (RFC 9112 §3.2, §3.3).
 
-Knows how a host and a URI look. Every reader of the same bytes must come to the same host and path, or a request can be
-smuggled past one of them, so whatever is ambiguous is refused.
+Knows how a host and a URI look. Does not know the rest of the head. Every reader of the same bytes must come to the
+same host and path, or a request can be smuggled past one of them, so everything ambiguous is rejected.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ipaddress
 import re
 
 from .errors import HTTPError
+from .memo import remember
 from .messages import DUPLICATE_HOST, HOST, Request
 
 __all__ = ["is_host", "resolve_target"]
@@ -22,16 +23,17 @@ _ABSOLUTE = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<authority>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
 )
 
-# Hosts that were found good: most requests bring one that came before.
-_good_hosts: set[str] = set()
-_MAX_HOSTS = 256
+# The hosts that were found valid: most requests have a host that an earlier one had. Their values mean nothing.
+_valid_hosts: dict[str, bool] = {}
+_MAX_VALID_HOSTS = 256
 
 
 def resolve_target(request: Request) -> None:
-    """Fills in `raw_path` and `query` from the target, and checks `authority`, which came from the Host field.
+    """Sets `raw_path` and `query` of the request from its target, and checks `authority`, which came from Host.
 
-    Raises HTTPError 400 for a target that has none of the four forms, and for a Host that is missing in HTTP/1.1, comes
-    twice, or is not a host; 501 for CONNECT, since an origin server makes no tunnels (RFC 9110 §9.3.6).
+    Raises:
+        HTTPError: 400 for a target that has none of the four forms, and for a Host that is missing in HTTP/1.1, comes
+            twice, or is not a host. 501 for CONNECT, since an origin server makes no tunnels (RFC 9110 §9.3.6).
     """
     _check_host(request)
     target = request.target
@@ -39,34 +41,32 @@ def resolve_target(request: Request) -> None:
         if "?" in target:
             request.raw_path, _, request.query = target.partition("?")
         if request.method == "CONNECT":
-            raise HTTPError(400, "CONNECT takes a host and a port")
+            raise HTTPError(400, "the target of CONNECT must be a host and a port")
     elif target == "*":  # asterisk-form, §3.2.4
         if request.method != "OPTIONS":
-            raise HTTPError(400, "only OPTIONS may ask for *")
+            raise HTTPError(400, "only OPTIONS may have the target *")
     elif request.method == "CONNECT":  # authority-form, §3.2.3
         if not is_host(target) or not target.rpartition(":")[2].isdigit() or target[0] == ":":
-            raise HTTPError(400, "CONNECT takes a host and a port")
+            raise HTTPError(400, "the target of CONNECT must be a host and a port")
         raise HTTPError(501, "this server makes no tunnels")
     else:
         _resolve_absolute(request)
 
 
 def _check_host(request: Request) -> None:
-    """One Host field, and a good one; an HTTP/1.0 request may do without (RFC 9112 §3.2)."""
+    """Checks that there is one Host, and that it is valid. An HTTP/1.0 request may have none (RFC 9112 §3.2)."""
     if not request.flags & HOST and request.minor:
-        raise HTTPError(400, "the Host field is missing")
+        raise HTTPError(400, "the Host header is missing")
     if request.flags & DUPLICATE_HOST:
-        raise HTTPError(400, "there is more than one Host field")
-    if request.authority not in _good_hosts:
+        raise HTTPError(400, "there is more than one Host header")
+    if request.authority not in _valid_hosts:
         if not is_host(request.authority):
-            raise HTTPError(400, "the Host field is not a host")
-        if len(_good_hosts) >= _MAX_HOSTS:
-            _good_hosts.clear()
-        _good_hosts.add(request.authority)
+            raise HTTPError(400, "the Host header is not a host")
+        remember(_valid_hosts, request.authority, True, _MAX_VALID_HOSTS)
 
 
 def _resolve_absolute(request: Request) -> None:
-    """absolute-form (RFC 9112 §3.2.2): the authority of the target wins over Host."""
+    """Reads a target in absolute-form (RFC 9112 §3.2.2): its authority wins over Host."""
     match = _ABSOLUTE.fullmatch(request.target)
     if match is None or match["scheme"].lower() not in ("http", "https"):
         raise HTTPError(400, "the request target is malformed")
@@ -75,13 +75,13 @@ def _resolve_absolute(request: Request) -> None:
         raise HTTPError(400, "the authority of the request target is not a host")
     request.authority = authority
     request.query = match["query"] or ""
-    # An empty path is "/", but for OPTIONS without a query, where it stands for the server (RFC 9112 §3.2.4).
-    of_server = request.method == "OPTIONS" and match["path"] is None and match["query"] is None
-    request.raw_path = "*" if of_server else match["path"] or "/"
+    # An empty path is "/", except for OPTIONS without a query, where it means the server itself (RFC 9112 §3.2.4).
+    means_server = request.method == "OPTIONS" and match["path"] is None and match["query"] is None
+    request.raw_path = "*" if means_server else match["path"] or "/"
 
 
 def is_host(value: str) -> bool:
-    """Whether `value` is `uri-host [":" port]`: no userinfo, path, white space, zone or port beyond 65535."""
+    """Returns whether `value` is `uri-host [":" port]`: no userinfo, path, white space, zone or port beyond 65535."""
     if len(value) > 1024:  # a DNS name has 253 characters at most
         return False
     match = _HOST.fullmatch(value)
@@ -90,7 +90,7 @@ def is_host(value: str) -> bool:
     port = match["port"] or match["port6"]
     if port and (len(port) > 5 or int(port) > 65535):
         return False
-    if value[:1] == ":":  # a port of nothing (RFC 9110 §4.2.1)
+    if value[:1] == ":":  # a port without a host (RFC 9110 §4.2.1)
         return False
     literal = match["v6"]
     return literal is None or _IP_FUTURE.fullmatch(literal) is not None or _is_ipv6(literal)

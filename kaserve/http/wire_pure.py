@@ -1,17 +1,18 @@
-"""The contract of `wire` in Python.
+"""The contract of `wire`, in Python.
 
-Speed comes from the habit of persistent connections to repeat themselves: the same field lines arrive and leave again
-and again, so each is checked once and then remembered. The memories are bounded, and hold only what passed the check.
+Knows syntax and nothing else. It is fast because persistent connections repeat themselves: the same field lines are
+received and sent again and again, so each is checked once and then kept in a memo. The memos are bounded, and hold only
+lines that passed the check.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 from .errors import HTTPError
 from .grammar import CHUNK_SIZE_LINE, FIELD_LINE, FIELD_NAME, FIELD_VALUE, LONE_LINE_END, OWS, REQUEST_LINE
 from .limits import Limits
+from .memo import remember
 from .messages import (
     CLOSE,
     CONNECTION,
@@ -28,12 +29,9 @@ from .messages import (
 
 __all__ = ["ChunkedDecoder", "encode_head", "find_head_end", "join", "parse_head"]
 
-# Bounds of the memories: enough for the fields of many different clients, at most about a megabyte.
+# The limits of the memos: enough for the field lines of many different clients, at most about a megabyte.
 _MAX_LINES = 1024
-_LONGEST_LINE = 512
-
-K = TypeVar("K")
-V = TypeVar("V")
+_MAX_LINE_SIZE = 512
 
 _received: dict[bytes, tuple[FieldLine, int]] = {}
 _sent: dict[FieldLine, tuple[bytes, int]] = {}
@@ -52,7 +50,7 @@ def parse_head(data: bytes, start: int, end: int) -> Request:
         raise HTTPError(400, "the request line is malformed")
     method, target, major, minor = match.groups()
     if major != b"1":
-        raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise HTTPError(505, "this server speaks HTTP/1.0 and HTTP/1.1 only")
     fields = []
     flags = 0
     host = ""
@@ -71,7 +69,7 @@ def parse_head(data: bytes, start: int, end: int) -> Request:
 
 
 def _parse_field_line(line: bytes) -> tuple[FieldLine, int]:
-    """The field of `line` and the bit of its name. Raises HTTPError 400 (RFC 9112 §5.1, §5.2)."""
+    """Parses a field line into the field and its bits. Raises HTTPError 400 (RFC 9112 §5.1, §5.2)."""
     match = FIELD_LINE.fullmatch(line)
     if match is None:
         if line[:1] in (b" ", b"\t"):
@@ -80,12 +78,13 @@ def _parse_field_line(line: bytes) -> tuple[FieldLine, int]:
     name = match[1].lower().decode("ascii")
     value = match[2].strip(OWS).decode("latin-1")
     parsed = (name, value), _flag(name, value)
-    _remember(_received, line, parsed, len(line))
+    if len(line) <= _MAX_LINE_SIZE:
+        remember(_received, line, parsed, _MAX_LINES)
     return parsed
 
 
 def _flag(name: str, value: str) -> int:
-    """The bits that the field sets; the name is in lower case."""
+    """Returns the bits of a field (see `messages.FLAGS`). Its name is in lower case."""
     flag = FLAGS.get(name, 0)
     if flag == CONNECTION:
         options = [option.strip(" \t").lower() for option in value.split(",")]  # RFC 9110 §7.6.1
@@ -96,7 +95,7 @@ def _flag(name: str, value: str) -> int:
     return flag
 
 
-def encode_head(status: int, fields: Sequence[FieldLine]) -> tuple[bytes, int]:
+def encode_head(fields: Sequence[FieldLine]) -> tuple[bytes, int]:
     """See `wire`."""
     lines = []
     flags = 0
@@ -109,9 +108,9 @@ def encode_head(status: int, fields: Sequence[FieldLine]) -> tuple[bytes, int]:
 
 
 def _encode_field_line(field: object) -> tuple[bytes, int]:
-    """The line of `field`, empty when it is the protocol's own, and the bit of its name. Raises ValueError.
+    """Encodes a field into its line and its bits. The line is empty if the protocol writes this field itself.
 
-    field: may be anything; TypeError for what is not a FieldLine.
+    Raises TypeError if `field`, which may be anything, is not a pair of str, and ValueError for a bad name or value.
     """
     match field:
         case tuple((str(name), str(value))):
@@ -127,9 +126,10 @@ def _encode_field_line(field: object) -> tuple[bytes, int]:
     if FIELD_VALUE.fullmatch(raw_value) is None:
         raise ValueError(f"not a field value: {field!r}")
     flag = _flag(name.lower(), value)
-    ours = flag & (CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | HOP_BY_HOP)
-    encoded = b"" if ours else b"%b: %b\r\n" % (raw_name, raw_value.strip(OWS)), flag
-    _remember(_sent, (name, value), encoded, len(name) + len(value))
+    is_own = flag & (CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | HOP_BY_HOP)
+    encoded = b"" if is_own else b"%b: %b\r\n" % (raw_name, raw_value.strip(OWS)), flag
+    if len(name) + len(value) <= _MAX_LINE_SIZE:
+        remember(_sent, (name, value), encoded, _MAX_LINES)
     return encoded
 
 
@@ -138,16 +138,8 @@ def join(pieces: Sequence[bytes]) -> bytes:
     return b"".join(pieces)
 
 
-def _remember(memory: dict[K, V], key: K, value: V, size: int) -> None:
-    """Keeps `value` unless it is large; a full memory starts anew, which costs less than any bookkeeping."""
-    if size <= _LONGEST_LINE:
-        if len(memory) >= _MAX_LINES:
-            memory.clear()
-        memory[key] = value
-
-
 class ChunkedDecoder:
-    """See `wire`. Between two calls it holds at most one line that has not come to its end."""
+    """See `wire`. Between two calls it holds at most one incomplete line."""
 
     __slots__ = ("_extra", "_held", "_limits", "_read_line", "content", "done", "missing", "trailers")
 
@@ -155,7 +147,7 @@ class ChunkedDecoder:
         self._limits = limits
         self._extra = 0  # bytes of extensions and trailers so far
         self._held = b""
-        self._read_line = ChunkedDecoder._read_size  # not bound to self, which would make a cycle
+        self._read_line = ChunkedDecoder._read_size  # not bound to self: that would be a reference cycle
         self.content: list[bytes] = []
         self.missing = 0
         self.trailers: list[FieldLine] = []
@@ -164,7 +156,7 @@ class ChunkedDecoder:
     def feed(self, data: bytes, start: int) -> int:
         """See `wire`."""
         position = start
-        shift = 0  # how far the indices of `data` are from the caller's, once held bytes stand in front
+        shift = 0  # what to add to an index of `data` to get the caller's, once held bytes are in front
         if self._held:
             data = self._held + data[start:]
             position, shift = 0, start - len(self._held)
@@ -184,7 +176,7 @@ class ChunkedDecoder:
         return position + shift
 
     def _read_content(self, data: bytes, position: int) -> int:
-        """As much of the chunk as has come; the index behind it."""
+        """Adds as much of the chunk as has arrived to the content, and returns the index after it."""
         piece = data[position : position + self.missing]
         if piece:
             self.content.append(piece)
@@ -192,7 +184,7 @@ class ChunkedDecoder:
         return position + len(piece)
 
     def _read_size(self, data: bytes, start: int, end: int) -> None:
-        """chunk-size [ chunk-ext ], which starts a chunk or, being 0, the trailers."""
+        """Reads chunk-size [ chunk-ext ], which starts a chunk or, if it is 0, the trailers."""
         match = CHUNK_SIZE_LINE.fullmatch(data, start, end) if end - start <= self._limits.chunk_line else None
         if match is None:
             raise HTTPError(400, "a chunk size is malformed")
@@ -203,13 +195,13 @@ class ChunkedDecoder:
         self._read_line = ChunkedDecoder._read_chunk_end if self.missing else ChunkedDecoder._read_trailer
 
     def _read_chunk_end(self, data: bytes, start: int, end: int) -> None:
-        """The CRLF that must follow the last byte of a chunk at once."""
+        """Reads the CRLF that must follow the last byte of a chunk."""
         if start != end:
             raise HTTPError(400, "a chunk is longer than its size")
         self._read_line = ChunkedDecoder._read_size
 
     def _read_trailer(self, data: bytes, start: int, end: int) -> None:
-        """A trailer field, or the empty line that ends the body (RFC 9112 §7.1.2)."""
+        """Reads a trailer field, or the empty line that ends the body (RFC 9112 §7.1.2)."""
         if start == end:
             self.done = True
             return
@@ -221,14 +213,15 @@ class ChunkedDecoder:
         field, _ = _parse_field_line(data[start:end])
         self.trailers.append(field)
 
-    def _hold(self, rest: bytes, seen: int) -> None:
-        """Keeps the start of a line for the next call, unless no end could make it a good one.
+    def _hold(self, rest: bytes, checked: int) -> None:
+        """Keeps the start of a line for the next call, or raises HTTPError if it cannot become a valid line.
 
-        seen: how many bytes of it were held before, and need no second look.
+        `checked` is how many bytes of it were held before: without it, a line that arrives byte by byte would be
+        searched from its start each time.
         """
         if self._read_line is ChunkedDecoder._read_chunk_end and rest not in (b"", b"\r"):
             raise HTTPError(400, "a chunk is longer than its size")
-        if LONE_LINE_END.search(rest, max(0, seen - 1)) is not None:
+        if LONE_LINE_END.search(rest, max(0, checked - 1)) is not None:
             raise HTTPError(400, "a line of the chunked body ends without CRLF")
         if self._read_line is ChunkedDecoder._read_trailer:
             if len(rest) > self._limits.field_size + 1:  # 1: its CR

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..http.limits import Limits
-from ..http.responses import Answer, BadResponse, ResponseReader
+from ..http.responses import ReceivedResponse, BadResponse, ResponseReader
 from .transport import Transport
 
 __all__ = ["CLOSED", "RESET", "ClientConnection", "NoResponse"]
@@ -66,7 +66,7 @@ class ClientConnection:
         except OSError:
             pass
 
-    def read_response(self) -> Answer:
+    def read_response(self) -> ReceivedResponse:
         """Returns the next response.
 
         Raises:
@@ -87,7 +87,7 @@ class ClientConnection:
             # An end without any bytes is an end; the reader's complaint is about bytes only.
             raise NoResponse(self.ended if self.ended and not self._reader.unread else str(error)) from None
 
-    def exchange(self, method: str, request: bytes) -> Answer:
+    def exchange(self, method: str, request: bytes) -> ReceivedResponse:
         """Sends a request, and returns its response. Raises as `read_response` does."""
         self.send(request, method)
         return self.read_response()

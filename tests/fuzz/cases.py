@@ -27,7 +27,7 @@ class Build:
         self.name = implementation.name
         self.find_head_end: Callable[[bytes, int], int] = wire.find_head_end
         self.parse_head: Callable[[bytes, int, int], Any] = wire.parse_head
-        self.encode_head: Callable[[int, Sequence[Any]], tuple[bytes, int]] = wire.encode_head
+        self.encode_head: Callable[[Sequence[Any]], tuple[bytes, int]] = wire.encode_head
         self.ChunkedDecoder: Callable[[Any], Any] = wire.ChunkedDecoder
         self.HTTPError: type[Any] = implementation.module("errors").HTTPError
         self.limits = implementation.limits()
@@ -149,7 +149,7 @@ class Fields:
 
     def seen_by(self, build: Build) -> object:
         try:
-            return build.encode_head(200, self.lines)
+            return build.encode_head(self.lines)
         except ValueError as error:
             return str(error)
         except TypeError:

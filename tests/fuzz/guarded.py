@@ -87,7 +87,7 @@ class Guarded(Build):
         self._guards = itertools.cycle([Guard() for _ in range(32)])  # the parts of a list of fields stand side by side
         self.find_head_end = lambda data, start: build.find_head_end(guard.place(data), start)
         self.parse_head = lambda data, start, end: build.parse_head(guard.place(data[:end]), start, end)
-        self.encode_head = lambda status, lines: build.encode_head(status, [self._place_field(line) for line in lines])
+        self.encode_head = lambda lines: build.encode_head([self._place_field(line) for line in lines])
         self.ChunkedDecoder = lambda limits: GuardedDecoder(build.ChunkedDecoder(limits), guard)
 
     def _place_field(self, line: object) -> object:

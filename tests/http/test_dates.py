@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kaserve.http.dates import format_date, parse_date
 
-SAMPLE = 784111777  # the moment of the RFC's own examples
+SAMPLE = 784111777  # the moment of the examples in the RFC
 NOW = calendar.timegm((2024, 6, 15, 12, 0, 0))
 LAST = calendar.timegm((9999, 12, 31, 23, 59, 59))
 
@@ -40,8 +40,8 @@ def test_fractions_are_cut_off() -> None:
 
 
 @pytest.mark.parametrize("seconds", [LAST + 1, at(1, 1, 1) - 1, 1e18, -1e18, 2**63, float("inf"), float("nan")])
-def test_no_date_beyond_four_digits(seconds: float) -> None:
-    with pytest.raises(ValueError, match="four digits"):
+def test_no_date_outside_the_years_1_to_9999(seconds: float) -> None:
+    with pytest.raises(ValueError, match="years 1 to 9999"):
         format_date(seconds)
 
 
@@ -75,7 +75,7 @@ def test_two_digits_of_a_year_are_at_most_50_years_ahead(text: str, expected: in
 
 
 def test_two_digits_of_a_year_on_a_leap_day() -> None:
-    """Fifty years after a 29th of February there is none: the comparison must not fall over it."""
+    """Fifty years after a 29th of February there is none: the comparison must not fail."""
     assert parse_date("Friday, 28-Feb-74 00:00:00 GMT", at(2024, 2, 29)) == at(2074, 2, 28)
     assert parse_date("Friday, 01-Mar-74 00:00:00 GMT", at(2024, 2, 29)) == at(1974, 3, 1)
 
@@ -90,7 +90,7 @@ def test_a_leap_second() -> None:
 
 
 def test_the_name_of_the_day_is_not_checked() -> None:
-    """Nobody computes it, and a wrong one does no harm."""
+    """No recipient needs it, and a wrong one does no harm."""
     assert parse_date("Mon, 06 Nov 1994 08:49:37 GMT", NOW) == SAMPLE
 
 
@@ -140,7 +140,7 @@ def test_the_name_of_the_day_is_not_checked() -> None:
         "Sun Nov  6 08:49:37 1994 GMT",
     ],
 )
-def test_anything_else_is_no_date(text: str) -> None:
+def test_other_text_is_not_a_date(text: str) -> None:
     assert parse_date(text, NOW) is None
 
 

@@ -95,8 +95,8 @@ def planted_held_line(build: Build) -> None:
 def planted_field(build: Build) -> None:
     """Takes the Kelvin sign for a k, as str.lower() does."""
     encode_head = build.encode_head
-    build.encode_head = lambda status, lines: encode_head(
-        status, [(line[0].replace("\u212a", "k"), line[1]) if is_pair(line) else line for line in lines]
+    build.encode_head = lambda lines: encode_head(
+        [(line[0].replace("\u212a", "k"), line[1]) if is_pair(line) else line for line in lines]
     )
 
 
@@ -183,7 +183,7 @@ def test_a_field_may_be_of_classes_derived_from_str_and_tuple(implementation: Im
     line = Line("Content-Type", MediaType.TEXT)
     encode_head = implementation.module("wire").encode_head
     for _ in range(2):  # the second time it may be remembered
-        assert encode_head(200, [line]) == (b"Content-Type: text/plain\r\n", 0)
+        assert encode_head([line]) == (b"Content-Type: text/plain\r\n", 0)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_what_is_no_pair_of_str_is_never_sent(implementation: Implementation, li
     """The compiled encoder took lists, and looked into None as if it were text; the pure one took `"Xa"`."""
     for _ in range(2):
         with pytest.raises(TypeError):
-            implementation.module("wire").encode_head(200, [("A", "1"), line])
+            implementation.module("wire").encode_head([("A", "1"), line])
 
 
 # Hypothesis.

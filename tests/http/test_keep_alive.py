@@ -1,4 +1,4 @@
-"""The field Keep-Alive of others."""
+"""The Keep-Alive header of other servers and clients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kaserve.http.keep_alive import read_max, read_timeout
 
 
 @pytest.mark.parametrize(
-    ("value", "timeout", "most"),
+    ("value", "timeout", "max_requests"),
     [
         ("timeout=7", 7, None),
         ("max=3,timeout=7", 7, 3),
@@ -17,10 +17,10 @@ from kaserve.http.keep_alive import read_max, read_timeout
         ('timeout="15"', 15, None),
         ("timeout=5, timeout=6", 5, None),
         ("xtimeout=5, timeout=-1, timeout=\u0665, max", None, None),
-        ("timeout=9999999999", 999999999, None),  # for ever, one way or the other
-        ("300", None, None),  # as old browsers had it
+        ("timeout=9999999999", 999999999, None),  # at most nine digits are read
+        ("300", None, None),  # as old browsers sent it
         ("", None, None),
     ],
 )
-def test_what_it_says(value: str, timeout: int | None, most: int | None) -> None:
-    assert (read_timeout(value), read_max(value)) == (timeout, most)
+def test_timeout_and_max(value: str, timeout: int | None, max_requests: int | None) -> None:
+    assert (read_timeout(value), read_max(value)) == (timeout, max_requests)

@@ -13,12 +13,14 @@ def test_the_default_limits() -> None:
     assert (limits.body, limits.chunk_line) == (1 << 30, 1024)
 
 
-@pytest.mark.parametrize("changes", [{}, {"fields": 5000}, {"head": 300}, {"request_line": 50}, {"field_size": 40}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"fields": 5000}, {"head": 300}, {"request_line": 50}, {"field_size": 40}], ids=str
+)
 def test_no_head_up_to_unchecked_is_beyond_a_limit_of_size(changes: dict[str, int]) -> None:
     limits = Limits(**changes)
     assert limits.unchecked <= min(limits.request_line, limits.field_size, limits.head)
 
 
-def test_limits_are_named() -> None:
+def test_limits_are_keyword_arguments() -> None:
     with pytest.raises(TypeError):
         Limits(100)  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""Answers as a client reads them (RFC 9112 §4, §6.3, §9.3), on each implementation of the syntax."""
+"""Responses as a client reads them (RFC 9112 §4, §6.3, §9.3), with each implementation of the syntax."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def reader(implementation: Implementation, *methods: str, **limits: int) -> Any:
     return reader
 
 
-def refused(implementation: Implementation) -> Any:
+def rejected(implementation: Implementation) -> Any:
     return pytest.raises(implementation.module("responses").BadResponse)
 
 
@@ -91,12 +91,12 @@ def test_status_lines(implementation: Implementation, line: bytes, status: int, 
         b"HTTP/1.1 200 OK\r\nX: a\nY: b",
     ],
 )
-def test_what_is_no_head(implementation: Implementation, start: bytes) -> None:
-    with refused(implementation):
+def test_malformed_heads(implementation: Implementation, start: bytes) -> None:
+    with rejected(implementation):
         parse(implementation, start + b"\r\n")
 
 
-# Where the answer ends.
+# Where the response ends.
 
 CHUNKED, UNTIL_CLOSE, TUNNEL = -1, -2, -4
 LENGTH = "Content-Length: 5"
@@ -106,32 +106,66 @@ CODED = "Transfer-Encoding: chunked"
 @pytest.mark.parametrize(
     ("method", "status", "lines", "length"),
     [
-        ("HEAD", 200, [LENGTH], 0),  # step 1
-        ("HEAD", 200, [CODED], 0),
-        ("HEAD", 404, [], 0),
-        ("GET", 204, [LENGTH], 0),
-        ("GET", 304, [LENGTH], 0),
-        ("GET", 304, [], 0),
-        ("GET", 100, [], 0),
-        ("GET", 199, [CODED], 0),
-        ("GET", 205, [LENGTH], 5),  # not one of them
-        ("CONNECT", 200, [LENGTH], TUNNEL),  # step 2
-        ("CONNECT", 299, [CODED], TUNNEL),
-        ("CONNECT", 407, [LENGTH], 5),
-        ("GET", 200, [LENGTH, CODED], CHUNKED),  # step 3
-        ("GET", 200, [CODED, "Content-Length: nonsense"], CHUNKED),
-        ("GET", 200, ["Transfer-Encoding: gzip , CHUNKED"], CHUNKED),  # step 4
-        ("GET", 200, ["Transfer-Encoding: gzip", "Transfer-Encoding: chunked"], CHUNKED),
-        ("GET", 200, ["Transfer-Encoding: chunked, gzip"], UNTIL_CLOSE),
-        ("GET", 200, ["Transfer-Encoding: gzip;level=9"], UNTIL_CLOSE),
-        ("GET", 200, [LENGTH], 5),  # step 6
-        ("POST", 500, ["Content-Length: 0"], 0),
-        ("GET", 200, ["Content-Length: 0000000000000000005"], 5),
-        ("GET", 200, [], UNTIL_CLOSE),  # step 8
+        pytest.param("HEAD", 200, [LENGTH], 0, id="HEAD 200 with length 0"),  # step 1
+        pytest.param("HEAD", 200, [CODED], 0, id="HEAD 200 chunked 0"),
+        pytest.param("HEAD", 404, [], 0, id="HEAD 404  0"),
+        pytest.param("GET", 204, [LENGTH], 0, id="GET 204 with length 0"),
+        pytest.param("GET", 304, [LENGTH], 0, id="GET 304 with length 0"),
+        pytest.param("GET", 304, [], 0, id="GET 304  0"),
+        pytest.param("GET", 100, [], 0, id="GET 100  0"),
+        pytest.param("GET", 199, [CODED], 0, id="GET 199 chunked 0"),
+        pytest.param("GET", 205, [LENGTH], 5, id="GET 205 with length 5"),  # 205 has a length like any other
+        pytest.param("CONNECT", 200, [LENGTH], TUNNEL, id="CONNECT 200 with length TUNNEL"),  # step 2
+        pytest.param("CONNECT", 299, [CODED], TUNNEL, id="CONNECT 299 chunked TUNNEL"),
+        pytest.param("CONNECT", 407, [LENGTH], 5, id="CONNECT 407 with length 5"),
+        pytest.param("GET", 200, [LENGTH, CODED], CHUNKED, id="GET 200 with length chunked CHUNKED"),  # step 3
+        pytest.param(
+            "GET",
+            200,
+            [CODED, "Content-Length: nonsense"],
+            CHUNKED,
+            id="GET 200 chunked Content-Length: nonsense CHUNKED",
+        ),
+        pytest.param(
+            "GET",
+            200,
+            ["Transfer-Encoding: gzip , CHUNKED"],
+            CHUNKED,
+            id="GET 200 Transfer-Encoding: gzip  CHUNKED CHUNKED",
+        ),  # step 4
+        pytest.param(
+            "GET",
+            200,
+            ["Transfer-Encoding: gzip", "Transfer-Encoding: chunked"],
+            CHUNKED,
+            id="GET 200 Transfer-Encoding: gzip Transfer-Encoding: chunked CHUNKED",
+        ),
+        pytest.param(
+            "GET",
+            200,
+            ["Transfer-Encoding: chunked, gzip"],
+            UNTIL_CLOSE,
+            id="GET 200 Transfer-Encoding: chunked gzip UNTIL_CLOSE",
+        ),
+        pytest.param(
+            "GET",
+            200,
+            ["Transfer-Encoding: gzip;level=9"],
+            UNTIL_CLOSE,
+            id="GET 200 Transfer-Encoding: gzip;level=9 UNTIL_CLOSE",
+        ),
+        pytest.param("GET", 200, [LENGTH], 5, id="GET 200 with length 5"),  # step 6
+        pytest.param("POST", 500, ["Content-Length: 0"], 0, id="POST 500 Content-Length: 0 0"),
+        pytest.param(
+            "GET", 200, ["Content-Length: 0000000000000000005"], 5, id="GET 200 Content-Length: 0000000000000000005 5"
+        ),
+        pytest.param("GET", 200, [], UNTIL_CLOSE, id="GET 200  UNTIL_CLOSE"),  # step 8
     ],
 )
-def test_where_it_ends(implementation: Implementation, method: str, status: int, lines: list[str], length: int) -> None:
-    found = implementation.module("responses").answer_length(method, head(implementation, *lines, status=status))
+def test_the_length_of_the_body(
+    implementation: Implementation, method: str, status: int, lines: list[str], length: int
+) -> None:
+    found = implementation.module("responses").response_length(method, head(implementation, *lines, status=status))
     assert found == length
 
 
@@ -153,34 +187,41 @@ def test_where_it_ends(implementation: Implementation, method: str, status: int,
         ["Transfer-Encoding:"],
         ["Transfer-Encoding: \xa0chunked"],
     ],
+    ids=ascii,
 )
-def test_what_has_no_certain_end(implementation: Implementation, lines: list[str]) -> None:
-    with refused(implementation):
-        implementation.module("responses").answer_length("GET", head(implementation, *lines))
+def test_ambiguous_lengths(implementation: Implementation, lines: list[str]) -> None:
+    with rejected(implementation):
+        implementation.module("responses").response_length("GET", head(implementation, *lines))
 
 
 @pytest.mark.parametrize(
     ("minor", "lines", "persists"),
     [
-        (1, [LENGTH], True),
-        (1, [CODED], True),
-        (1, [LENGTH, "Connection: Upgrade, CLOSE"], False),
-        (1, [LENGTH, "Connection: keep-alive, close"], False),
-        (1, [], False),
-        (1, [LENGTH, CODED], False),
-        (0, [LENGTH], False),
-        (0, [LENGTH, "Connection: Keep-Alive"], True),
-        (0, ["Connection: keep-alive"], False),
-        (0, [CODED, "Connection: keep-alive"], False),
-        (0, [LENGTH, "Connection: close, keep-alive"], False),
+        pytest.param(1, [LENGTH], True, id="1.1 with length persists"),
+        pytest.param(1, [CODED], True, id="1.1 chunked persists"),
+        pytest.param(
+            1, [LENGTH, "Connection: Upgrade, CLOSE"], False, id="1.1 with length Connection: Upgrade CLOSE ends"
+        ),
+        pytest.param(
+            1, [LENGTH, "Connection: keep-alive, close"], False, id="1.1 with length Connection: keep-alive close ends"
+        ),
+        pytest.param(1, [], False, id="1.1  ends"),
+        pytest.param(1, [LENGTH, CODED], False, id="1.1 with length chunked ends"),
+        pytest.param(0, [LENGTH], False, id="1.0 with length ends"),
+        pytest.param(0, [LENGTH, "Connection: Keep-Alive"], True, id="1.0 with length Connection: Keep-Alive persists"),
+        pytest.param(0, ["Connection: keep-alive"], False, id="1.0 Connection: keep-alive ends"),
+        pytest.param(0, [CODED, "Connection: keep-alive"], False, id="1.0 chunked Connection: keep-alive ends"),
+        pytest.param(
+            0, [LENGTH, "Connection: close, keep-alive"], False, id="1.0 with length Connection: close keep-alive ends"
+        ),
     ],
 )
-def test_whether_it_persists(implementation: Implementation, minor: int, lines: list[str], persists: bool) -> None:
-    found = implementation.module("responses").answer_persists("GET", head(implementation, *lines, minor=minor))
+def test_persistence(implementation: Implementation, minor: int, lines: list[str], persists: bool) -> None:
+    found = implementation.module("responses").response_persists("GET", head(implementation, *lines, minor=minor))
     assert found is persists
 
 
-# Answers from a stream.
+# Responses from a stream.
 
 STREAM = (
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
@@ -195,24 +236,24 @@ METHODS = ("POST", "HEAD", "GET", "GET", "GET")
 
 def read_stream(implementation: Implementation, pieces: list[bytes]) -> list[Any]:
     stream = reader(implementation, *METHODS)
-    answers = []
+    responses = []
     for piece in [*pieces, b""]:
         stream.receive(piece)
-        while (answer := stream.read()) is not None:
-            answers.append(answer)
-    assert (stream.awaited, stream.unread) == (0, b"")
-    return answers
+        while (response := stream.read()) is not None:
+            responses.append(response)
+    assert (stream.pending, stream.unread) == (0, b"")
+    return responses
 
 
 @pytest.mark.parametrize("cut", [whole, bytewise])
 def test_a_stream(implementation: Implementation, cut: Any) -> None:
-    answers = read_stream(implementation, cut(STREAM))
-    assert [answer.status for answer in answers] == [200, 200, 200, 304, 200]
-    assert [answer.body for answer in answers] == [b"hello", b"", b"Wikipedia ", b"", b"until the end"]
-    assert [answer.persists for answer in answers] == [True, True, True, True, False]
-    assert [interim.status for interim in answers[0].interim] == [100, 103]
-    assert answers[1].interim == []
-    assert answers[2].trailers == [("x-sum", "10")]
+    responses = read_stream(implementation, cut(STREAM))
+    assert [response.status for response in responses] == [200, 200, 200, 304, 200]
+    assert [response.body for response in responses] == [b"hello", b"", b"Wikipedia ", b"", b"until the end"]
+    assert [response.persists for response in responses] == [True, True, True, True, False]
+    assert [interim.status for interim in responses[0].interim] == [100, 103]
+    assert responses[1].interim == []
+    assert responses[2].trailers == [("x-sum", "10")]
 
 
 @each_implementation
@@ -221,21 +262,21 @@ def test_a_stream_in_any_pieces(implementation: Implementation, places: list[int
     assert read_stream(implementation, cut(STREAM, places)) == read_stream(implementation, [STREAM])
 
 
-def test_a_switch_of_protocols_is_the_last_answer(implementation: Implementation) -> None:
+def test_a_switch_of_protocols_is_the_last_response(implementation: Implementation) -> None:
     stream = reader(implementation, "GET")
     stream.receive(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nsomething")
-    answer = stream.read()
-    assert (answer.status, answer.persists, stream.unread) == (101, False, b"something")
+    response = stream.read()
+    assert (response.status, response.persists, stream.unread) == (101, False, b"something")
 
 
 def test_a_tunnel_is_not_read(implementation: Implementation) -> None:
     stream = reader(implementation, "CONNECT")
     stream.receive(b"HTTP/1.1 200 OK\r\n\r\nbytes")
-    answer = stream.read()
-    assert (answer.body, answer.persists, stream.unread) == (b"", False, b"bytes")
+    response = stream.read()
+    assert (response.body, response.persists, stream.unread) == (b"", False, b"bytes")
 
 
-def test_nothing_is_read_that_nobody_asked_for(implementation: Implementation) -> None:
+def test_an_unsolicited_response_is_not_read(implementation: Implementation) -> None:
     stream = reader(implementation)
     stream.receive(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
     assert stream.read() is None
@@ -258,10 +299,10 @@ def test_nothing_is_read_that_nobody_asked_for(implementation: Implementation) -
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + bytes(1001),
     ],
 )
-def test_what_is_no_answer(implementation: Implementation, wire: bytes) -> None:
+def test_malformed_streams(implementation: Implementation, wire: bytes) -> None:
     stream = reader(implementation, "GET", head=500, body=1000)
     stream.receive(wire)
-    with refused(implementation):
+    with rejected(implementation):
         stream.read()
 
 
@@ -275,11 +316,11 @@ def test_what_is_no_answer(implementation: Implementation, wire: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
     ],
 )
-def test_an_answer_that_ends_too_early(implementation: Implementation, wire: bytes) -> None:
+def test_truncated_responses(implementation: Implementation, wire: bytes) -> None:
     stream = reader(implementation, "GET")
     for piece in whole(wire):
         stream.receive(piece)
     assert stream.read() is None
     stream.receive(b"")
-    with refused(implementation):
+    with rejected(implementation):
         stream.read()

@@ -1,4 +1,4 @@
-"""Targets and hosts, beside what the corpus says about them."""
+"""Targets and hosts; more cases are in the corpus."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kaserve.http.target import is_host, resolve_target
 
 
 def resolved(method: str, target: str, host: str | None = "h", minor: int = 1) -> tuple[str, str, str]:
-    """Authority, path and query."""
+    """Returns authority, path and query."""
     fields = [] if host is None else [("host", host)]
     request = Request(method, target, minor, fields, 0 if host is None else HOST, host or "")
     resolve_target(request)
     return request.authority, request.raw_path, request.query
 
 
-def refusal(method: str, target: str, host: str | None = "h", minor: int = 1) -> int:
+def rejected_with(method: str, target: str, host: str | None = "h", minor: int = 1) -> int:
     with pytest.raises(HTTPError) as caught:
         resolved(method, target, host, minor)
     return caught.value.status
@@ -38,20 +38,20 @@ def test_absolute_form() -> None:  # RFC 9112 §3.2.2
     assert resolved("GET", "http://a:1/b?c") == ("a:1", "/b", "c")
     assert resolved("GET", "http://a") == ("a", "/", "")
     assert resolved("GET", "http://a", None, minor=0) == ("a", "/", "")
-    assert refusal("GET", "http://a/", None) == 400
-    assert refusal("GET", "http://a/", "not a host") == 400
+    assert rejected_with("GET", "http://a/", None) == 400
+    assert rejected_with("GET", "http://a/", "not a host") == 400
 
 
 def test_asterisk_form() -> None:  # RFC 9112 §3.2.4
     assert resolved("OPTIONS", "*") == ("h", "*", "")
     assert resolved("OPTIONS", "http://a:8001") == ("a:8001", "*", "")
-    assert refusal("GET", "*") == 400
+    assert rejected_with("GET", "*") == 400
 
 
 def test_authority_form() -> None:  # RFC 9112 §3.2.3
-    assert refusal("CONNECT", "a:443") == 501
-    assert refusal("CONNECT", "a") == 400
-    assert refusal("GET", "a:443") == 400
+    assert rejected_with("CONNECT", "a:443") == 501
+    assert rejected_with("CONNECT", "a") == 400
+    assert rejected_with("GET", "a:443") == 400
 
 
 def test_more_than_one_host() -> None:  # RFC 9112 §3.2
@@ -67,13 +67,13 @@ def test_every_address_is_a_host(address: str, port: int | None) -> None:
 
 
 @given(st.text("0123456789abcdef:.%/", min_size=1, max_size=40))
-def test_what_stands_in_brackets_is_an_ipv6_address(text: str) -> None:
+def test_only_an_ipv6_address_may_be_in_brackets(text: str) -> None:
     try:
         ipaddress.IPv6Address(text)
-        good = "%" not in text
+        valid = "%" not in text
     except ValueError:
-        good = False
-    assert is_host(f"[{text}]") == good
+        valid = False
+    assert is_host(f"[{text}]") == valid
 
 
 @given(st.integers(min_value=-10, max_value=1_000_000))

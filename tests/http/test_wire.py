@@ -407,7 +407,7 @@ def test_pieces_are_joined(implementation: Implementation) -> None:
 
 
 def encode(implementation: Implementation, *fields: FieldLine) -> tuple[bytes, int]:
-    encoded: tuple[bytes, int] = implementation.module("wire").encode_head(200, list(fields))
+    encoded: tuple[bytes, int] = implementation.module("wire").encode_head(list(fields))
     return encoded
 
 
@@ -461,7 +461,7 @@ def test_the_first_bad_field_is_told_of(implementation: Implementation) -> None:
     for first, error, told in bad:
         for second, *_ in bad:
             with pytest.raises(error, match=told):
-                encode_head(200, [("A", "1"), first, second])
+                encode_head([("A", "1"), first, second])
 
 
 def test_a_line_that_is_remembered_is_that_of_its_pair_alone(implementation: Implementation) -> None:
@@ -469,18 +469,16 @@ def test_a_line_that_is_remembered_is_that_of_its_pair_alone(implementation: Imp
     encode_head = implementation.module("wire").encode_head
     pairs = [(f"X-{number}", str(number)) for number in range(2000)]
     for pair in pairs * 2:
-        assert encode_head(200, [pair]) == (b"X-%b: %b\r\n" % (pair[1].encode(), pair[1].encode()), 0)
+        assert encode_head([pair]) == (b"X-%b: %b\r\n" % (pair[1].encode(), pair[1].encode()), 0)
     long = ("X", "x" * 2000)
     for _ in range(2):
-        assert encode_head(200, [pairs[0], long, pairs[-1]])[0] == b"X-0: 0\r\nX: %b\r\nX-1999: 1999\r\n" % (
-            b"x" * 2000
-        )
+        assert encode_head([pairs[0], long, pairs[-1]])[0] == b"X-0: 0\r\nX: %b\r\nX-1999: 1999\r\n" % (b"x" * 2000)
 
 
 def test_any_iterable_of_fields_will_do(implementation: Implementation) -> None:
     encode_head = implementation.module("wire").encode_head
     for kind in (list, tuple, iter):
-        assert encode_head(200, kind([("A", "1"), ("Connection", "x"), ("B", "2")]))[0] == b"A: 1\r\nB: 2\r\n"
+        assert encode_head(kind([("A", "1"), ("Connection", "x"), ("B", "2")]))[0] == b"A: 1\r\nB: 2\r\n"
 
 
 BAD_NAMES = [

@@ -56,7 +56,7 @@ class Answer:
         response.close()
         declared = response.headers.get("content-length")
         assert declared is None or method == "HEAD" or int(declared) == len(self.body)
-        encode_head(response.status, response.fields)  # raises for what cannot be sent
+        encode_head(response.fields)  # raises for what cannot be sent
 
     @property
     def names(self) -> set[str]:

@@ -1,4 +1,4 @@
-# The types of kaserve/http/limits.py.
+# The C types of kaserve/http/limits.py.
 
 cdef class Limits:
     cdef public long long body

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...http.responses import Answer
+from ...http.responses import ReceivedResponse
 from ..client_connection import NoResponse
 from ..finding import Finding
 from ..settings import ProbeSettings
@@ -88,7 +88,7 @@ def _statuses_in_pipeline(settings: ProbeSettings, requests: list[tuple[str, str
     return statuses, ""
 
 
-def _announcement(response: Answer) -> str:
+def _announcement(response: ReceivedResponse) -> str:
     """Returns the Connection header of a response after which the connection does not persist."""
     header = response.headers.combined("connection")
     return f"Connection: {header}" if header else "unannounced"

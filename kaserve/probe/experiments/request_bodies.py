@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...http.messages import TRANSFER_ENCODING
-from ...http.responses import Answer
+from ...http.responses import ReceivedResponse
 from ..client_connection import CLOSED, RESET, ClientConnection, NoResponse
 from ..finding import Finding
 from ..settings import ProbeSettings
@@ -89,7 +89,7 @@ def _post(settings: ProbeSettings, request: bytes) -> RequestBody:
         return RequestBody(response.status, _outcome(settings, connection, response))
 
 
-def _outcome(settings: ProbeSettings, connection: ClientConnection, response: Answer) -> str:
+def _outcome(settings: ProbeSettings, connection: ClientConnection, response: ReceivedResponse) -> str:
     """Returns what a server does with a connection after its response to a request with a body."""
     if connection.receives_more(settings.settle_time):
         return PARSES_BODY

@@ -72,7 +72,7 @@ class TestFields:
             line = parse_field(text)
         except ValueError:
             return
-        encode_head(200, [line])
+        encode_head([line])
 
 
 class TestRules:
