@@ -16,7 +16,8 @@ from typing import Any
 
 from .handlers.middleware.basic_auth import parse_user
 from .handlers.middleware.forwarded import Trusted
-from .handlers.middleware.headers import parse_field, parse_rule
+from .handlers.middleware.headers import parse_field
+from .handlers.static.site_headers import parse_rule
 from .http.limits import Limits
 from .http.protocol import KeepAlive
 from .logs.formats import parse_atoms

@@ -19,8 +19,9 @@ from ..cli import qr
 from ..config import Config, ConfigError, Option, options, read_environment
 from ..handlers import WSGI, Files
 from ..handlers.middleware.basic_auth import BasicAuth, parse_user
-from ..handlers.middleware.headers import HeaderMiddleware, Preflight, SiteHeaders, parse_field, parse_rule
+from ..handlers.middleware.headers import HeaderMiddleware, Preflight, parse_field
 from ..handlers.middleware.passwords import hash_password
+from ..handlers.static.site_headers import SiteHeaders, parse_rule
 from ..handlers.uploads.upload import FORM, Uploads
 from ..handlers.wsgi.application import Application
 from ..http.handler import Handler
@@ -255,7 +256,7 @@ def _serve_directory(config: Config, additions: SiteHeaders) -> Files | Uploads:
             compress=config.compress,
             listing=config.listing,
             zip=config.zip,
-            additions=additions,
+            headers=additions,
             form=FORM if config.upload else "",
         )
         if not config.upload:
@@ -266,7 +267,7 @@ def _serve_directory(config: Config, additions: SiteHeaders) -> Files | Uploads:
             overwrite=config.upload_overwrite,
             symlinks=config.symlinks,
             hidden=config.hidden,
-            fields=additions.always,
+            headers=additions.always,
         )
     except OSError as error:
         raise _Refusal(EXIT_RESOURCE, f"cannot serve {config.directory!r}: {error.strerror}") from None

@@ -17,10 +17,12 @@ __all__ = [
     "FIELD_VALUE",
     "LONE_LINE_END",
     "OWS",
+    "QUOTED_STRING_TEXT",
     "REQUEST_LINE",
     "REQUEST_LINE_START",
     "STATUS_LINE",
     "TOKEN",
+    "TOKEN_TEXT",
 ]
 
 OWS = b" \t"  # optional white space, RFC 9110 §5.6.3
@@ -33,6 +35,9 @@ _TARGET_CHARS = rb"[!-\"$-~]+"
 _QUOTED_STRING = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'  # RFC 9110 §5.6.4
 
 TOKEN = re.compile(_TCHAR + rb"+")
+# The same as parts of expressions over str, for modules that read values of headers.
+TOKEN_TEXT = (_TCHAR + rb"+").decode("ascii")
+QUOTED_STRING_TEXT = _QUOTED_STRING.decode("ascii")
 DIGITS = re.compile(rb"[0-9]+")
 FIELD_NAME = TOKEN
 FIELD_VALUE = re.compile(_FIELD_CHARS)
