@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from .handlers.middleware.basic_auth import parse_user
 from .handlers.middleware.forwarded import Trusted
-from .handlers.middleware.headers import parse_field, parse_rule
+from .handlers.middleware.headers import parse_field
+from .handlers.static.site_headers import parse_rule
 from .logs.formats import parse_atoms
 from .net.listener import split_host_port
 

@@ -14,7 +14,8 @@ from typing import Any, cast
 from ..config import Config
 from ..handlers import WSGI, Files
 from ..handlers.middleware.basic_auth import BasicAuth, parse_user
-from ..handlers.middleware.headers import HeaderMiddleware, Preflight, SiteHeaders, parse_field, parse_rule
+from ..handlers.middleware.headers import HeaderMiddleware, Preflight, parse_field
+from ..handlers.static.site_headers import SiteHeaders, parse_rule
 from ..handlers.uploads.upload import FORM, Uploads
 from ..handlers.wsgi.application import Application
 from ..http.handler import Handler
@@ -76,7 +77,7 @@ def _serve_directory(config: Config, site_headers: SiteHeaders) -> Files | Uploa
             compress=config.compress,
             listing=config.listing,
             zip=config.zip,
-            additions=site_headers,
+            headers=site_headers,
             form=FORM if config.upload else "",
         )
         if not config.upload:
@@ -87,7 +88,7 @@ def _serve_directory(config: Config, site_headers: SiteHeaders) -> Files | Uploa
             overwrite=config.upload_overwrite,
             symlinks=config.symlinks,
             hidden=config.hidden,
-            fields=site_headers.always,
+            headers=site_headers.always,
         )
     except OSError as error:
         raise StartError(EXIT_RESOURCE, f"cannot serve {config.directory!r}: {error.strerror}") from None

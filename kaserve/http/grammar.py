@@ -20,6 +20,7 @@ __all__ = [
     "FIELD_VALUE",
     "LONE_LINE_END",
     "OWS",
+    "QUOTED_STRING_TEXT",
     "REQUEST_LINE",
     "REQUEST_LINE_START",
     "STATUS_LINE",
@@ -42,6 +43,8 @@ _QUOTED_STRING = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80
 
 TOKEN = re.compile(_TCHAR + rb"+")
 TOKEN_TEXT = re.compile(TCHAR + "+")
+# A quoted string as a part of expressions over str.
+QUOTED_STRING_TEXT = _QUOTED_STRING.decode("ascii")
 DIGITS = re.compile(rb"[0-9]+")
 FIELD_NAME = TOKEN
 FIELD_VALUE = re.compile(_FIELD_CHARS)

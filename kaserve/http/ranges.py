@@ -1,11 +1,11 @@
-"""Ranges of bytes (RFC 9110 §14): which parts of a representation are asked for, and how several make one body.
+"""Ranges of bytes (RFC 9110 §14): which parts of a representation a client wants, and how several make one body.
 
-Knows the Range field and the form of multipart/byteranges. Does not know where the bytes come from. Pure functions,
-over values. A range is obeyed or ignored, as §14.2 lets a server choose:
+Knows the Range header and the format of multipart/byteranges. Does not know where the bytes come from. Pure functions,
+over values. A server may ignore a Range (§14.2), and this one does so as follows:
 
-- what is not a range of bytes, or malformed in any part, is ignored;
+- a header that is not about bytes, or is malformed in any part, is ignored;
 - parts that overlap or touch are sent as one, so that no byte is sent twice;
-- a set of more than 64 separate parts is ignored, since nobody needs it.
+- more than 64 separate parts are ignored: no client needs them, and each costs a header of its own.
 """
 
 from __future__ import annotations
@@ -16,32 +16,44 @@ from typing import NamedTuple
 __all__ = ["Multipart", "Range", "content_range", "frame_parts", "parse_ranges"]
 
 _MAX_PARTS = 64
-_MAX_DIGITS = 19  # what a 64-bit length has; a longer number lies behind the end of everything
+_MAX_DIGITS = 19  # of a 64-bit length; a longer number is beyond the end of any file
 
 _SPECIFIER = re.compile(r"bytes=(.*)", re.IGNORECASE | re.ASCII | re.DOTALL)  # units are case-insensitive, §14.1
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 
 
 class Range(NamedTuple):
-    """The bytes from `start` up to, and without, `stop`."""
+    """The bytes from `start` up to, but not including, `stop`."""
 
     start: int
     stop: int
 
 
 class Multipart(NamedTuple):
-    """How several ranges are sent: each behind its own head, and then the end."""
+    """How several ranges are sent in one body.
+
+    Attributes:
+        content_type: the value of Content-Type.
+        heads: what comes before each range.
+        end: what comes after the last one.
+        length: of all together, the ranges included, in bytes.
+    """
 
     content_type: str
     heads: list[bytes]
     end: bytes
-    length: int  # of it all
+    length: int
 
 
 def parse_ranges(value: str, size: int) -> list[Range] | None:
-    """The ranges that a Range field asks for of a representation of `size` bytes, in the order in which they are sent.
+    """Returns the ranges of a Range header, in the order in which they are sent.
 
-    None: the field is to be ignored. No ranges at all: it is good, but none of them can be satisfied (416).
+    Args:
+        value: of the header.
+        size: of the representation, in bytes.
+
+    Returns:
+        The ranges; none if the header is valid but none of them can be satisfied (a 416); None if it is to be ignored.
     """
     specifier = _SPECIFIER.fullmatch(value)
     if specifier is None:
@@ -52,34 +64,38 @@ def parse_ranges(value: str, size: int) -> list[Range] | None:
         return None
     ranges: list[Range] = []
     for spec in specs:
-        match = _SPEC.fullmatch(spec)
-        if match is None:
+        part = _parse_spec(spec, size)
+        if part is None:
             return None
-        first, last = match.groups()
-        if not first:  # suffix-range: the last so many
-            if not last:
-                return None
-            length = min(_number(last), size)
-            if length:
-                ranges.append(Range(size - length, size))
-            elif _number(last):  # all of nothing, which has no Content-Range (§14.1.2)
-                return None
-            continue
-        start, stop = _number(first), _number(last) + 1 if last else size
-        if last and stop <= start:
-            return None
-        if start < size:
-            ranges.append(Range(start, min(stop, size)))
+        if part.start < part.stop:
+            ranges.append(part)
     return _coalesce(ranges)
 
 
+def _parse_spec(spec: str, size: int) -> Range | None:
+    """One range, which is empty if it cannot be satisfied; None if the header is to be ignored because of it."""
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        return None
+    first, last = match.groups()
+    if first:
+        start, stop = _number(first), _number(last) + 1 if last else size
+        return None if last and stop <= start else Range(start, min(stop, size))
+    # suffix-range: so many bytes at the end. All of an empty file would need a Content-Range that there is not
+    # (§14.1.2).
+    if not last or (not size and _number(last)):
+        return None
+    return Range(size - min(_number(last), size), size)
+
+
 def _number(digits: str) -> int:
+    """A number, but one that is far too large may be another one that is too large: int() is slow for long ones."""
     digits = digits.lstrip("0")
-    return int(digits[: _MAX_DIGITS + 1] or "0")  # cut off, it is too large all the same
+    return int(digits[: _MAX_DIGITS + 1] or "0")
 
 
 def _coalesce(ranges: list[Range]) -> list[Range] | None:
-    """Joins what overlaps or touches, each at the place of its first part (§15.3.7.2); None if there are too many."""
+    """Joins ranges that overlap or touch, at the place of their first one (§15.3.7.2); None if too many are left."""
     if len(ranges) < 2:
         return ranges
     joined: list[tuple[int, Range]] = []  # with the place in the order asked for
@@ -95,16 +111,25 @@ def _coalesce(ranges: list[Range]) -> list[Range] | None:
 
 
 def content_range(part: Range | None, size: int) -> str:
-    """The value of Content-Range (§14.4) for `part`, or None when nothing could be satisfied."""
+    """Returns the value of Content-Range (§14.4).
+
+    Args:
+        part: what is sent; None in a 416, which sends nothing.
+        size: of the representation, in bytes.
+    """
     return f"bytes */{size}" if part is None else f"bytes {part.start}-{part.stop - 1}/{size}"
 
 
-def frame_parts(ranges: list[Range], size: int, fields: list[tuple[str, str]], boundary: str) -> Multipart:
-    """What stands between the parts of multipart/byteranges (§14.6).
+def frame_parts(ranges: list[Range], size: int, headers: list[tuple[str, str]], boundary: str) -> Multipart:
+    """Returns what comes between the parts of multipart/byteranges (§14.6).
 
-    fields: what each part says of itself beside its range. boundary: characters that no part contains but by accident.
+    Args:
+        ranges: two or more.
+        size: of the representation, in bytes.
+        headers: of each part, in addition to its Content-Range.
+        boundary: a text that appears in the content only by an unlikely accident; best at random.
     """
-    described = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    described = "".join(f"{name}: {value}\r\n" for name, value in headers)
     heads = [
         f"{'' if number == 0 else chr(13) + chr(10)}--{boundary}\r\n{described}"
         f"Content-Range: {content_range(part, size)}\r\n\r\n".encode("latin-1")

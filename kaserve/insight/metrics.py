@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..http.messages import Request, Response
+from ..http.negotiation import Accepted, media_type_weight, parse_accept
 from .page import Page
 
 __all__ = ["OPENMETRICS", "TEXT", "Family", "MetricsPage", "Sample", "counter", "encode", "gauge", "histogram"]
@@ -20,7 +21,6 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _OPENMETRICS_RANGE = "application/openmetrics-text"
-_QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")  # RFC 9110 §12.4.2
 
 
 @dataclass(frozen=True)
@@ -132,22 +132,20 @@ class MetricsPage(Page):
 
 
 def prefers_openmetrics(accept: str) -> bool:
-    """Whether the field Accept puts OpenMetrics first, or names nothing it likes better (RFC 9110 §12.5.1). The plain
-    format is for all others, those included that accept neither: better that than a 406 for whoever looks."""
-    best: dict[str, float] = {}
-    for member in accept.split(","):
-        name, *parameters = [part.strip(" \t").lower() for part in member.split(";")]
-        quality = 1.0
-        for parameter in parameters:
-            key, _, value = parameter.partition("=")
-            if key == "q":
-                quality = float(value) if _QUALITY.fullmatch(value) else 0.0
-            elif name == _OPENMETRICS_RANGE and key == "version" and value.strip('"') != "1.0.0":
-                quality = 0.0  # a version that is not spoken here
-        best[name] = max(quality, best.get(name, 0.0))
-    openmetrics = best.get(_OPENMETRICS_RANGE, 0.0)
-    text = best.get("text/plain", best.get("text/*", best.get("*/*", 0.0)))
-    return openmetrics > 0 and openmetrics >= text
+    """Whether an Accept header names OpenMetrics, and nothing that the client likes better (RFC 9110 §12.5.1).
+
+    The plain format is for all others, those included that accept neither: it is of more use to them than a 406.
+    """
+    known = [element for element in parse_accept(accept) if not _is_other_version(element)]
+    openmetrics = max((element.weight for element in known if element.name == _OPENMETRICS_RANGE), default=0.0)
+    return openmetrics > 0 and openmetrics >= media_type_weight(known, "text/plain")
+
+
+def _is_other_version(element: Accepted) -> bool:
+    """Whether an element asks for a version of OpenMetrics other than the one that is sent here."""
+    if element.name != _OPENMETRICS_RANGE:
+        return False
+    return any(name == "version" and value != "1.0.0" for name, value in element.parameters)
 
 
 def encode(families: Iterable[Family], *, openmetrics: bool = False) -> str:

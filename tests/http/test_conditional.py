@@ -16,6 +16,7 @@ from kaserve.http.conditional import (
     matches_weakly,
     range_applies,
 )
+from tests.tools.ids import readable
 
 NOW = 784_111_777 + 3600.0
 MODIFIED = 784_111_777  # Sun, 06 Nov 1994 08:49:37 GMT
@@ -61,6 +62,7 @@ def status(*lines: tuple[str, str], method: str = "GET", etag: str = ETAG, modif
         ('"a", *', []),
         ('"a", nonsense', []),
     ],
+    ids=readable,
 )
 def test_lists_of_entity_tags(value: str, tags: list[str]) -> None:
     assert entity_tags(value) == tags
@@ -370,6 +372,7 @@ def test_tags_win_over_dates(tags: str, date: str, expected: int) -> None:
         ((("if-unmodified-since", EARLIER), ("if-modified-since", LATER)), 412),
         ((("if-unmodified-since", "nonsense"), ("if-modified-since", "nonsense")), 200),
     ],
+    ids=readable,
 )
 def test_precedence(lines: tuple[tuple[str, str], ...], expected: int) -> None:
     assert status(*lines) == expected
@@ -378,3 +381,24 @@ def test_precedence(lines: tuple[tuple[str, str], ...], expected: int) -> None:
 
 def test_without_conditions_the_request_goes_on() -> None:
     assert status() == 200
+
+
+# A representation that does not exist, which a PUT may create
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        pytest.param((), 200, id="no conditions"),
+        pytest.param((("if-match", "*"),), 412, id="If-Match: *"),
+        pytest.param((("if-match", '"v1"'),), 412, id="If-Match"),
+        pytest.param((("if-none-match", "*"),), 200, id="If-None-Match: *"),
+        pytest.param((("if-none-match", '"v1"'),), 200, id="If-None-Match"),
+        pytest.param((("if-unmodified-since", EARLIER),), 200, id="If-Unmodified-Since"),
+        pytest.param((("if-modified-since", LATER),), 200, id="If-Modified-Since"),
+        pytest.param((("if-match", "*"), ("if-none-match", "*")), 412, id="If-Match before If-None-Match"),
+    ],
+)
+def test_what_does_not_exist(lines: tuple[tuple[str, str], ...], expected: int) -> None:
+    """§13.1.1, §13.1.2: `*` is false of it, as is every tag; §13.1.4: a date cannot be compared."""
+    assert evaluate("PUT", conditions(lines), "", None, NOW, exists=False) == expected

@@ -1,4 +1,4 @@
-"""Content codings: what clients say they take, and what they get (RFC 9110 §12.5.3)."""
+"""Content negotiation: what clients accept, and what they get (RFC 9110 §12.5)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaserve.http.negotiation import CODINGS, IDENTITY, choose, parse_accept_encoding
+from kaserve.http.negotiation import (
+    CODINGS,
+    IDENTITY,
+    Accepted,
+    choose_coding,
+    media_type_weight,
+    parse_accept,
+    parse_accept_encoding,
+)
+from tests.tools.ids import readable
 
 ALL = tuple(CODINGS)
 
@@ -44,9 +53,82 @@ ALL = tuple(CODINGS)
         ("gz\xefp", {}),
         ('"gzip"', {}),
     ],
+    ids=readable,
 )
 def test_what_clients_take(value: str, expected: dict[str, float]) -> None:
     assert parse_accept_encoding(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", []),
+        (" ,, ", []),
+        ("text/html", [Accepted("text/html", 1.0)]),
+        ("TEXT/Html ; Q=0.5", [Accepted("text/html", 0.5)]),
+        ("*/*, text/*;q=0", [Accepted("*/*", 1.0), Accepted("text/*", 0.0)]),
+        ("a/b;c=d;q=0.1;e=f", [Accepted("a/b", 0.1, (("c", "d"), ("e", "f")))]),
+        ('a/b;c="d;q=0"', [Accepted("a/b", 1.0, (("c", "d;q=0"),))]),
+        ('a/b;version="1.0.0"', [Accepted("a/b", 1.0, (("version", "1.0.0"),))]),
+        ("a/b;;c=d; ;", [Accepted("a/b", 1.0, (("c", "d"),))]),  # §5.6.6
+        ("a/b;c;q=0.2", [Accepted("a/b", 0.2, (("c", ""),))]),  # RFC 7231 had parameters without a value
+        ("a/b;q=0.2;q=0.9", [Accepted("a/b", 0.2)]),
+        # Malformed elements are ignored, and the others keep their meaning.
+        ("a/b/c, text/html", [Accepted("text/html", 1.0)]),
+        ("a b, text/html", [Accepted("text/html", 1.0)]),
+        ("/html, text/, text/html", [Accepted("text/html", 1.0)]),
+        ("a/b;c=d e, text/html", [Accepted("text/html", 1.0)]),
+        ("a/b;q=2, a/b;q=nan, a/b;q=, a/b;q, a/b;q =1, a/b;q=0.1234, text/html", [Accepted("text/html", 1.0)]),
+        ('a/b;c="d, text/html', [Accepted("text/html", 1.0)]),
+        ("a/\xe9, text/html", [Accepted("text/html", 1.0)]),
+    ],
+    ids=ascii,
+)
+def test_elements(value: str, expected: list[Accepted]) -> None:
+    """§12.4.2, §12.5.1."""
+    assert parse_accept(value) == expected
+
+
+@given(st.text(alphabet='abq/*;=01.,"\\ \t\x80'))
+def test_any_text_is_read(value: str) -> None:
+    for element in parse_accept(value):
+        assert 0 <= element.weight <= 1
+        assert element.name == element.name.lower()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a" + " " * 8000 + "x",
+        "a" + "; ;" * 3000 + "(",
+        "a;" + "b" * 8000 + "\x7f",
+        'a;b="' + "\\" * 8000,
+        "a;" * 4000 + "=",
+    ],
+    ids=["spaces", "empty-parameters", "long-name", "escapes", "names"],
+)
+def test_no_value_is_slow_to_read(value: str) -> None:
+    """With backtracking this test would not end."""
+    assert parse_accept(value) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "weight"),
+    [
+        ("", 0.0),
+        ("text/html", 1.0),
+        ("text/*;q=0.3, text/html;q=0.9, */*;q=0.1", 0.9),  # the most specific range decides, not the first
+        ("text/*;q=0.3, */*;q=0.8", 0.3),
+        ("*/*;q=0.8", 0.8),
+        ("text/html;q=0, */*", 0.0),
+        ("text/html;level=1;q=0.2, text/html;q=0.4", 0.4),
+        ("application/json", 0.0),
+        ("text/htmlx, xtext/html", 0.0),
+    ],
+)
+def test_weights_of_media_types(value: str, weight: float) -> None:
+    """§12.5.1."""
+    assert media_type_weight(parse_accept(value), "text/html") == weight
 
 
 @pytest.mark.parametrize(
@@ -89,15 +171,16 @@ def test_what_clients_take(value: str, expected: dict[str, float]) -> None:
         ("identity;q=0.4, *;q=0.5", ("gzip",), "gzip"),
         ("gzip;q=0.3, *;q=0.5", ("gzip",), IDENTITY),  # which "*" stands for as well
     ],
+    ids=readable,
 )
 def test_what_clients_get(value: str, available: tuple[str, ...], expected: str | None) -> None:
-    assert choose(value, available) == expected
+    assert choose_coding(value, available) == expected
 
 
 @given(st.text(alphabet="gzipbrstdenty*;q=01.5, \t"), st.lists(st.sampled_from(ALL), unique=True).map(tuple))
 def test_nobody_gets_what_was_ruled_out(value: str, available: tuple[str, ...]) -> None:
     weights = parse_accept_encoding(value)
-    chosen = choose(value, available)
+    chosen = choose_coding(value, available)
     assert chosen in (*available, IDENTITY, None)
     if chosen is not None and chosen != IDENTITY:
         assert weights.get(chosen, weights.get("*", 0)) > 0

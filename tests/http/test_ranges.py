@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaserve.http.ranges import Range, content_range, frame_parts, parse_ranges
+from tests.tools.ids import readable
 
 SIZE = 10_000  # as in the examples of §14.1.2
 HUGE = 5 * 1024**3
@@ -97,6 +98,7 @@ HUGE = 5 * 1024**3
         ("bytes=" + ",".join(f"{n}-{n}" for n in range(0, 128, 2)), [(n, n + 1) for n in range(0, 128, 2)]),
         ("bytes=" + ",".join(f"{n}-{n}" for n in range(0, 130, 2)), None),
     ],
+    ids=readable,
 )
 def test_what_is_asked_for(value: str, expected: list[tuple[int, int]] | None) -> None:
     assert parse_ranges(value, SIZE) == expected
@@ -105,6 +107,7 @@ def test_what_is_asked_for(value: str, expected: list[tuple[int, int]] | None) -
 @pytest.mark.parametrize(
     ("value", "expected"),
     [("bytes=0-", []), ("bytes=0-0", []), ("bytes=1-", []), ("bytes=-0", []), ("bytes=-1", None), ("bytes=x", None)],
+    ids=readable,
 )
 def test_nothing_has_no_parts(value: str, expected: list[Range] | None) -> None:
     """§14.1.1: no first-pos lies within it; a suffix of it is all of it, which no Content-Range can say."""
@@ -120,6 +123,7 @@ def test_nothing_has_no_parts(value: str, expected: list[Range] | None) -> None:
         ("bytes=0-0,4294967296-4294967296,-1", [(0, 1), (2**32, 2**32 + 1), (HUGE - 1, HUGE)]),
         ("bytes=5368709120-", []),
     ],
+    ids=readable,
 )
 def test_beyond_4_gib(value: str, expected: list[tuple[int, int]]) -> None:
     assert parse_ranges(value, HUGE) == expected

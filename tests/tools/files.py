@@ -1,4 +1,4 @@
-"""Tools for tests of what serves files: sites on a real disk, requests parsed as the server does it; no sockets."""
+"""Tools for tests of handlers that serve files: files on a disk, requests as the server parses them, no sockets."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ NAMES = {"Content-Type", "ETag", "Last-Modified", "Accept-Ranges", "X-Content-Ty
 
 
 def write(path: Path, content: bytes | str = b"content", modified: float = MODIFIED) -> None:
+    """Writes a file with that date, and the directories above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     os.utime(path, (modified, modified))
 
 
 def parse(target: str, method: str = "GET", *lines: str) -> Request:
-    """The request, read as the server reads it."""
+    """Returns a request, parsed as the server does it."""
     head = "\r\n".join((f"{method} {target} HTTP/1.1", "Host: example.com", *lines, "")).encode("latin-1")
     request = parse_head(head, 0, len(head))
     resolve_target(request)
@@ -32,7 +33,7 @@ def parse(target: str, method: str = "GET", *lines: str) -> Request:
 
 
 def read_body(response: Response) -> bytes:
-    """As the server sends it: pieces in their order, spans from their files, and waiting for what comes later."""
+    """Returns the body as the server sends it: in order, spans read from their files, Futures waited for."""
     body = response.body
     content = b""
     for piece in (body,) if isinstance(body, (bytes, FileSpan)) else body:
@@ -44,8 +45,8 @@ def read_body(response: Response) -> bytes:
     return content
 
 
-class Answer:
-    """A response, its body read and let go."""
+class ReceivedResponse:
+    """A response whose body was read and closed, and whose headers can be sent."""
 
     def __init__(self, response: Response, method: str = "GET") -> None:
         self.status = response.status
@@ -63,5 +64,6 @@ class Answer:
         return {name for name, _ in self.fields}
 
 
-def ask(files: Files, target: str, method: str = "GET", *lines: str) -> Answer:
-    return Answer(files(parse(target, method, *lines)), method)
+def ask(files: Files, target: str, method: str = "GET", *lines: str) -> ReceivedResponse:
+    """Returns the response of `files` to a request with these header lines."""
+    return ReceivedResponse(files(parse(target, method, *lines)), method)

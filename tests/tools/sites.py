@@ -1,4 +1,4 @@
-"""A site as a generator of documentation makes it, for tests of what serves it: a few hundred files, always the same.
+"""A site as a generator of documentation makes it: a few hundred files, always the same.
 
 Pages link to each other relatively, from several depths; each uses a style sheet with a font and pictures, a script
 with a source map, a module that imports another one, JSON that is fetched, and WebAssembly that is streamed.
@@ -42,12 +42,12 @@ window.loaded = index.length + answer + instance.exports.they();
 
 
 def make_site(site: Path) -> None:
-    """Writes it to `site`, which is made."""
-    numbers = random.Random(4)
+    """Writes the site to a directory, which is made."""
+    rng = random.Random(4)
     files: dict[str, bytes | str] = {
         "index.html": _page("", "Contents", [(f"chapter%20{n}/", f"Chapter {n}") for n in range(CHAPTERS)]),
         "404.html": "<!doctype html><title>Not here</title>",
-        "favicon.ico": _png(16, numbers),
+        "favicon.ico": _png(16, rng),
         "robots.txt": "User-agent: *\nAllow: /\n",
         "sitemap.xml": '<?xml version="1.0" encoding="utf-8"?>\n<urlset/>\n',
         "search.json": json.dumps([f"word {n}" for n in range(500)]),
@@ -58,11 +58,11 @@ def make_site(site: Path) -> None:
         "static/module.mjs": MODULE,
         "static/answer.mjs": "export const answer = 42;\n",
         "static/they.wasm": WASM,
-        "static/img/paper.png": _png(64, numbers),
+        "static/img/paper.png": _png(64, rng),
         "static/img/mark.svg": '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
-        "static/fonts/book.woff2": numbers.randbytes(40_000),  # broken ones are said by browsers, but not as errors
-        "static/fonts/book.ttf": numbers.randbytes(70_000),
-        "download/book.pdf": numbers.randbytes(3_000_000),
+        "static/fonts/book.woff2": rng.randbytes(40_000),  # no fonts; browsers do not call that an error
+        "static/fonts/book.ttf": rng.randbytes(70_000),
+        "download/book.pdf": rng.randbytes(3_000_000),
     }
     for chapter in range(CHAPTERS):
         folder = f"chapter {chapter}"
@@ -74,7 +74,7 @@ def make_site(site: Path) -> None:
             links = [*more, ("./", "Up"), ("../download/book.pdf", "Print")]
             picture = f'<img src="img/{n}.png" alt="">'
             files[f"{folder}/page-{n}.html"] = _page("../", f"Page {chapter}.{n}", links, picture + "<p>Text</p>" * 50)
-            files[f"{folder}/img/{n}.png"] = _png(8 + n, numbers)
+            files[f"{folder}/img/{n}.png"] = _png(8 + n, rng)
     for name, content in files.items():
         path = site / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +100,8 @@ def _page(root: str, title: str, links: list[tuple[str, str]], content: str = ""
 """
 
 
-def _png(size: int, numbers: random.Random) -> bytes:
-    rows = b"".join(b"\0" + numbers.randbytes(3 * size) for _ in range(size))
+def _png(size: int, rng: random.Random) -> bytes:
+    rows = b"".join(b"\0" + rng.randbytes(3 * size) for _ in range(size))
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)),
         (b"IDAT", zlib.compress(rows)),

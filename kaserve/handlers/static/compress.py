@@ -1,7 +1,7 @@
-"""Compression on the fly: what is worth compressing, how it is done, and as a body that no one has to wait for.
+"""Compression on the fly: what is worth compressing, how it is done, and a body that is compressed while it is sent.
 
-Knows compressors: zlib of the standard library, and brotli and zstandard where they are installed. Does not know HTTP
-but for the names of codings, nor which one a client wants.
+Knows compressors: zlib of the standard library, and brotli and zstandard where they are installed. Of HTTP it knows the
+names of codings only, and not which one a client wants.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from ...http.messages import FileSpan
 from ...http.negotiation import CODINGS
 from .file_body import OpenFile, read_exactly
 
-__all__ = ["CompressedBody", "available", "compress", "is_compressible"]
+__all__ = ["MIN_SIZE", "CompressedBody", "available_codings", "compress", "is_compressible"]
 
-SMALLEST = 860  # bytes; below, one segment of the network carries it as it is
+MIN_SIZE = 860
+"""Bytes below which nothing is compressed: the file fits into one segment of the network as it is."""
+
 _SLICE = 128 * 1024
 
-# Levels at which a core compresses tens of megabytes a second.
+# Levels at which one core compresses tens of megabytes per second.
 _GZIP_LEVEL = 6
 _BROTLI_QUALITY = 5
 _ZSTD_LEVEL = 5
@@ -37,18 +39,25 @@ _COMPRESSIBLE = re.compile(
 
 
 def is_compressible(content_type: str, size: int) -> bool:
-    """Whether content of that type and size gets smaller by it: text in the wide sense, and not the tiniest."""
-    return size >= SMALLEST and _COMPRESSIBLE.fullmatch(content_type.partition(";")[0]) is not None
+    """Whether content of this type and size gets noticeably smaller: text in the wide sense, and not the tiniest.
+
+    Args:
+        content_type: the value of Content-Type.
+        size: bytes.
+    """
+    return size >= MIN_SIZE and _COMPRESSIBLE.fullmatch(content_type.partition(";")[0]) is not None
 
 
 class Compressor(Protocol):
+    """What zlib and zstandard call a compressor object."""
+
     def compress(self, data: bytes) -> bytes: ...
 
     def flush(self) -> bytes: ...
 
 
 class _Brotli:
-    """brotli's own names for the same."""
+    """Brotli's compressor with the method names of zlib."""
 
     def __init__(self, module: Any) -> None:
         self._compressor = module.Compressor(quality=_BROTLI_QUALITY)
@@ -61,25 +70,25 @@ class _Brotli:
 
 
 def _gzip() -> Compressor:
-    return zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)  # 16: with the head of gzip
+    return zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)  # 16: with gzip's own header
 
 
 @cache
 def _compressors() -> dict[str, Callable[[], Compressor]]:
-    """Those that there are here, by coding, the best first."""
+    """Functions that make a compressor, by coding, for those that are installed; the preferred one first."""
     makers: dict[str, Callable[[], Any]] = {"gzip": _gzip}
-    brotli = _find("brotli", "brotlicffi")
+    brotli = _import_first("brotli", "brotlicffi")
     if brotli is not None:
         makers["br"] = lambda: _Brotli(brotli)
-    standard = _find("compression.zstd")  # Python 3.14
+    standard = _import_first("compression.zstd")  # Python 3.14
     if standard is not None:
         makers["zstd"] = lambda: standard.ZstdCompressor(level=_ZSTD_LEVEL)
-    elif (zstandard := _find("zstandard")) is not None:
+    elif (zstandard := _import_first("zstandard")) is not None:
         makers["zstd"] = lambda: zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
     return {coding: makers[coding] for coding in CODINGS if coding in makers}
 
 
-def _find(*names: str) -> Any:
+def _import_first(*names: str) -> Any:
     """The first of these modules that is installed; None without any."""
     for name in names:
         try:
@@ -89,64 +98,73 @@ def _find(*names: str) -> Any:
     return None
 
 
-def available() -> tuple[str, ...]:
-    """The codings that can be made here, the best first."""
+def available_codings() -> tuple[str, ...]:
+    """Returns the codings that can be compressed to, the preferred one first."""
     return tuple(_compressors())
 
 
 def compress(data: bytes, coding: str) -> bytes:
-    """All at once, for what is small."""
+    """Returns `data` in one of `available_codings`, all at once; for what is small."""
     compressor = _compressors()[coding]()
     return compressor.compress(data) + compressor.flush()
 
 
 class CompressedBody:
-    """The content of `file`, compressed slice by slice in other threads. It owns the file.
+    """A response body: the content of a file, compressed slice by slice on other threads.
 
-    keep: is given the whole, once it has been made; unless it is more than `most` bytes.
+    It owns the file: `close` ends its use.
     """
 
     def __init__(
         self,
         file: OpenFile,
         coding: str,
-        pool: Executor,
-        keep: Callable[[bytes], object],
-        most: int = 1024 * 1024,
+        executor: Executor,
+        on_complete: Callable[[bytes], object],
+        max_kept: int = 1024 * 1024,
     ) -> None:
+        """Makes a body of all of `file`.
+
+        Args:
+            file: the open file.
+            coding: one of `available_codings`.
+            executor: has the threads.
+            on_complete: called with all of the compressed content once it has been made, unless that is too large.
+            max_kept: bytes of compressed content up to which `on_complete` is called.
+        """
         self._file = file
         self._compressor = _compressors()[coding]()
-        self._pool = pool
-        self._keep = keep
-        self._most = most
+        self._executor = executor
+        self._on_complete = on_complete
+        self._max_kept = max_kept
         self._closed = False
 
     def __iter__(self) -> Iterator[Future[bytes | FileSpan]]:
         size = self._file.status.st_size
-        made: list[bytes | FileSpan] | None = []
-        left = self._most
+        kept: list[bytes | FileSpan] | None = []
+        left = self._max_kept
         for start in range(0, size, _SLICE):
             length = min(_SLICE, size - start)
             future = self._submit(start, length, start + length == size)
             yield future
-            piece = future.result()  # which it was waited for
+            piece = future.result()  # already done: the connection waited for it
             left -= len(piece) if isinstance(piece, bytes) else 0
             if left < 0:
-                made = None
-            elif made is not None:
-                made.append(piece)
-        if made is not None:
-            self._keep(b"".join(piece for piece in made if isinstance(piece, bytes)))
+                kept = None
+            elif kept is not None:
+                kept.append(piece)
+        if kept is not None:
+            self._on_complete(b"".join(piece for piece in kept if isinstance(piece, bytes)))
 
     def _submit(self, start: int, length: int, is_last: bool) -> Future[bytes | FileSpan]:
         file = self._file.share()  # the client may be gone before the work is done
-        future: Future[bytes | FileSpan] = self._pool.submit(self._compress, file, start, length, is_last)
+        future: Future[bytes | FileSpan] = self._executor.submit(self._compress, file, start, length, is_last)
         future.add_done_callback(lambda _: file.close())
         return future
 
     def _compress(self, file: OpenFile, start: int, length: int, is_last: bool) -> bytes:
-        """In another thread. The last piece is not given away if the file has changed meanwhile."""
-        file.sample()
+        """Compresses one slice, on another thread. Raises OSError at the last one if the file has changed meanwhile."""
+        file.remember_end(may_wait=True)
         data = self._compressor.compress(read_exactly(file.fd, length, start))
         if is_last:
             file.check()
@@ -154,6 +172,7 @@ class CompressedBody:
         return data
 
     def close(self) -> None:
+        """Ends the use of the file. May be called twice."""
         if not self._closed:
             self._closed = True
             self._file.close()

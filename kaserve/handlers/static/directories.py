@@ -3,8 +3,8 @@
 Knows descriptors, kinds of files and orders. Does not know requests, nor how entries are shown. Names are bytes, as
 file systems have them.
 
-A directory can be larger than what may be read, or sorted, in one go without holding up the other clients. So it is
-read in runs, each of them sorted by itself; the runs are then merged as somebody takes from them, which costs a little
+A directory can have so many entries that reading or sorting them at once would hold up all other clients. So it is read
+in runs, each of which is sorted by itself. The runs are then merged while the entries are used, which costs a little
 for each entry and never much at once.
 """
 
@@ -24,18 +24,23 @@ __all__ = ["Column", "Entry", "Follow", "Kind", "Order", "open_to_read", "read_r
 
 
 class Kind(enum.Enum):
-    """What an entry is; its value is a word for it."""
+    """What an entry is. The value is the word for it in the JSON of a listing."""
 
     DIRECTORY = "directory"
     FILE = "file"
-    LINK = "link"  # that leads nowhere, or where nobody may follow
+    LINK = "link"  # that leads nowhere, or where nothing is served
     OTHER = "other"  # a FIFO, a socket, a device: never served
 
 
 class Entry(NamedTuple):
-    """A name in a directory. Of a link that may be followed, all but the name is of what it leads to.
+    """A name in a directory. For a link that may be followed, all but the name describes what it leads to.
 
-    size: bytes; modified: seconds since the epoch; each None if it is unknown.
+    Attributes:
+        name: as the file system has it.
+        kind: what it is.
+        size: bytes; None if it is unknown, or not a file.
+        modified: seconds since the epoch; None if it is unknown.
+        is_link: whether a symbolic link has this name.
     """
 
     name: bytes
@@ -46,7 +51,7 @@ class Entry(NamedTuple):
 
 
 class Column(enum.Enum):
-    """What entries can be sorted by."""
+    """What entries can be sorted by. The value is the word for it in a query."""
 
     NAME = "name"
     SIZE = "size"
@@ -54,29 +59,38 @@ class Column(enum.Enum):
 
 
 class Order(NamedTuple):
-    """How entries are sorted; directories come first in any case."""
+    """How entries are sorted. Directories come first in any case."""
 
     column: Column = Column.NAME
     descending: bool = False
 
 
-# What a link leads to, or an OSError if nobody may follow it.
+# Returns the status of what a link leads to; raises OSError if nothing is served there.
 Follow = Callable[[bytes], os.stat_result]
 
-_MAX_WORK = 256  # of a run: as many entries, which takes one or two milliseconds,
-_WORK_OF_LINK = 16  # or fewer if there are links, since to follow one takes as long as to look at so many
+# A run has so many entries, which takes one or two milliseconds, or fewer if there are links: following one takes as
+# long as looking at 16 entries.
+_MAX_WORK = 256
+_WORK_OF_LINK = 16
 
 
 def open_to_read(directory: int) -> int:
-    """A descriptor that reads a directory of which there is one to search it; whoever asked owns it.
+    """Returns a descriptor that can read a directory, from one that can only search it. The caller closes both.
 
-    Raises PermissionError if it may be searched, but not read.
+    Raises:
+        PermissionError: the directory may be searched, but not read.
     """
     return os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
 
 
 def read_runs(fd: int, follow: Follow, *, show_hidden: bool) -> Iterator[list[Entry]]:
-    """The entries of the directory open at `fd`, which must stay open meanwhile, as the system has them."""
+    """Reads the entries of a directory in the order of the file system, a run at a time.
+
+    Args:
+        fd: of the directory; it must stay open until the last run.
+        follow: finds out what a link leads to.
+        show_hidden: whether hidden names are among them.
+    """
     with os.scandir(fd) as found:
         run: list[Entry] = []
         work = 0
@@ -95,13 +109,15 @@ def read_runs(fd: int, follow: Follow, *, show_hidden: bool) -> Iterator[list[En
 
 
 def sort_runs(runs: Iterable[list[Entry]], order: Order) -> Iterator[Entry | None]:
-    """All entries in their order, but first a None for each run, with which the caller may pause."""
+    """Sorts entries: yields None after each run that was read, as a pause for the caller, then all entries in order."""
     column, descending = order
-    # Only names are sorted backwards. Numbers change their sign instead, so that those who share one keep their order.
+    # Only names are sorted backwards. Numbers change their sign instead, so that entries with the same one keep the
+    # order of their names.
     reverse = descending and column is Column.NAME
     key = _keys(column, descending)
-    # Between reading and showing an entry is one flat tuple, its key in front. The garbage collector does not look
-    # into tuples of texts and numbers; hundreds of thousands of objects would have it stop the server now and then.
+    # Between reading and showing, an entry is one flat tuple, its key in front. The garbage collector does not look
+    # into tuples of texts and numbers; hundreds of thousands of other objects would make it stop the server now and
+    # then.
     sorted_runs = []
     for run in runs:
         sorted_runs.append(sorted([key(entry) + _flat(entry) for entry in run], reverse=not reverse))
@@ -112,7 +128,7 @@ def sort_runs(runs: Iterable[list[Entry]], order: Order) -> Iterator[Entry | Non
 
 
 def _drain(rows: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """From the last to the first, none of them kept, so that there is nothing left to be freed all at once."""
+    """Pops from the end, so that memory is released gradually."""
     while rows:
         yield rows.pop()
 
@@ -125,19 +141,19 @@ _KIND_OF = {kind.value: kind for kind in Kind}
 
 
 def _entry(found: os.DirEntry[str], follow: Follow) -> Entry | None:
-    """One of the entries; None if it is gone by now."""
+    """Makes an entry of what was found; None if it was deleted since the directory was read."""
     name = os.fsencode(found.name)
     try:
         status = found.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
-    except OSError:  # it may not even be looked at
+    except OSError:  # its status may not even be read
         return Entry(name, Kind.OTHER, None, None)
     is_link = S_ISLNK(status.st_mode)
     if is_link:
         try:
             status = follow(name)
-        except OSError:  # what is there is nobody's business
+        except OSError:  # what is there is not shown to clients
             return Entry(name, Kind.LINK, None, status.st_mtime, True)
     kind = _KINDS.get(S_IFMT(status.st_mode), Kind.OTHER)
     return Entry(name, kind, status.st_size if kind is Kind.FILE else None, status.st_mtime, is_link)
@@ -149,18 +165,18 @@ _NUMBER = re.compile("0*([0-9]+)")
 
 
 def _natural(name: bytes) -> str:
-    """Sorts names as a reader would look for them: without case, and 9 before 10."""
+    """What names are compared by, so that a reader finds them: without case, and 9 before 10."""
     return _NUMBER.sub(_by_length, name.decode(errors="replace").casefold())
 
 
 def _by_length(number: re.Match[str]) -> str:
-    """A number among texts: in front of letters as digits are, and longer ones behind shorter ones."""
+    """A number as a text that sorts by length first; the digit in front has it sort before letters."""
     return f"0{chr(len(number[1]))}{number[1]}"
 
 
 def _keys(column: Column, descending: bool) -> Callable[[Entry], tuple[Any, ...]]:
-    """What is compared before the name itself decides."""
-    if column is Column.NAME:  # sorted backwards as a whole if at all, which must not apply to what comes first
+    """What entries are compared by, before the name itself decides."""
+    if column is Column.NAME:  # it is sorted backwards as a whole, so the mark that puts directories first is reversed
         return lambda entry: ((entry.kind is not Kind.DIRECTORY) != descending, _natural(entry.name))
     sign = -1 if descending else 1
 

@@ -1,9 +1,22 @@
-"""Bodies made of open files: whole or in parts, sent without passing through memory, and watched while they are.
+"""Response bodies made of open files: sent slice by slice, without passing through Python, and of one version only.
 
-Knows descriptors, and that reading from a disk takes time. Does not know HTTP, nor names. What is sent must be of one
-version: a file that is replaced by another one does no harm, since the descriptor stays with the old; but one may also
-be written to. So it is looked at once more before its last piece leaves, and what has become a mixture is broken off.
-One that has grown may have been appended to, as logs are, or rewritten: samples taken before the first piece tell.
+Knows descriptors, and that reading from a disk takes time. Does not know HTTP, nor names.
+
+What is checked, and why no more:
+
+- Every byte that is sent has to be of the version that the headers describe. A file that is replaced (a rename, as any
+  careful program does it) needs no check: the descriptor stays with the old version. A file that is written to in place
+  is noticed by the size and the time of its descriptor, read once more before the last slice is sent: then the body
+  ends with an error, the connection is reset, and the client does not take the mixture for the file. The last slice is
+  small, so that what is written while it is sent is the only thing that can be missed.
+- A file that has grown may have been appended to, as logs are, which does no harm: the response ends where the file
+  ended. Or it was overwritten by something longer. The last bytes of the old version tell the two apart: an append
+  leaves them alone. They are read once for each open file, if that takes no disk.
+- nginx and Go check none of this. Samples all over the file, taken before sending and compared afterwards, were tried
+  here: 32 system calls for each file, to notice the rare writer who makes a file longer and also leaves its end alone.
+
+Sending a slice that is not in the page cache would block the reactor until the disk has delivered it. So each slice is
+looked up in the page cache first, and if it is not there another thread reads it.
 """
 
 from __future__ import annotations
@@ -11,7 +24,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 
 from ...http.messages import FileSpan
@@ -19,152 +32,179 @@ from ...http.ranges import Range
 
 __all__ = ["FileBody", "OpenFile", "read_exactly"]
 
-_SLICE = 512 * 1024  # sent in one go, and so not more than others have to wait for
-_TAIL = 64 * 1024  # held back until the file has been looked at
-_COPY = 128 * 1024
-_SAMPLES = 16
-_SAMPLE = 256  # bytes
+# Large enough for few system calls, and small enough for other connections to wait for one.
+_SLICE = 512 * 1024
+_LAST_SLICE = 64 * 1024  # fits into the send buffer of most sockets, so it is sent at once
+_READ_AHEAD = 128 * 1024
+_END = 256  # bytes
 _NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)
 
 
 class OpenFile:
-    """A descriptor that several answers share, and the status of its file when it was opened.
+    """A descriptor that several responses share, and the status of its file when it was opened.
 
-    Whoever calls `share` calls `close` once, as does whoever has made it. From any thread.
+    Every user calls `close` once: the one that has made it, and each one that has called `share`. All methods may be
+    called from any thread.
+
+    Attributes:
+        fd: a descriptor of a regular file, open for reading.
+        status: of that descriptor.
     """
 
-    __slots__ = ("_lock", "_samples", "_users", "fd", "status")
+    __slots__ = ("_end", "_lock", "_users", "fd", "status")
 
     def __init__(self, fd: int, status: os.stat_result) -> None:
         self.fd = fd
         self.status = status
         self._users = 1
         self._lock = threading.Lock()
-        self._samples: list[bytes] | None = None
+        self._end: bytes | None = None  # the last bytes of the version that was opened, once they have been read
 
     def share(self) -> OpenFile:
+        """Returns the same file, for one more user."""
         with self._lock:
             self._users += 1
         return self
 
     def close(self) -> None:
+        """Ends the use by one user; the last one closes the descriptor."""
         with self._lock:
             self._users -= 1
             if self._users == 0:
                 os.close(self.fd)
 
-    def sample(self) -> None:
-        """Keeps some of what is in the file now, once, to know it again when it has grown. Reads from the disk."""
-        if self._samples is None:
-            samples = self._read_samples()
-            if os.fstat(self.fd).st_mtime_ns != self.status.st_mtime_ns:  # then they may be of another version
-                self.check()
-            self._samples = samples
+    def remember_end(self, *, may_wait: bool) -> None:
+        """Reads the last bytes of the file, so that `check` can recognise an append.
 
-    @property
-    def is_sampled(self) -> bool:
-        return self._samples is not None
+        Without them, `check` takes an append for any other change. So a file whose end is not in the page cache can do
+        without: what is written to at present is there.
 
-    def sample_offsets(self) -> list[int]:
-        """From the beginning to what was the end; where a file is appended to, the end moves, but nothing changes."""
-        last = max(self.status.st_size - _SAMPLE, 0)
-        return [last * number // (_SAMPLES - 1) for number in range(_SAMPLES)]
+        Args:
+            may_wait: whether to read them also if the disk has to be waited for.
 
-    def _read_samples(self) -> list[bytes]:
-        return [os.pread(self.fd, min(_SAMPLE, self.status.st_size), offset) for offset in self.sample_offsets()]
+        Raises:
+            OSError: the file has changed already.
+        """
+        if self._end is not None:
+            return
+        end = self._read_end() if may_wait else _read_cached(self.fd, self._end_length, self._end_offset)
+        if end is None:
+            return
+        if os.fstat(self.fd).st_mtime_ns != self.status.st_mtime_ns:  # then they may be of another version
+            self.check()
+        self._end = end
 
     def check(self) -> None:
-        """Raises OSError if what was read so far may be of another version than what follows."""
+        """Checks that all that was read until now is of one version.
+
+        Raises:
+            OSError: it may be a mixture.
+        """
         before, status = self.status, os.fstat(self.fd)
         if status.st_mtime_ns == before.st_mtime_ns and status.st_size == before.st_size:
             return
-        if status.st_size <= before.st_size or self._samples is None or self._samples != self._read_samples():
+        if status.st_size <= before.st_size or self._end is None or self._end != self._read_end():
             raise OSError(errno.ESTALE, "the file was written to while it was sent")
+
+    @property
+    def _end_length(self) -> int:
+        return min(_END, self.status.st_size)
+
+    @property
+    def _end_offset(self) -> int:
+        return self.status.st_size - self._end_length
+
+    def _read_end(self) -> bytes:
+        return os.pread(self.fd, self._end_length, self._end_offset)
 
 
 class FileBody:
-    """`pieces` of `file`, and text between them. It owns the file.
+    """A response body made of parts of a file, and of text between them.
 
-    pool: has other threads for work. A slice that is not in memory is read by one of them first, so that the disk is
-    waited for there, and not where everybody else is served.
+    It owns the file: `close` ends its use. A slice that is not in the page cache is preceded by a Future with an empty
+    piece, done when another thread has read it.
     """
 
-    def __init__(self, file: OpenFile, pieces: Sequence[bytes | Range], pool: Executor) -> None:
+    def __init__(self, file: OpenFile, pieces: Sequence[bytes | Range], executor: Executor) -> None:
+        """Makes a body of `pieces` in their order.
+
+        Args:
+            file: the open file.
+            pieces: text, and ranges of the file that lie within it; at least one.
+            executor: has threads that may wait for the disk.
+        """
         self._file = file
         self._pieces = pieces
-        self._pool = pool
+        self._executor = executor
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes | FileSpan | Future[bytes | FileSpan]]:
         file = self._file
-        if not file.is_sampled:
-            if all(_is_in_memory(file.fd, offset) for offset in file.sample_offsets()):
-                file.sample()
-            else:
-                yield self._submit(_sample, file)
-        *pieces, last = self._pieces
-        if isinstance(last, Range):
-            tail = max(last.start, last.stop - _TAIL)
-            pieces.append(Range(last.start, tail))
-            last = Range(tail, last.stop)
-        for piece in pieces:
-            yield from self._send(piece)
-        file.check()
-        yield from self._send(last)
+        file.remember_end(may_wait=False)
+        for piece, is_last in _cut(self._pieces):
+            # One look is enough: a sequential read fills the cache from the front, so the last byte comes last.
+            if isinstance(piece, Range) and _read_cached(file.fd, 1, piece.stop - 1) is None:
+                yield self._read_ahead(piece)
+            if is_last:
+                file.check()
+            yield piece if isinstance(piece, bytes) else FileSpan(file.fd, piece.start, piece.stop - piece.start)
 
-    def _send(self, piece: bytes | Range) -> Iterator[bytes | FileSpan | Future[bytes | FileSpan]]:
-        if isinstance(piece, bytes):
-            yield piece
-            return
-        fd = self._file.fd
-        for start in range(piece.start, piece.stop, _SLICE):
-            stop = min(start + _SLICE, piece.stop)
-            if not (_is_in_memory(fd, start) and _is_in_memory(fd, stop - 1)):
-                yield self._warm(start, stop)
-            yield FileSpan(fd, start, stop - start)
-
-    def _warm(self, start: int, stop: int) -> Future[bytes | FileSpan]:
-        """Has a slice read into the page cache; a piece without content."""
-        return self._submit(_read_ahead, self._file.fd, start, stop)
-
-    def _submit(self, work: Callable[..., bytes], *arguments: object) -> Future[bytes | FileSpan]:
-        file = self._file.share()  # the client may be gone before the disk has answered
-        future: Future[bytes | FileSpan] = self._pool.submit(work, *arguments)
+    def _read_ahead(self, part: Range) -> Future[bytes | FileSpan]:
+        """Has a slice read into the page cache by another thread; the result is a piece without content."""
+        file = self._file.share()  # the client may be gone before the disk has delivered
+        future: Future[bytes | FileSpan] = self._executor.submit(_read_through, file.fd, part)
         future.add_done_callback(lambda _: file.close())
         return future
 
     def close(self) -> None:
+        """Ends the use of the file. May be called twice."""
         if not self._closed:
             self._closed = True
             self._file.close()
 
 
-def _is_in_memory(fd: int, offset: int) -> bool:
-    """Whether the byte at `offset` can be read without waiting; also where the system cannot tell."""
-    if not _NO_WAIT:
-        return True
+def _cut(pieces: Sequence[bytes | Range]) -> Iterator[tuple[bytes | Range, bool]]:
+    """Cuts ranges into slices; with each, whether it is the last of all."""
+    *others, last = pieces
+    if isinstance(last, Range):
+        boundary = max(last.start, last.stop - _LAST_SLICE)
+        others.append(Range(last.start, boundary))
+        last = Range(boundary, last.stop)
+    for piece in others:
+        if isinstance(piece, bytes):
+            yield piece, False
+        else:
+            for start in range(piece.start, piece.stop, _SLICE):
+                yield Range(start, min(start + _SLICE, piece.stop)), False
+    yield last, True
+
+
+def _read_cached(fd: int, length: int, offset: int) -> bytes | None:
+    """Reads up to `length` bytes if they are in the page cache; None if the disk would have to be waited for."""
+    if not _NO_WAIT:  # this system cannot say
+        return os.pread(fd, length, offset)
+    buffer = bytearray(length)
     try:
-        os.preadv(fd, (bytearray(1),), offset, _NO_WAIT)
+        return bytes(buffer[: os.preadv(fd, (buffer,), offset, _NO_WAIT)])
     except BlockingIOError:
-        return False
-    except OSError:  # not every file system can tell
-        pass
-    return True
+        return None
+    except OSError:  # this file system cannot say
+        return os.pread(fd, length, offset)
 
 
-def _sample(file: OpenFile) -> bytes:
-    file.sample()
-    return b""
-
-
-def _read_ahead(fd: int, start: int, stop: int) -> bytes:
-    for offset in range(start, stop, _COPY):
-        os.pread(fd, min(_COPY, stop - offset), offset)
+def _read_through(fd: int, part: Range) -> bytes:
+    """Reads part of a file for its effect on the page cache; posix_fadvise() would only ask for it, and not wait."""
+    for start in range(part.start, part.stop, _READ_AHEAD):
+        os.pread(fd, min(_READ_AHEAD, part.stop - start), start)
     return b""
 
 
 def read_exactly(fd: int, length: int, offset: int) -> bytes:
-    """Reads as much as that. Raises OSError if the file ends before."""
+    """Returns `length` bytes of an open file.
+
+    Raises:
+        OSError: the file ends before.
+    """
     data = os.pread(fd, length, offset)
     while len(data) < length:
         more = os.pread(fd, length - len(data), offset + len(data))

@@ -1,12 +1,12 @@
 """How a directory looks as a page.
 
 Knows HTML, and how to show names and times that were never meant to be shown. Does not know requests, nor where the
-entries come from. Names are bytes: a link leads back to exactly these bytes, and what is shown is the best that can be
-made of them.
+entries come from. Names are bytes: a link leads back to exactly these bytes, and what is shown is the closest readable
+text.
 
-The page is one document: its style (`listing.css`) and its script (`listing.js`) stand in it, and a policy says by
-their hashes that nothing else is to be applied or run, whatever a name looks like. Without the script everything works
-but the filter and the keys.
+The page is one document: its style (`listing.css`) and its script (`listing.js`) are part of it, and its
+Content-Security-Policy allows them by their hashes and forbids everything else, whatever a file is called. Without the
+script everything works but the filter and the keys.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from .directories import Column, Entry, Kind, Order
 from .media_types import media_type
-from .paths import encode_name
+from .paths import Segments, encode_name
 
 __all__ = ["CONTENT_SECURITY_POLICY", "iso_time", "render"]
 
@@ -31,14 +31,14 @@ def _read(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """As a Content-Security-Policy names it."""
+    """The hash of a text as a Content-Security-Policy has it."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 _STYLE = _read("listing.css")
 _SCRIPT = _read("listing.js")
 
-# Icons are data in the style.
+# The style contains its icons, as URLs with data.
 CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; img-src data:; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
@@ -95,20 +95,24 @@ _ROW = (
 _LINK_MARK = ' <span class="mark">link</span>'
 _OTHER_MARK = ' <span class="mark">special</span>'
 
-_BATCH = 256  # rows of one piece; making them takes about a millisecond
+_BATCH = 256  # rows in one piece; making them takes about a millisecond
 
 
 def render(
-    names: tuple[bytes, ...], entries: Iterator[Entry | None], order: Order, *, offer_zip: bool = False, form: str = ""
+    segments: Segments, entries: Iterator[Entry | None], order: Order, *, offer_zip: bool = False, form: str = ""
 ) -> Generator[bytes, None, None]:
-    """The page, in UTF-8 and in pieces, of the directory at `names` below the root; its URL has to end in a slash.
+    """Makes the page of a directory, in UTF-8 and in pieces. Its URL has to end in a slash.
 
-    A None among the entries is a pause, and makes an empty piece. The links to other directories keep the order.
-    form: HTML for the end.
+    Args:
+        segments: where the directory is below the root.
+        entries: what is in it, sorted. None is a pause, and makes an empty piece.
+        order: how they are sorted; the links to other directories keep it.
+        offer_zip: whether there is a link to the archive.
+        form: HTML for the end.
     """
     query = "" if order == Order() else f"?sort={order.column.value}&amp;order={_direction(order.descending)}"
-    yield _head(names, order, query, _ZIP if offer_zip else "").encode()
-    rows = [_PARENT.format(query=query)] if names else []
+    yield _head(segments, order, query, _ZIP if offer_zip else "").encode()
+    rows = [_PARENT.format(query=query)] if segments else []
     directories = others = total = 0
     for entry in entries:
         if entry is None:
@@ -127,8 +131,9 @@ def render(
     yield "".join(rows).encode()
 
 
-def _head(names: tuple[bytes, ...], order: Order, query: str, tools: str) -> str:
-    shown = [_shown(name) for name in names]
+def _head(segments: Segments, order: Order, query: str, tools: str) -> str:
+    """Everything before the rows."""
+    shown = [_shown(name) for name in segments]
     return _HEAD.format(
         title="/" + "".join(name + "/" for name in shown),
         path=_path(shown, query),
@@ -139,7 +144,7 @@ def _head(names: tuple[bytes, ...], order: Order, query: str, tools: str) -> str
 
 
 def _path(shown: list[str], query: str) -> str:
-    """The path as a line of links, from the root to the directory above; the last name is where one is."""
+    """The path as a line of links, from the root to the parent directory; the last name is the directory itself."""
     if not shown:
         return '<b class="root" aria-current="page" aria-label="Top directory">/</b>'
     crumbs = [f'<a class="root" href="{"../" * len(shown)}{query}" aria-label="Top directory">/</a>']
@@ -150,9 +155,9 @@ def _path(shown: list[str], query: str) -> str:
 
 
 def _column(column: Column, order: Order) -> str:
-    """The title of a column, and a link that sorts by it, or the other way round if it is sorted by it already."""
+    """The title of a column, as a link that sorts by it, or reverses the order if it is sorted by it already."""
     state = ""
-    descending = column is not Column.NAME  # what people look for first: the largest, the latest
+    descending = column is not Column.NAME  # people look for the largest or the latest first
     if column is order.column:
         state = f' aria-sort="{"descending" if order.descending else "ascending"}"'
         descending = not order.descending
@@ -164,7 +169,7 @@ def _direction(descending: bool) -> str:
 
 
 def _tail(directories: int, others: int, total: int, form: str) -> str:
-    """The sum of it; and what the script shows if the filter leaves nothing, or stands there if nothing was there."""
+    """Everything after the rows: the counts, and a note for an empty directory or a filter that leaves nothing."""
     counts = [_count(directories, "directory", "directories"), _count(others, "file", "files")]
     is_empty = not directories and not others
     return _TAIL.format(
@@ -181,6 +186,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def _row(entry: Entry, query: str) -> str:
+    """One entry as a row of the table."""
     kind = entry.kind
     mark = ""
     if entry.is_link:
@@ -204,7 +210,7 @@ _ARCHIVES = frozenset(b"zip gz tgz bz2 xz zst br 7z rar tar jar whl deb rpm iso 
 
 
 def _class(name: bytes) -> str:
-    """The classes of the row of a file: what kind of content its name promises, for the icon."""
+    """The classes of a file's row, by which the style chooses an icon: the kind of content that its name suggests."""
     if name.rpartition(b".")[2].lower() in _ARCHIVES:
         return "file archive"
     content_type = media_type(name)
@@ -219,12 +225,12 @@ _UNSHOWABLE = re.compile(f"[\x00-\x1f\x7f-\x9f{_NONCHARACTERS}]")
 
 
 def _shown(name: bytes) -> str:
-    """`name` for the eye, as text of HTML: what is not UTF-8 or not to be seen is replaced by a symbol."""
+    """A name as text of HTML for people: what is not UTF-8, or invisible, is replaced by a symbol."""
     return html.escape(_UNSHOWABLE.sub(_symbol, name.decode(errors="replace")))
 
 
 def _symbol(character: re.Match[str]) -> str:
-    """The picture Unicode has of an ASCII control, such as a newline; the replacement character for anything else."""
+    """Unicode's picture of an ASCII control character, such as a newline; U+FFFD for anything else."""
     code = ord(character[0])
     if code < 0x20:
         return chr(0x2400 + code)
@@ -232,7 +238,7 @@ def _symbol(character: re.Match[str]) -> str:
 
 
 def _human(size: int) -> str:
-    """`size` as people read it."""
+    """A size in the largest unit in which it is at least 1."""
     if size < 1024:
         return f"{size} B"
     power = min((size.bit_length() - 1) // 10, 6)
@@ -240,16 +246,20 @@ def _human(size: int) -> str:
 
 
 def _time(seconds: float) -> str:
-    """A moment in UTC, to the minute."""
-    moment = iso_time(seconds)
-    return f'<time datetime="{moment}">{moment[:10]} <span>{moment[11:16]}</span></time>' if moment else ""
+    """A time in UTC, shown to the minute."""
+    text = iso_time(seconds)
+    return f'<time datetime="{text}">{text[:10]} <span>{text[11:16]}</span></time>' if text else ""
 
 
 def iso_time(seconds: float) -> str:
-    """A moment in UTC, as `2026-11-21T12:00:00Z`; nothing for one that no calendar has."""
+    """Returns a time in UTC, as `2026-11-21T12:00:00Z`; "" for one outside of the years 1 to 9999.
+
+    Args:
+        seconds: since the epoch.
+    """
     try:
-        moment = time.gmtime(seconds)
+        fields = time.gmtime(seconds)
     except (OverflowError, ValueError, OSError):
         return ""
-    year, month, day, hour, minute, second = moment[:6]
+    year, month, day, hour, minute, second = fields[:6]
     return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z" if 1 <= year <= 9999 else ""

@@ -1,6 +1,6 @@
-"""What a file is, told from its name: media types for suffixes.
+"""The media type of a file, by the suffix of its name.
 
-Knows Python's standard table and what came after it. Never looks into files, and never goes by the tables of the
+Knows Python's standard table and the types that are newer. Never looks into files, and never uses the tables of the
 system (/etc/mime.types and the like), so that a site has the same types on the machine where it is made and where it is
 served.
 """
@@ -13,7 +13,7 @@ __all__ = ["media_type"]
 
 _UNKNOWN = "application/octet-stream"
 
-# What the standard table lacks, has only in newer Pythons, or calls by a name of the past. RFC 9239 (JavaScript),
+# What the standard table lacks, has only in newer Pythons, or calls by an obsolete name. RFC 9239 (JavaScript),
 # RFC 7763 (Markdown), RFC 8081 (fonts), RFC 9512 (YAML), RFC 6713 (gzip), RFC 8878 (zstd); otherwise the IANA registry
 # or, failing that, what browsers expect. Compressed files are files in their own right here, not encodings of others.
 _ADDITIONS = """
@@ -128,17 +128,21 @@ _ADDITIONS = """
 """
 
 
-def _labelled(media_type: str) -> str:
-    """As it stands in Content-Type. Text is taken for UTF-8; JSON always is (RFC 8259 §11), and XML says itself."""
+def _content_type(media_type: str) -> str:
+    """A media type as the value of Content-Type.
+
+    Text is labelled as UTF-8. JSON always is (RFC 8259 §11), and XML declares its own encoding.
+    """
     return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
 
 
 def _make_table() -> dict[bytes, str]:
-    standard = mimetypes.MimeTypes().types_map[True]  # an object of its own has the standard entries alone
-    table = {suffix.removeprefix(".").lower().encode(): _labelled(name) for suffix, name in standard.items()}
+    """The values of Content-Type by suffix, which is in lower case and without its dot."""
+    standard = mimetypes.MimeTypes().types_map[True]  # a new object has the standard entries only
+    table = {suffix.removeprefix(".").lower().encode(): _content_type(name) for suffix, name in standard.items()}
     for line in _ADDITIONS.splitlines():
         name, *suffixes = line.split() or [""]
-        table.update((suffix.encode(), _labelled(name)) for suffix in suffixes)
+        table.update((suffix.encode(), _content_type(name)) for suffix in suffixes)
     return table
 
 
@@ -146,6 +150,6 @@ _TABLE = _make_table()
 
 
 def media_type(name: bytes) -> str:
-    """The Content-Type of a file called `name` (RFC 9110 §8.3): by its last suffix, in any case."""
+    """Returns the Content-Type of a file (RFC 9110 §8.3), by the last suffix of its name, in any case."""
     stem, _, suffix = name.rpartition(b".")
-    return _TABLE.get(suffix.lower(), _UNKNOWN) if stem else _UNKNOWN  # .profile has no suffix, it is hidden
+    return _TABLE.get(suffix.lower(), _UNKNOWN) if stem else _UNKNOWN  # .profile is a hidden name without a suffix

@@ -1,12 +1,15 @@
 """From the path of a URL to an open file below one directory, and never to anything outside of it.
 
-Knows percent-encoding, dot segments, descriptors and symbolic links. Does not know requests, nor what is answered: a
-path that leads nowhere is an OSError as the system itself would raise it, with the number that says why.
+Knows percent-encoding, dot segments, descriptors and symbolic links. Does not know requests or responses: a path that
+leads nowhere is an OSError as the system itself would raise it, with the number that says why.
 
-Nothing here checks a path first and opens it afterwards, which would leave a gap for whoever can rename files. The
-directory is open; from there every name is opened relative to the descriptor of the one before, and the kernel is told
-to follow no symbolic link. One that is met is resolved as text, must lead to where links may lead (`Links`), and that
-place is then walked to in the same manner, so a link put there in the meantime makes the walk fail rather than escape.
+No path is checked first and opened afterwards: that would leave a gap for anybody who can rename files. The directory
+is open; from there every name is opened relative to the descriptor of the one before, and the kernel is told to follow
+no symbolic link. A link on the way is resolved as text, must lead to where links may lead (`Links`), and that place is
+then walked to in the same manner, so a link that is put there in the meantime makes the walk fail rather than escape.
+
+Linux has openat2() with RESOLVE_BENEATH for this, but Python has no call for it, and other systems have nothing like
+it.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ __all__ = [
     "Links",
     "MalformedPath",
     "Opened",
+    "Segments",
     "Tree",
     "URLPath",
     "decode_path",
@@ -33,39 +37,50 @@ __all__ = [
     "is_hidden_name",
 ]
 
+Segments = tuple[bytes, ...]
+"""The decoded segments of a path, which are names of directories and, last, of a file."""
+
 
 class MalformedPath(ValueError):
-    """Not the path of a URL (RFC 3986 §2.1, §3.3)."""
+    """Raised for text that is not the path of a URL (RFC 3986 §2.1, §3.3)."""
 
 
 class URLPath(NamedTuple):
-    """A path, decoded.
+    """A decoded path.
 
-    names: from the root on; none of them is empty, `.` or `..`, or has a slash or a NUL. is_directory: the path ends in
-    a slash, or a dot segment.
+    Attributes:
+        segments: the names from the root on. None of them is empty, `.` or `..`, or contains a slash or a NUL.
+        is_directory: whether the path ends in a slash or a dot segment.
     """
 
-    names: tuple[bytes, ...]
+    segments: Segments
     is_directory: bool
 
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-# No name holds a slash or a NUL; what decodes to one is an attempt at something.
+# No file name contains a slash or a NUL; a segment that decodes to one is an attack.
 _NEVER_IN_NAMES = re.compile(rb"[/\0]")
 
-_LONGEST_REMEMBERED = 256  # bounds the memory, together with the number of paths
+_MAX_CACHED_PATH = 256  # characters; bounds the memory of the cache, together with the number of its entries
 
 
 def decode_path(raw_path: str) -> URLPath:
-    """The names in an absolute path as it was sent: percent-decoded exactly once, dot segments resolved.
+    """Returns the segments of an absolute path: percent-decoded exactly once, dot segments resolved.
 
     A dot segment counts also when it is encoded, since `%2e` and `.` are equivalent (RFC 3986 §6.2.2.2); one that would
     climb above the root leads nowhere. Empty segments are skipped, as file systems do. A backslash may be part of a
-    name, if it is encoded; bare ones are separators to some clients and proxies, so a path with one means different
-    things along the way. Raises MalformedPath for what is no path, FileNotFoundError for one that no file can have.
+    name if it is encoded; bare ones are separators to some clients and proxies, so a path with one means different
+    things on its way.
+
+    Args:
+        raw_path: the path as it was sent.
+
+    Raises:
+        MalformedPath: it is not a path.
+        FileNotFoundError: no file can have this path.
     """
-    if len(raw_path) <= _LONGEST_REMEMBERED:
-        return _decode_remembered(raw_path)
+    if len(raw_path) <= _MAX_CACHED_PATH:
+        return _decode_cached(raw_path)
     return _decode(raw_path)
 
 
@@ -74,26 +89,26 @@ def _decode(raw_path: str) -> URLPath:
         raise MalformedPath(raw_path)
     if "\\" in raw_path:
         raise FileNotFoundError(errno.ENOENT, "a bare backslash")
-    names: list[bytes] = []
-    name = b""
-    for segment in raw_path.split("/")[1:]:
-        name = unquote_to_bytes(segment)
-        if _NEVER_IN_NAMES.search(name) is not None:
+    segments: list[bytes] = []
+    segment = b""
+    for raw_segment in raw_path.split("/")[1:]:
+        segment = unquote_to_bytes(raw_segment)
+        if _NEVER_IN_NAMES.search(segment) is not None:
             raise FileNotFoundError(errno.ENOENT, "no name of a file")
-        if name == b"..":
-            if not names:
+        if segment == b"..":
+            if not segments:
                 raise FileNotFoundError(errno.ENOENT, "above the root")
-            names.pop()
-        elif name not in (b"", b"."):
-            names.append(name)
-    return URLPath(tuple(names), name in (b"", b".", b".."))
+            segments.pop()
+        elif segment not in (b"", b"."):
+            segments.append(segment)
+    return URLPath(tuple(segments), segment in (b"", b".", b".."))
 
 
-_decode_remembered = lru_cache(maxsize=1024)(_decode)
+_decode_cached = lru_cache(maxsize=1024)(_decode)
 
 
 def encode_name(name: bytes) -> str:
-    """`name` as one segment of a URL, whatever its bytes are.
+    """Returns `name` as one segment of a URL, whatever its bytes are.
 
     All but the unreserved characters are encoded, so that it may also stand in an attribute of HTML, and alone as a
     relative reference, where a colon would otherwise end a scheme (RFC 3986 §4.2).
@@ -106,13 +121,13 @@ def is_hidden_name(name: bytes) -> bool:
     return name[:1] == b"."
 
 
-def is_hidden(names: tuple[bytes, ...]) -> bool:
-    """Whether one of `names` is hidden, so that nobody may ask for it; `.well-known` at the root is not (RFC 8615)."""
-    return any(map(is_hidden_name, names[1:] if names[:1] == (b".well-known",) else names))
+def is_hidden(segments: Segments) -> bool:
+    """Whether one of the names is hidden, so that it is not served; `.well-known` at the root is not (RFC 8615)."""
+    return any(map(is_hidden_name, segments[1:] if segments[:1] == (b".well-known",) else segments))
 
 
 class Links(enum.Enum):
-    """Which symbolic links are followed, by where they lead; a link that is not is refused."""
+    """Which symbolic links are followed, by where they lead. Any other link is an error (EACCES)."""
 
     INSIDE = "inside"  # of the directory
     ALL = "all"
@@ -120,131 +135,156 @@ class Links(enum.Enum):
 
 
 class Opened(NamedTuple):
-    """A regular file open for reading, or a directory from which names can be opened; owned by whoever asked for it."""
+    """A regular file open for reading, or a directory from which names can be opened. The caller owns the descriptor.
 
-    fd: int  # -1 for a file that was known already, and not opened
-    status: os.stat_result  # of that descriptor, and so of what it reads
+    Attributes:
+        fd: the descriptor; -1 for a file that the caller knew already, which was not opened.
+        status: of that descriptor, and so of what it reads.
+        is_directory: whether it is a directory.
+    """
+
+    fd: int
+    status: os.stat_result
     is_directory: bool
 
 
-# Whether a regular file need not be opened, since its status tells all there is to know.
-Known = Callable[[os.stat_result], bool]
+# Whether a regular file need not be opened, since its status says all that the caller wants to know.
+IsKnown = Callable[[os.stat_result], bool]
 
-# To open names below a directory takes the permission to search it only, which is all that these ask for.
+# Opening names below a directory takes only the permission to search it, so no more is asked for.
 _SEARCH: int = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", getattr(os, "O_SEARCH", os.O_RDONLY))
 _SEARCH_BELOW = _SEARCH | os.O_NOFOLLOW
-# Should a FIFO or a terminal take the place of a file at the last moment, opening it neither blocks nor adopts it.
+# If a FIFO or a terminal takes the place of a file at the last moment, opening it neither blocks nor adopts it.
 _READ_BELOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 _MAX_LINKS = 40  # as many as Linux follows in one path
 
 
 class Tree:
-    """A directory, open for as long as this lives, and what is below it. `path` is where it really is."""
+    """A directory, held open, and everything below it.
+
+    Attributes:
+        path: where the directory really is, without symbolic links.
+        given_path: the absolute path that was given, in which a link may lead elsewhere tomorrow.
+        links: which symbolic links are followed.
+    """
 
     def __init__(self, directory: str | bytes | os.PathLike[str], links: Links = Links.INSIDE) -> None:
-        """Raises FileNotFoundError, NotADirectoryError, or another OSError when there is no such directory."""
-        self._fd = self._retired = -1
-        self._system = -1  # the root of all, once a link has led out
-        self.given = os.path.abspath(os.fsencode(directory))  # which a link in it may lead elsewhere tomorrow
+        """Opens the directory.
+
+        Raises:
+            OSError: there is no such directory (FileNotFoundError, NotADirectoryError), or it cannot be opened.
+        """
+        self._fd = self._previous_fd = -1
+        self._system_fd = -1  # of "/", opened when the first link leads out of the directory
+        self.given_path = os.path.abspath(os.fsencode(directory))
         self.links = links
-        self._adopt(*_open_root(self.given))
+        self._adopt(*_open_root(self.given_path))
 
     def _adopt(self, path: bytes, fd: int) -> None:
+        """Makes an open directory the one that is served."""
         self.path = path
-        self._names = _names_in(path)
-        # Another thread may just be walking from the directory that was there before, but not from one before that.
-        expired, self._retired, self._fd = self._retired, self._fd, fd
+        self._segments = _split(path)
+        # Another thread may still be walking from the directory that was served until now, but not from the one before.
+        expired, self._previous_fd, self._fd = self._previous_fd, self._fd, fd
         if expired >= 0:
             os.close(expired)
 
     def close(self) -> None:
-        """Lets go of the directory; nothing can be opened any more. May be called twice."""
-        for fd in (self._fd, self._retired, self._system):
+        """Closes the directory; nothing can be opened any more. May be called twice."""
+        for fd in (self._fd, self._previous_fd, self._system_fd):
             if fd >= 0:
                 os.close(fd)
-        self._fd = self._retired = self._system = -1
+        self._fd = self._previous_fd = self._system_fd = -1
 
     def __del__(self) -> None:
         self.close()
 
     def renew(self) -> bool:
-        """Goes over to the directory that is now at the path once given, if it is another one: a site is often deployed
-        by switching a link. Whether it was; as long as there is none, the old one stays."""
+        """Switches to the directory that is now at the given path: a site is often deployed by changing a link.
+
+        As long as there is none, the old one stays.
+
+        Returns:
+            Whether it is another one.
+        """
         try:
-            status = os.stat(self.given)
+            status = os.stat(self.given_path)
             if os.path.samestat(status, os.fstat(self._fd)):
                 return False
-            self._adopt(*_open_root(self.given))
+            self._adopt(*_open_root(self.given_path))
         except OSError:
             return False
         return True
 
-    def open(self, names: tuple[bytes, ...], known: Known | None = None) -> Opened:
-        """The file or directory at `names`, which are as in `URLPath`. Links are followed as `links` says.
+    def open(self, segments: Segments, is_known: IsKnown | None = None) -> Opened:
+        """Opens the file or directory at `segments`. Links are followed as `links` says.
 
-        known: is asked about a regular file before it is opened, and may spare that. Otherwise the answer's status is
-        that of the descriptor.
+        Args:
+            segments: as in `URLPath`.
+            is_known: called with the status of a regular file before it is opened; if it returns True, the file is not
+                opened, and the status is that of the path.
 
-        Raises OSError: ENOENT, ENOTDIR, ELOOP or ENAMETOOLONG where nothing is to be found; EACCES for what may not be
-        read, is behind a link that may not be followed, or is neither a file nor a directory; and whatever else the
-        system says.
+        Raises:
+            OSError: ENOENT, ENOTDIR, ELOOP or ENAMETOOLONG if there is nothing; EACCES if it may not be read, is
+                reached by a link that may not be followed, or is neither a file nor a directory; and any other error of
+                the system.
         """
         if self._fd < 0:
             raise ValueError("the directory is closed")
         root, path = self._fd, self.path
         for _ in range(_MAX_LINKS):
-            found = _walk(root, names, known)
+            found = _walk(root, segments, is_known)
             if isinstance(found, Opened):
                 return found
-            root, path, target = self._behind_link(b"/".join((path, *names[:found])))
-            names = target + names[found:]
+            root, path, target = self._resolve_link(b"/".join((path, *segments[:found])))
+            segments = target + segments[found:]
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
-    def _behind_link(self, link: bytes) -> tuple[int, bytes, tuple[bytes, ...]]:
-        """Where `link` leads: a directory to start from, open, its path, and the names below it.
+    def _resolve_link(self, link: bytes) -> tuple[int, bytes, Segments]:
+        """Where a link leads: a directory to start from (open), its path, and the segments below it.
 
-        Raises PermissionError where it may not be followed.
+        Raises PermissionError if it may not be followed.
         """
         if self.links is Links.NONE:
             raise PermissionError(errno.EACCES, "links are not followed")
-        target = _names_in(os.path.realpath(link, strict=True))
-        count = len(self._names)
-        if target[:count] == self._names:  # name by name: /srv/site-old is not inside /srv/site
+        target = _split(os.path.realpath(link, strict=True))
+        count = len(self._segments)
+        if target[:count] == self._segments:  # name by name: /srv/site-old is not inside /srv/site
             return self._fd, self.path, target[count:]
         if self.links is Links.INSIDE:
             raise PermissionError(errno.EACCES, "the link leads out of the directory")
-        if self._system < 0:
-            self._system = os.open(b"/", _SEARCH)
-        return self._system, b"", target
+        if self._system_fd < 0:
+            self._system_fd = os.open(b"/", _SEARCH)
+        return self._system_fd, b"", target
 
 
 def _open_root(directory: bytes) -> tuple[bytes, int]:
-    """Where `directory` really is, and a descriptor of it."""
+    """Where a directory really is, and a descriptor of it."""
     path = os.path.realpath(directory)
     return path, os.open(path, _SEARCH)
 
 
-def _walk(root: int, names: tuple[bytes, ...], known: Known | None) -> Opened | int:
-    """Opens one name after the other, following no link; at a link, how many names lead to it, itself included."""
-    names = names or (b".",)
+def _walk(root: int, segments: Segments, is_known: IsKnown | None) -> Opened | int:
+    """Opens one name after the other without following links; at a link, how many names lead to it, itself included."""
+    segments = segments or (b".",)
     fd = root
-    last = len(names) - 1
+    last = len(segments) - 1
     try:
         for depth in range(last):
-            below = _open_search(fd, names[depth])
+            below = _open_search(fd, segments[depth])
             if below is None:
                 return depth + 1
             if fd != root:
                 os.close(fd)
             fd = below
-        return _open_last(fd, names[last], known) or last + 1
+        return _open_last(fd, segments[last], is_known) or last + 1
     finally:
         if fd != root:
             os.close(fd)
 
 
-def _names_in(path: bytes) -> tuple[bytes, ...]:
+def _split(path: bytes) -> Segments:
     return tuple(name for name in path.split(b"/") if name)
 
 
@@ -258,16 +298,16 @@ def _open_search(parent: int, name: bytes) -> int | None:
         raise
 
 
-def _open_last(parent: int, name: bytes, known: Known | None) -> Opened | None:
-    """Opens what stands at the end of a path, unless it is `known`; None for a link.
+def _open_last(parent: int, name: bytes, is_known: IsKnown | None) -> Opened | None:
+    """Opens what the last name of a path stands for, unless it `is_known`; None for a link.
 
-    The look at its kind comes first because to open a FIFO or a device can already do something: wake a writer, rewind
-    a tape. What is reported of a file is always asked of its descriptor.
+    Its kind is looked at first, because to open a FIFO or a device can already do something: wake a writer, rewind a
+    tape. What is reported of a file is always the status of its descriptor.
     """
     status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     kind = S_IFMT(status.st_mode)
     if kind == S_IFREG:
-        if known is not None and known(status):
+        if is_known is not None and is_known(status):
             return Opened(-1, status, False)
         fd = os.open(name, _READ_BELOW, dir_fd=parent)
     elif kind == S_IFDIR:

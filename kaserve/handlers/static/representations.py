@@ -1,223 +1,240 @@
-"""Representations: all that is said of one version of a file, ready to be sent (RFC 9110 §8), and those kept in memory.
+"""Representations: everything that is said of one version of a file, ready to be sent (RFC 9110 §8), and what of it is
+kept in memory.
 
-Knows versions: what the status of a file says of its content without a look at it. Does not know names, requests, or
-how files are found and opened.
+Knows headers, entity tags, and what the status of a file says of its content. Does not know requests, or how files are
+found and opened.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ...http.dates import format_date
 from ...http.messages import FieldLine
-from ..middleware.headers import FileHeaders
 from .file_body import OpenFile
+from .freshness import Signature, file_signature, is_racy
+from .paths import Segments
+from .site_headers import FileHeaders
 
-__all__ = [
-    "RACY_WINDOW",
-    "Cache",
-    "Names",
-    "OpenFileCache",
-    "Representation",
-    "Version",
-    "describe",
-    "entity_tag",
-    "file_signature",
-    "with_vary",
-]
-
-Names = tuple[bytes, ...]
-Version = tuple[int, int, int, int, int]
-
-# Two changes within one tick of the file system's clock leave the same times behind. Only what has been left alone for
-# longer than any such tick, in seconds, is known by its times.
-RACY_WINDOW = 2.0
-
-
-def file_signature(status: os.stat_result) -> Version:
-    """ctime is the kernel's own, and cannot be set back as mtime can."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+__all__ = ["OpenFileCache", "Representation", "RepresentationCache", "describe", "entity_tag", "with_vary"]
 
 
 class Representation:
-    """One version of a file in one coding.
+    """One version of a file in one coding (RFC 9110 §3.2).
 
-    names: where the file is. status: of the file; version: what of it stands for the content. etag, modified: its
-    validators; modified is None for a year that HTTP cannot write. fields, unmodified_fields: of a 200 and of a 304.
-    size: of the content, -1 while that is not known. content: all of it, or None when it is not in memory.
+    Attributes:
+        segments: where the file is, below the directory that is served.
+        status: of the file.
+        signature: what identifies this version.
+        content_type: the value of Content-Type.
+        etag: the entity tag, quoted.
+        modified: the time of Last-Modified, in seconds since the epoch; None for a year that HTTP cannot write.
+        headers: of a 200, without Content-Length.
+        not_modified_headers: of a 304 (§15.4.5).
+        size: of the content in bytes, -1 while that is not known.
+        content: all of it; None if it is not in memory.
     """
 
     __slots__ = (
         "content",
         "content_type",
         "etag",
-        "fields",
+        "headers",
         "modified",
-        "names",
+        "not_modified_headers",
+        "segments",
+        "signature",
         "size",
         "status",
-        "unmodified_fields",
-        "version",
     )
 
-    def __init__(self, names: Names, status: os.stat_result, etag: str, modified: int | None) -> None:
-        self.names = names
+    def __init__(self, segments: Segments, status: os.stat_result, etag: str, modified: int | None) -> None:
+        self.segments = segments
         self.status = status
-        self.version = file_signature(status)
+        self.signature = file_signature(status)
         self.etag = etag
         self.modified = modified
         self.content_type = ""
-        self.fields: tuple[FieldLine, ...] = ()
-        self.unmodified_fields: tuple[FieldLine, ...] = ()
+        self.headers: tuple[FieldLine, ...] = ()
+        self.not_modified_headers: tuple[FieldLine, ...] = ()
         self.size = -1
         self.content: bytes | None = None
 
-    def is_settled(self, now: float) -> bool:
-        """Whether the file has been left alone for long enough to be known by its times."""
-        return now >= max(self.status.st_mtime, self.status.st_ctime) + RACY_WINDOW
-
     def varying(self) -> Representation:
-        """The same, where others may get another coding (§12.5.5)."""
-        twin = Representation(self.names, self.status, self.etag, self.modified)
+        """Returns the same with `Vary: Accept-Encoding`, for a file that other clients get in a coding (§12.5.5)."""
+        twin = Representation(self.segments, self.status, self.etag, self.modified)
         twin.content_type, twin.size, twin.content = self.content_type, self.size, self.content
-        twin.fields = with_vary(self.fields, "Accept-Encoding")
-        twin.unmodified_fields = with_vary(self.unmodified_fields, "Accept-Encoding")
+        twin.headers = with_vary(self.headers, "Accept-Encoding")
+        twin.not_modified_headers = with_vary(self.not_modified_headers, "Accept-Encoding")
         return twin
 
 
-def with_vary(fields: Iterable[FieldLine], names: str) -> tuple[FieldLine, ...]:
-    """`fields` with a Vary that has `names`, joined with the one that may be there already."""
-    fields = tuple(fields)
-    others = [value for name, value in fields if name.lower() == "vary"]
-    kept = (line for line in fields if line[0].lower() != "vary")
-    return (*kept, ("Vary", ", ".join((*others, names))))
+def with_vary(headers: Iterable[FieldLine], names: str) -> tuple[FieldLine, ...]:
+    """Returns `headers` with a Vary that has `names`, joined with one that is there already."""
+    headers = tuple(headers)
+    present = [value for name, value in headers if name.lower() == "vary"]
+    others = (line for line in headers if line[0].lower() != "vary")
+    return (*others, ("Vary", ", ".join((*present, names))))
 
 
 def entity_tag(status: os.stat_result, coding: str = "") -> str:
-    """A version of a file: its inode, its times to the nanosecond, and its size; and the coding it is in.
+    """Returns the entity tag of a version of a file in a coding, "" for none.
 
-    Whoever changes a file can set back the time of it, but not that of the inode (RFC 9110 §8.8.1: a strong validator
-    changes with every byte).
+    It is made of the inode, the times to the nanosecond, and the size. A program that changes a file can set back its
+    mtime, but not the ctime of the inode (RFC 9110 §8.8.1: a strong validator changes with every byte).
     """
     version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}-{status.st_size:x}"
     return f'"{version}-{coding}"' if coding else f'"{version}"'
 
 
 def describe(
-    names: Names,
+    segments: Segments,
     status: os.stat_result,
     content_type: str,
     now: float,
-    addition: FileHeaders,
+    site_headers: FileHeaders,
     *,
     coding: str = "",
-    is_made: bool = False,
+    is_derived: bool = False,
 ) -> Representation:
-    """What is said of the version of the file at `names` that has `status`, in `coding` if it is in one.
+    """Returns the representation of a file, without its content.
 
-    addition: the fields that it has beside. is_made: the content is made of the file, and not always in the same
-    manner, so its tag is weak, and there are no ranges.
+    Args:
+        segments: where the file is.
+        status: of the version that is described.
+        content_type: the value of Content-Type.
+        now: seconds since the epoch.
+        site_headers: what the site adds for this file.
+        coding: the content coding, "" for none.
+        is_derived: whether the content is compressed on the fly. A compressor need not make the same bytes every time,
+            so the tag is weak, and there are no ranges.
     """
     etag = entity_tag(status, coding)
-    if is_made:
+    if is_derived:
         etag = "W/" + etag
-    fields = [("Content-Type", content_type), *addition.whole, ("ETag", etag)]
+    headers = [("Content-Type", content_type), *site_headers.full, ("ETag", etag)]
     if coding:
-        fields.append(("Content-Encoding", coding))
-    # HTTP dates are whole seconds; one in the future is not sent, but the present instead (§8.8.2.1).
+        headers.append(("Content-Encoding", coding))
+    # HTTP dates are whole seconds. One in the future must not be sent; the present replaces it (§8.8.2.1).
     modified: int | None = min(status.st_mtime_ns // 1_000_000_000, int(now))
     try:
-        fields.append(("Last-Modified", format_date(modified or 0)))
+        headers.append(("Last-Modified", format_date(modified or 0)))
     except (ValueError, OverflowError, OSError):  # a year that HTTP cannot write
         modified = None
-    if not is_made:
-        fields.append(("Accept-Ranges", "bytes"))
-    representation = Representation(names, status, etag, modified)
+    if not is_derived:
+        headers.append(("Accept-Ranges", "bytes"))
+    representation = Representation(segments, status, etag, modified)
     representation.content_type = content_type
-    representation.fields = tuple(fields)
-    representation.unmodified_fields = (("ETag", etag), *addition.unmodified)
-    if not is_made:
+    representation.headers = tuple(headers)
+    representation.not_modified_headers = (("ETag", etag), *site_headers.not_modified)
+    if not is_derived:
         representation.size = status.st_size
     return representation.varying() if coding else representation
 
 
-Key = tuple[Names, str]  # the names that lead to a file, and the coding that is made of it, if any
+Key = tuple[Segments, str]  # of the file, and the coding of what is made of it, if any
 
 
-class Cache:
-    """The representations that were asked for lately.
+class RepresentationCache:
+    """The representations that were used lately, with their contents.
 
-    Bounded in bytes and in number: what does not fit starts anew, which costs less than any bookkeeping.
+    It is bounded in bytes and in number. When it is full it starts from empty, which costs less than any bookkeeping of
+    what was used when: the files in use are back within a few requests.
     """
 
-    def __init__(self, most: int = 32 * 1024 * 1024, most_entries: int = 4096) -> None:
-        """most: bytes of content in all."""
-        self._most = most
-        self._most_entries = most_entries
-        self._held = 0
-        self._kept: dict[Key, Representation] = {}
+    def __init__(
+        self,
+        max_bytes: int = 32 * 1024 * 1024,
+        max_entries: int = 4096,
+        on_clear: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Makes an empty cache.
+
+        Args:
+            max_bytes: of all contents together.
+            max_entries: representations, with content or without.
+            on_clear: called when the cache starts from empty, for others that hold the same contents.
+        """
+        self._max_bytes = max_bytes
+        self._max_entries = max_entries
+        self._on_clear = on_clear
+        self._size = 0
+        self._entries: dict[Key, Representation] = {}
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
-    def get(self, key: Key, version: Version) -> Representation | None:
-        representation = self._kept.get(key)
-        return representation if representation is not None and representation.version == version else None
+    def get(self, key: Key, signature: Signature) -> Representation | None:
+        """Returns the representation of the version with this signature, if it is here."""
+        representation = self._entries.get(key)
+        return representation if representation is not None and representation.signature == signature else None
 
-    def keep(self, key: Key, representation: Representation, now: float) -> bool:
-        """Whether it is kept; not what has been changed a moment ago. now: seconds since the epoch."""
+    def put(self, key: Key, representation: Representation, now: float) -> bool:
+        """Keeps a representation, unless it is racy or too large.
+
+        Args:
+            key: what it is found by.
+            representation: replaces an earlier one of the same key.
+            now: seconds since the epoch.
+
+        Returns:
+            Whether it was kept.
+        """
         size = len(representation.content or b"")
-        if not representation.is_settled(now) or size > self._most:
+        if is_racy(representation.status, now) or size > self._max_bytes:
             return False
-        previous = self._kept.pop(key, None)
+        previous = self._entries.pop(key, None)
         if previous is not None:
-            self._held -= len(previous.content or b"")
-        if self._held + size > self._most or len(self._kept) >= self._most_entries:
-            self._kept.clear()
-            self._held = 0
-        self._kept[key] = representation
-        self._held += size
+            self._size -= len(previous.content or b"")
+        if self._size + size > self._max_bytes or len(self._entries) >= self._max_entries:
+            self._entries.clear()
+            self._size = 0
+            self._on_clear()
+        self._entries[key] = representation
+        self._size += size
         return True
 
 
 class OpenFileCache:
-    """The large files that are open, to be shared by the answers of this turn and of the next one.
+    """The large files that are open, shared by the responses of this turn of the reactor and of the next one.
 
-    One that nobody asks for any more is closed then, so that a deleted file does not fill its disk, nor an unmounted
-    disk stay busy, for the sake of a cache.
+    After that, a file that is not used any more is closed, so that a cache is never the reason why a deleted file still
+    fills its disk, or an unmounted disk stays busy.
     """
 
-    _MOST = 32
+    _MAX_FILES = 32
 
     def __init__(self) -> None:
-        self._now: dict[Names, OpenFile] = {}
-        self._before: dict[Names, OpenFile] = {}
+        self.used: dict[Segments, OpenFile] = {}  # in this turn
+        self.unused: dict[Segments, OpenFile] = {}  # since the turn before
 
-    def get(self, names: Names, version: Version) -> OpenFile | None:
-        """To be used in this turn; who wants it for longer shares it."""
-        file = self._now.get(names)
+    def get(self, segments: Segments, signature: Signature) -> OpenFile | None:
+        """Returns the open file of that version, if it is here. The caller shares it to use it beyond this turn."""
+        file = self.used.get(segments)
         if file is None:
-            file = self._before.pop(names, None)
+            file = self.unused.pop(segments, None)
             if file is None:
                 return None
-            self._now[names] = file
-        return file if file_signature(file.status) == version else None
+            self.used[segments] = file
+        return file if file_signature(file.status) == signature else None
 
-    def put(self, names: Names, file: OpenFile) -> None:
-        """Takes over `file`."""
-        previous = self._now.pop(names, None) or self._before.pop(names, None)
+    def put(self, segments: Segments, file: OpenFile) -> None:
+        """Takes over `file`, and closes another one in its place."""
+        previous = self.used.pop(segments, None) or self.unused.pop(segments, None)
         if previous is not None:
             previous.close()
-        while len(self._now) >= self._MOST:
-            self._now.pop(next(iter(self._now))).close()
-        self._now[names] = file
+        while len(self.used) >= self._MAX_FILES:
+            self.used.pop(next(iter(self.used))).close()
+        self.used[segments] = file
 
-    def turn(self) -> None:
-        for file in self._before.values():
+    def end_of_turn(self) -> None:
+        """Closes the files that were not used in this turn."""
+        for file in self.unused.values():
             file.close()
-        self._before, self._now = self._now, {}
+        self.unused, self.used = self.used, {}
 
     def close(self) -> None:
-        self.turn()
-        self.turn()
+        """Closes all of them."""
+        self.end_of_turn()
+        self.end_of_turn()

@@ -1,8 +1,10 @@
-"""Resources: what a path leads to, and its representation that suits a client best.
+"""Resources: what a path leads to, and the representation of it that suits a client best.
 
-Knows paths, files, versions and codings. Does not know requests or answers. A resource is remembered, and looked at
-again before it is used: once a turn, by one look at its path, which tells whether there is still the very same version.
-Only when there is not, the path is walked and the file opened anew.
+Knows paths, files, versions and codings. Does not know requests.
+
+A resource is remembered under its path, together with the responses that can be repeated as they are (its plans).
+Before it is used in another turn of the reactor it is looked at again: one look at its path says whether there is still
+the very same version. Only if there is not, the path is walked and the file opened again.
 """
 
 from __future__ import annotations
@@ -13,346 +15,452 @@ from collections.abc import Callable, Iterable
 from stat import S_IFMT, S_IFREG
 from typing import NamedTuple
 
-from ...http.negotiation import CODINGS, IDENTITY, choose
-from ..middleware.headers import SiteHeaders
-from .compress import available, compress, is_compressible
+from ...http.messages import FieldLine
+from ...http.negotiation import CODINGS, IDENTITY, choose_coding
+from .compress import available_codings, compress, is_compressible
 from .file_body import OpenFile
+from .freshness import NO_TURN, Freshness, file_signature, is_racy
 from .media_types import media_type
-from .paths import Links, Opened, Tree, URLPath, decode_path, is_hidden
-from .representations import RACY_WINDOW, Cache, Names, OpenFileCache, Representation, Version, describe, file_signature
+from .paths import Links, Opened, Segments, Tree, URLPath, decode_path, is_hidden
+from .representations import OpenFileCache, Representation, RepresentationCache, describe
+from .site_headers import SiteHeaders
 
-__all__ = ["IsDirectory", "Policy", "Resource", "Resources", "StaleFile"]
+__all__ = ["IsDirectory", "Plan", "PlanKey", "Policy", "Resource", "Resources", "StaleFile"]
 
-# Up to here a file is read, and leaves together with its head; a larger one is left to the kernel. It takes a
-# millisecond or two to compress as much, so up to here that is done at once.
-_SMALL = 64 * 1024
+# A file up to this size, in bytes, is read, and leaves together with its head; a larger one is left to the kernel. It
+# takes a millisecond or two to compress as much, so up to this size that is done at once.
+_MAX_IN_MEMORY = 64 * 1024
 _MAX_READS = 4  # of one file that changes each time it is read
-_MAX_REMEMBERED = 4096
-_LONGEST_REMEMBERED = 256  # characters of a path
-_BRIEF = 1.0  # seconds for which a Vary may be missing
-# A file beside another one, in a coding, is out of date when it is older than that by more seconds than a build takes
-# to write both.
-_STALE = 2.0
+_MAX_REMEMBERED = 4096  # resources
+_MAX_REMEMBERED_PATH = 256  # characters
+_MAX_PLANS = 16  # of one resource; browsers have about three values of Accept-Encoding between them
+_MAX_PLAN_KEY = 512  # characters
+# Seconds for which a client that accepts no coding may miss a Vary, or get one too many: only caches look at it.
+_VARY_DELAY = 1.0
+# A precompressed file is out of date when it is older than the file itself by more seconds than a build takes to write
+# both.
+_MAX_BUILD_TIME = 2.0
 _INDEXES = (b"index.html", b"index.htm")
+_SUFFIXES = tuple(CODINGS.values())
 
 
 class StaleFile(Exception):
-    """A file is not the one any more that was found a moment ago."""
+    """Raised when a file is not the version any more that was found a moment ago. Another try is worth it."""
 
 
 class IsDirectory(Exception):
-    """A path without a slash at its end leads to a directory."""
+    """Raised when a path without a slash at its end leads to a directory.
 
-    def __init__(self, names: Names) -> None:
-        super().__init__(names)
-        self.names = names
+    Attributes:
+        segments: where the directory is.
+    """
+
+    def __init__(self, segments: Segments) -> None:
+        super().__init__(segments)
+        self.segments = segments
 
 
 class Policy(NamedTuple):
-    """What is served how.
+    """What of a directory is served, and how.
 
-    links: the symbolic links that are followed. hidden: whether names that begin with a dot are served. clean_urls:
-    whether /about is about.html. compress: whether files are compressed on the fly. additions: fields that files have
-    beside those that describe them.
+    Attributes:
+        links: the symbolic links that are followed.
+        hidden: whether names that begin with a dot are served.
+        clean_urls: whether /about is about.html.
+        compress: whether files are compressed on the fly.
+        headers: what is added to the headers of files.
     """
 
     links: Links = Links.INSIDE
     hidden: bool = False
     clean_urls: bool = False
     compress: bool = False
-    additions: SiteHeaders = SiteHeaders()
+    headers: SiteHeaders = SiteHeaders()
+
+
+PlanKey = tuple[str | None, str | None]
+"""What of a GET decides about its response, besides the path: Accept-Encoding and If-None-Match, None without."""
+
+
+class Plan(NamedTuple):
+    """A response that can be repeated as it is, as long as its resource is fresh.
+
+    Attributes:
+        status: 200 or 304.
+        content: the whole body.
+        headers: all of them but those that the connection adds.
+    """
+
+    status: int
+    content: bytes
+    headers: tuple[FieldLine, ...]
 
 
 class Resource:
     """A file, as it was found last.
 
-    path: where it can be looked at. is_direct: it was found at the first place where it was looked for, so one look at
-    `path` tells that it still is what the request means. plain: its representation without a coding; identity: the
-    same, as it is sent. turn: when it was last looked at; selected: what was selected since, by Accept-Encoding.
-
-    siblings: the codings of files beside it. beside: the version of the directory in which they were looked for, None
-    if that has to be done again; looked, looked_at: the turn and the time of that.
+    Attributes:
+        path: where it can be looked at.
+        is_direct: whether it was found at the first place where it was looked for. Then one look at `path` says that it
+            is still what the path of the URL means; otherwise a file may have appeared at a place that comes first.
+        plain: its representation without a coding.
+        identity: the same, as it is sent.
+        precompressed: the codings in which it is there as another file (`app.js.br`).
+        file: when its path was looked at, and the version that was there.
+        directory: when precompressed files were looked for, and the version of the directory that held them.
+        plans: the responses that can be repeated as long as the file is unchanged.
+        plans_of_turn: those that can be repeated for the rest of this turn, as a precompressed file may appear or
+        change.
     """
 
     __slots__ = (
-        "beside",
+        "directory",
+        "file",
         "identity",
         "is_direct",
-        "looked",
-        "looked_at",
         "path",
         "plain",
-        "selected",
-        "siblings",
-        "turn",
+        "plans",
+        "plans_of_turn",
+        "precompressed",
     )
 
     def __init__(self, path: bytes, plain: Representation, is_direct: bool) -> None:
         self.path = path
         self.is_direct = is_direct
         self.plain = self.identity = plain
-        self.turn = -1
-        self.selected: dict[str, Representation] = {}
-        self.siblings: tuple[str, ...] = ()
-        self.beside: Version | None = None
-        self.looked = -1
-        self.looked_at = 0.0
+        self.precompressed: tuple[str, ...] = ()
+        self.file = Freshness()
+        self.directory = Freshness()
+        self.plans: dict[PlanKey | None, Plan] = {}
+        self.plans_of_turn: dict[PlanKey | None, Plan] = {}
+
+    def remember(self, key: PlanKey, plan: Plan) -> None:
+        """Keeps a plan, unless the client has sent very long headers: they are not the ones that come again."""
+        accept_encoding, if_none_match = key
+        if len(accept_encoding or "") + len(if_none_match or "") > _MAX_PLAN_KEY:
+            return
+        # A client that accepts no coding, or has the current version of a file with no precompressed ones, gets the
+        # same response whatever appears beside the file.
+        is_lasting = accept_encoding is None or (if_none_match is not None and not self.precompressed)
+        plans = self.plans if is_lasting else self.plans_of_turn
+        if len(plans) >= _MAX_PLANS:
+            plans.clear()
+        plans[key] = plan
+
+    def forget_plans(self) -> None:
+        """Has every response made again."""
+        self.plans.clear()
+        self.plans_of_turn.clear()
 
 
 class Resources:
-    """The files below a directory. clock: seconds since the epoch."""
+    """The files below a directory.
+
+    Attributes:
+        tree: the directory.
+        turn: the number of the turn of the reactor; 0 as long as nobody counts them, and each request looks for itself.
+    """
 
     def __init__(self, directory: str | bytes | os.PathLike[str], policy: Policy, clock: Callable[[], float]) -> None:
-        """Raises OSError when there is no such directory."""
+        """Opens the directory.
+
+        Args:
+            directory: its path.
+            policy: what is served.
+            clock: returns seconds since the epoch.
+
+        Raises:
+            OSError: there is no such directory.
+        """
         self.tree = Tree(directory, policy.links)
-        self.turn = 0  # until somebody counts them, each request is a turn of its own
-        self.remembered: dict[str, Resource] = {}  # by raw path; good for those whose `turn` is this one
+        self.turn = 0
         self._policy = policy
-        self._compressors = available() if policy.compress else ()
+        self._codings = available_codings() if policy.compress else ()
         self._clock = clock
-        self._cache = Cache()
-        self._kept = OpenFileCache()
+        self._remembered: dict[str, Resource] = {}  # by raw path
+        # A remembered resource holds the contents of its representations, so the two are bounded together.
+        self._cache = RepresentationCache(on_clear=self._remembered.clear)
+        self._open_files = OpenFileCache()
 
     def end_of_turn(self) -> None:
-        """Time has passed, in which anything may have changed."""
+        """Counts a turn: time has passed, in which anything may have changed."""
         self.turn += 1
-        self._kept.turn()
+        if self._open_files.used or self._open_files.unused:  # an idle server should not pay for what it does not do
+            self._open_files.end_of_turn()
 
     def end_request(self) -> None:
-        """Where nobody counts turns, nothing is kept open from one request to the next."""
+        """Closes all files if nobody counts turns: then nothing stays open from one request to the next."""
         if self.turn == 0:
-            self._kept.close()
+            self._open_files.close()
 
     def close(self) -> None:
-        self._kept.close()
+        """Closes all files and the directory."""
+        self._open_files.close()
         self.tree.close()
 
     # Finding.
 
-    def find(self, raw_path: str) -> Resource | Names:
-        """What `raw_path` leads to: a file, or the names of a directory that has no index.
+    def recall(self, raw_path: str) -> Resource | None:
+        """Returns the resource that is remembered for a path, if the path still leads to the very same version.
 
-        Raises OSError, MalformedPath, and IsDirectory for a directory whose slash is missing.
+        The first call in a turn looks. The look follows links as the system does, and so may see a file that must not
+        be served; but then it is not the version that was found by walking.
         """
-        resource = self.remembered.get(raw_path)
-        if resource is not None:
-            if resource.turn == self.turn or self.is_current(resource):
-                return resource
-            del self.remembered[raw_path]
-        names, is_directory = self._names(raw_path)
-        found = self._find_index(names) if is_directory else self._find_file(names)
-        if found is None:
-            return names
-        resource = found
-        resource.turn = self.turn or -1
-        self._look_beside(resource)
-        if resource.plain.is_settled(self._clock()) and len(raw_path) <= _LONGEST_REMEMBERED:
-            if len(self.remembered) >= _MAX_REMEMBERED:  # starting anew costs less than any bookkeeping
-                self.remembered.clear()
-            self.remembered[raw_path] = resource
+        resource = self._remembered.get(raw_path)
+        # `is_fresh`, written out: as a call it would be 2 % of the instructions of a request for a small file.
+        if resource is None or resource.file.turn == self.turn:
+            return resource
+        try:
+            signature = file_signature(os.stat(resource.path)) if resource.is_direct else None
+        except OSError:
+            signature = None
+        if signature is None or signature != resource.file.signature:
+            self.forget(raw_path)
+            return None
+        resource.file.turn = self.turn or NO_TURN
+        if resource.plans_of_turn:
+            resource.plans_of_turn.clear()
+        # Clients that accept codings look for precompressed files in every turn (`select`); for all others they decide
+        # about nothing but Vary.
+        now = self._clock()
+        if not resource.directory.is_fresh(self.turn, now, _VARY_DELAY):
+            self._find_precompressed(resource, now)
         return resource
 
-    def find_directory(self, raw_path: str) -> Names | None:
-        """The names of the directory whose URL `raw_path` is, if there is one; None for what has no slash at its end.
+    def forget(self, raw_path: str) -> None:
+        """Has a path walked again by the next request for it."""
+        self._remembered.pop(raw_path, None)
 
-        Raises OSError and MalformedPath.
+    def find(self, raw_path: str) -> Resource | Segments:
+        """Finds what a path leads to.
+
+        Returns:
+            A file, or the segments of a directory that has no index.
+
+        Raises:
+            OSError: there is nothing, or it may not be served.
+            MalformedPath: it is not the path of a URL.
+            IsDirectory: it is a directory, and the path has no slash at its end.
         """
-        names, is_directory = self._names(raw_path)
-        return names if is_directory else None
+        resource = self.recall(raw_path)
+        if resource is not None:
+            return resource
+        segments, is_directory = self._decode(raw_path)
+        resource = self._find_index(segments) if is_directory else self._find_file(segments)
+        if resource is None:
+            return segments
+        now = self._clock()
+        resource.file.renew(self.turn, now, resource.plain.signature)
+        self._find_precompressed(resource, now)
+        if not is_racy(resource.plain.status, now) and len(raw_path) <= _MAX_REMEMBERED_PATH:
+            if len(self._remembered) >= _MAX_REMEMBERED:  # to start from empty costs less than any bookkeeping
+                self._remembered.clear()
+            self._remembered[raw_path] = resource
+        return resource
 
-    def _names(self, raw_path: str) -> URLPath:
-        """The names in a path, for a walk through what is there now."""
+    def find_directory(self, raw_path: str) -> Segments | None:
+        """Returns the segments of the directory whose URL `raw_path` is; None if it has no slash at its end.
+
+        Raises:
+            OSError: it may not be served.
+            MalformedPath: it is not the path of a URL.
+        """
+        segments, is_directory = self._decode(raw_path)
+        return segments if is_directory else None
+
+    def _decode(self, raw_path: str) -> URLPath:
+        """Decodes a path, for a walk through what is there now."""
         self.tree.renew()
         path = decode_path(raw_path)
-        if not self._policy.hidden and is_hidden(path.names):
+        if not self._policy.hidden and is_hidden(path.segments):
             raise FileNotFoundError(errno.ENOENT, "a hidden name")
         return path
 
-    def forget(self, raw_path: str) -> None:
-        self.remembered.pop(raw_path, None)
-
-    def is_current(self, resource: Resource) -> bool:
-        """Looks whether the path of the resource still leads to the very same version.
-
-        The look follows links as the system does, and so may see a file that must not be served. But then it is not
-        the version that was found by walking.
-        """
-        if not resource.is_direct:
-            return False
-        try:
-            if file_signature(os.stat(resource.path)) != resource.plain.version:
-                return False
-        except OSError:
-            return False
-        resource.turn = self.turn or -1
-        if resource.selected:
-            resource.selected.clear()
-        if self._clock() - resource.looked_at >= _BRIEF:  # nothing but Vary may have changed
-            self._look_beside(resource)
-        return True
-
-    def _find_index(self, names: Names) -> Resource | None:
+    def _find_index(self, segments: Segments) -> Resource | None:
         for index in _INDEXES:
             try:
-                return self._resource((*names, index), index == _INDEXES[0])
+                return self._resource((*segments, index), index == _INDEXES[0])
             except (FileNotFoundError, IsDirectory):
                 continue
         return None
 
-    def _find_file(self, names: Names) -> Resource:
+    def _find_file(self, segments: Segments) -> Resource:
         try:
-            return self._resource(names, True)
+            return self._resource(segments, True)
         except (FileNotFoundError, IsDirectory) as error:
             if not self._policy.clean_urls:
                 raise
             try:
-                return self._resource((*names[:-1], names[-1] + b".html"), False)
+                return self._resource((*segments[:-1], segments[-1] + b".html"), False)
             except (FileNotFoundError, IsDirectory):
                 raise error from None
 
-    def _resource(self, names: Names, is_first: bool) -> Resource:
-        plain = self.load(names)
-        path = b"/".join((self.tree.given, *names))
+    def _resource(self, segments: Segments, is_first: bool) -> Resource:
+        plain = self.load(segments)
+        path = b"/".join((self.tree.given_path, *segments))
+        # The look at the path follows links, so it cannot notice a link where none may be followed.
         return Resource(path, plain, is_first and self._policy.links is not Links.NONE)
+
+    # Looking again.
+
+    def _find_precompressed(self, resource: Resource, now: float) -> None:
+        """Looks for files that are the same in a coding (`app.js.br`), if the directory has changed since last time."""
+        if not resource.plain.segments[-1].endswith(_SUFFIXES):
+            try:
+                status = os.stat(os.path.dirname(resource.path))
+            except OSError:  # the directory is about to disappear; the next look at the file will tell
+                return
+            signature = file_signature(status)
+            if signature == resource.directory.signature:
+                resource.directory.renew(self.turn, now, signature)
+                return
+            oldest = resource.plain.status.st_mtime - _MAX_BUILD_TIME
+            found, has_stale = _precompressed_codings(resource.path, oldest)
+            # Writing to a stale file in place changes nothing in its directory, and a racy directory may change again
+            # without another signature: then the next look must not be satisfied with the same signature.
+            is_certain = not has_stale and not is_racy(status, now)
+            resource.directory.renew(self.turn, now, signature if is_certain else None)
+            if found != resource.precompressed:
+                resource.precompressed = found
+                resource.forget_plans()
+        varies = bool(resource.precompressed or self._derivable_codings(resource))
+        if varies != (resource.identity is not resource.plain):
+            resource.identity = resource.plain.varying() if varies else resource.plain
+            resource.forget_plans()
 
     # Loading.
 
-    def load(self, names: Names, coding: str = "", content_type: str = "") -> Representation:
-        """The representation of the file at `names`, which is in `coding`. Raises OSError, and IsDirectory."""
-        key = names, coding
-        opened = self.tree.open(names, lambda status: self._cache.get(key, file_signature(status)) is not None)
+    def load(self, segments: Segments, coding: str = "", content_type: str = "") -> Representation:
+        """Returns the representation of a file.
+
+        Args:
+            segments: where it is.
+            coding: the coding that its content is in.
+            content_type: "" to go by its name.
+
+        Raises:
+            OSError: there is no such file, or it may not be served.
+            IsDirectory: it is a directory.
+        """
+        key = segments, coding
+        opened = self.tree.open(segments, lambda status: self._cache.get(key, file_signature(status)) is not None)
         known = self._cache.get(key, file_signature(opened.status))
         if opened.is_directory:
             os.close(opened.fd)
-            raise IsDirectory(names)
+            raise IsDirectory(segments)
         if opened.fd < 0 and known is not None:
             return known
-        return self._read(names, opened, coding, content_type or media_type(names[-1]))
+        return self._read(segments, opened, coding, content_type or media_type(segments[-1]))
 
-    def _read(self, names: Names, opened: Opened, coding: str, content_type: str) -> Representation:
-        """Describes an open file, with its content if it is small; until both are of the same version."""
+    def _read(self, segments: Segments, opened: Opened, coding: str, content_type: str) -> Representation:
+        """Describes an open file, with its content if it is small; again, until both are of the same version."""
         file = OpenFile(opened.fd, opened.status)
         try:
             for _ in range(_MAX_READS):
                 now = self._clock()
                 status = file.status
-                addition = self._policy.additions.of_file(b"/".join(names))
-                representation = describe(names, status, content_type, now, addition, coding=coding)
-                if status.st_size > _SMALL:
-                    self._kept.put(names, file.share())
+                headers = self._policy.headers.for_file(b"/".join(segments))
+                representation = describe(segments, status, content_type, now, headers, coding=coding)
+                if status.st_size > _MAX_IN_MEMORY:
+                    self._open_files.put(segments, file.share())
                     break
-                content = os.pread(file.fd, _SMALL + 1, 0)
+                content = os.pread(file.fd, _MAX_IN_MEMORY + 1, 0)
                 file.status = os.fstat(file.fd)
-                if len(content) == status.st_size and file_signature(file.status) == representation.version:
+                if len(content) == status.st_size and file_signature(file.status) == representation.signature:
                     representation.content = content
                     break
             else:
                 raise BlockingIOError(errno.EAGAIN, "the file changes all the time")
         finally:
             file.close()
-        self._cache.keep((names, coding), representation, now)
+        self._cache.put((segments, coding), representation, now)
         return representation
 
     def open(self, representation: Representation) -> OpenFile:
-        """The file behind a representation, to be shared by whoever keeps it. Raises OSError, and Changed."""
-        names, version = representation.names, representation.version
-        file = self._kept.get(names, version)
+        """Returns the file of a representation, open; the caller shares it to use it beyond this turn.
+
+        Raises:
+            OSError: it cannot be opened.
+            StaleFile: it is another version now.
+        """
+        segments, signature = representation.segments, representation.signature
+        file = self._open_files.get(segments, signature)
         if file is None:
-            opened = self.tree.open(names)
+            opened = self.tree.open(segments)
             file = OpenFile(opened.fd, opened.status)
-            self._kept.put(names, file)
-            if opened.is_directory or file_signature(opened.status) != version:
+            self._open_files.put(segments, file)
+            if opened.is_directory or file_signature(opened.status) != signature:
                 raise StaleFile
         return file
 
     # Selecting (RFC 9110 §12.5.3).
 
-    def select(self, resource: Resource, accepted: str | None, is_whole: bool) -> Representation | None:
-        """The representation that a client wants most; None if there is none that it takes.
+    def select(self, resource: Resource, accept_encoding: str | None, *, wants_all: bool) -> Representation | None:
+        """Returns the representation that a client likes best; None if it accepts none.
 
-        accepted: its Accept-Encoding, None without. is_whole: it wants all of it, not ranges, which what is compressed
-        on the fly does not have.
+        Args:
+            resource: as found in this turn.
+            accept_encoding: the value of that header, None without.
+            wants_all: whether the client wants all of it. What is compressed on the fly has no ranges.
         """
-        if accepted is None:
+        if accept_encoding is None:
             return resource.identity
-        if is_whole and accepted in resource.selected:
-            return resource.selected[accepted]
-        if resource.looked != self.turn or self.turn == 0:
-            self._look_beside(resource)
-        representation = self._select(resource, accepted, is_whole)
-        if is_whole and representation is not None and self.turn > 0:
-            resource.selected[accepted] = representation
-        return representation
-
-    def _select(self, resource: Resource, accepted: str, is_whole: bool) -> Representation | None:
-        codings = resource.siblings
-        if is_whole:
-            codings += tuple(coding for coding in self._makeable(resource) if coding not in codings)
+        if not resource.directory.is_fresh(self.turn):
+            self._find_precompressed(resource, self._clock())
+        codings = resource.precompressed
+        if wants_all:
+            codings += tuple(coding for coding in self._derivable_codings(resource) if coding not in codings)
         while True:
-            coding = choose(accepted, codings)
+            coding = choose_coding(accept_encoding, codings)
             if coding is None:
                 return None
             if coding == IDENTITY:
                 return resource.identity
             try:
-                if coding not in resource.siblings:
-                    return self._make(resource.plain, coding)
-                *above, name = resource.plain.names
-                sibling = (*above, name + CODINGS[coding])
-                return self.load(sibling, coding, resource.plain.content_type)
+                return self._load_coded(resource, coding)
             except (OSError, IsDirectory):  # gone, or not to be served
                 codings = tuple(other for other in codings if other != coding)
 
-    def _makeable(self, resource: Resource) -> tuple[str, ...]:
-        """The codings that can be made of it on the fly."""
+    def _load_coded(self, resource: Resource, coding: str) -> Representation:
+        """The representation in a coding: a precompressed file if there is one, otherwise compressed on the fly."""
         plain = resource.plain
-        worth = self._compressors and is_compressible(plain.content_type, plain.size)
-        return self._compressors if worth else ()
+        if coding not in resource.precompressed:
+            return self._derive(plain, coding)
+        *above, name = plain.segments
+        return self.load((*above, name + CODINGS[coding]), coding, plain.content_type)
 
-    def _look_beside(self, resource: Resource) -> None:
-        """Finds the files beside it that are the same in a coding (`app.js.br`), if its directory has changed."""
-        resource.looked = self.turn
-        resource.looked_at = now = self._clock()
-        name = resource.plain.names[-1]
-        if not name.endswith(tuple(CODINGS.values())):
-            try:
-                directory = os.stat(os.path.dirname(resource.path))
-            except OSError:
-                return
-            if file_signature(directory) == resource.beside:
-                return
-            settled = now >= max(directory.st_mtime, directory.st_ctime) + RACY_WINDOW
-            current, stale = _siblings(resource.path, resource.plain.status.st_mtime - _STALE)
-            resource.siblings = current
-            # A stale one may be written anew in its place, which its directory would not tell.
-            resource.beside = file_signature(directory) if settled and not stale else None
-        varies = bool(resource.siblings or self._makeable(resource))
-        if varies != (resource.identity is not resource.plain):
-            resource.identity = resource.plain.varying() if varies else resource.plain
+    def _derivable_codings(self, resource: Resource) -> tuple[str, ...]:
+        """The codings into which it is compressed on the fly."""
+        plain = resource.plain
+        is_worth_it = self._codings and is_compressible(plain.content_type, plain.size)
+        return self._codings if is_worth_it else ()
 
-    def _make(self, plain: Representation, coding: str) -> Representation:
-        """`plain` in `coding`. The content of a large one is only made while it is sent."""
-        known = self._cache.get((plain.names, coding), plain.version)
+    def _derive(self, plain: Representation, coding: str) -> Representation:
+        """`plain`, compressed on the fly. A large one is compressed while it is sent."""
+        known = self._cache.get((plain.segments, coding), plain.signature)
         if known is not None:
             return known
         now = self._clock()
-        addition = self._policy.additions.of_file(b"/".join(plain.names))
-        made = describe(plain.names, plain.status, plain.content_type, now, addition, coding=coding, is_made=True)
+        headers = self._policy.headers.for_file(b"/".join(plain.segments))
+        derived = describe(
+            plain.segments, plain.status, plain.content_type, now, headers, coding=coding, is_derived=True
+        )
         if plain.content is not None:
-            self.complete(made, coding, compress(plain.content, coding))
-        return made
+            self.complete(derived, coding, compress(plain.content, coding))
+        return derived
 
-    def complete(self, made: Representation, coding: str, content: bytes) -> None:
-        """Keeps what was made on the fly."""
-        made.content = content
-        made.size = len(content)
-        self._cache.keep((made.names, coding), made, self._clock())
+    def complete(self, derived: Representation, coding: str, content: bytes) -> None:
+        """Keeps what was compressed on the fly, for the next client."""
+        derived.content = content
+        derived.size = len(content)
+        self._cache.put((derived.segments, coding), derived, self._clock())
 
 
-def _siblings(path: bytes, oldest: float) -> tuple[tuple[str, ...], bool]:
-    """The codings of the files beside `path`, and whether there are others from before `oldest`."""
+def _precompressed_codings(path: bytes, oldest: float) -> tuple[tuple[str, ...], bool]:
+    """The codings of the precompressed files of the file at `path`, and whether there are some from before `oldest`."""
     current: Iterable[str] = ()
-    stale = False
+    has_stale = False
     for coding, suffix in CODINGS.items():
         try:
             status = os.stat(path + suffix)
@@ -360,7 +468,7 @@ def _siblings(path: bytes, oldest: float) -> tuple[tuple[str, ...], bool]:
             continue
         if S_IFMT(status.st_mode) == S_IFREG:
             if status.st_mtime < oldest:
-                stale = True
+                has_stale = True
             else:
                 current = (*current, coding)
-    return tuple(current), stale
+    return tuple(current), has_stale

@@ -1,1 +1,1 @@
-"""Receiving files into a directory."""
+"""Handlers that store files."""

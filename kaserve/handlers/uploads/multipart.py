@@ -1,8 +1,9 @@
 """Forms with files as browsers send them: multipart/form-data (RFC 7578, RFC 2046 §5.1).
 
-Knows boundaries, the heads of parts, and the names that files bring. Does not know requests or where files go: it is
-fed piece by piece, and hands on piece by piece, keeping no more than a head or a boundary takes. There is no parser of
-this kind in the standard library, and the server needs nothing else.
+Knows boundaries, the headers of parts, and the names of files. Does not know requests or where files go: it is given
+the body piece by piece, and passes it on piece by piece, keeping no more than the headers of a part or a boundary. The
+standard library has a parser for complete messages in memory only (`email`), and python-multipart would be the only
+dependency of kaserve.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Protocol
 
 from ...http.errors import HTTPError
 
-__all__ = ["FormReader", "Part", "boundary_of", "file_name"]
+__all__ = ["Form", "FormReader", "Part", "parse_boundary", "parse_file_name"]
 
-_MAX_HEAD = 8192  # bytes of the head of one part
+_MAX_HEADERS = 8192  # bytes, of one part
 _MAX_PARTS = 10_000
 
 # RFC 2046 §5.1.1 allows 70 characters, which may also stand in quotes.
@@ -26,33 +27,50 @@ _BOUNDARY = re.compile(
 _DISPOSITION = re.compile(rb"content-disposition[ \t]*:[ \t]*form-data[ \t]*(;.*)", re.IGNORECASE)
 _FILE_NAME = re.compile(rb";[ \t]*filename=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\";]+))", re.IGNORECASE)
 _QUOTED = re.compile(rb";[ \t]*+(?!filename=)[^\";=]+=\"(?:[^\"\\]|\\.)*\"", re.IGNORECASE)
-_ESCAPED = re.compile(rb"%(22|0[AaDd])|\\(\")")  # all that HTML escapes (§4.10.21.8), and what curl does
+_ESCAPED = re.compile(rb"%(22|0[AaDd])|\\(\")")  # HTML escapes these three (§4.10.21.8), curl a quote by a backslash
 
 
 class Part(Protocol):
-    """What takes the content of one part."""
+    """Receives the content of one part."""
 
-    def write(self, data: bytes) -> None: ...
-    def finish(self) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Receives the next piece of the content, which is not empty."""
+
+    def finish(self) -> None:
+        """Called after the last piece."""
 
 
-class _Form(Protocol):
+class Form(Protocol):
+    """Receives the parts of a form."""
+
     def open_part(self, name: bytes | None) -> Part:
-        """A part begins; name: as it was sent, of a file; None for any other field."""
+        """Called at the beginning of a part.
+
+        Args:
+            name: of a file, as it was sent; None for any other part.
+
+        Returns:
+            What receives the content of the part.
+        """
 
 
-def boundary_of(content_type: str) -> bytes:
-    """The boundary in the Content-Type of a form. Raises HTTPError 415 for anything else."""
+def parse_boundary(content_type: str) -> bytes:
+    """Returns the boundary in the Content-Type of a form.
+
+    Raises:
+        HTTPError: 415 for anything that is not such a form.
+    """
     found = _BOUNDARY.fullmatch(content_type)
     if found is None:
-        raise HTTPError(415, "only forms of multipart/form-data are taken here")
+        raise HTTPError(415, "the body must be multipart/form-data, with a boundary")
     return (found[1] or found[2]).rstrip(" ").encode("ascii", "replace")
 
 
-def file_name(sent: bytes) -> bytes:
-    """The name of a file from what was sent of it: without directories, and never one that means something else.
+def parse_file_name(sent: bytes) -> bytes:
+    """Returns the name of a file from what was sent as such: without directories, and never one with another meaning.
 
-    Raises HTTPError 400.
+    Raises:
+        HTTPError: 400 for a name that no file can have.
     """
     name = re.split(rb"[/\\]", sent)[-1]
     if name in (b"", b".", b"..") or re.search(rb"[\x00-\x1f\x7f]", name) is not None:
@@ -61,27 +79,34 @@ def file_name(sent: bytes) -> bytes:
 
 
 class FormReader:
-    """Raises HTTPError 400 from `write` and `finish` for what is no form."""
+    """Reads a form piece by piece. `write` and `finish` raise HTTPError 400 for what is not a form."""
 
-    def __init__(self, boundary: bytes, form: _Form) -> None:
+    def __init__(self, boundary: bytes, form: Form) -> None:
+        """Makes a reader of one form.
+
+        Args:
+            boundary: what is between the parts, without the hyphens.
+            form: receives the parts.
+        """
         self._delimiter = b"\r\n--" + boundary
         self._form = form
-        self._received = bytearray(b"\r\n")  # as if a line had ended before, so that all delimiters are alike
+        self._received = bytearray(b"\r\n")  # then the first delimiter is like the others
         self._advance = self._skip_preamble
         self._part: Part | None = None
         self._parts = 0
 
     def write(self, data: bytes) -> None:
+        """Reads the next piece of the form."""
         self._received += data
         while self._advance():
             pass
 
     def finish(self) -> None:
-        """There is no more."""
+        """Checks that the form is complete, after the last piece."""
         if self._advance != self._skip_epilogue:
             raise HTTPError(400, "the form is incomplete")
 
-    # What comes next; each is True when it is over, and something else comes.
+    # The states. Each reads what it can, and returns True when another state is due, False when more bytes are needed.
 
     def _skip_preamble(self) -> bool:
         return self._take_content(None)
@@ -95,7 +120,7 @@ class FormReader:
         return True
 
     def _take_content(self, part: Part | None) -> bool:
-        """Up to the next delimiter, or up to what may be the beginning of one."""
+        """Passes on what comes before the next delimiter, or before what may be the beginning of one."""
         received = self._received
         end = received.find(self._delimiter)
         stop = end if end >= 0 else len(received) - len(self._delimiter) + 1
@@ -110,7 +135,7 @@ class FormReader:
         return True
 
     def _read_delimiter(self) -> bool:
-        """What stands behind it: two hyphens, and that was the last; or the end of the line, and padding before."""
+        """Reads what follows a delimiter: two hyphens after the last one, otherwise padding and the end of the line."""
         received = self._received
         if len(received) < 2:
             return False
@@ -118,19 +143,20 @@ class FormReader:
             self._advance = self._skip_epilogue
             return True
         line_end = received.find(b"\r\n")
-        if line_end < 0 and len(received) < _MAX_HEAD:
+        if line_end < 0 and len(received) < _MAX_HEADERS:
             return False
         if line_end < 0 or received[:line_end].strip(b" \t"):
             raise HTTPError(400, "a boundary of the form is malformed")
         del received[:line_end]
-        self._advance = self._read_head
+        self._advance = self._read_headers
         return True
 
-    def _read_head(self) -> bool:
-        received = self._received  # the line end before the first field is still there
+    def _read_headers(self) -> bool:
+        """Reads the headers of a part, and opens it."""
+        received = self._received  # the line end before the first header is still there
         end = received.find(b"\r\n\r\n")
-        if max(end, len(received) if end < 0 else 0) > _MAX_HEAD:
-            raise HTTPError(400, "the head of a part is too large")
+        if max(end, len(received) if end < 0 else 0) > _MAX_HEADERS:
+            raise HTTPError(400, "the headers of a part are too large")
         if end < 0:
             return False
         self._parts += 1
@@ -146,12 +172,12 @@ class FormReader:
         return False
 
 
-def _name_in(head: bytes) -> bytes | None:
-    """The name of the file in the head of a part."""
-    for line in head.split(b"\r\n"):
+def _name_in(headers: bytes) -> bytes | None:
+    """The name of the file in the headers of a part; None if it is not a file."""
+    for line in headers.split(b"\r\n"):
         disposition = _DISPOSITION.fullmatch(line)
         if disposition is not None:
-            found = _FILE_NAME.search(_QUOTED.sub(b"", disposition[1]))  # which may not hide in another parameter
+            found = _FILE_NAME.search(_QUOTED.sub(b"", disposition[1]))  # a quoted parameter may contain another one
             if found is not None:
                 return _ESCAPED.sub(_unescape, found[1] if found[1] is not None else found[2])
     return None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kaserve.handlers.static import compress as module
-from kaserve.handlers.static.compress import SMALLEST, CompressedBody, available, compress, is_compressible
+from kaserve.handlers.static.compress import MIN_SIZE, CompressedBody, available_codings, compress, is_compressible
 from kaserve.handlers.static.file_body import OpenFile
 
 TEXT = b"".join(b"line %d\n" % number for number in range(100_000))
@@ -51,25 +51,25 @@ def expand(coding: str, data: bytes) -> bytes:
     ],
 )
 def test_what_is_worth_it(content_type: str, expected: bool) -> None:
-    assert is_compressible(content_type, SMALLEST) is expected
-    assert not is_compressible(content_type, SMALLEST - 1)
+    assert is_compressible(content_type, MIN_SIZE) is expected
+    assert not is_compressible(content_type, MIN_SIZE - 1)
 
 
 def test_gzip_is_always_there() -> None:
-    assert available()[-1] == "gzip"
-    assert set(available()) <= {"br", "zstd", "gzip"}
+    assert available_codings()[-1] == "gzip"
+    assert set(available_codings()) <= {"br", "zstd", "gzip"}
 
 
 def test_without_the_extras_there_is_gzip(monkeypatch: pytest.MonkeyPatch) -> None:
     module._compressors.cache_clear()
-    monkeypatch.setattr(module, "_find", lambda *names: None)
+    monkeypatch.setattr(module, "_import_first", lambda *names: None)
     try:
-        assert available() == ("gzip",)
+        assert available_codings() == ("gzip",)
     finally:
         module._compressors.cache_clear()
 
 
-@pytest.mark.parametrize("coding", available())
+@pytest.mark.parametrize("coding", available_codings())
 @pytest.mark.parametrize("data", [b"", b"x", TEXT])
 def test_all_at_once(coding: str, data: bytes) -> None:
     compressed = compress(data, coding)
@@ -88,7 +88,7 @@ def opened(path: Path) -> OpenFile:
     return OpenFile(fd, os.fstat(fd))
 
 
-@pytest.mark.parametrize("coding", available())
+@pytest.mark.parametrize("coding", available_codings())
 def test_slice_by_slice(tmp_path: Path, threads: ThreadPoolExecutor, coding: str) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(TEXT)
@@ -104,7 +104,7 @@ def test_what_is_too_large_is_not_kept(tmp_path: Path, threads: ThreadPoolExecut
     path = tmp_path / "a.txt"
     path.write_bytes(TEXT)
     kept: list[bytes] = []
-    body = CompressedBody(opened(path), "gzip", threads, kept.append, most=10)
+    body = CompressedBody(opened(path), "gzip", threads, kept.append, max_kept=10)
     for future in body:
         future.result(timeout=20)
     body.close()

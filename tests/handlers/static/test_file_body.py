@@ -14,6 +14,7 @@ from kaserve.handlers.static import file_body
 from kaserve.handlers.static.file_body import FileBody, OpenFile, read_exactly
 from kaserve.http.messages import FileSpan
 from kaserve.http.ranges import Range
+from tests.tools.ids import readable
 
 SIZE = 3 * 1024 * 1024 + 5
 
@@ -51,7 +52,9 @@ def consume(body: FileBody, act: Callable[[int], object] = lambda count: None) -
 
 
 @pytest.mark.parametrize(
-    "part", [Range(0, SIZE), Range(0, 1), Range(SIZE - 1, SIZE), Range(1000, 2_000_000), Range(0, 64 * 1024)]
+    "part",
+    [Range(0, SIZE), Range(0, 1), Range(SIZE - 1, SIZE), Range(1000, 2_000_000), Range(0, 64 * 1024)],
+    ids=readable,
 )
 def test_a_part_of_a_file(path: Path, part: Range) -> None:
     assert consume(FileBody(opened(path), [part], no_pool)) == path.read_bytes()[part.start : part.stop]
@@ -131,7 +134,7 @@ def test_what_leaves_the_old_version_alone_does_no_harm(path: Path, change: Call
 
 def test_what_is_not_in_memory_is_read_by_another_thread_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The piece it gives is empty: all that is wanted is that the next one can be sent without waiting."""
-    monkeypatch.setattr(file_body, "_is_in_memory", lambda fd, offset: False)
+    monkeypatch.setattr(file_body, "_read_cached", lambda fd, length, offset: None)
     content = path.read_bytes()
     with ThreadPoolExecutor(1) as threads:
         body = FileBody(opened(path), [Range(0, SIZE)], threads)
@@ -140,22 +143,22 @@ def test_what_is_not_in_memory_is_read_by_another_thread_first(path: Path, monke
             kinds.append(type(item))
             assert not isinstance(item, Future) or item.result(timeout=20) == b""
         body.close()
-        assert kinds == [Future] + [Future, FileSpan] * (len(kinds) // 2)  # the first one for samples
+        assert kinds == [Future, FileSpan] * (len(kinds) // 2)
         assert consume(FileBody(opened(path), [Range(0, SIZE)], threads)) == content
 
 
 def test_what_was_read_is_in_memory(path: Path) -> None:
     file = opened(path)
     read_exactly(file.fd, SIZE, 0)
-    assert file_body._is_in_memory(file.fd, 0)
-    assert file_body._is_in_memory(file.fd, SIZE - 1)
+    for offset in (0, SIZE - 1):
+        assert file_body._read_cached(file.fd, 1, offset) == path.read_bytes()[offset : offset + 1]
     file.close()
 
 
 def test_a_client_that_leaves_does_not_take_the_file_from_the_thread_that_reads(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_body, "_is_in_memory", lambda fd, offset: False)
+    monkeypatch.setattr(file_body, "_read_cached", lambda fd, length, offset: None)
 
     class Later(Executor):
         """A pool whose threads are busy."""
@@ -182,6 +185,37 @@ def test_reading_exactly(path: Path) -> None:
     with pytest.raises(OSError, match="shorter"):
         read_exactly(file.fd, 11, SIZE - 10)
     file.close()
+
+
+def test_each_slice_costs_one_look_at_the_page_cache(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the file one more, for its end, however many responses share it."""
+    looks: list[tuple[int, int]] = []
+    really = file_body._read_cached
+
+    def read_cached(fd: int, length: int, offset: int) -> bytes | None:
+        looks.append((length, offset))
+        return really(fd, length, offset)
+
+    monkeypatch.setattr(file_body, "_read_cached", read_cached)
+    file = opened(path)
+    for number in range(3):
+        body = FileBody(file.share(), [Range(0, SIZE)], no_pool)
+        spans = [piece for piece in body if isinstance(piece, FileSpan)]
+        body.close()
+        assert len(looks) == len(spans) + (number == 0)
+        assert [offset for length, offset in looks if length == 1] == [span.offset + span.length - 1 for span in spans]
+        looks.clear()
+    file.close()
+
+
+def test_a_file_that_grows_without_its_end_being_known_is_broken_off(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end was not in the page cache, so an append cannot be told from a file that is longer and another one."""
+    os.utime(path, (1, 1))
+    monkeypatch.setattr(file_body, "_read_cached", lambda fd, length, offset: b"x" if length == 1 else None)
+    with pytest.raises(OSError, match="written to"):
+        consume(FileBody(opened(path), [Range(0, SIZE)], no_pool), lambda count: append(path) if count == 1 else None)
 
 
 def test_closing_a_body_twice_is_fine(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files: what the things in a directory are answered with. Requests are parsed as the server does it; no sockets."""
+"""Files: the responses to what is in a directory. Requests are parsed as the server does it; there are no sockets."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kaserve.handlers import Files
-from kaserve.handlers.middleware.headers import NOSNIFF, SiteHeaders
+from kaserve.handlers.static.site_headers import SiteHeaders
 from kaserve.http.dates import format_date
 from kaserve.http.errors import HTTPError
 from kaserve.http.framing import response_framing
 from kaserve.http.messages import CONTENT_LENGTH, Request
 from kaserve.http.wire import encode_head
-from tests.tools.files import MODIFIED, NAMES, NOW, SMALL, Answer, ask, parse, write
+from tests.tools.files import MODIFIED, NAMES, NOW, SMALL, ReceivedResponse, ask, parse, write
+from tests.tools.ids import readable
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def test_a_file_is_served_whole(site: Path, files: Files, size: int) -> None:
     assert (answer.status, answer.body) == (200, content)
 
 
-def test_what_is_said_of_a_file(site: Path, files: Files) -> None:
+def test_the_headers_of_a_file(site: Path, files: Files) -> None:
     write(site / "page.html")
     answer = ask(files, "/page.html")
     assert answer.names == NAMES  # length and date are the server's
@@ -90,7 +91,7 @@ def test_head_is_get_without_the_content(site: Path, files: Files, size: int) ->
     assert fields[0] == fields[1]
 
 
-def test_the_answer_may_be_changed_without_changing_the_next(site: Path, files: Files) -> None:
+def test_a_response_may_be_changed_without_changing_the_next(site: Path, files: Files) -> None:
     write(site / "a.txt")
     response = files(parse("/a.txt"))
     response.headers.add("X-Mine", "1")
@@ -102,7 +103,7 @@ def test_the_query_and_the_body_of_a_request_do_not_matter(site: Path, files: Fi
     request = parse("/a.txt?v=1&x=%2e%2e", "GET", "Content-Length: 4")
     request.body = io.BytesIO(b"body")
     files.before_body(request)
-    assert Answer(files(request)).body == b"content"
+    assert ReceivedResponse(files(request)).body == b"content"
 
 
 def test_absolute_form(site: Path, files: Files) -> None:
@@ -217,6 +218,7 @@ def test_304_for_both_validators(site: Path, files: Files, method: str, size: in
         (("If-None-Match: {etag}", "If-Modified-Since: Sat, 05 Nov 1994 00:00:00 GMT"), 304),
         (("If-Unheard-Of: *",), 200),
     ],
+    ids=readable,
 )
 def test_conditions(site: Path, files: Files, lines: tuple[str, ...], status: int) -> None:
     write(site / "a.html", modified=MODIFIED + 0.7)  # fractions do not make it newer than its own date
@@ -259,6 +261,7 @@ def test_the_index_is_conditional_too(site: Path, files: Files) -> None:
         (("If-Unmodified-Since: nonsense",), 200),
         (("If-Match: {etag}", "If-None-Match: {etag}"), 304),
     ],
+    ids=readable,
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_preconditions(site: Path, files: Files, lines: tuple[str, ...], status: int, method: str) -> None:
@@ -339,6 +342,7 @@ def test_a_range_that_cannot_be_satisfied(site: Path, files: Files, size: int) -
         ("GET", ("Range: bytes=0-1", "If-Range: nonsense")),
         ("GET", ("If-Range: {etag}",)),
     ],
+    ids=readable,
 )
 def test_ranges_that_do_not_count(site: Path, files: Files, method: str, lines: tuple[str, ...]) -> None:
     write(site / "a.bin", b"x" * 1000)
@@ -384,7 +388,7 @@ def test_conditions_come_before_ranges(site: Path, files: Files) -> None:
 def test_conditions_of_what_has_no_validators(site: Path, target: str, method: str, line: str, status: int) -> None:
     """§13.1.1, §13.1.2: `*` is true of whatever there is, and a tag of nothing that has none."""
     write(site / "d/a.txt")
-    files = Files(site, zip=True, additions=SiteHeaders([("X-Mine", "1")]))
+    files = Files(site, zip=True, headers=SiteHeaders([("X-Mine", "1")]))
     answer = ask(files, target, method, line)
     assert answer.status == status
     assert answer.headers["x-mine"] == "1"
@@ -406,7 +410,7 @@ def test_a_range_of_what_is_only_taken_compressed(site: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["/nothing", "/%zz", "/fifo"])
-def test_what_a_refusal_says_is_not_guessed_at_either(site: Path, files: Files, target: str) -> None:
+def test_the_type_of_an_error_is_not_guessed_either(site: Path, files: Files, target: str) -> None:
     os.mkfifo(site / "fifo")
     assert ask(files, target).headers["x-content-type-options"] == "nosniff"
     write(site / "404.html")
@@ -448,7 +452,7 @@ def test_the_own_page_for_what_is_not_there(site: Path, files: Files, target: st
 
 
 @pytest.mark.parametrize("kind", ["directory", "link"])
-def test_an_error_page_that_cannot_be_had(site: Path, files: Files, kind: str) -> None:
+def test_an_error_page_that_is_unavailable(site: Path, files: Files, kind: str) -> None:
     if kind == "directory":
         (site / "404.html").mkdir()
     else:
@@ -480,6 +484,7 @@ PAGE = ("GET", "/app/route", "Accept: text/html,application/xhtml+xml;q=0.9,*/*;
         (("GET", "/%", PAGE[2]), 400),
         (("POST", *PAGE[1:]), 405),
     ],
+    ids=readable,
 )
 def test_a_single_page(site: Path, request_: tuple[str, ...], status: int) -> None:
     write(site / "index.html", "the page")
@@ -517,6 +522,7 @@ def test_a_single_page_that_is_not_there(site: Path) -> None:
         ("/nothing", (404, None)),
         ("/", (200, b"root")),
     ],
+    ids=readable,
 )
 def test_clean_urls(site: Path, target: str, expected: tuple[int, bytes | None]) -> None:
     for name, content in (
@@ -604,19 +610,19 @@ def test_an_archive_is_not_mistaken_for_the_index(site: Path) -> None:
     files.close()
 
 
-def test_what_was_changed_by_the_server_itself_is_looked_at_again(site: Path) -> None:
-    """Within one turn: an upload, and behind it in the pipeline somebody who wants to see it."""
+def test_files_that_the_server_itself_has_changed_are_looked_at_again(site: Path) -> None:
+    """Within one turn: an upload, and after it in the pipeline a request for the file."""
     write(site / "a.txt", "old")
     files = Files(site, clock=lambda: 1e10)
     files.end_of_turn()
     assert ask(files, "/a.txt").body == b"old"
     write(site / "a.txt", "new")
-    files.look_again()
+    files.files_changed()
     assert ask(files, "/a.txt").body == b"new"
     files.close()
 
 
-def test_a_policy_that_there_is_not(site: Path) -> None:
+def test_an_unknown_policy(site: Path) -> None:
     with pytest.raises(ValueError, match="some"):
         Files(site, symlinks="some")
 
@@ -784,7 +790,7 @@ def scanned(monkeypatch: pytest.MonkeyPatch) -> Scanned:
 
 
 def test_an_entry_that_vanishes_is_left_out(site: Path, files: Files, scanned: Scanned) -> None:
-    """Somebody deletes b after the directory was read."""
+    """b is deleted after the directory was read."""
     write(site / "a")
     write(site / "b")
 
@@ -832,7 +838,7 @@ def test_an_entry_that_vanishes_is_left_out(site: Path, files: Files, scanned: S
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_errors_are_ordinary_answers(site: Path, files: Files, method: str, target: str, status: int) -> None:
+def test_errors_are_ordinary_responses(site: Path, files: Files, method: str, target: str, status: int) -> None:
     """RFC 9110 §15.5: not exceptions, for these keep the connection."""
     write(site / "a.txt")
     (site / "d").mkdir()
@@ -895,7 +901,7 @@ def test_nothing_outside_is_ever_served(site: Path, files: Files, raw_path: str)
             (site / link).symlink_to(target)
     request = Request("GET", raw_path, 1, [], 0)
     request.raw_path = raw_path
-    answer = Answer(files(request))
+    answer = ReceivedResponse(files(request))
     if answer.status == 200 and b"<html" not in answer.body:
         assert answer.body == b"inside"
     elif answer.status == 200:
@@ -948,7 +954,7 @@ def test_errors_of_the_system(
     number: int,
     status: int,
 ) -> None:
-    """Those that are not the client's doing are told to the log, too."""
+    """Those that are not caused by the client are logged as well."""
     write(site / "a.txt")
     for target in ("/a.txt", "/d/b.txt"):
         write(site / target[1:])
@@ -1056,7 +1062,7 @@ def at_reading(monkeypatch: pytest.MonkeyPatch) -> AtReading:
     return install
 
 
-@pytest.mark.parametrize("content", [b"", b"short", b"same size", b"much longer", b"x" * (SMALL + 1)])
+@pytest.mark.parametrize("content", [b"", b"short", b"same size", b"much longer", b"x" * (SMALL + 1)], ids=readable)
 def test_a_file_that_changes_while_it_is_read_is_read_again(
     site: Path, files: Files, at_reading: AtReading, content: bytes
 ) -> None:
@@ -1080,7 +1086,7 @@ def test_a_condition_is_evaluated_again_when_the_file_changed(site: Path, files:
 def test_a_file_that_always_changes_is_not_served(
     site: Path, files: Files, at_reading: AtReading, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """RFC 9110 §15.6.4: rather no answer than a mixed one."""
+    """RFC 9110 §15.6.4: an error is better than a mixture."""
     write(site / "a.txt", "0")
     versions = iter(range(1, 1000))
 
@@ -1110,7 +1116,7 @@ def test_a_file_that_is_deleted_or_replaced_is_served_as_it_was(
 
 @pytest.mark.parametrize("size", [500, SMALL + 500])
 def test_a_file_that_is_replaced_in_a_loop_is_always_of_one_version(site: Path, size: int) -> None:
-    """Every answer has the length, the tag and the content of the same version; the mtime tells which that is."""
+    """Every response has the length, the tag and the content of the same version; the mtime says which that is."""
     path = site / "a.txt"
     write(path, b"0" * size, MODIFIED)
     files = Files(site)
@@ -1152,7 +1158,7 @@ UNKNOWN = ["BREW", "get", "Get", "GETS", "HEAD2", "options", "!"]  # methods are
 )
 @pytest.mark.parametrize("target", ["/a.txt", "/", "/nothing", "/%"])
 def test_methods_that_files_do_not_have(site: Path, files: Files, method: str, status: int, target: str) -> None:
-    """RFC 9110 §15.5.6, §15.6.2: ordinary answers, which keep the connection; a 405 says what is allowed."""
+    """RFC 9110 §15.5.6, §15.6.2: ordinary responses, which keep the connection; a 405 says what is allowed."""
     write(site / "a.txt")
     ask(files, "/a.txt")  # and now it is remembered
     answer = ask(files, target, method)
@@ -1171,7 +1177,10 @@ def test_other_methods_are_rejected_before_their_body(files: Files, method: str,
     with pytest.raises(HTTPError) as caught:
         files.before_body(request)
     assert caught.value.status == status
-    assert caught.value.fields == (*((("Allow", "GET, HEAD, OPTIONS"),) if status == 405 else ()), NOSNIFF)
+    assert caught.value.fields == (
+        *((("Allow", "GET, HEAD, OPTIONS"),) if status == 405 else ()),
+        ("X-Content-Type-Options", "nosniff"),
+    )
 
 
 @pytest.mark.parametrize("target", ["*", "/", "/a.txt", "/nothing", "http://example.com"])
@@ -1212,7 +1221,7 @@ def test_the_working_directory_may_change(site: Path, monkeypatch: pytest.Monkey
     files.close()
 
 
-def test_no_answer_leaves_a_descriptor(site: Path, files: Files, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_response_leaves_a_descriptor(site: Path, files: Files, caplog: pytest.LogCaptureFixture) -> None:
     """The fixture counts; here after many, so that one in a hundred would show."""
     caplog.set_level(logging.CRITICAL)
     write(site / "a.txt")

@@ -1,4 +1,4 @@
-"""Files over the wire: every kind of answer keeps the connection, and no answer is a mixture."""
+"""Files over the wire: every kind of response keeps the connection, and no response is a mixture."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ EVERY_KIND = [
 
 
 @pytest.mark.parametrize(("asked", "status"), EVERY_KIND, ids=range(len(EVERY_KIND)))
-def test_every_answer_keeps_the_connection(client: Client, asked: bytes, status: int) -> None:
+def test_every_response_keeps_the_connection(client: Client, asked: bytes, status: int) -> None:
     for _ in range(2):
         (answer,) = client.exchange(asked)
         assert answer.status == status
@@ -110,14 +110,14 @@ def test_all_of_them_in_one_pipeline(client: Client) -> None:
     assert client.ask("/a.txt").body == TEXT
 
 
-def test_a_large_body_that_nobody_wants_is_not_received(client: Client) -> None:
-    """The answer comes at once; what it costs is the connection."""
+def test_a_large_body_for_a_file_is_not_received(client: Client) -> None:
+    """The response comes at once, and the connection closes after it."""
     client.send(request("PUT", "/a.txt", "Content-Length: 1000000000"))
     assert client.answer("PUT").status == 405
     assert client.is_closed
 
 
-def test_nobody_is_told_to_continue_in_vain(client: Client) -> None:
+def test_no_client_is_told_to_continue_before_an_error(client: Client) -> None:
     """RFC 9110 §10.1.1."""
     client.send(request("PUT", "/a.txt", "Content-Length: 5", "Expect: 100-continue"))
     assert client.answer("PUT").status == 405
@@ -251,14 +251,14 @@ def test_a_file_that_is_replaced_in_a_loop(site: Path, client: Client) -> None:
 PASSWORD = "user:" + hash_password(b"password")
 
 
-@pytest.mark.parametrize("wrap", ["none", "preflight", "door", "uploads"])
+@pytest.mark.parametrize("wrap", ["none", "preflight", "basic auth", "uploads"])
 def test_turns_are_counted(site: Path, wrap: str) -> None:
-    """Also through what stands in front of the files."""
+    """Also through middleware."""
     files = Files(site)
     handler: Any = files
     if wrap == "preflight":
         handler = Preflight(files)
-    elif wrap == "door":
+    elif wrap == "basic auth":
         handler = BasicAuth(files, dict([parse_user(PASSWORD)]))
     elif wrap == "uploads":
         handler = Uploads(files, site)

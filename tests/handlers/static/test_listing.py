@@ -1,4 +1,4 @@
-"""Directory listings: names nobody would give a file, and a page, or JSON, that is right all the same."""
+"""Directory listings: the strangest names, and a page, or JSON, that is still right."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 
 from kaserve import Request, Response
 from kaserve.handlers import Files
-from kaserve.handlers.middleware.headers import SiteHeaders
 from kaserve.handlers.static.directories import Column, Entry, Kind, Order
-from kaserve.handlers.static.listing import answer, prefers_json
+from kaserve.handlers.static.listing import prefers_json, respond_with_listing
 from kaserve.handlers.static.listing_page import CONTENT_SECURITY_POLICY, render
 from kaserve.handlers.static.paths import Tree
+from kaserve.handlers.static.site_headers import SiteHeaders
 from kaserve.handlers.uploads.upload import FORM
 from kaserve.threads.slices import IncrementalBody
+from tests.tools.ids import readable
 from tests.tools.server import connect, get, serving
 
 BY_NAME = Order()
@@ -83,12 +84,12 @@ class Page(HTMLParser):
             self.cells[-1][-1] += data
 
 
-def text(*entries: Entry, names: tuple[bytes, ...] = (), order: Order = BY_NAME, offer_zip: bool = False) -> str:
-    return b"".join(render(names, iter(entries), order, offer_zip=offer_zip)).decode()
+def text(*entries: Entry, segments: tuple[bytes, ...] = (), order: Order = BY_NAME, offer_zip: bool = False) -> str:
+    return b"".join(render(segments, iter(entries), order, offer_zip=offer_zip)).decode()
 
 
-def page(*entries: Entry, names: tuple[bytes, ...] = (), order: Order = BY_NAME, offer_zip: bool = False) -> Page:
-    return Page(text(*entries, names=names, order=order, offer_zip=offer_zip).encode())
+def page(*entries: Entry, segments: tuple[bytes, ...] = (), order: Order = BY_NAME, offer_zip: bool = False) -> Page:
+    return Page(text(*entries, segments=segments, order=order, offer_zip=offer_zip).encode())
 
 
 def file(name: bytes, size: int | None = 1, modified: float | None = 0) -> Entry:
@@ -158,7 +159,7 @@ def test_a_link_leads_to_exactly_the_name(name: bytes, kind: Kind) -> None:
 
 @given(st.binary(min_size=1).filter(lambda name: not {47, 0} & set(name) and name not in (b".", b"..")))
 def test_any_name_survives_and_breaks_nothing(name: bytes) -> None:
-    listed = page(file(name), names=(name,))
+    listed = page(file(name), segments=(name,))
     assert target(listed.links[1][0]) == b"/here/" + name
     assert len(listed.links) == 2
     assert listed.tags.count("script") == 1  # the page's own
@@ -167,7 +168,7 @@ def test_any_name_survives_and_breaks_nothing(name: bytes) -> None:
 @pytest.mark.parametrize("name", HARD_NAMES)
 def test_the_page_has_no_character_that_html_forbids(name: bytes) -> None:
     assert not re.search(
-        "[\x00-\x09\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\U0010ffff]", text(file(name), names=(name,))
+        "[\x00-\x09\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\U0010ffff]", text(file(name), segments=(name,))
     )
 
 
@@ -184,7 +185,7 @@ def test_the_page_has_no_character_that_html_forbids(name: bytes) -> None:
     ],
 )
 def test_a_name_is_shown_as_it_is(name: bytes, shown: str) -> None:
-    listed = page(file(name), names=(name,))
+    listed = page(file(name), segments=(name,))
     assert listed.links[1][1] == shown
     assert listed.text["h1"] == f"/{shown}/"
     assert listed.text["title"] == f"Index of /{shown}/"
@@ -197,7 +198,7 @@ def test_kinds_are_marked() -> None:
         Entry(b"i.PNG", Kind.FILE, 1, 0, True),
         Entry(b"l", Kind.LINK, None, 0, True),
         Entry(b"o", Kind.OTHER, None, 0),
-        names=(b"x",),
+        segments=(b"x",),
     )
     assert listed.classes == ["", "parent", "directory", "file", "file image", "link", "other"]
     assert listed.links == [("../", "../"), ("d/", "d/"), ("f", "f"), ("i.PNG", "i.PNG"), ("l", "l"), ("o", "o")]
@@ -224,7 +225,7 @@ def test_what_a_name_promises_is_a_class(name: bytes, classes: str) -> None:
 
 
 def test_the_path_is_a_line_of_links() -> None:
-    listed = page(names=(b"a b", b"<i>", b"c"))
+    listed = page(segments=(b"a b", b"<i>", b"c"))
     assert listed.text["h1"] == "/a b/<i>/c/"
     assert [urljoin("http://h/a%20b/%3Ci%3E/c/", href) for href in listed.hrefs[:3]] == [
         "http://h/",
@@ -255,6 +256,7 @@ def test_an_empty_directory_is_a_page_too() -> None:
         ([directory(b"a"), directory(b"b"), file(b"c", 1024), file(b"d", 512)], "2 directories · 2 files · 1.5 KiB"),
         ([file(b"%d" % number, None) for number in range(1234)], "1,234 files"),
     ],
+    ids=readable,
 )
 def test_the_sum(entries: list[Entry], summary: str) -> None:
     assert f'id="count">{summary}</p>' in text(*entries)
@@ -268,14 +270,15 @@ def test_the_sum(entries: list[Entry], summary: str) -> None:
         (Order(Column.SIZE), [None, "ascending", None], ["name asc", "size desc", "date desc"], "size asc"),
         (Order(Column.DATE, True), [None, None, "descending"], ["name asc", "size desc", "date asc"], "date desc"),
     ],
+    ids=readable,
 )
 def test_titles_are_links_that_sort(order: Order, states: list[str | None], hrefs: list[str], query: str) -> None:
-    """Without any script; assistive technology is told what is sorted by. The order goes along to other directories."""
+    """Without any script; assistive technology knows the order, and links to other directories keep it."""
 
     def link(words: str) -> str:
         return "?sort={}&order={}".format(*words.split()) if words else ""
 
-    listed = page(directory(b"d"), file(b"f"), names=(b"a", b"b"), order=order)
+    listed = page(directory(b"d"), file(b"f"), segments=(b"a", b"b"), order=order)
     assert [head.get("aria-sort") for head in listed.heads] == states
     assert listed.hrefs[2:] == [link(words) for words in hrefs]
     assert listed.hrefs[:2] == ["../../" + link(query), "../" + link(query)]
@@ -342,7 +345,7 @@ def test_the_page_is_a_document() -> None:
 
 
 def test_the_page_needs_nothing_else_and_its_policy_says_so() -> None:
-    document = text(file(b"a"), names=(b"x",), offer_zip=True)
+    document = text(file(b"a"), segments=(b"x",), offer_zip=True)
     for tag in ("style", "script"):
         (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", document, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
@@ -352,7 +355,7 @@ def test_the_page_needs_nothing_else_and_its_policy_says_so() -> None:
     assert "//" not in re.sub("http://www.w3.org/2000/svg|// .*", "", document)
 
 
-# The answer
+# The response
 
 
 class Later(Executor):
@@ -371,10 +374,10 @@ def site(tmp_path: Path) -> Iterator[Tree]:
     tree.close()
 
 
-def ask(tree: Tree, *accept: str, query: str = "", names: tuple[bytes, ...] = (), **how: Any) -> Response:
+def ask(tree: Tree, *accept: str, query: str = "", segments: tuple[bytes, ...] = (), **how: Any) -> Response:
     request = Request("GET", "/", 1, [("accept", value) for value in accept])
     request.query = query
-    return answer(request, tree, names, Later(), **how)
+    return respond_with_listing(request, tree, segments, Later(), **how)
 
 
 def content(response: Response) -> bytes:
@@ -415,13 +418,14 @@ def content(response: Response) -> bytes:
         (["application/jsonp"], False),
         (["application/json;xq=0, text/html;q=0.5"], True),
     ],
+    ids=readable,
 )
-def test_json_is_for_whoever_prefers_it(accept: list[str], expected: bool) -> None:
+def test_json_is_for_clients_that_prefer_it(accept: list[str], expected: bool) -> None:
     """RFC 9110 §12.5.1."""
     assert prefers_json(Request("GET", "/", 1, [("accept", value) for value in accept])) is expected
 
 
-def test_what_is_said_of_both_forms(site: Tree) -> None:
+def test_the_headers_of_both_forms(site: Tree) -> None:
     for accept, content_type in (("*/*", "text/html; charset=utf-8"), ("application/json", "application/json")):
         response = ask(site, accept)
         assert response.status == 200
@@ -467,7 +471,7 @@ def test_directories_of_any_size(tmp_path: Path, site: Tree, count: int) -> None
     assert len(os.listdir("/dev/fd")) <= before
 
 
-def test_an_answer_that_nobody_takes_leaves_nothing_open(tmp_path: Path, site: Tree) -> None:
+def test_a_response_that_is_not_sent_leaves_nothing_open(tmp_path: Path, site: Tree) -> None:
     for number in range(2000):
         (tmp_path / f"{number}.txt").touch()
     before = len(os.listdir("/dev/fd"))
@@ -493,6 +497,7 @@ def test_an_answer_that_nobody_takes_leaves_nothing_open(tmp_path: Path, site: T
         ("sort=s%69ze", ["c", "a", "b"]),
         ("&&=&sort", ["a", "b", "c"]),
     ],
+    ids=readable,
 )
 def test_the_query_chooses_the_order(tmp_path: Path, site: Tree, query: str, names: list[str]) -> None:
     for name, size, date in (("a", 2, 30), ("b", 3, 10), ("c", 1, 20)):
@@ -508,7 +513,7 @@ def test_hidden_entries(tmp_path: Path, site: Tree) -> None:
     assert Page(content(ask(site, show_hidden=True))).links == [(".secret", ".secret")]
 
 
-def test_what_a_link_leads_to_stays_untold_if_that_is_outside(tmp_path: Path) -> None:
+def test_a_listing_says_nothing_of_what_is_outside(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "secret").write_bytes(b"x" * 4321)
     for name, target in (("file", "../secret"), ("up", ".."), ("gone", "nowhere"), ("self", "self")):
@@ -527,7 +532,7 @@ def test_what_a_link_leads_to_stays_untold_if_that_is_outside(tmp_path: Path) ->
 
 def test_a_listing_that_cannot_be_is_an_error_before_it_is_begun(tmp_path: Path, site: Tree) -> None:
     with pytest.raises(FileNotFoundError):
-        ask(site, names=(b"nothing",))
+        ask(site, segments=(b"nothing",))
 
 
 def test_over_one_connection(tmp_path: Path) -> None:
@@ -581,10 +586,10 @@ def test_without_listings_a_directory_is_not_there(tmp_path: Path, accept: str) 
             assert client.ask(path, f"Accept: {accept}").status == status
 
 
-def test_what_is_added_to_a_site_wins(tmp_path: Path) -> None:
-    """A field that the user gives takes the place of the listing's own; the form for uploads is part of the page."""
+def test_the_headers_of_the_site_win(tmp_path: Path) -> None:
+    """A header of the user replaces the listing's own; the form for uploads is part of the page."""
     added = SiteHeaders([("Cache-Control", "max-age=5"), ("X-Mine", "1"), ("Vary", "Cookie")])
-    with closing(Files(tmp_path, zip=True, additions=added, form=FORM)) as files:
+    with closing(Files(tmp_path, zip=True, headers=added, form=FORM)) as files:
         for query in ("", "zip"):
             request = Request("GET", "/", 1, [])
             request.query = query

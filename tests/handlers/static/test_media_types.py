@@ -100,7 +100,7 @@ def test_every_text_says_its_charset_and_nothing_else_does() -> None:
 
 
 def test_the_tables_of_the_system_do_not_count(tmp_path: Path) -> None:
-    """In a process of its own, where the first use of mimetypes is told to read such a table."""
+    """In a process of its own, whose first use of mimetypes reads such a table."""
     table = tmp_path / "mime.types"
     table.write_text("text/wrong html\nx/invented invented\n")
     program = (

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kaserve.handlers.static.paths import Links, MalformedPath, Opened, Tree, decode_path, encode_name, is_hidden
+from tests.tools.ids import readable
 
 
 def descriptors() -> int:
@@ -77,6 +78,7 @@ def _leaks() -> Iterator[None]:
         ("/a//", (b"a",), True),
         ("//a//../b", (b"b",), False),
     ],
+    ids=readable,
 )
 def test_decoding(raw: str, names: tuple[bytes, ...] | None, is_directory: bool) -> None:
     if names is None:
@@ -485,7 +487,7 @@ def test_a_device_is_not_opened(site: Path, tree: Tree, opened: list[object]) ->
     assert opened == []
 
 
-# Races: somebody renames things at the worst moment
+# Races: another program renames things at the worst moment
 
 
 After = Callable[[object, str, Callable[[], object]], None]
@@ -575,7 +577,7 @@ def test_a_root_behind_a_link_is_renewed(site: Path, tree: Tree) -> None:
     assert not deployed.renew()
     (site.parent / "next").symlink_to("new")
     (site.parent / "next").rename(site.parent / "current")
-    assert read(deployed, "a") == "a"  # as long as nobody has looked
+    assert read(deployed, "a") == "a"  # as long as nothing has looked
     assert deployed.renew()
     assert read(deployed, "a") == "new"
     assert deployed.path == os.fsencode(site.parent / "new")

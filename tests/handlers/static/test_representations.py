@@ -1,4 +1,4 @@
-"""Representations: what is said of a version of a file, and which are kept."""
+"""Representations: how a version of a file is described, and which are kept."""
 
 from __future__ import annotations
 
@@ -8,57 +8,60 @@ from typing import Any
 
 import pytest
 
-from kaserve.handlers.middleware.headers import FileHeaders
 from kaserve.handlers.static.file_body import OpenFile
-from kaserve.handlers.static.representations import Cache, OpenFileCache, Representation, describe, file_signature
+from kaserve.handlers.static.freshness import file_signature
+from kaserve.handlers.static.representations import OpenFileCache, Representation, RepresentationCache, describe
+from kaserve.handlers.static.site_headers import FileHeaders
 
-LATER = 10.0  # seconds after which a file counts as settled
+LATER = 10.0  # seconds after which a file is not racy any more
 
 
 NOTHING = FileHeaders((), ())
 
 
-def represent(path: Path, content: bytes | None = None, addition: FileHeaders = NOTHING, **more: Any) -> Representation:
+def represent(
+    path: Path, content: bytes | None = None, site_headers: FileHeaders = NOTHING, **more: Any
+) -> Representation:
     if content is not None:
         path.write_bytes(content)
     status = os.stat(path)
-    names, now = (os.fsencode(path.name),), status.st_ctime + LATER
-    representation = describe(names, status, "text/plain", now, addition, **more)
+    segments, now = (os.fsencode(path.name),), status.st_ctime + LATER
+    representation = describe(segments, status, "text/plain", now, site_headers, **more)
     representation.content = content
     return representation
 
 
 def fields(representation: Representation) -> dict[str, str]:
-    return dict(representation.fields)
+    return dict(representation.headers)
 
 
-def test_what_is_said_of_a_file(tmp_path: Path) -> None:
+def test_the_headers_of_a_file(tmp_path: Path) -> None:
     cached = ("Cache-Control", "no-cache")
     said = represent(tmp_path / "a", b"one", FileHeaders((cached, ("X-A", "b")), (cached,)))
     assert list(fields(said)) == ["Content-Type", "Cache-Control", "X-A", "ETag", "Last-Modified", "Accept-Ranges"]
-    assert said.unmodified_fields == (("ETag", said.etag), cached)  # RFC 9110 §15.4.5
+    assert said.not_modified_headers == (("ETag", said.etag), cached)  # RFC 9110 §15.4.5
     assert said.size == 3
 
 
 def test_each_coding_has_its_own_tag(tmp_path: Path) -> None:
-    """RFC 9110 §8.8.3.3; and whoever gets it learns that others get another (§12.5.5)."""
+    """RFC 9110 §8.8.3.3; and its headers say that other clients get another one (§12.5.5)."""
     plain = represent(tmp_path / "a", b"one")
     coded = represent(tmp_path / "a", coding="gzip")
-    made = represent(tmp_path / "a", coding="gzip", is_made=True)
+    made = represent(tmp_path / "a", coding="gzip", is_derived=True)
     assert len({plain.etag, coded.etag, made.etag}) == 3
     assert made.etag.startswith('W/"')
     assert coded.etag.startswith('"')
     assert "Vary" not in fields(plain)
     for each in (coded, made):
         assert fields(each)["Content-Encoding"] == "gzip"
-        assert dict(each.unmodified_fields)["Vary"] == "Accept-Encoding"
+        assert dict(each.not_modified_headers)["Vary"] == "Accept-Encoding"
     assert "Accept-Ranges" not in fields(made)
     assert made.size == -1
 
 
 def test_vary_is_joined_with_the_one_that_is_there(tmp_path: Path) -> None:
     said = represent(tmp_path / "a", b"one", FileHeaders((("Vary", "Origin"),), (("Vary", "Origin"),))).varying()
-    for each in (said.fields, said.unmodified_fields):
+    for each in (said.headers, said.not_modified_headers):
         assert [line for line in each if line[0] == "Vary"] == [("Vary", "Origin, Accept-Encoding")]
     assert (said.content, said.size) == (b"one", 3)
 
@@ -68,55 +71,46 @@ def test_vary_is_joined_with_the_one_that_is_there(tmp_path: Path) -> None:
 
 def test_a_version_is_known_by_its_status(tmp_path: Path) -> None:
     said = represent(tmp_path / "a", b"one")
-    cache = Cache()
-    assert cache.get(((b"a",), ""), said.version) is None
-    cache.keep(((b"a",), ""), said, said.status.st_ctime + LATER)
-    assert cache.get(((b"a",), ""), said.version) is said
-    assert cache.get(((b"b",), ""), said.version) is None
-    assert cache.get(((b"a",), "gzip"), said.version) is None
+    cache = RepresentationCache()
+    assert cache.get(((b"a",), ""), said.signature) is None
+    cache.put(((b"a",), ""), said, said.status.st_ctime + LATER)
+    assert cache.get(((b"a",), ""), said.signature) is said
+    assert cache.get(((b"b",), ""), said.signature) is None
+    assert cache.get(((b"a",), "gzip"), said.signature) is None
 
 
-def test_what_was_changed_a_moment_ago_is_not_kept(tmp_path: Path) -> None:
+def test_a_racy_file_is_not_kept(tmp_path: Path) -> None:
     """A second change within the same tick of the file system's clock would leave the same times."""
     said = represent(tmp_path / "a", b"one")
-    cache = Cache()
-    cache.keep(((b"a",), ""), said, said.status.st_ctime + 1.9)
+    cache = RepresentationCache()
+    cache.put(((b"a",), ""), said, said.status.st_ctime + 1.9)
     assert len(cache) == 0
 
 
-def test_a_time_that_was_set_back_is_another_version(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).write_bytes(b"one")
-        os.utime(tmp_path / name, ns=(0, 0))
-    before = file_signature(os.stat(tmp_path / "a"))
-    os.replace(tmp_path / "b", tmp_path / "a")
-    assert file_signature(os.stat(tmp_path / "a")) != before
-
-
 def test_it_is_bounded_in_bytes(tmp_path: Path) -> None:
-    cache = Cache(most=10)
+    cache = RepresentationCache(max_bytes=10)
     said = [represent(tmp_path / name, b"four") for name in "abcdef"]
     for each in said:
-        cache.keep((each.names, ""), each, each.status.st_ctime + LATER)
-    assert cache.get((said[-1].names, ""), said[-1].version) is said[-1]
-    assert sum(4 for each in said if cache.get((each.names, ""), each.version)) <= 10
-    cache.keep(((b"large",), ""), represent(tmp_path / "large", b"x" * 11), said[0].status.st_ctime + LATER)
-    assert cache.get((said[-1].names, ""), said[-1].version) is said[-1]  # what never fits drives nothing out
+        cache.put((each.segments, ""), each, each.status.st_ctime + LATER)
+    assert cache.get((said[-1].segments, ""), said[-1].signature) is said[-1]
+    assert sum(4 for each in said if cache.get((each.segments, ""), each.signature)) <= 10
+    cache.put(((b"large",), ""), represent(tmp_path / "large", b"x" * 11), said[0].status.st_ctime + LATER)
+    assert cache.get((said[-1].segments, ""), said[-1].signature) is said[-1]  # what never fits drives nothing out
 
 
 def test_it_is_bounded_in_number(tmp_path: Path) -> None:
-    cache = Cache(most_entries=3)
+    cache = RepresentationCache(max_entries=3)
     said = represent(tmp_path / "a", b"")
     for number in range(100):
-        cache.keep(((b"%d" % number,), ""), said, said.status.st_ctime + LATER)
+        cache.put(((b"%d" % number,), ""), said, said.status.st_ctime + LATER)
     assert len(cache) <= 3
 
 
 def test_a_new_version_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
-    cache = Cache(most=10)
+    cache = RepresentationCache(max_bytes=10)
     for content in (b"123456", b"abcdef", b"ghijkl"):
         said = represent(tmp_path / "a", content)
-        cache.keep((said.names, ""), said, said.status.st_ctime + LATER)
+        cache.put((said.segments, ""), said, said.status.st_ctime + LATER)
         assert len(cache) == 1
 
 
@@ -141,17 +135,17 @@ def test_a_file_is_open_for_this_turn_and_the_next(tmp_path: Path) -> None:
     kept = OpenFileCache()
     file = opened(tmp_path / "a")
     kept.put((b"a",), file)
-    kept.turn()
+    kept.end_of_turn()
     assert kept.get((b"a",), file_signature(file.status)) is file
-    kept.turn()  # it was used
+    kept.end_of_turn()  # it was used
     assert kept.get((b"a",), file_signature(file.status)) is file
-    kept.turn()
-    kept.turn()
+    kept.end_of_turn()
+    kept.end_of_turn()
     assert not is_open(file)
     assert kept.get((b"a",), file_signature(file.status)) is None
 
 
-def test_an_answer_keeps_its_file_open(tmp_path: Path) -> None:
+def test_a_response_keeps_its_file_open(tmp_path: Path) -> None:
     kept = OpenFileCache()
     file = opened(tmp_path / "a")
     kept.put((b"a",), file)
@@ -182,7 +176,7 @@ def test_only_so_many_are_open(tmp_path: Path, turns: int) -> None:
     for number, file in enumerate(files):
         kept.put((b"%d" % number,), file)
     for _ in range(turns):
-        kept.turn()
+        kept.end_of_turn()
     assert sum(map(is_open, files)) <= 32
     kept.close()
     assert not any(map(is_open, files))

@@ -1,6 +1,6 @@
 """Resources: what is remembered, when it is looked at again, and which form of it is chosen.
 
-Through `Files`, whose answers show it; the clock is ten seconds ahead, so that files count as settled.
+Through `Files`, whose responses show it; the clock is ten seconds ahead, so that no file is racy.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 from kaserve.handlers import Files
 from kaserve.http.messages import Response
 from tests.tools.files import SMALL, ask, parse
+from tests.tools.ids import readable
 
 TEXT = b"some text that is worth it\n" * 100
 LARGE = TEXT * 100
@@ -52,7 +53,7 @@ Calls = Callable[[], list[str]]
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """calls() is what the system was asked since it was last called."""
+    """calls() returns the system calls since it was last called."""
     log: list[str] = []
 
     def watch(name: str) -> None:
@@ -91,7 +92,9 @@ def test_a_hot_file_costs_one_look_a_turn(site: Path, make: Make, calls: Calls) 
             assert calls() == ["stat"]
 
 
-@pytest.mark.parametrize("lines", [("Accept-Encoding: gzip",), ("If-None-Match: *",), ("Range: bytes=0-1",)])
+@pytest.mark.parametrize(
+    "lines", [("Accept-Encoding: gzip",), ("If-None-Match: *",), ("Range: bytes=0-1",)], ids=readable
+)
 def test_within_a_turn_nothing_is_looked_at_twice(site: Path, make: Make, calls: Calls, lines: tuple[str, ...]) -> None:
     (site / "a.txt").write_bytes(b"content")
     files = make()
@@ -112,8 +115,8 @@ def test_the_same_objects_are_sent_each_time(site: Path, make: Make) -> None:
     assert files(parse("/a.txt")).body is files(parse("/a.txt")).body
 
 
-@pytest.mark.parametrize("content", [b"new", b"other length", LARGE])
-@pytest.mark.parametrize("first", [b"old", LARGE[::-1]])
+@pytest.mark.parametrize("content", [b"new", b"other length", LARGE], ids=readable)
+@pytest.mark.parametrize("first", [b"old", LARGE[::-1]], ids=readable)
 @pytest.mark.parametrize("counted", [True, False])
 def test_an_edit_shows_in_the_next_turn(site: Path, make: Make, first: bytes, content: bytes, counted: bool) -> None:
     path = site / "a.txt"
@@ -129,6 +132,90 @@ def test_an_edit_shows_in_the_next_turn(site: Path, make: Make, first: bytes, co
             assert answer.body == expected
             tags.add(answer.headers["etag"])
     assert len(tags) == 3
+
+
+REPEATED = [
+    pytest.param((), 200, id="plain"),
+    pytest.param(("Accept-Encoding: gzip",), 200, id="coded"),
+    pytest.param(("If-None-Match: {etag}",), 304, id="unchanged"),
+    pytest.param(("Accept-Encoding: gzip", "If-None-Match: {etag}"), 304, id="coded-unchanged"),
+    pytest.param(("If-None-Match: {etag}", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT"), 304, id="tag-and-date"),
+]
+
+
+@pytest.mark.parametrize(("lines", "status"), REPEATED)
+@pytest.mark.parametrize("precompressed", [False, True])
+def test_a_response_is_made_once_and_repeated(
+    site: Path, make: Make, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], status: int, precompressed: bool
+) -> None:
+    """The second one is what the first one was, to the last header, and nothing is decided for it."""
+    provide(site, *(["gzip"] if precompressed else []))
+    files = make()
+    files.end_of_turn()
+    coded = [line for line in lines if line.startswith("Accept-Encoding")]
+    etag = ask(files, "/app.js", "GET", *coded).headers["etag"]
+    lines = tuple(line.format(etag=etag) for line in lines)
+    first = ask(files, "/app.js", "GET", *lines)
+    assert (first.status, first.body == b"") == (status, status == 304)
+    assert first.headers["etag"] == etag
+    monkeypatch.setattr(files, "_respond", lambda request: pytest.fail("it was made again"))
+    again = ask(files, "/app.js", "GET", *lines)
+    assert (again.status, again.body, again.fields) == (first.status, first.body, first.fields)
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "lines"),
+    [
+        pytest.param("/app.js", "HEAD", (), id="head"),
+        pytest.param("/app.js", "POST", (), id="post"),
+        pytest.param("/app.js", "GET", ('If-None-Match: "other"',), id="other-tag"),
+        pytest.param("/app.js", "GET", ("If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT",), id="date"),
+        pytest.param("/app.js", "GET", ("Range: bytes=0-1",), id="range"),
+        pytest.param("/app.js", "GET", ('If-Match: "x"',), id="precondition"),
+        pytest.param("/app.js", "GET", ("Accept-Encoding: identity;q=0",), id="not-acceptable"),
+        pytest.param("/app.js", "GET", ("Accept-Encoding: " + "x" * 600,), id="long-header"),
+        pytest.param("/", "GET", (), id="listing"),
+        pytest.param("/nothing", "GET", (), id="nothing"),
+    ],
+)
+def test_other_responses_are_made_each_time(
+    site: Path, make: Make, target: str, method: str, lines: tuple[str, ...]
+) -> None:
+    provide(site)
+    files = make()
+    files.end_of_turn()
+    ask(files, "/app.js")
+    before = ask(files, target, method, *lines)
+    resource = files._resources.recall("/app.js")
+    assert resource is not None
+    assert (len(resource.plans), len(resource.plans_of_turn)) == (1, 0)
+    after = ask(files, target, method, *lines)
+    assert (before.status, before.body, before.fields) == (after.status, after.body, after.fields)
+
+
+def test_few_plans_are_remembered_whatever_clients_send(site: Path, make: Make) -> None:
+    provide(site)
+    files = make()
+    files.end_of_turn()
+    etag = ask(files, "/app.js").headers["etag"]
+    for number in range(1000):
+        assert ask(files, "/app.js", "GET", f"Accept-Encoding: x{number}").status == 200
+        assert ask(files, "/app.js", "GET", f'If-None-Match: "{number}", {etag}').status == 304
+    resource = files._resources.recall("/app.js")
+    assert resource is not None
+    assert len(resource.plans) + len(resource.plans_of_turn) <= 32
+
+
+def test_remembered_contents_are_bounded_with_the_cache(site: Path, make: Make) -> None:
+    """What is remembered for a path holds the same contents as the cache."""
+    files = make()
+    files.end_of_turn()
+    files._resources._cache._max_bytes = 3 * SMALL
+    for number in range(20):
+        (site / f"{number}.bin").write_bytes(os.urandom(SMALL))
+        assert ask(files, f"/{number}.bin").status == 200
+        held = [resource.plain.content for resource in files._resources._remembered.values()]
+        assert sum(len(content or b"") for content in held) <= 3 * SMALL
 
 
 def delete(path: Path) -> None:
@@ -214,7 +301,7 @@ def test_large_files_are_opened_once_for_all(site: Path, make: Make, calls: Call
 
 @pytest.mark.parametrize("line", ["X: y", "Range: bytes=0-", "Accept-Encoding: gzip"])
 def test_a_large_file_that_is_another_one_when_it_is_opened(site: Path, make: Make, line: str) -> None:
-    """It was looked at in this turn, but not opened yet: the answer is made anew, of the new version."""
+    """It was looked at in this turn, but not opened yet: the response is made again, of the new version."""
     (site / "a.txt").write_bytes(LARGE)
     files = make(compress=True)
     for _ in range(2):
@@ -269,10 +356,10 @@ def test_the_memory_is_bounded(site: Path, make: Make) -> None:
     files.end_of_turn()
     for number in range(5000):
         assert ask(files, "/" + "./" * (number % 100) + "/" * (number // 100) + "a.txt").status == 200
-    assert len(files._resources.remembered) <= 4096
+    assert len(files._resources._remembered) <= 4096
 
 
-# Files beside the file, in codings (RFC 9110 §12.5.3)
+# Precompressed files (RFC 9110 §12.5.3)
 
 
 def provide(site: Path, *codings: str, name: str = "app.js") -> None:
@@ -299,6 +386,7 @@ def provide(site: Path, *codings: str, name: str = "app.js") -> None:
         (("gzip",), "", ""),
         ((), "gzip", ""),
     ],
+    ids=readable,
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_file_in_a_coding(
@@ -332,6 +420,58 @@ def test_vary_stands_on_everything(site: Path, make: Make) -> None:
         files.end_of_turn()
         for lines in ((), ("Accept-Encoding: gzip",), ("Range: bytes=0-1",), ("If-None-Match: *",)):
             assert ask(files, "/app.js", "GET", *lines).headers["vary"] == "Accept-Encoding"
+
+
+@pytest.mark.parametrize("conditional", [False, True], ids=["full", "unchanged"])
+def test_vary_comes_and_goes_with_the_precompressed_file(site: Path, conditional: bool) -> None:
+    """Within a second, also for clients that accept no coding: a cache keeps their response for those that do."""
+    now = time.time() + 10.0
+    provide(site)
+    files = Files(site, clock=lambda: now)
+    path = site / "app.js.gz"
+    etag = ask(files, "/app.js").headers["etag"]
+    lines = [f"If-None-Match: {etag}"] if conditional else []
+    for act, vary in ((lambda: None, None), (lambda: path.write_bytes(b"x"), "Accept-Encoding"), (path.unlink, None)):
+        act()
+        now += 1.0
+        for _ in range(2):
+            files.end_of_turn()
+            answer = ask(files, "/app.js", "GET", *lines)
+            assert (answer.status, answer.headers.get("vary")) == (304 if conditional else 200, vary)
+    files.close()
+
+
+def test_a_precompressed_file_that_was_rewritten_is_not_unchanged(site: Path, make: Make) -> None:
+    """In its place, which its directory does not show."""
+    provide(site, "gzip")
+    files = make()
+    accept = "Accept-Encoding: gzip"
+    files.end_of_turn()
+    etag = ask(files, "/app.js", "GET", accept).headers["etag"]
+    for _ in range(2):
+        files.end_of_turn()
+        assert ask(files, "/app.js", "GET", accept, f"If-None-Match: {etag}").status == 304
+    (site / "app.js.gz").write_bytes(b"rewritten")
+    files.end_of_turn()
+    answer = ask(files, "/app.js", "GET", accept, f"If-None-Match: {etag}")
+    assert (answer.status, answer.body) == (200, b"rewritten")
+
+
+def test_a_precompressed_file_takes_the_place_of_what_was_compressed_on_the_fly(site: Path) -> None:
+    """Within a second for a client whose version is still good, at once for any other."""
+    now = time.time() + 10.0
+    provide(site)
+    files = Files(site, compress=True, clock=lambda: now)
+    accept = "Accept-Encoding: gzip"
+    files.end_of_turn()
+    etag = ask(files, "/app.js", "GET", accept).headers["etag"]
+    assert ask(files, "/app.js", "GET", accept, f"If-None-Match: {etag}").status == 304
+    (site / "app.js.gz").write_bytes(b"precompressed")
+    now += 1.0
+    files.end_of_turn()
+    answer = ask(files, "/app.js", "GET", accept, f"If-None-Match: {etag}")
+    assert (answer.status, answer.body) == (200, b"precompressed")
+    files.close()
 
 
 def test_each_coding_has_its_own_tag(site: Path, make: Make) -> None:
@@ -399,7 +539,7 @@ def test_what_cannot_be_served_is_passed_over(site: Path, make: Make, kind: str)
 
 
 def test_one_that_is_out_of_date_is_not_served(site: Path, make: Make) -> None:
-    """The file was edited, and nobody has compressed it again; until somebody does."""
+    """The file was edited, and not compressed again yet."""
     provide(site, "gzip")
     os.utime(site / "app.js.gz", (1, 1))
     files = make()
@@ -432,7 +572,7 @@ def test_one_that_comes_goes_or_changes(site: Path, make: Make, counted: bool) -
 # Compressed on the fly
 
 
-@pytest.mark.parametrize("content", [TEXT, LARGE[:50_000], LARGE])
+@pytest.mark.parametrize("content", [TEXT, LARGE[:50_000], LARGE], ids=readable)
 def test_compressed_on_the_fly(site: Path, make: Make, content: bytes) -> None:
     (site / "a.txt").write_bytes(content)
     files = make(compress=True)
@@ -465,7 +605,7 @@ def test_what_was_compressed_is_kept(site: Path, make: Make) -> None:
         response.close()
 
 
-@pytest.mark.parametrize("content", [TEXT, LARGE])
+@pytest.mark.parametrize("content", [TEXT, LARGE], ids=readable)
 def test_revalidation_of_what_was_compressed(site: Path, make: Make, content: bytes) -> None:
     (site / "a.txt").write_bytes(content)
     files = make(compress=True)
@@ -491,7 +631,7 @@ def test_ranges_are_of_the_file_itself(site: Path, make: Make) -> None:
     assert (answer.status, answer.body) == (200, TEXT)
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.png", TEXT), ("a.txt", b"tiny"), ("a.gz", TEXT)])
+@pytest.mark.parametrize(("name", "content"), [("a.png", TEXT), ("a.txt", b"tiny"), ("a.gz", TEXT)], ids=readable)
 def test_what_is_not_worth_it_is_left_alone(site: Path, make: Make, name: str, content: bytes) -> None:
     (site / name).write_bytes(content)
     answer = ask(make(compress=True), "/" + name, "GET", "Accept-Encoding: gzip")
@@ -506,7 +646,7 @@ def test_a_file_beside_it_comes_first(site: Path, make: Make) -> None:
     assert not answer.headers["etag"].startswith("W/")
 
 
-@pytest.mark.parametrize("content", [TEXT, LARGE])
+@pytest.mark.parametrize("content", [TEXT, LARGE], ids=readable)
 def test_head_of_what_is_compressed(site: Path, make: Make, content: bytes) -> None:
     (site / "a.txt").write_bytes(content)
     files = make(compress=True)

@@ -19,7 +19,7 @@ from kaserve import Request, Response
 from kaserve.handlers import Files
 from kaserve.handlers.static import directories, zip_archive
 from kaserve.handlers.static.paths import Tree
-from kaserve.handlers.static.zip_archive import answer, is_wanted
+from kaserve.handlers.static.zip_archive import respond_with_archive, wants_archive
 from kaserve.threads.slices import IncrementalBody
 from tests.tools.server import connect, get, serving
 
@@ -40,9 +40,9 @@ def executor() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def ask(site: Path, executor: ThreadPoolExecutor) -> Iterator[Callable[..., Response]]:
-    """ask(): the answer with an archive of the site, or of what is at `names` in it."""
+    """ask(): the response with an archive of the site, or of what is at `names` in it."""
     tree = Tree(site)
-    yield lambda *names, **how: answer(tree, names, executor, **how)
+    yield lambda *names, **how: respond_with_archive(tree, names, executor, **how)
     tree.close()
 
 
@@ -327,7 +327,7 @@ def test_large_entries_use_zip64(site: Path, ask: Ask, monkeypatch: pytest.Monke
     assert contents(zipfile.ZipFile(io.BytesIO(data))) == {"a": b"x" * 2000}
 
 
-# The answer
+# The response
 
 
 @pytest.mark.parametrize(
@@ -343,10 +343,10 @@ def test_large_entries_use_zip64(site: Path, ask: Ask, monkeypatch: pytest.Monke
         ("ZIP", False),
     ],
 )
-def test_when_it_is_wanted(query: str, expected: bool) -> None:
+def test_when_it_wants_archive(query: str, expected: bool) -> None:
     request = Request("GET", "/", 1, [])
     request.query = query
-    assert is_wanted(request) is expected
+    assert wants_archive(request) is expected
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_over_one_connection(site: Path) -> None:
 
 
 def test_an_archive_that_cannot_be_completed_is_no_archive(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection is reset, in the middle of a chunked body: nobody takes that for an end."""
+    """The connection is reset in the middle of a chunked body, which no client takes for an end."""
     (site / "a").write_bytes(os.urandom(3 * PIECE))
     really = os.read
 

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaserve.handlers.uploads.multipart import FormReader, boundary_of, file_name
+from kaserve.handlers.uploads.multipart import FormReader, parse_boundary, parse_file_name
 from kaserve.http.errors import HTTPError
+from tests.tools.ids import readable
 
 
 class Form:
-    """Keeps what it is told."""
+    """Records the parts."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[bytes | None, bytes]] = []
@@ -72,6 +73,7 @@ END = b"--xyz--\r\n"
         b"a\r\n\r\nb",
         bytes(range(256)),
     ],
+    ids=readable,
 )
 def test_content_cut_anywhere(content: bytes) -> None:
     wire = b"preamble\r\n" + part(content) + part(b"b", b'name="b"') + END + b"epilogue"
@@ -82,10 +84,10 @@ def test_content_cut_anywhere(content: bytes) -> None:
 
 
 @given(st.lists(st.binary(max_size=40)), st.randoms(use_true_random=False))
-def test_any_content(contents: list[bytes], chance: random.Random) -> None:
+def test_any_content(contents: list[bytes], rng: random.Random) -> None:
     contents = [content for content in contents if b"\r\n--xyz" not in b"\r\n" + content]
     wire = b"".join(map(part, contents)) + END
-    places = sorted(chance.randrange(len(wire)) for _ in range(5))
+    places = sorted(rng.randrange(len(wire)) for _ in range(5))
     assert read(wire, *places) == [(b"a.txt", content) for content in contents]
 
 
@@ -162,7 +164,7 @@ def test_little_is_kept() -> None:
     ],
 )
 def test_boundaries(value: str, boundary: bytes) -> None:
-    assert boundary_of(value) == boundary
+    assert parse_boundary(value) == boundary
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_boundaries(value: str, boundary: bytes) -> None:
 )  # fmt: skip
 def test_no_boundaries(value: str) -> None:
     with pytest.raises(HTTPError, match="415"):
-        boundary_of(value)
+        parse_boundary(value)
 
 
 @pytest.mark.parametrize(
@@ -184,10 +186,10 @@ def test_no_boundaries(value: str) -> None:
     ],
 )  # fmt: skip
 def test_file_names(sent: bytes, name: bytes) -> None:
-    assert file_name(sent) == name
+    assert parse_file_name(sent) == name
 
 
 @pytest.mark.parametrize("sent", [b".", b"..", b"a/", b"a\\", b"../..", b"a\0b", b"a\nb", b"\x7f", b"/"])
 def test_no_file_names(sent: bytes) -> None:
     with pytest.raises(HTTPError, match="400"):
-        file_name(sent)
+        parse_file_name(sent)

@@ -13,7 +13,7 @@ import pytest
 
 from kaserve.handlers import Files, Mount
 from kaserve.handlers.middleware.basic_auth import BasicAuth
-from kaserve.handlers.uploads import upload
+from kaserve.handlers.uploads import incoming_file
 from kaserve.handlers.uploads.upload import FORM, Uploads
 from kaserve.http.errors import HTTPError
 from kaserve.http.messages import Request, Response
@@ -22,6 +22,7 @@ from tests.handlers.middleware.test_basic_auth import ANN, USERS, WRONG
 from tests.handlers.uploads.test_multipart import END, part
 from tests.tools.files import parse
 from tests.tools.hooks import open_sink
+from tests.tools.ids import readable
 from tests.tools.server import connect, request, serving, wait_for
 
 FORM_TYPE = "Content-Type: multipart/form-data; boundary=xyz"
@@ -38,8 +39,8 @@ def _leaks() -> Iterator[None]:
 def _ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ways in which a file gets its name; systems and file systems differ."""
     if request.param != "unnamed":
-        monkeypatch.setattr(upload, "_UNNAMED", 0)
-    elif not upload._UNNAMED:
+        monkeypatch.setattr(incoming_file, "_UNNAMED", 0)
+    elif not incoming_file._UNNAMED:
         pytest.skip("this system gives no file a name later")
     if request.param == "without links":
 
@@ -92,7 +93,7 @@ class Taker:
 
 @pytest.fixture
 def take(site: Path) -> Iterator[Taker]:
-    taker = Taker(site, fields=(("X-Mine", "1"),))
+    taker = Taker(site, headers=(("X-Mine", "1"),))
     yield taker
     taker.uploads.close()
 
@@ -191,7 +192,7 @@ class TestPut:
             os.umask(before)
         assert (site / "a").stat().st_mode & 0o7777 == 0o640
 
-    def test_who_comes_second_loses(self, take: Taker, site: Path) -> None:
+    def test_the_second_of_two_uploads_loses(self, take: Taker, site: Path) -> None:
         """Another file of the name appears while this one arrives."""
         first, second = (parse("/a", "PUT", "Content-Length: 1") for _ in range(2))
         take.send(first, b"1")
@@ -202,10 +203,10 @@ class TestPut:
         second.close()
         assert (site / "a").read_bytes() == b"2"
 
-    def test_who_comes_at_the_very_moment_loses_too(
+    def test_a_file_that_appears_at_the_last_moment_stays(
         self, take: Taker, site: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(upload._Incoming, "_status", lambda self: None)
+        monkeypatch.setattr(incoming_file.IncomingFile, "_status", lambda self: None)
         assert take("PUT", "/old.txt", b"new").status == 409
         assert (site / "old.txt").read_bytes() == b"old"
 
@@ -217,7 +218,7 @@ class TestPut:
         sink.abandon()
         assert names(site) == before
 
-    def test_what_is_complete_but_never_answered_is_gone(self, take: Taker, site: Path) -> None:
+    def test_what_is_complete_but_gets_no_response_is_gone(self, take: Taker, site: Path) -> None:
         before = names(site)
         request = parse("/a", "PUT", "Content-Length: 1")
         take.send(request, b"x")
@@ -241,7 +242,7 @@ class TestPut:
 
 
 class TestRefused:
-    """The body is received in vain, and the connection kept; nothing of it is stored."""
+    """Nothing of the body is stored."""
 
     @pytest.mark.parametrize(
         ("target", "status"),
@@ -305,6 +306,7 @@ class TestRefused:
             (["Sec-Fetch-Site: same-site"], True),
             (["Sec-Fetch-Site: cross-site", "Origin: http://example.com"], True),
         ],
+        ids=readable,
     )
     def test_pages_of_others(self, take: Taker, lines: list[str], is_foreign: bool) -> None:
         assert take("PUT", "/a", b"x", *lines).status == (403 if is_foreign else 201)
@@ -357,19 +359,13 @@ class TestForms:
     def test_files(self, take: Taker, site: Path) -> None:
         """Back to the directory, RFC 9110 §15.4.4."""
         content = os.urandom(100_000)
-        body = (
-            part(content, b'name="file"; filename="a.bin"') + part(b"", b'filename="b"') + part(b"x", b'name="n"') + END
-        )
         for target in ("/sub/", "/sub"):
-            response = take(
-                "POST",
-                target,
-                body.replace(b"a.bin", f"a{len(target)}".encode()).replace(b'"b"', b'"b%d"' % len(target)),
-                FORM_TYPE,
-            )
+            number = len(target)
+            parts = part(content, b'name="file"; filename="a%d"' % number) + part(b"", b'filename="b%d"' % number)
+            response = take("POST", target, parts + part(b"x", b'name="n"') + END, FORM_TYPE)
             assert (response.status, response.headers["location"]) == (303, "/sub/")
-            assert (site / f"sub/a{len(target)}").read_bytes() == content
-            assert (site / f"sub/b{len(target)}").read_bytes() == b""
+            assert (site / f"sub/a{number}").read_bytes() == content
+            assert (site / f"sub/b{number}").read_bytes() == b""
         assert len(names(site / "sub")) == 4
 
     @pytest.mark.parametrize("name", [b"../../evil", b"/etc/evil", b"C:\\evil", b"..\\evil", b"outside/evil"])
@@ -389,7 +385,7 @@ class TestForms:
         body = part(b"1", b'filename="old.txt"') + part(b"2", b'filename="a"') + part(b"3", b'filename="a"') + END
         response = take("POST", "/", body, FORM_TYPE)
         assert response.status == 409
-        assert b"1 files were stored, 2 were not" in bytes(response.body)  # type: ignore[arg-type]
+        assert b"1 file was stored, 2 were not" in bytes(response.body)  # type: ignore[arg-type]
         assert ((site / "old.txt").read_bytes(), (site / "a").read_bytes()) == (b"old", b"2")
 
     def test_an_old_file_is_replaced(self, overwrite: Taker, site: Path) -> None:
@@ -431,7 +427,7 @@ def test_the_form_is_on_the_listing(site: Path) -> None:
 
 class TestOverConnections:
     def test_one_connection_for_all(self, site: Path, take: Taker) -> None:
-        """After every kind of answer the same connection serves the next request; chunks need no length."""
+        """After every kind of response the same connection serves the next request; chunks need no length."""
         form = part(b"x" * 50_000, b'filename="f"') + END
         chunked = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
         requests = [
@@ -452,7 +448,7 @@ class TestOverConnections:
                 assert (answer.status, answer.persists) == (status, True)
         assert [(site / name).read_bytes() for name in "abc"] == [b"abc", b"abcde", b""]
 
-    def test_who_leaves_in_the_middle_leaves_nothing_behind(self, site: Path, take: Taker) -> None:
+    def test_a_client_that_disconnects_in_the_middle_leaves_nothing(self, site: Path, take: Taker) -> None:
         before = names(site)
         with serving(take.uploads) as server:
             with connect(server) as client:
@@ -461,7 +457,7 @@ class TestOverConnections:
             wait_for(lambda: server.stats.accepted == 1 and server.open_connections == 0)
             assert names(site) == before
 
-    def test_behind_a_door(self, site: Path, take: Taker) -> None:
+    def test_behind_basic_auth(self, site: Path, take: Taker) -> None:
         """The first request of a user already has a large body, which comes while the password is checked."""
         content = os.urandom(3_000_000)
         length = f"Content-Length: {len(content)}"
@@ -471,7 +467,7 @@ class TestOverConnections:
             for line in (WRONG, WRONG, "X: 1"):
                 with connect(server) as client:
                     client.send(request("PUT", "/a", line, length))
-                    with suppress(ConnectionError):  # who is refused need not be listened to
+                    with suppress(ConnectionError):  # the connection closes after a rejection
                         client.send(content)
                     # The connection stays if the body was complete before the verdict, and closes if it was not.
                     assert client.answer().status == 401
@@ -482,7 +478,7 @@ class TestOverConnections:
                 assert client.ask("/a", ANN).body == content
         door._pool.shutdown()
 
-    def test_nobody_is_told_to_go_on_in_vain(self, take: Taker) -> None:
+    def test_no_client_is_told_to_continue_before_an_error(self, take: Taker) -> None:
         with serving(take.uploads) as server, connect(server) as client:
             client.send(request("PUT", "/old.txt", "Expect: 100-continue", "Content-Length: 3"))
             assert client.answer().status == 409

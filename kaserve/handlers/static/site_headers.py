@@ -1,0 +1,147 @@
+"""SiteHeaders: the headers that the owner of a site wants in its responses, besides those that HTTP itself asks for.
+
+Knows `--header`, `--cors`, `--cache-control`, fingerprinted names and nosniff. Does not know files or what describes
+them (`representations`): it is given a path, once for each version of a file, and says which headers to add. Everything
+is checked when the server starts, so that no response can fail because of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fnmatch import translate
+from typing import NamedTuple
+
+from ...http.messages import FieldLine
+from ..middleware.headers import CORS
+
+__all__ = ["FileHeaders", "Rule", "SiteHeaders", "is_fingerprinted", "parse_rule"]
+
+_FOR_EVER = "max-age=31536000, immutable"  # RFC 8246
+_NOSNIFF: FieldLine = ("X-Content-Type-Options", "nosniff")
+
+
+class Rule(NamedTuple):
+    """Cache-Control for the paths that match.
+
+    Attributes:
+        pattern: what matches; None for everything.
+        is_for_path: whether the whole path has to match, or the name of the file alone.
+        value: the value of Cache-Control.
+    """
+
+    pattern: re.Pattern[str] | None
+    is_for_path: bool
+    value: str
+
+
+# A pattern is told from a directive by the characters that no directive has in its name: `*.html=no-cache`, but
+# `max-age=60`.
+_RULE = re.compile(r"(?:(?P<pattern>[^=]*[*?\[./][^=]*)=)?(?P<value>.*)", re.DOTALL)
+_DIRECTIVE = r"[A-Za-z0-9-]+(?:=(?:[A-Za-z0-9-]+|\"[ !#-\[\]-~]*\"))?"  # RFC 9111 §5.2, without exotic characters
+_DIRECTIVES = re.compile(rf"{_DIRECTIVE}(?:[ \t]*,[ \t]*{_DIRECTIVE})*")
+
+
+def parse_rule(text: str) -> Rule:
+    """Returns the rule in `[PATTERN=]DIRECTIVES`, as `--cache-control` has it.
+
+    A pattern with a slash matches the path below the directory, any other one the name of the file.
+
+    Raises:
+        ValueError: it is not a rule; says what one looks like.
+    """
+    found = _RULE.fullmatch(text)
+    value = found["value"].strip(" \t") if found else ""
+    if found is None or _DIRECTIVES.fullmatch(value) is None:
+        raise ValueError("must be DIRECTIVES or PATTERN=DIRECTIVES, as in '*.html=no-cache'")
+    pattern = found["pattern"]
+    if pattern is None:
+        return Rule(None, False, value)
+    return Rule(re.compile(translate(pattern.strip(" \t").removeprefix("/"))), "/" in pattern, value)
+
+
+# What build tools put in front of the suffixes. A name that is taken for a fingerprinted one by mistake is not asked
+# for again for a year, so the shapes are narrow; one that is missed costs a 304. None of them is a word, a version or a
+# date: letters and digits must alternate.
+_HEX = r"(?=[0-9a-f]*[0-9][a-f])(?=[0-9a-f]*[a-f][0-9])[0-9a-f]"  # webpack, Parcel, Django, Sprockets, Hugo
+_BASE32 = r"(?=[A-Z2-7]*[2-7][A-Z])[A-Z2-7]{8}"  # esbuild
+# Vite, Rollup: with a capital in a place that capitals of words do not have.
+_BASE64 = r"(?=\w*[0-9])(?=\w*[a-z])(?=\w*[A-Z](?![a-z]))[A-Za-z0-9_]{8}"
+_FINGERPRINT = re.compile(
+    rf"(?:.*[^-._][-.](?:{_HEX}{{8,64}}|{_BASE32}|{_BASE64})|{_HEX}{{16,64}})"
+    r"(?:\.(?:min|chunk|bundle|module))?"
+    r"\.(?:m?js|css|wasm|json|map|txt|svg|png|jpe?g|gif|webp|avif|jxl|ico|woff2?|ttf|otf|eot|mp[34]|webm|ogg)"
+    r"(?:\.map)?(?:\.(?:gz|br|zst))?",
+    re.ASCII,
+)
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")  # says which thing it is, not how it looks today
+
+
+def is_fingerprinted(name: str) -> bool:
+    """Whether a file called `name` never changes, because another content gets another name."""
+    return _FINGERPRINT.fullmatch(name) is not None and _UUID.search(name) is None
+
+
+class FileHeaders(NamedTuple):
+    """What a site adds for one file.
+
+    Attributes:
+        full: to a response with content.
+        not_modified: to a 304, which has no content to describe (RFC 9110 §15.4.5).
+    """
+
+    full: tuple[FieldLine, ...]
+    not_modified: tuple[FieldLine, ...]
+
+
+class SiteHeaders:
+    """The headers that are added to the responses of a site.
+
+    Attributes:
+        always: those of every response that is not about a file.
+        for_errors: those of an error, which has content that explains it.
+    """
+
+    def __init__(
+        self,
+        headers: Iterable[FieldLine] = (),
+        *,
+        cors: bool = False,
+        cache_control: Iterable[Rule] = (),
+        immutable: bool = True,
+        private: bool = False,
+    ) -> None:
+        """Makes them once, for all responses.
+
+        Args:
+            headers: headers for every response, each as `parse_field` returns it. They win over all others here.
+            cors: whether pages of other sites may read the responses.
+            cache_control: rules as `parse_rule` returns them; the first that matches decides.
+            immutable: whether fingerprinted names may be cached for ever if no rule is about them.
+            private: whether responses are for certain users only, so that shared caches must not store them (RFC 9111
+                §3.5).
+        """
+        given = tuple(headers)
+        names = {name.lower() for name, _ in given}
+        self.always = tuple(line for line in (CORS if cors else ()) if line[0].lower() not in names) + given
+        self._with_content = () if _NOSNIFF[0].lower() in names else (_NOSNIFF,)
+        self.for_errors = self._with_content + self.always
+        self._rules = () if "cache-control" in names else tuple(cache_control)
+        self._immutable = immutable and "cache-control" not in names
+        self._for_ever = ("Cache-Control", f"{'private' if private else 'public'}, {_FOR_EVER}")
+
+    def for_file(self, path: bytes) -> FileHeaders:
+        """Returns what is added for a file.
+
+        Args:
+            path: below the directory that is served. That of a listing is empty or ends in a slash.
+        """
+        not_modified = (*self.always, *self._cache_control(path.decode(errors="surrogateescape")))
+        return FileHeaders(self._with_content + not_modified, not_modified)
+
+    def _cache_control(self, path: str) -> tuple[FieldLine, ...]:
+        name = path.rpartition("/")[2]
+        for rule in self._rules:
+            if rule.pattern is None or rule.pattern.fullmatch(path if rule.is_for_path else name):
+                return (("Cache-Control", rule.value),)
+        return (self._for_ever,) if self._immutable and is_fingerprinted(name) else ()
