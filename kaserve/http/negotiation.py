@@ -13,7 +13,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from .grammar import QUOTED_STRING_TEXT, TOKEN_TEXT
+from .grammar import QUOTED_STRING_TEXT, TCHAR
 
 __all__ = [
     "CODINGS",
@@ -36,9 +36,10 @@ _ALIASES = {"x-gzip": "gzip"}  # §8.4.1.3
 # "*" is a token, so `*/*` and `text/*` need no alternative of their own. The parameters are those of §5.6.6: they may
 # be empty, and RFC 7231 allowed some without a value (its accept-ext). The possessive "*+" never gives white space back
 # once it has matched, so that no input makes matching slow.
-_PARAMETER = rf"{TOKEN_TEXT}(?:=(?:{TOKEN_TEXT}|{QUOTED_STRING_TEXT}))?"
-_ELEMENT = re.compile(rf"({TOKEN_TEXT}(?:/{TOKEN_TEXT})?)((?:[ \t]*+;[ \t]*+(?:{_PARAMETER})?)*+)")
-_PARAMETERS = re.compile(rf";[ \t]*({TOKEN_TEXT})=?({TOKEN_TEXT}|{QUOTED_STRING_TEXT})?")
+_TOKEN = TCHAR + "+"
+_PARAMETER = rf"{_TOKEN}(?:=(?:{_TOKEN}|{QUOTED_STRING_TEXT}))?"
+_ELEMENT = re.compile(rf"({_TOKEN}(?:/{_TOKEN})?)((?:[ \t]*+;[ \t]*+(?:{_PARAMETER})?)*+)")
+_PARAMETERS = re.compile(rf";[ \t]*({_TOKEN})=?({_TOKEN}|{QUOTED_STRING_TEXT})?")
 _WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")  # qvalue, §12.4.2; never float() alone, which takes "nan"
 
 

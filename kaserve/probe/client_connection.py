@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..http.limits import Limits
-from ..http.responses import ReceivedResponse, BadResponse, ResponseReader
+from ..http.responses import BadResponse, ReceivedResponse, ResponseReader
 from .transport import Transport
 
 __all__ = ["CLOSED", "RESET", "ClientConnection", "NoResponse"]
