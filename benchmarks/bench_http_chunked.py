@@ -136,7 +136,9 @@ def kaserve_encoder(build: Build) -> Encode:
     protocol.receive(MINIMAL)
     protocol.read_head()
     response = build.module("http.messages").Response(200, iter(()))
-    encode: Encode = protocol.prepare(response, DATE_LINE, True).encode
+    outgoing = build.module("http.outgoing").Outgoing()
+    protocol.prepare(outgoing, response, DATE_LINE, True)
+    encode: Encode = outgoing.encode
     return encode
 
 

@@ -53,6 +53,7 @@ class Kaserve:
     """One build of kaserve."""
 
     def __init__(self, build: Build) -> None:
+        self.outgoing = build.module("http.outgoing").Outgoing
         messages, phases = build.module("http.messages"), build.module("http.phases")
         self.new_protocol = build.protocol
         self.protocol = build.protocol()
@@ -90,7 +91,8 @@ class Kaserve:
         """Responds to the request, which is complete."""
         protocol = self.protocol
         response = self.handle(protocol.request)
-        outgoing = protocol.prepare(response, DATE_LINE, True)
+        outgoing = self.outgoing()
+        protocol.prepare(outgoing, response, DATE_LINE, True)
         protocol.start(outgoing)
         protocol.finish()
         head: bytes = outgoing.head

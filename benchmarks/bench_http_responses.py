@@ -46,9 +46,12 @@ def kaserve_connection(build: Build) -> Any:
 def kaserve_respond(build: Build, fields: Fields) -> Callable[[Any], bytes]:
     """What encodes a response on such a protocol."""
     response_class = build.module("http.messages").Response
+    outgoing_class = build.module("http.outgoing").Outgoing
 
     def respond(protocol: Any) -> bytes:
-        head: bytes = protocol.prepare(response_class(200, BODY, fields), DATE_LINE, True).head
+        outgoing = outgoing_class()
+        protocol.prepare(outgoing, response_class(200, BODY, fields), DATE_LINE, True)
+        head: bytes = outgoing.head
         return head
 
     return respond

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-from .memo import remember
-
 __all__ = ["KeepAlive", "read_max", "read_timeout"]
 
 _TIMEOUT = re.compile(r"\s*timeout\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE | re.ASCII)
@@ -49,7 +47,7 @@ class KeepAlive:
         enabled: False makes every response say `Connection: close`.
     """
 
-    __slots__ = ("_lines", "_memory", "announced", "enabled", "minor", "requests", "timeout")
+    __slots__ = ("_lines", "_memory", "_prefix", "announced", "enabled", "minor", "requests", "timeout")
 
     def __init__(self, timeout: float, requests: int, minor: int = 1) -> None:
         """Announces `timeout` (seconds; 0 to close after every response) and `requests`."""
@@ -64,6 +62,7 @@ class KeepAlive:
         self.timeout = timeout
         self.announced = max(1, int(timeout))
         self._lines = self._memory.setdefault(self.announced, {})
+        self._prefix = b"Connection: keep-alive\r\nKeep-Alive: timeout=%d" % self.announced
 
     def lines(self, remaining: int) -> bytes:
         """Returns the header lines that invite another request (RFC 9112 §9.3), and the empty line that ends the head.
@@ -75,9 +74,10 @@ class KeepAlive:
         """
         lines = self._lines.get(remaining)
         if lines is None:
-            most = b", max=%d" % remaining if remaining > 0 else b""
-            lines = b"Connection: keep-alive\r\nKeep-Alive: timeout=%d%b\r\n\r\n" % (self.announced, most)
-            remember(self._lines, remaining, lines, _MAX_REMEMBERED)
+            most = b", max=" + str(remaining).encode("ascii") if remaining > 0 else b""
+            lines = self._prefix + most + b"\r\n\r\n"
+            if len(self._lines) < _MAX_REMEMBERED:  # not `remember`, which is a call of Python even when compiled
+                self._lines[remaining] = lines
         return lines
 
 

@@ -1,4 +1,4 @@
-"""Outgoing: one response on its way to the client, as `HTTPProtocol.start` makes it.
+"""Outgoing: one response on its way to the client, framed.
 
 Knows how the body of a response is framed, and what may follow the last piece of it. Does not know when anything is
 sent. Whether the connection goes on afterwards, and how the body ends, is decided once, when the response is started;
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 
 from .framing import CHUNKED, allowed_trailers
-from .messages import FieldLine, Request, Response, Trailers
+from .messages import FieldLine, Request, Trailers
 from .wire import encode_head
 
 __all__ = ["MAX_INLINE_BODY", "Outgoing"]
@@ -23,29 +23,30 @@ MAX_INLINE_BODY = 16 * 1024
 
 
 class Outgoing:
-    """One response, from its head to its last byte.
+    """One response, from its head to its last byte. `HTTPProtocol.prepare` fills it in.
 
     Attributes:
+        request: what the response is to; None if it could not be read.
         head: the status line and headers; with the content after them if `is_inline`.
         framing: how the client finds the end of the body (RFC 9112 §6.3): a count of bytes, or `framing.CHUNKED`,
             `framing.UNTIL_CLOSE` or `framing.NO_LENGTH`.
         has_content: whether any content is sent; not in response to HEAD, nor with 204, 205 and 304.
         is_inline: whether all of the content is in `head`, so that nothing is left to be sent after it.
         left: bytes of a counted body that are still to come.
+        trailers: what follows a chunked body, if anything.
         persists: whether the connection is kept after the response; `head` says so to the client.
     """
 
-    __slots__ = ("_request", "_trailers", "framing", "has_content", "head", "is_inline", "left", "persists")
+    __slots__ = ("framing", "has_content", "head", "is_inline", "left", "persists", "request", "trailers")
 
-    def __init__(self, request: Request | None, response: Response, framing: int) -> None:
-        """Describes `response` to `request`, which is None if it could not be read."""
-        self._request = request
-        self._trailers: Trailers = response.trailers if framing == CHUNKED else None
+    def __init__(self) -> None:
+        self.request: Request | None = None
         self.head = b""
-        self.framing = framing
+        self.framing = 0
         self.has_content = False
         self.is_inline = False
-        self.left = framing if framing > 0 else 0
+        self.left = 0
+        self.trailers: Trailers = None
         self.persists = False
 
     def encode(self, piece: bytes) -> bytes:
@@ -76,7 +77,7 @@ class Outgoing:
             ValueError: a counted body is too short. The client cannot be told that in any way but by a reset.
         """
         if self.framing == CHUNKED:
-            return b"0\r\n\r\n" if self._trailers is None else b"0\r\n%b\r\n" % self._encode_trailers()
+            return b"0\r\n\r\n" if self.trailers is None else b"0\r\n%b\r\n" % self._encode_trailers()
         if self.left > 0:
             raise ValueError(f"the body is {self.left} bytes shorter than its Content-Length")
         return b""
@@ -84,12 +85,12 @@ class Outgoing:
     def _encode_trailers(self) -> bytes:
         """Returns the trailer section. Trailers that cannot be sent are logged and left out, since it is too late to
         respond with an error, and the content is right without them."""
-        trailers, self._trailers = self._trailers, None
+        trailers, self.trailers = self.trailers, None
         try:
             fields = trailers() if callable(trailers) else trailers
             lines = list(fields.items() if isinstance(fields, dict) else fields or ())
         except Exception:
-            log.exception("the function for the trailers of the response to %r failed", self._request)
+            log.exception("the function for the trailers of the response to %r failed", self.request)
             return b""
         return b"".join(map(self._encode_trailer, lines))
 
@@ -100,5 +101,5 @@ class Outgoing:
                 return encoded
         except (TypeError, ValueError):
             pass
-        log.error("the response to %r has a trailer that cannot be sent: %r", self._request, line)
+        log.error("the response to %r has a trailer that cannot be sent: %r", self.request, line)
         return b""

@@ -4,7 +4,7 @@ Knows the order of things: which phase follows which, and what each may do. Does
 where a message ends and whether the connection persists is decided in `framing`, and how bytes are read and written in
 `wire`. The owner feeds it, asks it, and sends what it gets:
 
-    receive(data) -> read_head() -> read_body() -> prepare(response, ...) -> start(outgoing)
+    receive(data) -> read_head() -> read_body() -> prepare(outgoing, response, ...) -> start(outgoing)
         -> outgoing.encode(piece) ... outgoing.end() -> finish()
 
 Why the received bytes are one `bytes` object rather than a bytearray or a list of pieces: nearly always a request comes
@@ -122,9 +122,8 @@ class HTTPProtocol:
             self._scanned -= self._start
             self._start = 0
 
-    @property
     def has_received(self) -> bool:
-        """Whether there are bytes not read yet: more of a request, or the next ones of a pipeline."""
+        """Whether there are bytes that were not read yet: more of a request, or the next ones of a pipeline."""
         return self._start < len(self._received)
 
     def read_head(self) -> Request | None:
@@ -206,7 +205,7 @@ class HTTPProtocol:
     def must_continue(self) -> bool:
         """BODY: whether the client waits for `CONTINUE` before it sends the body, of which nothing has come yet."""
         assert self.request is not None
-        return not self.has_received and check_expectation(self.request)
+        return not self.has_received() and check_expectation(self.request)
 
     def read_body(self) -> bool:
         """BODY: hands on what has come of the body; True when that was all of it (HANDLER). Raises HTTPError."""
@@ -252,21 +251,19 @@ class HTTPProtocol:
 
     # Responding: SEND.
 
-    def prepare(self, response: Response, date: bytes, may_persist: bool) -> Outgoing:
+    def prepare(self, outgoing: Outgoing, response: Response, date: bytes, may_persist: bool) -> None:
         """HEAD, BODY, HANDLER: frames `response` and decides whether the connection persists; changes nothing here.
 
         Args:
+            outgoing: filled in, for `start`.
             response: what a handler returned, or an error.
             date: the Date field line.
             may_persist: False if the server has already decided to close the connection.
 
-        Returns:
-            The response as it goes on the wire, for `start`.
-
         Raises:
             ValueError, TypeError: the response cannot be sent as it is.
         """
-        request = self.request
+        request = outgoing.request = self.request
         # An unreadable request that begins like HEAD must get no content either: its client would read it as the next
         # response.
         head_only = request.method == "HEAD" if request is not None else self._begins_with(b"HEAD ")
@@ -274,7 +271,6 @@ class HTTPProtocol:
         lines, flags = encode_head(response.fields)
         declared = flags & CONTENT_LENGTH != 0
         framing = response_framing(response, declared, sends_content, request is None or request.minor == 0)
-        outgoing = Outgoing(request, response, framing)
         if flags & (CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING):
             lines = self._strip_hop_by_hop(response, lines, framing == CHUNKED and response.trailers is not None)
             if flags & CLOSE:
@@ -284,11 +280,13 @@ class HTTPProtocol:
         is_last = remaining <= 0 < self._keep_alive.requests
         # In the middle of a body (not HANDLER) the rest of it is not read, so the next request could not be found.
         may_persist = may_persist and not is_last and self.phase == HANDLER and self._keep_alive.enabled
-        outgoing.persists = persists(request, framing, may_persist)
-        outgoing.has_content = sends_content
         body = response.body
-        inline = body if sends_content and isinstance(body, bytes) and framing <= MAX_INLINE_BODY else b""
+        outgoing.framing = framing
+        outgoing.left = max(framing, 0)
+        outgoing.has_content = sends_content
         outgoing.is_inline = sends_content and framing <= MAX_INLINE_BODY and isinstance(body, bytes)
+        outgoing.trailers = response.trailers if framing == CHUNKED else None
+        outgoing.persists = persists(request, framing, may_persist)
         outgoing.head = join(
             (
                 status_line,
@@ -296,10 +294,9 @@ class HTTPProtocol:
                 lines,
                 _framing_line(framing),
                 self._keep_alive.lines(max(remaining, 0)) if outgoing.persists else _CLOSE_LINES,
-                inline,
+                body if outgoing.is_inline and isinstance(body, bytes) else b"",
             )
         )
-        return outgoing
 
     def start(self, outgoing: Outgoing) -> None:
         """HEAD, BODY, HANDLER: from now on `outgoing` is being sent (SEND), and nothing more of its request is read."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from ..http.messages import FileSpan, Request, Response
+from ..http.messages import FileSpan, Response
 from ..http.outgoing import MAX_INLINE_BODY, Outgoing
 
 __all__ = ["BodySource"]
@@ -36,7 +36,6 @@ class BodySource:
         "_first",
         "_outgoing",
         "_pieces",
-        "_request",
         "_tail",
         "bytes_sent",
         "left",
@@ -45,7 +44,7 @@ class BodySource:
         "span",
     )
 
-    def __init__(self, request: Request | None, response: Response, outgoing: Outgoing) -> None:
+    def __init__(self, outgoing: Outgoing, response: Response) -> None:
         """Takes the first piece of the body of `response`.
 
         Raises:
@@ -53,7 +52,6 @@ class BodySource:
                 get an error response.
         """
         body = response.body
-        self._request = request
         self._outgoing = outgoing
         self._pieces: Iterator[Any] = iter((body,) if isinstance(body, (bytes, FileSpan)) else body)
         self._tail = b""  # what the framing puts after the span
@@ -110,7 +108,7 @@ class BodySource:
         """Returns how much of a piece of `size` bytes is sent: what exceeds a Content-Length is cut off."""
         outgoing = self._outgoing
         if outgoing.framing >= 0 and outgoing.left < size:
-            log.error("the response to %r is longer than its Content-Length; the rest is cut off", self._request)
+            log.error("the response to %r is longer than its Content-Length; the rest is cut off", outgoing.request)
             self._ended = True
             size = outgoing.left
         self.bytes_sent += size

@@ -58,7 +58,7 @@ from ..http.protocol import HTTPProtocol
 from ..telemetry.counters import NO_GAP
 from ..telemetry.endings import UNSOLICITED, Ending
 from ..telemetry.timeline import ConnectionTrace
-from .exchange import Exchange
+from .exchange import Exchange, begin_exchange
 from .failures import log_current_exception, reraise_exit_signals
 from .poller import NOTHING, READ, WRITE
 from .progress import AWAITING, BROKEN, DONE, LOST
@@ -368,12 +368,18 @@ class Connection(Timer):
             elif phase == HANDLER:
                 exchange = self._exchange
                 assert exchange is not None
-                if requests_left == 0 or len(writer.buffer) + writer.queued >= _MAX_BUFFERED or exchange.is_pending():
+                if exchange.future is not None and not exchange.future.done():
+                    break
+                if requests_left == 0 or len(writer.buffer) + writer.queued >= _MAX_BUFFERED:
                     break
                 exchange.call_handler(self._may_persist())
                 self._response_started()
                 requests_left -= 1
-            elif phase > SEND or not self._read():
+            elif (
+                (phase == IDLE and not protocol.has_received() and not protocol.ended)
+                or phase > SEND
+                or not self._read()
+            ):
                 break
         if writer.buffer:
             self._flush()
@@ -395,7 +401,10 @@ class Connection(Timer):
                 request.scheme = self._service.scheme
                 request.server = self.server
                 exchange = self._begin_exchange()
-                self._count_request(exchange)
+                gap = exchange.started - self._idle_from if protocol.served else NO_GAP
+                self._service.stats.request_parsed(gap)
+                if self._trace is None and self._service.timeline.recording:
+                    self._start_trace()
                 if protocol.phase == BODY:
                     exchange.begin_body()
             if protocol.phase == BODY:
@@ -411,18 +420,16 @@ class Connection(Timer):
         return True
 
     def _begin_exchange(self) -> Exchange:
-        exchange = Exchange(self._service, self.protocol, self._writer, self, self.client, self._request_started)
-        exchange.connection = self.number
-        self._exchange = exchange
+        self._exchange = exchange = begin_exchange(
+            self._service, self.protocol, self._writer, self, self.number, self.client, self._request_started
+        )
         return exchange
 
-    def _count_request(self, exchange: Exchange) -> None:
+    def _start_trace(self) -> None:
+        """Somebody looks at the live page: what happens from now on may be shown there."""
         service = self._service
-        first = exchange.number == 1
-        service.stats.request_parsed(NO_GAP if first else exchange.started - self._idle_from)
-        if self._trace is None and service.timeline.recording:
-            host, now = host_of(self.client), service.reactor.now
-            self._trace = service.timeline.start_trace(self.number, host, self._opened, now)
+        host, now = host_of(self.client), service.reactor.now
+        self._trace = service.timeline.start_trace(self.number, host, self._opened, now)
 
     def _may_persist(self) -> bool:
         return not self._closing and self._service.reactor.now < self._max_age_at
@@ -439,7 +446,7 @@ class Connection(Timer):
         exchange, service = self._exchange, self._service
         if exchange is None or exchange.response is None:
             return
-        if self.ending is None:
+        if self.ending is None and not exchange.persists:
             self.ending = self._why_last()
         self.phase = SEND  # whatever phase follows is entered anew, the one before the request as well
         self._idle_allowance = service.idle

@@ -16,7 +16,8 @@ from functools import partial
 from typing import Any
 
 from ..http.errors import HTTPError
-from ..http.messages import Address, Request, Response, error_response
+from ..http.messages import Address, Response, error_response
+from ..http.outgoing import Outgoing
 from ..http.protocol import CONTINUE, HTTPProtocol
 from ..http.sinks import drain_or_reject
 from .body_source import BodySource
@@ -26,13 +27,16 @@ from .reactor import Channel
 from .service import Service
 from .writer import Writer
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "begin_exchange"]
 
 log = logging.getLogger("kaserve")
 
 
-class Exchange:
+class Exchange(Outgoing):
     """A request and its response.
+
+    It is the `Outgoing` of its response as well, so that a request takes one object and not two: the second would cost
+    450 instructions, 3 % of a pipelined request.
 
     Times are seconds on the reactor's clock.
 
@@ -40,7 +44,6 @@ class Exchange:
         connection: the number of the connection, counted from 1 since the server started.
         number: which request on its connection this is, counted from 1.
         client: the other end of the connection. A handler may have put another client into `request.client`.
-        request: None if it could not be read.
         response: None until one has been started.
         rejection: the error response to a request whose body is still being drained.
         future: what the handler returned, or a piece of a body, while that is not done.
@@ -64,7 +67,6 @@ class Exchange:
         "future",
         "number",
         "rejection",
-        "request",
         "responded",
         "response",
         "started",
@@ -76,6 +78,7 @@ class Exchange:
         protocol: HTTPProtocol,
         writer: Writer,
         channel: Channel,
+        connection: int,
         client: Address,
         started: float,
     ) -> None:
@@ -86,17 +89,32 @@ class Exchange:
             protocol: the conversation.
             writer: sends the response.
             channel: the connection, which is called to go on when a Future is done.
+            connection: its number.
             client: the other end.
             started: when the first byte of the request came.
         """
+        self._fill(service, protocol, writer, channel, connection, client, started)
+
+    def _fill(
+        self,
+        service: Service,
+        protocol: HTTPProtocol,
+        writer: Writer,
+        channel: Channel,
+        connection: int,
+        client: Address,
+        started: float,
+    ) -> None:
+        """What __init__ does. Compiled, `begin_exchange` calls it as a C function: the call of a class with arguments
+        costs 600 instructions, 3 % of a request."""
         self._service = service
         self._protocol = protocol
         self._writer = writer
         self._channel = channel
         self.client = client
-        self.connection = 0
+        self.connection = connection
         self.number = protocol.served + 1
-        self.request: Request | None = protocol.request
+        self.request = protocol.request
         self.response: Response | None = None
         self.rejection: HTTPError | None = None
         self.future: Future[Any] | None = None
@@ -187,22 +205,22 @@ class Exchange:
         if service.timed:
             self.responded = reactor.read_clock()
         try:
-            outgoing = protocol.prepare(response, reactor.date_line, may_persist)
+            protocol.prepare(self, response, reactor.date_line, may_persist)
             source = None
-            if outgoing.has_content and not outgoing.is_inline:
-                source = BodySource(self.request, response, outgoing)
+            if self.has_content and not self.is_inline:
+                source = BodySource(self, response)
         except BaseException as error:
             reraise_exit_signals(error)
             log.exception("the response to %r cannot be sent", self.request)
             close_body(response)
             self.respond_failure(may_persist)
             return
-        protocol.start(outgoing)
+        protocol.start(self)
         service.stats.response_started(response.status)
         self.response = response
-        writer.enqueue(outgoing.head)
-        if outgoing.is_inline:
-            self.bytes_sent = outgoing.framing
+        writer.enqueue(self.head)
+        if self.is_inline:
+            self.bytes_sent = self.framing
         elif source is None:
             close_body(response)
         else:
@@ -253,6 +271,21 @@ class Exchange:
     def is_pending(self) -> bool:
         """Whether it waits for a Future that is not done."""
         return self.future is not None and not self.future.done()
+
+
+def begin_exchange(
+    service: Service,
+    protocol: HTTPProtocol,
+    writer: Writer,
+    channel: Channel,
+    connection: int,
+    client: Address,
+    started: float,
+) -> Exchange:
+    """Returns Exchange(...) at a fraction of its cost."""
+    exchange = Exchange.__new__(Exchange)
+    exchange._fill(service, protocol, writer, channel, connection, client, started)
+    return exchange
 
 
 def close_body(response: Response) -> None:

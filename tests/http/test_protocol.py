@@ -30,6 +30,7 @@ from tests.tools.wire import (
     cut,
     held,
     load_corpus,
+    new_outgoing,
     read_answers,
     send,
     take_turn,
@@ -398,7 +399,8 @@ def test_more_than_declared_is_cut_off(implementation: Implementation) -> None:
 def test_less_than_declared_is_an_error_that_cannot_be_hidden(implementation: Implementation) -> None:
     protocol = _ready(implementation, GET)
     response = implementation.module("messages").Response(200, [b"hell"], [("Content-Length", "5")])
-    outgoing = protocol.prepare(response, DATE, True)
+    outgoing = new_outgoing(protocol)
+    protocol.prepare(outgoing, response, DATE, True)
     assert outgoing.encode(b"hell") == b"hell"
     with pytest.raises(ValueError, match="1 bytes shorter"):
         outgoing.end()
@@ -573,7 +575,7 @@ def _refuses_to_send(implementation: Implementation, status: int, body: Any, fie
     protocol = _ready(implementation, GET + GET)
     make = implementation.module("messages").Response
     with pytest.raises(ValueError, match=r"not|says"):
-        protocol.prepare(make(status, body, fields), DATE, True)
+        protocol.prepare(new_outgoing(protocol), make(status, body, fields), DATE, True)
     assert implementation.phase(protocol) == "HANDLER"
     assert protocol.served == 0
     head, _ = send(protocol, make(500))
@@ -764,7 +766,7 @@ def test_an_answer_before_the_request_is_complete_closes(implementation: Impleme
     assert (answer.status, answer.persists, answer.body) == (408, False, b"408 Request Timeout: too slow\n")
     protocol.finish()
     assert implementation.phase(protocol) == "LINGER"
-    assert not protocol.has_received
+    assert not protocol.has_received()
 
 
 def test_a_handler_that_answers_before_the_body_closes(implementation: Implementation) -> None:
@@ -775,7 +777,7 @@ def test_a_handler_that_answers_before_the_body_closes(implementation: Implement
     (answer,) = read_answers(head + content, ["POST"])
     assert not answer.persists
     protocol.finish()
-    assert not protocol.has_received
+    assert not protocol.has_received()
 
 
 def test_the_answer_to_a_refused_request_shows_nothing_of_it(implementation: Implementation) -> None:

@@ -301,7 +301,7 @@ class TestJSON:
         request = Request("GET", "/" + text, 1, [("user-agent", text)])
         net = LoggedNet("json")
         _, connection = net.connect()
-        exchange = Exchange(net.service, connection.protocol, connection._writer, connection, None, 0.0)
+        exchange = Exchange(net.service, connection.protocol, connection._writer, connection, 1, None, 0.0)
         exchange.request, exchange.response = request, Response(200)
         net.log.log(exchange)
         net.log.flush()

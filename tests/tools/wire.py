@@ -151,9 +151,16 @@ def take_turn(implementation: Implementation, protocol: Any, handler: Callable[[
             return
 
 
+def new_outgoing(protocol: Any) -> Any:
+    """An Outgoing of the same build as `protocol`."""
+    package = type(protocol).__module__.rpartition(".")[0]
+    return import_module(f"{package}.outgoing").Outgoing()
+
+
 def send(protocol: Any, response: Any, may_persist: bool = True) -> tuple[bytes, bytes]:
     """Head and body of an answer as they go on the wire."""
-    outgoing = protocol.prepare(response, DATE, may_persist)
+    outgoing = new_outgoing(protocol)
+    protocol.prepare(outgoing, response, DATE, may_persist)
     protocol.start(outgoing)
     head, end, content = outgoing.head.partition(b"\r\n\r\n")
     if isinstance(response.body, bytes):

@@ -34,3 +34,4 @@ cdef class Response:
 
 @cython.locals(response=Response)
 cpdef Response new_response(status, body, list fields)
+cdef _typed_response(cls, status, str text, tuple content_type)

@@ -36,6 +36,7 @@ cdef class HTTPProtocol:
     cdef public object sink
 
     cpdef receive(self, bytes data)
+    cpdef bint has_received(self) except -1
     @cython.locals(data=bytes, end=Py_ssize_t, request=Request)
     cpdef Request read_head(self)
     cdef _consume(self, Py_ssize_t position)
@@ -43,10 +44,10 @@ cdef class HTTPProtocol:
     cdef _await_head(self)
     cpdef bint read_body(self) except -1
     @cython.locals(
-        request=Request, outgoing=Outgoing, lines=bytes, flags=int, framing=cython.longlong, remaining=int,
+        request=Request, lines=bytes, flags=int, framing=cython.longlong, remaining=int,
         head_only=bint, sends_content=bint, declared=bint, is_last=bint
     )
-    cpdef Outgoing prepare(self, Response response, bytes date, bint may_persist)
+    cpdef prepare(self, Outgoing outgoing, Response response, bytes date, bint may_persist)
     cpdef start(self, Outgoing outgoing)
     cdef bint _begins_with(self, bytes text) except -1
     cdef bytes _strip_hop_by_hop(self, Response response, bytes lines, bint has_trailers)

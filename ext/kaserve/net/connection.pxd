@@ -4,7 +4,7 @@ cimport cython
 
 from kaserve.http.messages cimport Request
 from kaserve.http.protocol cimport HTTPProtocol
-from kaserve.net.exchange cimport Exchange
+from kaserve.net.exchange cimport Exchange, begin_exchange
 from kaserve.net.reactor cimport Reactor
 from kaserve.net.service cimport PhaseTimeout, Service
 from kaserve.net.timerwheel cimport Timer
@@ -42,12 +42,11 @@ cdef class Connection(Timer):
     cdef _receive(self)
     @cython.locals(exchange=Exchange, protocol=HTTPProtocol, writer=Writer, phase=int, requests_left=int)
     cdef _run(self)
-    @cython.locals(exchange=Exchange, protocol=HTTPProtocol, request=Request)
+    @cython.locals(exchange=Exchange, protocol=HTTPProtocol, request=Request, gap=double)
     cdef bint _read(self) except -1
     @cython.locals(exchange=Exchange)
     cdef Exchange _begin_exchange(self)
-    @cython.locals(service=Service)
-    cdef _count_request(self, Exchange exchange)
+    cdef _start_trace(self)
     cdef bint _may_persist(self) except -1
     cdef _refuse(self, error, ending)
     @cython.locals(exchange=Exchange, service=Service)

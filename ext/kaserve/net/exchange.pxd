@@ -2,35 +2,42 @@
 
 cimport cython
 
-from kaserve.http.messages cimport Request, Response
+from kaserve.http.messages cimport Response
 from kaserve.http.outgoing cimport Outgoing
 from kaserve.http.protocol cimport HTTPProtocol
 from kaserve.net.reactor cimport Reactor
 from kaserve.net.service cimport Service
 from kaserve.net.writer cimport Writer
 
-@cython.freelist(16)
-cdef class Exchange:
+cdef class Exchange(Outgoing):
     cdef public HTTPProtocol _protocol
     cdef public Service _service
     cdef public Writer _writer
     cdef public object _channel, client, future, rejection
-    cdef public Request request
     cdef public Response response
     cdef public double called, finished, responded, started
     cdef public long long bytes_sent, connection
     cdef public int number
 
+    cdef _fill(
+        self, Service service, HTTPProtocol protocol, Writer writer, channel, long long connection, client,
+        double started
+    )
     @cython.locals(called=double)
     cpdef tuple durations(self)
     cpdef begin_body(self)
     cpdef call_handler(self, bint may_persist)
     cpdef refuse(self, error)
     cpdef respond_failure(self, bint may_persist)
-    @cython.locals(outgoing=Outgoing, protocol=HTTPProtocol, reactor=Reactor, service=Service, writer=Writer)
+    @cython.locals(protocol=HTTPProtocol, reactor=Reactor, service=Service, writer=Writer)
     cpdef respond(self, Response response, bint may_persist)
     cpdef start_body(self)
     @cython.locals(service=Service, response=Response)
     cpdef finish(self)
     cdef wait_for(self, future)
     cpdef bint is_pending(self) except -1
+
+@cython.locals(exchange=Exchange)
+cpdef Exchange begin_exchange(
+    Service service, HTTPProtocol protocol, Writer writer, channel, long long connection, client, double started
+)

@@ -31,6 +31,7 @@ from ...http.messages import (
     Request,
     Response,
     error_response,
+    new_response,
 )
 from ...http.negotiation import parse_accept
 from ...http.sinks import DrainSink, Sink
@@ -175,7 +176,8 @@ class Files(BaseHandler):
             key = self._plan_key(request)
             plan = resource.plans.get(key) or resource.plans_of_turn.get(key)
             if plan is not None:
-                return Response(*plan)
+                status, body, headers = plan
+                return new_response(status, body, list(headers))
         return self._respond(request)
 
     def _plan_key(self, request: Request) -> PlanKey | None:
