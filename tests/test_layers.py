@@ -35,6 +35,7 @@ LAYERS: dict[str, set[str] | None] = {
     "handlers": {"handlers", "threads", "http"},
     "insight": {"insight", "telemetry", "http"},
     "probe": {"probe", "http"},
+    "server": None,
     "cli": None,
 }
 

@@ -9,10 +9,10 @@ import os
 import sys
 
 from .. import __version__
+from ..cli import qr
 from ..config import Config
 from ..probe.terminal import takes_color
 from ..server import Server
-from . import qr
 from .arguments import BUILD
 
 __all__ = ["banner", "print_banner"]

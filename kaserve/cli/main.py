@@ -10,13 +10,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from ..cli import qr
 from ..config import Config
 from ..handlers import WSGI
 from ..http.handler import Handler
 from ..logs import errors
 from ..probe.command import main as probe
 from ..server import Server
-from . import qr
 from .arguments import read_config
 from .banner import print_banner
 from .exit_codes import EXIT_OK, EXIT_RESOURCE, EXIT_USAGE, StartError

@@ -33,16 +33,7 @@ from .incomplete_head import check_head_size, check_incomplete_head
 from .keep_alive import KeepAlive
 from .limits import Limits
 from .memo import remember
-from .messages import (
-    CLOSE,
-    CONNECTION,
-    CONTENT_LENGTH,
-    DATE,
-    HOP_BY_HOP,
-    TRANSFER_ENCODING,
-    Request,
-    Response,
-)
+from .messages import CLOSE, CONNECTION, CONTENT_LENGTH, DATE, HOP_BY_HOP, TRANSFER_ENCODING, Request, Response
 from .outgoing import MAX_INLINE_BODY, Outgoing
 from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
 from .sinks import Sink, Spool, deliver

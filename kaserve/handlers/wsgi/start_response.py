@@ -11,17 +11,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
-from ...http.messages import (
-    CONTENT_LENGTH,
-    DATE,
-    EXPECT,
-    FLAGS,
-    HOST,
-    FieldLine,
-    Request,
-    Response,
-    new_response,
-)
+from ...http.messages import CONTENT_LENGTH, DATE, EXPECT, FLAGS, HOST, FieldLine, Request, Response, new_response
 from .file_wrapper import FileWrapper
 
 __all__ = ["Application", "ExcInfo", "Result", "StartResponse", "close_result", "new_start_response", "require_bytes"]

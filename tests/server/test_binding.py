@@ -216,7 +216,7 @@ os.execv(sys.executable, [sys.executable, "-m", "kaserve", *sys.argv[1:]])
     def test_they_are_used_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         address = listener.getsockname()
-        monkeypatch.setattr("kaserve.binding._FIRST_LISTEN_FD", listener.detach())
+        monkeypatch.setattr("kaserve.server.binding._FIRST_LISTEN_FD", listener.detach())
         monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
         monkeypatch.setenv("LISTEN_FDS", "1")
         with serving() as one, serving() as two:

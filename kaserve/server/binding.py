@@ -9,9 +9,9 @@ import errno
 import os
 import socket
 
-from .config import Config
-from .http.messages import Address
-from .net.listener import open_listener, split_host_port
+from ..config import Config
+from ..http.messages import Address
+from ..net.listener import open_listener, split_host_port
 
 __all__ = ["open_sockets", "url_of"]
 

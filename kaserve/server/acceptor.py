@@ -9,14 +9,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable
 
-from .http.messages import Address
-from .net.connection import Connection
-from .net.limiter import ConnectionLimiter
-from .net.listener import Listener
-from .net.proxy_protocol import ProxyHeaderReader
-from .net.service import Service
-from .net.sockets import adopt
-from .net.tls import TLS
+from ..http.messages import Address
+from ..net.connection import Connection
+from ..net.limiter import ConnectionLimiter
+from ..net.listener import Listener
+from ..net.proxy_protocol import ProxyHeaderReader
+from ..net.service import Service
+from ..net.sockets import adopt
+from ..net.tls import TLS
 
 __all__ = ["Acceptor"]
 

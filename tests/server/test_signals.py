@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from kaserve import Server
-from kaserve.signals import SignalHandlers
+from kaserve.server.signals import SignalHandlers
 from tests.tools.server import (
     PATIENCE,
     Client,

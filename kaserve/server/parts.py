@@ -9,20 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+from ..config import Config
+from ..handlers.middleware.forwarded import Forwarded, Trusted
+from ..handlers.middleware.own_paths import OwnPaths
+from ..http.handler import BaseHandler
+from ..insight.endpoints import StatusEndpoints
+from ..insight.event_feed import CallLater
+from ..logs.access import AccessLog
+from ..logs.file import LogFile
+from ..logs.stderr import write_stderr
+from ..net.reactor import Reactor
+from ..net.service import Service
+from ..net.tls import TLS
+from ..telemetry.snapshot import Settings, Snapshot
 from .acceptor import Acceptor
-from .config import Config
-from .handlers.middleware.forwarded import Forwarded, Trusted
-from .handlers.middleware.own_paths import OwnPaths
-from .http.handler import BaseHandler
-from .insight.endpoints import StatusEndpoints
-from .insight.event_feed import CallLater
-from .logs.access import AccessLog
-from .logs.file import LogFile
-from .logs.stderr import write_stderr
-from .net.reactor import Reactor
-from .net.service import Service
-from .net.tls import TLS
-from .telemetry.snapshot import Settings, Snapshot
 
 __all__ = [
     "add_middleware",

@@ -31,10 +31,10 @@ import enum
 import logging
 from collections.abc import Callable
 
+from ..http.phases import BODY, HANDLER, HEAD, SEND
+from ..net.service import Service
+from ..net.timerwheel import Timer, TimerWheel
 from .acceptor import Acceptor
-from .http.phases import BODY, HANDLER, HEAD, SEND
-from .net.service import Service
-from .net.timerwheel import Timer, TimerWheel
 
 __all__ = ["Alarm", "GracefulShutdown", "Stage"]
 

@@ -16,18 +16,19 @@ from functools import partial
 from random import random
 from types import TracebackType
 
-from . import parts, systemd
+from .. import systemd
+from ..config import Config
+from ..http.handler import BaseHandler, Handler, as_handler
+from ..http.messages import Address
+from ..http.phases import Phase
+from ..insight.advice_log import AdviceLog
+from ..net.reactor import Reactor
+from ..telemetry.counters import Stats
+from ..telemetry.snapshot import Snapshot, take_snapshot
+from . import parts
 from .binding import open_sockets, url_of
-from .config import Config
-from .http.handler import BaseHandler, Handler, as_handler
-from .http.messages import Address
-from .http.phases import Phase
-from .insight.advice_log import AdviceLog
-from .net.reactor import Reactor
 from .shutdown import Alarm, GracefulShutdown, Stage
 from .signals import SignalHandlers
-from .telemetry.counters import Stats
-from .telemetry.snapshot import Snapshot, take_snapshot
 
 __all__ = ["Server"]
 

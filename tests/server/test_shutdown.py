@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from kaserve import Request, Response, Server
-from kaserve.shutdown import Stage
+from kaserve.server.shutdown import Stage
 from kaserve.telemetry.endings import Ending
 from tests.tools.server import (
     PATIENCE,
