@@ -26,7 +26,7 @@ from kaserve.net.connection import Connection
 from kaserve.net.poller import WRITE
 from kaserve.net.service import PHASES
 from kaserve.net.tls import TLS, TLSSocket
-from tests.fuzz.generate import Chance
+from tests.fuzz.generate import Rng
 from tests.fuzz.handshakes import HANDSHAKES
 from tests.fuzz.visits import MALICE, Leaving, Visit, Visits
 from tests.net.test_connection import take_answer
@@ -40,7 +40,7 @@ MAX_RECEIVED = 64 * 1024 + 32 * 1024  # a head that is as long as it may be, and
 MAX_UNSENT = 64 * 1024 + len(CONTENT) + 1024  # answers that are collected, and the one that was too much
 PATIENCE = 250.0  # seconds after which nobody is waited for any more, whatever the phase
 
-Harm = Callable[[Chance], bytes]
+Harm = Callable[[Rng], bytes]
 
 CLIENTS = [client_context(ssl.TLSVersion.TLSv1_2), client_context(ssl.TLSVersion.TLSv1_3)]
 ALERT, HANDSHAKE_RECORD = b"\x15", b"\x16"
@@ -149,12 +149,12 @@ class Storm:
     """Some visits at a time to one server. `play` plays them to their end, and checks all that can be checked."""
 
     def __init__(self, visits: Visits, size: int, *, time_passes: bool, tls: TLS | None = None) -> None:
-        self.chance = visits.chance
+        self.rng = visits.rng
         self.tls = tls
         self.time_passes = time_passes
         self.host = Host()
-        self.limits = Limits(body=100_000) if self.chance.one_in(2) else LOW_LIMITS
-        self.requests = self.chance.pick((0, 1, 3, 1000))
+        self.limits = Limits(body=100_000) if self.rng.one_in(2) else LOW_LIMITS
+        self.requests = self.rng.pick((0, 1, 3, 1000))
         self.net = Net(self.host, limits=self.limits, keep_alive=self.new_keep_alive(), access_log=self.host)
         self.guests = [self.welcome(visits.next()) for _ in range(size)]
 
@@ -162,10 +162,10 @@ class Storm:
         return KeepAlive(120, self.requests)
 
     def welcome(self, visit: Visit) -> Guest:
-        send_buffer = self.chance.pick((0, 0, 4096))
+        send_buffer = self.rng.pick((0, 0, 4096))
         client, connection = self.net.connect(send_buffer=send_buffer, tls=self.tls)
         if self.tls is not None and not visit.bare:
-            context = self.chance.pick(CLIENTS)
+            context = self.rng.pick(CLIENTS)
             client = Veiled(client.sock, context, self.net.settle)
         guest = Guest(visit, client, connection, list(visit.pieces))
         self.host.guests[connection] = guest
@@ -175,7 +175,7 @@ class Storm:
         try:
             moving = list(self.guests)
             while moving:
-                guest = self.chance.pick(moving)
+                guest = self.rng.pick(moving)
                 if not self.move(guest):
                     moving.remove(guest)
                 self.turn()
@@ -216,11 +216,11 @@ class Storm:
         return False
 
     def turn(self) -> None:
-        if self.host.promised and self.chance.one_in(2):
+        if self.host.promised and self.rng.one_in(2):
             self.host.keep_promise()
-        if self.time_passes and self.chance.one_in(8):
-            self.net.sleep(self.chance.pick((0.1, 1.0, 7.0, 31.0)))
-        elif self.chance.one_in(2):
+        if self.time_passes and self.rng.one_in(8):
+            self.net.sleep(self.rng.pick((0.1, 1.0, 7.0, 31.0)))
+        elif self.rng.one_in(2):
             self.net.step()
         else:
             self.net.settle()
@@ -337,7 +337,7 @@ def test_no_handshake_of_any_kind_harms(kind: str, harm: Harm, tls: TLS, caplog:
     visits = Visits(1)
     for _ in range(10):
         net = Net()
-        wire = harm(visits.chance)
+        wire = harm(visits.rng)
         client, connection = net.connect(tls=tls)
         unsent = wire
         while unsent and not client.ended:
@@ -368,7 +368,7 @@ def test_malice_of_every_kind_is_answered_or_refused(kind: str, harm: Harm) -> N
     visits = Visits(1)
     for _ in range(10):
         net = Net(limits=Limits(body=100_000))
-        wire = harm(visits.chance)
+        wire = harm(visits.rng)
         client, connection = net.connect()
         unsent = wire
         while unsent and not client.ended:
