@@ -22,6 +22,7 @@ MODULES = (
     "http/messages",
     "http/target",
     "http/framing",
+    "http/handler",
     "http/protocol",
     "telemetry/histogram",
     "telemetry/counters",

@@ -19,12 +19,14 @@ if os.environ.get("KASERVE_PURE", "") not in ("", "0"):
 from ._version import __version__
 from .config import Config, ConfigError
 from .http.errors import HTTPError
+from .http.handler import BaseHandler
 from .http.messages import FileSpan, Headers, Request, Response
 from .http.wire import IMPLEMENTATION
 from .server import Server
 
 __all__ = [
     "IMPLEMENTATION",
+    "BaseHandler",
     "Config",
     "ConfigError",
     "FileSpan",

@@ -18,7 +18,7 @@ from gunicorn.workers.base import Worker as Base
 from .config import Config, ConfigError, read_environment
 from .handlers.middleware.forwarded import ForwardedClient, Trusted
 from .handlers.wsgi.application import WSGI
-from .net.service import Handler
+from .http.handler import Handler
 from .server import Server
 
 __all__ = ["Worker"]

@@ -21,6 +21,7 @@ from types import FrameType, TracebackType
 from . import systemd
 from .config import Config
 from .handlers.middleware.forwarded import Forwarded, Trusted
+from .http.handler import BaseHandler, Handler, as_handler
 from .http.messages import Address
 from .insight.endpoints import StatusEndpoints
 from .logs.access import AccessLog
@@ -31,7 +32,7 @@ from .net.limiter import ConnectionLimiter
 from .net.listener import Listener, open_listener, split_host_port
 from .net.proxy_protocol import ProxyHeaderReader
 from .net.reactor import Reactor
-from .net.service import Handler, Service
+from .net.service import Service
 from .net.sockets import adopt
 from .net.timerwheel import Timer, TimerWheel
 from .net.tls import TLS
@@ -110,17 +111,18 @@ class Server:
         self._drain_delay = _Alarm(self._leave)
         self._patience = _Alarm(self._abort)
         self._interrupts = 0
-        users = getattr(handler, "remote_user", None)
+        handler = as_handler(handler)
         if self.config.forwarded_allow_ips:
             handler = Forwarded(handler, Trusted(self.config.forwarded_allow_ips))
         access_log = None
         if log_lines is not None and self.config.access_log:
-            access_log = AccessLog(log_lines, log_format=self.config.log_format, users=users, wall=wall)
+            access_log = AccessLog(
+                log_lines, log_format=self.config.log_format, users=lambda request: request.remote_user, wall=wall
+            )
             self._reactor.after_turn.append(access_log.flush)
         self._access_log = access_log
-        end_of_turn = getattr(handler, "end_of_turn", None)
-        if end_of_turn is not None:  # it keeps something for the time of a turn
-            self._reactor.after_turn.append(end_of_turn)
+        if type(handler).end_of_turn is not BaseHandler.end_of_turn:  # a turn in which nothing is due costs nothing
+            self._reactor.after_turn.append(handler.end_of_turn)
         self._insight = StatusEndpoints(self.config)
         self._service = Service(
             self._reactor,

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from .config import Config
 from .handlers import Files
 from .http.dates import format_date
-from .net.service import Handler
+from .http.handler import Handler
 from .server import Server
 
 __all__ = ["EarlyAnswer", "Fault", "Faults", "IdleClose", "Relay", "Reset", "Slow", "TruncatedBody", "serve"]

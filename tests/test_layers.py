@@ -1,11 +1,12 @@
-"""The house: who may import whom, what every module must say of itself, and that its picture is true.
+"""The layers: what each module may import, what each module must document, and whether docs/architecture.md is true.
 
-Nothing is imported to be looked at; the sources are read.
+The sources are read, not imported, so that imports within functions and under TYPE_CHECKING count as well.
 """
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import sys
 import tomllib
@@ -23,7 +24,8 @@ from tests.tools.server import ROOT
 PACKAGE = ROOT / "kaserve"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-# What each layer may import of the package; the command line and the top level may import everything.
+# The layers of docs/architecture.md: which packages a package may import; "" is the top level. Modules of the top
+# level and the command line may import everything.
 LAYERS: dict[str, set[str] | None] = {
     "http": {"http"},
     "telemetry": {"telemetry", "http"},
@@ -36,15 +38,21 @@ LAYERS: dict[str, set[str] | None] = {
     "cli": None,
 }
 
-# HTTP has no sockets and no clock, but dates have a calendar.
+# Imports of another module that close a circle: they must go, so that each module can be read without the other.
+CIRCULAR = {
+    # A service knows the set of its connections, which know their service. To go with the rewrite of both.
+    ("net/service.py", "net/connection.py"),
+}
+
+# HTTP has no sockets and no clock; dates only convert between seconds and calendar dates.
 NEVER_IN_HTTP = {"socket", "selectors", "ssl", "select", "asyncio", "threading", "time", "datetime", "signal"}
 EXCEPT = {"http/dates.py": {"time"}}
 
-# Modules for programs that bring themselves along, and that nothing else imports.
-FOR_OTHERS = {"gunicorn.py": {"gunicorn"}, "pytest_plugin.py": {"pytest"}}
+# Modules for other programs, which import them and are installed then. Nothing else imports these modules.
+FOR_OTHER_PROGRAMS = {"gunicorn.py": {"gunicorn"}, "pytest_plugin.py": {"pytest"}}
 
-# Has one name, for tools that read it without importing anything.
-NO_NAMES = {"_version.py"}
+# Has one name, for tools that read it without an import.
+WITHOUT_ALL = {"_version.py"}
 
 
 def name_of(path: Path) -> str:
@@ -52,7 +60,7 @@ def name_of(path: Path) -> str:
 
 
 def layer_of(path: Path) -> str:
-    """The directory of a module; "" for the top."""
+    """The package below `kaserve` that a module is in; "" for the top level."""
     return path.relative_to(PACKAGE).parts[0] if path.parent != PACKAGE else ""
 
 
@@ -61,7 +69,7 @@ def read(path: Path) -> ast.Module:
 
 
 def imports(path: Path) -> Iterator[tuple[ast.stmt, str]]:
-    """Each import, also one within a function, with what it imports: `socket`, `.messages`, `..http.errors`."""
+    """Each import statement and the name that it imports: `socket`, `.messages`, `..http.errors`."""
     for node in ast.walk(read(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -75,13 +83,32 @@ def imports(path: Path) -> Iterator[tuple[ast.stmt, str]]:
                     yield node, module + alias.name
 
 
-def target_layer(path: Path, module: str) -> str:
-    """The layer of the package that `module`, relative, means in the file at `path`; "" for the top."""
+def resolve(path: Path, module: str) -> tuple[str, ...]:
+    """The parts of the absolute name, without `kaserve`, of the relative name `module` in the file at `path`."""
     dots = len(module) - len(module.lstrip("."))
     package = path.relative_to(PACKAGE).parent.parts
     assert dots <= len(package) + 1, f"{path} imports from outside of the package"
-    absolute = (*package[: len(package) + 1 - dots], *module.lstrip(".").split("."))
-    return absolute[0] if (PACKAGE / absolute[0]).is_dir() else ""
+    return (*package[: len(package) + 1 - dots], *module.lstrip(".").split("."))
+
+
+def target_layer(path: Path, module: str) -> str:
+    """The layer of the relative name `module` in the file at `path`; "" for the top level."""
+    first = resolve(path, module)[0]
+    return first if (PACKAGE / first).is_dir() else ""
+
+
+def imported_files(path: Path) -> set[str]:
+    """The modules of the package that the module at `path` imports, by their files."""
+    names = {resolve(path, module) for _, module in imports(path) if module.startswith(".")}
+    for node in ast.walk(read(path)):
+        if isinstance(node, ast.ImportFrom) and node.level:  # `from ..http import sinks` imports a module as well
+            names |= {
+                resolve(path, "." * node.level + f"{node.module or ''}.{alias.name}".lstrip("."))
+                for alias in node.names
+            }
+    candidates = [PACKAGE.joinpath(*name) for name in names]
+    files = [each.with_suffix(".py") if not each.is_dir() else each / "__init__.py" for each in candidates]
+    return {name_of(file) for file in files if file.is_file()}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -99,20 +126,20 @@ class TestEachModule:
         for node, module in imports(path):
             assert module.split(".")[0] != "kaserve", f"{name_of(path)}:{node.lineno} imports {module}"
 
-    def test_imports_the_standard_library_and_nothing_else(self, path: Path) -> None:
+    def test_imports_only_the_standard_library(self, path: Path) -> None:
         for node, module in imports(path):
             known = module.startswith(".") or module.split(".")[0] in sys.stdlib_module_names
-            known = known or module.split(".")[0] in FOR_OTHERS.get(name_of(path), ())
+            known = known or module.split(".")[0] in FOR_OTHER_PROGRAMS.get(name_of(path), ())
             assert known, f"{name_of(path)}:{node.lineno} imports {module}"
 
-    def test_says_what_it_is(self, path: Path) -> None:
+    def test_has_a_docstring(self, path: Path) -> None:
         assert ast.get_docstring(read(path))
 
-    def test_names_what_it_offers(self, path: Path) -> None:
-        """In `__all__`, sorted as ruff does it, each of them defined. A package that is only a place has nothing."""
+    def test_has_an_all_of_defined_names(self, path: Path) -> None:
+        """Each has an `__all__` of names that it defines. Ruff checks their order. An empty package has none."""
         tree = read(path)
-        body = tree.body[1:]  # behind the docstring
-        if not body or name_of(path) in NO_NAMES:
+        body = tree.body[1:]  # without the docstring
+        if not body or name_of(path) in WITHOUT_ALL:
             return
         defined, offered = set(), None
         for node in body:
@@ -131,6 +158,15 @@ class TestEachModule:
         assert set(offered) <= defined
 
 
+def test_no_circular_imports() -> None:
+    """Imports under TYPE_CHECKING count: two modules that name each other's types can only be read together."""
+    graph = {name_of(path): imported_files(path) for path in SOURCES}
+    for importer, imported in CIRCULAR:
+        assert imported in graph[importer], f"{importer} no longer imports {imported}: take it out of CIRCULAR"
+        graph[importer].remove(imported)
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules of a circle
+
+
 def test_http_has_no_sockets_and_no_clock() -> None:
     for path in PACKAGE.joinpath("http").rglob("*.py"):
         for node, module in imports(path):
@@ -138,7 +174,7 @@ def test_http_has_no_sockets_and_no_clock() -> None:
             assert module.split(".")[0] not in forbidden, f"{name_of(path)}:{node.lineno} imports {module}"
 
 
-def test_dates_know_the_calendar_and_never_read_the_clock() -> None:
+def test_dates_never_read_the_clock() -> None:
     calls = {
         node.attr
         for node in ast.walk(read(PACKAGE / "http" / "dates.py"))
@@ -147,8 +183,8 @@ def test_dates_know_the_calendar_and_never_read_the_clock() -> None:
     assert calls <= {"gmtime"}
 
 
-def test_what_is_no_module_is_installed_too() -> None:
-    """It has to be named; a source tree has it in any case, so nothing else would notice."""
+def test_data_files_are_installed() -> None:
+    """pyproject.toml must name them. In a source tree they are always there, so no other test notices a missing one."""
     named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     found = {
         path
@@ -158,27 +194,27 @@ def test_what_is_no_module_is_installed_too() -> None:
     assert {ROOT.joinpath(*package.split("."), name) for package, names in named.items() for name in names} == found
 
 
-def test_the_public_names_are_there() -> None:
+def test_the_public_names_exist() -> None:
     for name in kaserve.__all__:
         assert hasattr(kaserve, name)
 
 
-# The picture.
+# The pictures of docs/architecture.md.
 
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 
-def picture() -> str:
-    """The block of docs/architecture.md with the table of the phases."""
+def phase_picture() -> str:
+    """The block of docs/architecture.md with the phases and their table."""
     blocks: list[str] = re.findall(r"^```[^\n]*\n(.*?)^```", ARCHITECTURE.read_text(), re.MULTILINE | re.DOTALL)
     header = re.compile(r"^ *phase +waits for +deadline +on expiry *$", re.MULTILINE)
     (block,) = (each for each in blocks if header.search(each))
     return block
 
 
-def drawn_rows() -> list[tuple[str, ...]]:
-    """The rows of the table: a word, a word, and two columns that are apart by two spaces or more."""
-    lines = picture().splitlines()
+def rows_of_the_page() -> list[tuple[str, ...]]:
+    """The rows of the table. Two single words come first; two or more spaces separate the other columns."""
+    lines = phase_picture().splitlines()
     (start,) = [number for number, line in enumerate(lines) if line.split()[:2] == ["phase", "waits"]]
     rows = [line.strip() for line in lines[start + 1 :] if line.strip()]
     return [(*row.split(maxsplit=2)[:2], *re.split(r" {2,}", row.split(maxsplit=2)[2])) for row in rows]
@@ -198,13 +234,13 @@ def rows_of_the_code() -> list[tuple[str, ...]]:
     return rows
 
 
-def test_the_table_of_the_phases_is_the_code() -> None:
-    assert drawn_rows() == rows_of_the_code()
+def test_the_table_of_the_phases_is_that_of_the_code() -> None:
+    assert rows_of_the_page() == rows_of_the_code()
 
 
-def test_the_arrows_pass_every_phase_in_its_order() -> None:
-    """All but the one that TLS alone has, in front of them."""
-    drawing = picture().partition("phase ")[0]
+def test_the_arrows_visit_the_phases_in_order() -> None:
+    """All but HANDSHAKE, which only TLS connections have, before the others."""
+    drawing = phase_picture().partition("phase ")[0]
     assert re.findall(r"\b[A-Z]{4,}\b", drawing) == [phase.name for phase in Phase if phase is not Phase.HANDSHAKE]
 
 
@@ -213,10 +249,10 @@ def test_every_phase_but_closed_has_a_row() -> None:
 
 
 def test_the_architecture_page_names_every_module() -> None:
-    """The tree in docs/architecture.md, each name with its explanation. Private modules may be there, or not."""
+    """The tree in docs/architecture.md has each module with an explanation. Private modules are optional."""
     found = {path.name for path in SOURCES if not re.match("_[a-z]", path.name)}
     (plan,) = re.findall(r"^```[^\n]*\nkaserve/\n(.*?)^```", ARCHITECTURE.read_text(), re.MULTILINE | re.DOTALL)
     named = re.findall(r"^ +(\w+\.py) +\S", plan, re.MULTILINE)
     assert {name for name in named if not re.match("_[a-z]", name)} == found
-    floors = re.findall(r"^  (\w+)/ +\S", plan, re.MULTILINE)
-    assert set(floors) == set(LAYERS)
+    layers = re.findall(r"^  (\w+)/ +\S", plan, re.MULTILINE)
+    assert set(layers) == set(LAYERS)

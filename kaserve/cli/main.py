@@ -23,8 +23,8 @@ from ..handlers.middleware.headers import HeaderMiddleware, Preflight, SiteHeade
 from ..handlers.middleware.passwords import hash_password
 from ..handlers.uploads.upload import FORM, Uploads
 from ..handlers.wsgi.application import Application
+from ..http.handler import Handler
 from ..logs import errors as errorlog
-from ..net.service import Handler
 from ..probe.command import main as probe
 from ..probe.terminal import takes_color
 from ..server import Server
@@ -299,7 +299,7 @@ def _application(config: Config) -> Handler | None:
         app = cast(Application, _import("wsgi", "APP", config.wsgi))
         return WSGI(app, config.threads, multiprocess=config.reuse_port)
     if config.handler is not None:
-        # Whether it answers with a Response shows when it is called.
+        # Whether it returns a Response shows when it is called.
         return cast(Handler, _import("handler", "FUNCTION", config.handler))
     return None
 

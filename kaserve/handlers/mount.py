@@ -1,115 +1,133 @@
-"""Mount: several handlers under one roof, each at a path of its own.
+"""Mount: several handlers, each at its own path prefix.
 
-Knows prefixes of paths. Of what is behind them it knows only that the names in a directory follow a slash.
+Knows path prefixes, and that the names in a directory follow a slash. Does not know what the handlers do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from ..http.errors import HTTPError
+from ..http.handler import BaseHandler, Handler, HandlerResult, as_handler
 from ..http.messages import Request, Response, error_response
-from ..http.sinks import Sink, Spool
+from ..http.sinks import Sink
 from .static.files import Files
 
 __all__ = ["Mount"]
 
-Handler = Callable[[Request], Response | Future[Response]]
 T = TypeVar("T")
 
+_Segments = tuple[bytes, ...]
 
-class Mount:
-    """Hands each request to the handler with the longest prefix of its path, and answers 404 when there is none.
+
+class _Match(NamedTuple):
+    """The handler for a path, and how many characters of the path its prefix takes."""
+
+    handler: BaseHandler
+    is_directory: bool
+    length: int
+
+
+class Mount(BaseHandler):
+    """Routes each request to the handler with the longest prefix of its path; responds with 404 if there is none.
 
     >>> from kaserve import Request, Response
     >>> site = Mount({"/": lambda request: Response.text("home"), "/api": lambda request: Response.text(request.path)})
     >>> site(Request("GET", "/api/users", 1, [])).body
     b'/users'
 
-    Prefixes are whole segments, decoded: "/api" is the front of "/api" and of "/api/users", not of "/apis". One
-    that ends in a slash, such as "/static/", is that of a directory, as is that of `Files`: "/static" is redirected to
-    it, so that what its pages refer to can be found. The handler sees the rest in `raw_path` and `path`, and what was
-    taken off in `mount` (a WSGI application in SCRIPT_NAME). Its `refuse` and `sink`, if it has them, are asked as if
-    it were alone.
+    Prefixes are whole segments, decoded: "/api" is a prefix of "/api" and "/api/users", not of "/apis". A prefix that
+    ends in a slash, such as "/static/", is that of a directory, as is the prefix of `Files`: a request for "/static" is
+    redirected to "/static/", so that relative links in its pages work. A handler sees the rest of the path in
+    `raw_path` and `path`, and the prefix in `mount` (a WSGI application in SCRIPT_NAME). Every hook is routed in the
+    same way.
     """
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
-        """handlers: by prefix. Raises ValueError for a prefix that is no path, or there twice."""
-        self._handlers: dict[tuple[bytes, ...], tuple[Handler, bool]] = {}
-        for prefix, handler in handlers.items():
+        """Makes a router.
+
+        Args:
+            handlers: functions or handlers by prefix; they are closed together with this one.
+
+        Raises:
+            ValueError: a prefix is not a path, or is given twice.
+        """
+        self._handlers: dict[_Segments, tuple[BaseHandler, bool]] = {}
+        for prefix, given in handlers.items():
             if prefix[:1] != "/" or "//" in prefix:
-                raise ValueError(f"a prefix is a path that starts with a slash, not {prefix!r}")
+                raise ValueError(f"a prefix must be a path that starts with one slash, not {prefix!r}")
             segments = tuple(segment.encode() for segment in prefix.rstrip("/").split("/")[1:])
             if segments in self._handlers:
-                raise ValueError(f"the prefix {prefix!r} is there twice")
-            is_directory = prefix[-1] == "/" or isinstance(handler, Files)
-            self._handlers[segments] = handler, is_directory and segments != ()
-        self._turning = [handler.end_of_turn for handler in handlers.values() if hasattr(handler, "end_of_turn")]
+                raise ValueError(f"the prefix {prefix!r} is given twice")
+            is_directory = segments != () and (prefix[-1] == "/" or isinstance(given, Files))
+            self._handlers[segments] = as_handler(given), is_directory
         self._depths = sorted({len(segments) for segments in self._handlers}, reverse=True)
 
-    def __call__(self, request: Request) -> Response | Future[Response]:
-        found = self._find(request.raw_path)
-        if found is None:
-            return error_response(HTTPError(404, "there is nothing here"))
-        handler, is_directory, length = found
-        if is_directory and length == len(request.raw_path):
+    def __call__(self, request: Request) -> HandlerResult:
+        match = self._find(request.raw_path)
+        if match is None:
+            return error_response(_not_found())
+        if match.is_directory and match.length == len(request.raw_path):
             return _redirect(request)
-        _enter(request, length)
-        return handler(request)
+        _enter(request, match.length)
+        return match.handler(request)
 
-    def refuse(self, request: Request) -> None:
-        """Raises HTTPError when the handler whose request it is does so."""
-        found = self._find(request.raw_path)
-        refuse = None if found is None else getattr(found[0], "refuse", None)
-        if found is not None and refuse is not None:
-            _ask(refuse, request, found[2])
+    def before_body(self, request: Request) -> None:
+        match = self._find(request.raw_path)
+        if match is None:  # before the body, so that nobody uploads 200 MB to a path that does not exist
+            raise _not_found()
+        _ask(match.handler.before_body, request, match.length)
 
-    def sink(self, request: Request) -> Sink:
-        """Where the handler whose request it is wants the body."""
-        found = self._find(request.raw_path)
-        sink: Callable[[Request], Sink] | None = None if found is None else getattr(found[0], "sink", None)
-        return Spool() if found is None or sink is None else _ask(sink, request, found[2])
+    def body_sink(self, request: Request) -> Sink | None:
+        match = self._find(request.raw_path)
+        if match is None:
+            raise _not_found()
+        return _ask(match.handler.body_sink, request, match.length)
 
     def end_of_turn(self) -> None:
-        """Tells those that want to know."""
-        for end_of_turn in self._turning:
-            end_of_turn()
+        for handler, _ in self._handlers.values():
+            handler.end_of_turn()
+
+    def protect(self, path: str, page: BaseHandler) -> BaseHandler:
+        """The handler that `path` belongs to protects the page; one at a path that belongs to nobody is public."""
+        match = self._find(path)
+        return page if match is None else match.handler.protect(path[match.length :], page)
 
     def close(self) -> None:
-        """Closes the handlers that can be closed."""
         for handler, _ in self._handlers.values():
-            close = getattr(handler, "close", None)
-            if close is not None:
-                close()
+            handler.close()
 
-    def _find(self, raw_path: str) -> tuple[Handler, bool, int] | None:
-        """The handler for `raw_path`, whether it is a directory, and the length of its prefix there."""
-        if raw_path[:1] != "/":  # the server as a whole: a matter for the handler of everything
+    def _find(self, raw_path: str) -> _Match | None:
+        """Finds the handler with the longest prefix of `raw_path`."""
+        if raw_path[:1] != "/":  # `OPTIONS *` is about the server as a whole: for the handler of everything
             whole = self._handlers.get(())
-            return None if whole is None else (*whole, 0)
+            return None if whole is None else _Match(*whole, 0)
         raw_segments = raw_path.split("/")[1:]
         segments = [unquote_to_bytes(segment) for segment in raw_segments] if "%" in raw_path else None
         for depth in self._depths:
             if depth <= len(raw_segments):
                 front = raw_segments[:depth]
                 key = tuple(segments[:depth]) if segments is not None else tuple(map(str.encode, front))
-                handler = self._handlers.get(key)
-                if handler is not None:
-                    return (*handler, depth + sum(map(len, front)))
+                found = self._handlers.get(key)
+                if found is not None:
+                    return _Match(*found, depth + sum(map(len, front)))
         return None
 
 
+def _not_found() -> HTTPError:
+    return HTTPError(404, "there is nothing here")
+
+
 def _enter(request: Request, length: int) -> None:
-    """Moves the first `length` characters of the path from it to the mount."""
+    """Moves the first `length` characters of the path to the mount."""
     request.mount += request.raw_path[:length]
     request.raw_path = request.raw_path[length:]
 
 
 def _ask(hook: Callable[[Request], T], request: Request, length: int) -> T:
-    """Calls a hook with the request as its handler is going to see it, and leaves it as it was."""
+    """Calls `hook` with the request as its handler will see it, and leaves the request as it was."""
     mount, raw_path = request.mount, request.raw_path
     _enter(request, length)
     try:
@@ -119,6 +137,6 @@ def _ask(hook: Callable[[Request], T], request: Request, length: int) -> T:
 
 
 def _redirect(request: Request) -> Response:
-    """To the same path with a slash behind it."""
+    """To the same path with a slash at its end."""
     location = f"{request.mount}{request.raw_path}/"
     return Response.redirect(f"{location}?{request.query}" if request.query else location, 301)

@@ -23,8 +23,8 @@ class HTTPError(Exception):
     """An error response: raised anywhere in the server, by handlers included, and rendered in one place
     (`messages.error_response`).
 
-    The connection persists if the request has been read completely, as it does after any other response. It closes where
-    the rest of the request cannot be found, or is too large to be read in vain, and where `close` is true.
+    The connection persists if the request has been read completely, as it does after any other response. It closes if
+    the rest of the request cannot be found, or is too large to be drained, and if `close` is true.
 
     Attributes:
         status: 400 to 599.

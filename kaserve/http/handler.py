@@ -1,7 +1,7 @@
 """What a handler is: a function from a request to a response, or a `BaseHandler` with hooks around that.
 
-This is the only definition of a handler. A server wraps a plain function once (`as_handler`); from then on every hook is
-a method that exists, and nothing is looked up by name. Knows messages and sinks. Does not know connections.
+This is the only definition of a handler. A server wraps a plain function once (`as_handler`); from then on every hook
+is a method that exists, and nothing is looked up by name. Knows messages and sinks. Does not know connections.
 
 The life of a request with a body is `before_body`, `body_sink`, then the call; without a body it is the call alone.
 """
@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from .messages import Request, Response
 from .sinks import Sink
 
-__all__ = ["BaseHandler", "FunctionHandler", "Handler", "as_handler"]
+__all__ = ["BaseHandler", "FunctionHandler", "Handler", "HandlerResult", "as_handler"]
 
 HandlerResult = Response | Future[Response]
 
@@ -90,12 +90,16 @@ class FunctionHandler(BaseHandler):
         function: the function. A connection calls it directly, which saves one call per request.
     """
 
+    __slots__ = ("function",)
+
     def __init__(self, function: Callable[[Request], HandlerResult]) -> None:
         self.function = function
 
     def __call__(self, request: Request) -> HandlerResult:
         return self.function(request)
 
+
+_HOOKS = ("before_body", "body_sink", "end_of_turn", "protect", "close")
 
 Handler = BaseHandler | Callable[[Request], HandlerResult]
 """What `Server` accepts: a BaseHandler or a plain function."""
@@ -105,10 +109,16 @@ def as_handler(handler: Handler) -> BaseHandler:
     """Returns `handler` if it is a BaseHandler, otherwise the function wrapped as one.
 
     Raises:
-        TypeError: `handler` cannot be called.
+        TypeError: `handler` cannot be called, or has a method named like a hook without being a BaseHandler: that hook
+            would never be called.
     """
     if isinstance(handler, BaseHandler):
         return handler
     if not callable(handler):
         raise TypeError(f"a handler must be a function or a BaseHandler, not {type(handler).__name__}")
+    for hook in _HOOKS:
+        if hasattr(handler, hook):
+            raise TypeError(
+                f"{type(handler).__name__} has a hook, {hook}(), so it must derive from kaserve.BaseHandler"
+            )
     return FunctionHandler(handler)

@@ -196,7 +196,8 @@ class Request:
     raw_path: the path still percent-encoded ("*" for OPTIONS of the server). query: what follows "?", "" without one.
     authority: host and port the request is for, "" when it names none. scheme: "http" or "https".
     client, server: (host, port) of the two ends, or the path of a Unix socket.
-    mount: what `apps.Mount` has taken off the front of raw_path, "" for nothing.
+    mount: what `handlers.Mount` has taken off the front of raw_path, "" for nothing. remote_user: the user that a
+    handler such as `BasicAuth` has let in, "" for none. received: what the sink of `BaseHandler.body_sink` returned.
     """
 
     __slots__ = (

@@ -39,7 +39,7 @@ from .messages import (
     Trailers,
 )
 from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
-from .sinks import Sink, Spool
+from .sinks import Sink, Spool, deliver
 from .target import resolve_target
 from .wire import ChunkedDecoder, encode_head, find_head_end, join, parse_head
 
@@ -269,7 +269,7 @@ class HTTPProtocol:
             self.sink = Spool()
         complete = self._read_counted(self.sink) if self._decoder is None else self._read_chunks(self.sink)
         if complete:
-            self.request.body = self.sink.finish()
+            deliver(self.sink, self.request)
             self.sink = self._decoder = None
             self.phase = HANDLER
         elif self.ended:

@@ -1,7 +1,7 @@
 """Sinks: where the body of a request goes while it arrives, so that no handler ever waits for a client.
 
 The default keeps small bodies in memory and spools large ones to a temporary file. A handler that wants the body
-elsewhere brings its own sink (see `protocol.HTTPProtocol.sink`).
+elsewhere returns its own sink from `BaseHandler.body_sink`. Does not know how a body is framed, nor connections.
 """
 
 from __future__ import annotations
@@ -13,27 +13,39 @@ from typing import BinaryIO, Protocol
 from .errors import HTTPError
 from .messages import EXPECT, Request
 
-__all__ = ["Discard", "DrainSink", "Sink", "Spool", "drain_or_reject"]
+__all__ = ["DrainSink", "Received", "Sink", "Spool", "deliver", "drain_or_reject"]
 
 _MAX_IN_MEMORY = 256 * 1024
-_SMALL = 64 * 1024  # bytes, about what is on its way already when the head is read
+_MAX_DRAINED = 1024 * 1024
+_MAX_DRAINED_OF_REJECTED = 64 * 1024  # about what is on its way already when the head has been read
+
+
+class Received(Protocol):
+    """What a sink made of a body: `Request.received`."""
+
+    def close(self) -> None:
+        """Releases what it holds. Called once the response has been sent, or never will be."""
 
 
 class Sink(Protocol):
-    """What takes a body piece by piece."""
+    """Receives a body piece by piece."""
 
     def write(self, data: bytes) -> None:
-        """The next piece, never empty. May raise HTTPError (413 with the wish for no more, say)."""
+        """Takes the next piece, which is never empty.
 
-    def finish(self) -> BinaryIO:
-        """The body is complete; what becomes `Request.body`."""
+        Raises:
+            HTTPError: the response to the request; the rest of the body is not read.
+        """
+
+    def finish(self) -> Received | None:
+        """Called when the body is complete; returns what becomes `Request.received`."""
 
     def abandon(self) -> None:
-        """The body will never be complete."""
+        """Called instead of `finish` when the body will never be complete."""
 
 
 class Spool:
-    """The default sink: memory up to 256 KiB, a temporary file without a name beyond."""
+    """The default sink: memory up to 256 KiB, a nameless temporary file beyond. Its result is `Request.body`."""
 
     __slots__ = ("_file", "_size")
 
@@ -50,63 +62,66 @@ class Spool:
         self._size += len(data)
 
     def finish(self) -> BinaryIO:
+        """Returns the body, a file at its start."""
         self._file.seek(0)
         return self._file
 
     def abandon(self) -> None:
         try:
             self._file.close()
-        except OSError:  # a full disk, on which what was written last could not be kept
+        except OSError:  # a full disk: what was written last could not be flushed
             pass
 
 
-class Discard:
-    """For handlers that read no bodies: takes a small one without keeping it, so that the connection can go on."""
+class DrainSink:
+    """Receives a small body without keeping it, so that the connection can persist although nobody reads the body."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_error", "_left")
 
-    def __init__(self, most: int = 1 << 20) -> None:
-        """most: bytes; more than that is not worth receiving."""
-        self._left = most
+    def __init__(self, limit: int = _MAX_DRAINED, error: HTTPError | None = None) -> None:
+        """Makes a sink for up to `limit` bytes.
+
+        Args:
+            limit: bytes; to receive more would cost more than a new connection.
+            error: raised once that is exceeded; by default a 413.
+        """
+        self._left = limit
+        self._error = error
 
     def write(self, data: bytes) -> None:
-        """Raises HTTPError 413 once it was too much."""
         self._left -= len(data)
         if self._left < 0:
-            raise HTTPError(413, "nobody reads a body here, and this one is too large to be ignored")
+            raise self._error or HTTPError(413, "this resource does not accept a body of this size")
 
-    def finish(self) -> BinaryIO:
-        return io.BytesIO()
+    def finish(self) -> None:
+        return None
 
     def abandon(self) -> None:
         pass
 
 
-def drain_or_reject(request: Request, error: HTTPError) -> Sink:
-    """Where the body of a refused request goes if it is small; for any other, raises `error`.
+def drain_or_reject(request: Request, error: HTTPError) -> DrainSink:
+    """Decides what becomes of the body of a request whose response is `error`, whatever the body is.
 
-    A client that waits for `100 Continue` gets its answer instead (RFC 9110 §10.1.1). How much comes in chunks shows
-    only when it comes.
+    To respond first and close saves the client the rest of a large upload; to drain a small body and respond then saves
+    it a new connection. How much comes in chunks shows only as it comes.
+
+    Returns:
+        The sink for a body that is small enough to be drained.
+
+    Raises:
+        HTTPError: `error`, if the client announced a large body, or waits for `100 Continue` (RFC 9110 §10.1.1: it gets
+            the final response instead).
     """
-    if request.flags & EXPECT or (request.content_length or 0) > _SMALL:
+    if request.flags & EXPECT or (request.content_length or 0) > _MAX_DRAINED_OF_REJECTED:
         raise error
-    return DrainSink(error)
+    return DrainSink(_MAX_DRAINED_OF_REJECTED, error)
 
 
-class DrainSink:
-    """Takes a small body without keeping it; raises `error` once it was too much."""
-
-    def __init__(self, error: HTTPError) -> None:
-        self.error = error
-        self._left = _SMALL
-
-    def write(self, data: bytes) -> None:
-        self._left -= len(data)
-        if self._left < 0:
-            raise self.error
-
-    def finish(self) -> BinaryIO:
-        return io.BytesIO()
-
-    def abandon(self) -> None:
-        """Nothing is held."""
+def deliver(sink: Sink, request: Request) -> None:
+    """Finishes `sink` and puts its result where the handler finds it: a spooled body in `request.body`, anything else
+    in `request.received`."""
+    if isinstance(sink, Spool):
+        request.body = sink.finish()
+    else:
+        request.received = sink.finish()

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from ..config import Config
 from ..handlers.middleware.own_paths import OwnPaths
+from ..http.handler import BaseHandler
 from ..http.phases import Phase
-from ..net.service import Handler, Service
+from ..net.service import Service
 from ..net.timerwheel import Timer
 from ..telemetry.advice import RateLimitedAdvice, advise
 from ..telemetry.snapshot import Settings, Snapshot, take_snapshot
@@ -39,19 +40,17 @@ class StatusEndpoints:
         self._news = RateLimitedAdvice()
         self._next_advice = 0.0
 
-    def in_front_of(self, handler: Handler) -> Handler:
-        """`handler`, with the paths of the settings in front. If it asks for passwords, they do so as well."""
+    def in_front_of(self, handler: BaseHandler) -> BaseHandler:
+        """Returns `handler` with the pages of the settings in front, protected as `handler` protects their paths."""
         config = self._config
-        paths: dict[str, Handler] = {}
+        paths: dict[str, BaseHandler] = {}
         if config.status is not None:
             self._status = Status(self._overview, self._later, public=config.status_public)
             paths[config.status] = self._status
         if config.metrics is not None:
             paths[config.metrics] = Metrics(lambda: metric_families(self.snapshot()))
-        guard = getattr(handler, "guard", None)
-        if guard is not None:
-            paths = {path: guard(shown) for path, shown in paths.items()}
-        return OwnPaths(handler, paths) if paths else handler
+        pages = {path: handler.protect(path, page) for path, page in paths.items()}
+        return OwnPaths(handler, pages) if pages else handler
 
     def attach(self, service: Service, most_connections: int) -> None:
         self._service = service

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ..http.handler import BaseHandler
 from ..http.messages import Request, Response
 
 __all__ = ["Family", "Metrics", "Sample", "counter", "encode", "gauge", "histogram"]
@@ -79,7 +80,7 @@ def histogram(name: str, help: str, bounds: Iterable[float], counts: Iterable[in
     return Family(name, "histogram", help, samples)
 
 
-class Metrics:
+class Metrics(BaseHandler):
     """A handler. families: called for each request, in the server's thread."""
 
     def __init__(self, metric_families: Callable[[], Iterable[Family]]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
+from ..http.handler import BaseHandler
 from ..http.messages import FileSpan, Request, Response
 
 __all__ = ["Feed", "Status"]
@@ -81,7 +82,7 @@ class Feed:
         self._tick()
 
 
-class Status:
+class Status(BaseHandler):
     """A handler for one path: the page, `?json` and `?events`.
 
     report: what is to be seen. later: see `Feed`. public: others than this machine may look, too.

@@ -24,6 +24,7 @@ from ..http.framing import has_body
 from ..http.messages import Address, FileSpan, Request, Response, error_response, host_of
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from ..http.protocol import CONTINUE, MAX_INLINE_BODY, HTTPProtocol
+from ..http.sinks import drain_or_reject
 from ..http.wire import join
 from ..telemetry.counters import NO_GAP, UNSOLICITED
 from ..telemetry.timeline import ConnectionTrace
@@ -72,6 +73,7 @@ class Connection(Timer):
         "_parting",
         "_promised",
         "_queued",
+        "_rejection",
         "_replied",
         "_response",
         "_rested",
@@ -115,6 +117,7 @@ class Connection(Timer):
         self._behind_size = 0  # and how many bytes that is
         self._response: Response | None = None  # the one being sent
         self._stream: Stream | None = None  # what of its body is not even encoded yet
+        self._rejection: HTTPError | None = None  # the response to the request whose body is being drained
         self._awaited: Future[Any] | None = None  # an answer, or a piece of one, that the handler gives later
         self._size = 0  # bytes of its content so far
         self._enter(HANDSHAKE if isinstance(sock, TLSSocket) else IDLE)  # which the system may refuse
@@ -391,11 +394,15 @@ class Connection(Timer):
     def _welcome_body(self, request: Request) -> None:
         """The handler may refuse the body now (HTTPError), or take it in its own way; a client that waits for a word is
         told to go on."""
-        service = self._service
-        if service.refuse is not None:
-            service.refuse(request)
-        if service.sink is not None:
-            self.protocol.sink = service.sink(request)
+        handler = self._service.handler
+        try:
+            handler.before_body(request)
+            sink = handler.body_sink(request)
+            if sink is not None:
+                self.protocol.sink = sink
+        except HTTPError as error:
+            self.protocol.sink = drain_or_reject(request, error)
+            self._rejection = error
         if self.protocol.must_continue:
             self._collect(CONTINUE)
 
@@ -407,11 +414,15 @@ class Connection(Timer):
         if self._service.timed and awaited is None:
             self._called = self._service.reactor.read_clock()
         try:
-            response = self._service.handler(request) if awaited is None else awaited.result()
+            if self._rejection is not None:
+                raise self._rejection
+            response = self._service.respond(request) if awaited is None else awaited.result()
             if not isinstance(response, Response) and not isinstance(response, Future):
                 raise TypeError(f"a handler answers with a Response, not with {type(response).__name__}")
         except HTTPError as error:
-            self._refuse(error)
+            self._rejection = None
+            self._service.stats.refused[error.status] += 1
+            self._respond(error_response(error), not error.close)
         except BaseException as error:
             reraise_exit_signals(error)
             log.exception("the handler failed on %r", request)

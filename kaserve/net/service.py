@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import Future
 from random import random
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from ..http.handler import BaseHandler, FunctionHandler
 from ..http.limits import Limits
 from ..http.messages import Request, Response
 from ..http.phases import HANDSHAKE, Phase
 from ..http.protocol import KeepAlive
-from ..http.sinks import Sink
 from ..telemetry.counters import Stats
 from ..telemetry.timeline import Timeline
 from .poller import NOTHING, READ, WRITE
@@ -24,10 +23,7 @@ from .reactor import Reactor
 if TYPE_CHECKING:
     from .connection import Connection
 
-__all__ = ["PHASES", "RECENT_USE_GRACE", "AccessLog", "Deadlines", "Handler", "PhaseSpec", "PhaseTimeout", "Service"]
-
-# What answers a request: now, or through a Future later, for which nobody else has to wait.
-Handler = Callable[[Request], Response | Future[Response]]
+__all__ = ["PHASES", "RECENT_USE_GRACE", "AccessLog", "Deadlines", "PhaseSpec", "PhaseTimeout", "Service"]
 
 
 class PhaseSpec(NamedTuple):
@@ -96,11 +92,10 @@ class Service:
         "limits",
         "on_close",
         "reactor",
-        "refuse",
+        "respond",
         "retired",
         "rows",
         "scheme",
-        "sink",
         "stats",
         "timed",
         "timeline",
@@ -109,7 +104,7 @@ class Service:
     def __init__(
         self,
         reactor: Reactor,
-        handler: Handler,
+        handler: BaseHandler,
         *,
         limits: Limits | None = None,
         keep_alive: KeepAlive | None = None,
@@ -118,14 +113,11 @@ class Service:
         scheme: str = "http",
         chance: Callable[[], float] = random,
     ) -> None:
-        """handler: may have methods that are called before a body is received: `refuse(request)`, which may raise
-        HTTPError, and `sink(request)`, which returns the sink that takes the body (see `http.body`).
-        chance: a number from 0 up to 1, by lot."""
+        """chance: a number from 0 up to 1, at random."""
         deadlines = deadlines or Deadlines()
         self.reactor = reactor
         self.handler = handler
-        self.refuse: Callable[[Request], None] | None = getattr(handler, "refuse", None)
-        self.sink: Callable[[Request], Sink] | None = getattr(handler, "sink", None)
+        self.respond = handler.function if type(handler) is FunctionHandler else handler
         self.limits = limits or Limits()
         self.keep_alive = keep_alive or KeepAlive(deadlines.keep_alive, 1000)
         self.age = deadlines.age

@@ -485,7 +485,7 @@ class TestRow7WhichRuleWins:
             assert client.exchange(post(b"12345"))[0].body == b"5"
             client.send(request("POST", "/", "Transfer-Encoding: chunked") + TestRow5Chunks.WIKIPEDIA)
             answer = client.answer("POST")
-            assert (answer.status, answer.persists) == (411, False)
+            assert (answer.status, answer.persists) == (411, True)
 
 
 class TestRow8Pipelining:
@@ -801,17 +801,18 @@ class TestRow12FewerConnections:
         assert over_one == over_many
 
 
-def test_errors_are_refusals_that_close_and_failures_that_do_not() -> None:
-    """What the rows have in common: a connection outlives a fault of the handler, and not a refusal."""
-
+def test_a_connection_outlives_errors_but_not_one_that_closes_it() -> None:
     def handler(request: Request) -> Response:
-        if request.path == "/refused":
-            raise HTTPError(418, "no coffee")
-        raise RuntimeError("a fault")
+        if request.path == "/fault":
+            raise RuntimeError("a fault")
+        raise HTTPError(418, "no coffee", close=request.path == "/last")
 
     with serving(handler) as server, connect(server) as client:
-        assert keep_alive_of(client.ask("/fault"))[0] == "keep-alive"
-        answer = client.ask("/refused")
-        assert (answer.status, keep_alive_of(answer)) == (418, ("close",))
+        fault = client.ask("/fault")
+        assert (fault.status, keep_alive_of(fault)[0]) == (500, "keep-alive")
+        assert b"a fault" not in fault.body
+        error = client.ask("/error")
+        assert (error.status, keep_alive_of(error)[0]) == (418, "keep-alive")
+        last = client.ask("/last")
+        assert (last.status, keep_alive_of(last)) == (418, ("close",))
         assert client.is_closed
-        assert b"a fault" not in answer.body

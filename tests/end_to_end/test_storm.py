@@ -29,7 +29,7 @@ from kaserve.net.tls import TLS, TLSSocket
 from tests.fuzz.generate import Rng
 from tests.fuzz.handshakes import HANDSHAKES
 from tests.fuzz.visits import MALICE, Leaving, Visit, Visits
-from tests.net.test_connection import take_answer
+from tests.tools.connections import take_response
 from tests.tools.net import Body, Client, Net, ServerSocket, file_span, get, open_descriptors
 from tests.tools.tls import Veiled, client_context, make_certificate
 from tests.tools.wire import IMPLEMENTATIONS, converse, held
@@ -99,7 +99,7 @@ class Host:
         if kind == 2:
             return Response(200, file_span(CONTENT))
         if kind == 5:
-            raise HTTPError(403, "no")
+            raise HTTPError(403, "no", close=True)
         return answer(request)
 
     def promise(self, what: Any) -> Future[Any]:
@@ -275,7 +275,7 @@ class Storm:
             if not rest and not guest.client.ended:
                 break
             assert not close, "an answer after a close"
-            taken = take_answer(rest, method, guest.client.ended)
+            taken = take_response(rest, method, guest.client.ended)
             if taken is None:
                 assert guest.was_cut_off or guest.gone or not guest.visit.reads, f"half an answer: {rest[:300]!r}"
                 return

@@ -79,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(BUILDS) < 2:
         print("only the pure build is available: nothing to compare", file=sys.stderr)
         return 2
-    logging.getLogger("kaserve").addHandler(logging.NullHandler())  # handlers that err on purpose log thousands of lines
+    # The handlers of the cases make mistakes on purpose, of which the server logs thousands.
+    logging.getLogger("kaserve").addHandler(logging.NullHandler())
     print(f"seed {options.seed}", flush=True)
     start = time.monotonic()
     try:

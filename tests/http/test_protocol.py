@@ -84,7 +84,7 @@ def test_corpus_cut_at_random(implementation: Implementation, case: Case) -> Non
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_corpus_pipelined(implementation: Implementation, case: Case) -> None:
-    """A good request in front is answered, whatever comes behind it in the same segment (section 6 of the design)."""
+    """A valid request gets its response, whatever follows it in the same segment (RFC 9112 §9.3.2)."""
     for front in ("behind a GET", "behind chunks"):
         run(implementation, case, whole, front)
         run(implementation, case, cut_at_random, front)
@@ -583,7 +583,7 @@ def _refuses_to_send(implementation: Implementation, status: int, body: Any, fie
 
 
 def test_fields_of_the_protocol_are_its_own(implementation: Implementation) -> None:
-    """Framing and what belongs to one hop cannot be set by a handler (section 1, row 11; RFC 9110 §7.6.1)."""
+    """A handler cannot set framing or hop-by-hop fields (RFC 9110 §7.6.1, RFC 9112 §6)."""
     mine = [
         ("Transfer-Encoding", "gzip"),
         ("Connection", "upgrade"),
@@ -653,7 +653,7 @@ def test_the_version_is_the_server_s(implementation: Implementation) -> None:  #
     assert ask(implementation, OLD).minor == 1
 
 
-# Keep-alive: section 1, rows 1 to 3 and 10.
+# Keep-alive: docs/keep-alive.md, sections 1 to 3 and 10 (RFC 9112 §9.3, appendix C.2.2).
 
 
 def test_the_count_runs_down_to_a_close(implementation: Implementation) -> None:
@@ -719,7 +719,7 @@ def test_a_server_that_wants_to_close(implementation: Implementation) -> None:
         assert not ask(implementation, wire, wanted=False).persists
 
 
-def test_http_1_0_hears_that_it_persists(implementation: Implementation) -> None:  # section 1, row 2
+def test_http_1_0_hears_that_it_persists(implementation: Implementation) -> None:  # RFC 9112, appendix C.2.2
     answer = ask(implementation, OLD)
     assert (answer.value("connection"), answer.value("keep-alive")) == ("keep-alive", "timeout=120, max=999")
 
@@ -753,7 +753,7 @@ def test_a_server_of_http_1_0(implementation: Implementation) -> None:
     ],
 )
 def test_an_answer_before_the_request_is_complete_closes(implementation: Implementation, wire: bytes) -> None:
-    """408, for one: what is not read cannot be told from the next request (section 6 of the design)."""
+    """A 408, for example: the unread rest cannot be told from the next request (RFC 9112 §9.6)."""
     messages, errors = implementation.module("messages"), implementation.module("errors")
     protocol = implementation.protocol()
     protocol.receive(b"\r\n" + wire)
@@ -834,7 +834,8 @@ def test_a_sink_of_one_s_own(implementation: Implementation) -> None:
             complete = protocol.read_body()
         assert complete
         assert sink.said == [b"he", b"llo", "finish"]
-        assert request.body.read() == b"from the sink"
+        assert request.received.read() == b"from the sink"
+        assert request.body.read() == b""
 
 
 def test_a_body_that_never_ends_is_abandoned(implementation: Implementation) -> None:
@@ -867,7 +868,7 @@ def test_a_sink_may_refuse(implementation: Implementation) -> None:
 
 
 def test_a_large_body_and_the_request_behind_it(implementation: Implementation) -> None:
-    """A megabyte, by length and by chunks, in the pieces of a socket (section 1, rows 4, 5 and 8)."""
+    """A megabyte with Content-Length and chunked, in pieces as a socket returns them (RFC 9112 §6.2, §7.1, §9.3.2)."""
     content = random.Random(9112).randbytes(1_000_000)
     sizes = random.Random(7)
     chunks, place = b"", 0
@@ -883,7 +884,7 @@ def test_a_large_body_and_the_request_behind_it(implementation: Implementation) 
         assert outcome.most_held < 1000
 
 
-# The end of the stream: section 6 of the design.
+# The end of the stream: RFC 9112 §8, and the half-close in "The close policy" of docs/keep-alive.md.
 
 
 def test_a_half_closed_client_still_gets_its_answers(implementation: Implementation) -> None:

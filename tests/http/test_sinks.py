@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaserve.http.errors import HTTPError
-from kaserve.http.sinks import Discard, Spool
+from kaserve.http.sinks import DrainSink, Spool
 
 IN_MEMORY = 256 * 1024
 
@@ -78,16 +78,15 @@ def test_any_pieces(sizes: list[int]) -> None:
 
 
 def test_a_small_body_that_nobody_reads_is_let_by() -> None:
-    sink = Discard(10)
+    sink = DrainSink(10)
     sink.write(b"12345")
     sink.write(b"67890")
-    with sink.finish() as body:
-        assert body.read() == b""
+    sink.finish()
 
 
 def test_a_large_body_that_nobody_reads_is_refused() -> None:
     """RFC 9112 §9.3: read to its end, or the connection closes."""
-    sink = Discard(10)
+    sink = DrainSink(10)
     sink.write(b"1234567890")
     with pytest.raises(HTTPError) as refusal:
         sink.write(b"1")

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from kaserve.http.handler import BaseHandler, Handler, as_handler
 from kaserve.http.limits import Limits
 from kaserve.http.messages import FileSpan, Piece, Request, Response
 from kaserve.http.protocol import KeepAlive
 from kaserve.net.connection import Connection
 from kaserve.net.poller import NOTHING, new_poller
 from kaserve.net.reactor import Reactor
-from kaserve.net.service import AccessLog, Deadlines, Handler, Service
+from kaserve.net.service import AccessLog, Deadlines, Service
 from kaserve.net.tls import TLS
 from tests.tools.wire import Answer, read_answers
 
@@ -112,7 +113,7 @@ class Net:
         self.reactor = Reactor(self.clock, self.wall, self.poller)
         self.service = Service(
             self.reactor,
-            handler,
+            as_handler(handler),
             limits=limits,
             keep_alive=keep_alive,
             deadlines=deadlines,
@@ -314,8 +315,8 @@ class Body:
         self.closed += 1
 
 
-class Router:
-    """A handler that responds to each path as a test says, and records the requests; with a refuse hook."""
+class Router(BaseHandler):
+    """A handler that responds to each path as a test says, and records the requests; it has the hook `before_body`."""
 
     def __init__(self, **answers: Callable[[Request], Response] | Response | Exception) -> None:
         """`answers`: for each path a function that is called, a response, or an exception that is raised."""
@@ -333,7 +334,7 @@ class Router:
             raise answer
         return answer if isinstance(answer, Response) else answer(request)
 
-    def refuse(self, request: Request) -> None:
+    def before_body(self, request: Request) -> None:
         refusal = self.refusals.get(request.path.strip("/"))
         if refusal is not None:
             raise refusal

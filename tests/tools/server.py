@@ -25,8 +25,8 @@ from typing import Any, NoReturn
 import pytest
 
 from kaserve import Config, Request, Response, Server
+from kaserve.http.handler import Handler
 from kaserve.http.messages import Address
-from kaserve.net.service import Handler
 from tests.tools.net import FakeClock
 from tests.tools.wire import Answer, read_answers
 

@@ -19,7 +19,7 @@ cdef int _MAX_REQUESTS_PER_TURN
 
 cdef class Connection(Timer):
     cdef public Service _service
-    cdef public object _awaited, _sock, _stream, _track, _unsent
+    cdef public object _awaited, _rejection, _sock, _stream, _track, _unsent
     cdef public Response _response
     cdef public double _accepted, _aged, _began, _called, _moved_at, _promised, _replied, _rested
     cdef public int _interest

@@ -16,7 +16,7 @@ cdef class Service:
     cdef public KeepAlive keep_alive
     cdef public Limits limits
     cdef public Stats stats
-    cdef public object access_log, chance, handler, on_close, refuse, sink
+    cdef public object access_log, chance, handler, on_close, respond
     cdef public Timeline timeline
     cdef public set connections
     cdef public list rows

@@ -1,47 +1,43 @@
-"""Around: what every handler that stands in front of another one does for it.
+"""Middleware: a handler in front of another one, which passes everything on.
 
-Knows the hooks of handlers, which a server looks for by their names: `refuse` and `sink` before the body of a request
-is received (see `net.service.Service`), `end_of_turn` after each turn of the reactor, `remote_user` for the access log,
-`guard` for what a server answers itself, `close` in the end.
+Subclasses override what they change. Knows the hooks of handlers (`http.handler`). Does not know what the inner handler
+does with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
+from ...http.handler import BaseHandler, Handler, HandlerResult, as_handler
 from ...http.messages import Request
-from ...http.sinks import Sink, Spool
+from ...http.sinks import Sink
 
 __all__ = ["Middleware"]
 
 
-class Middleware:
-    """A handler in front of `handler`, which passes everything on; who derives from it changes what it has to."""
+class Middleware(BaseHandler):
+    """A handler that delegates every hook to an inner one.
 
-    def __init__(self, handler: Any) -> None:
-        self._handler = handler
-        self._refuse: Callable[[Request], None] | None = getattr(handler, "refuse", None)
-        self._sink: Callable[[Request], Sink] | None = getattr(handler, "sink", None)
-        if hasattr(handler, "remote_user"):  # an access log asks it for each of its lines
-            self.remote_user: Callable[[Request], str] = handler.remote_user
-        # What a server answers itself goes through the same door, the outermost of several.
-        if hasattr(handler, "guard") and not hasattr(type(self), "guard"):
-            self.guard: Callable[[Callable[[Request], Any]], Callable[[Request], Any]] = handler.guard
-        if hasattr(handler, "end_of_turn"):  # a server calls it in every turn, so it is there only if somebody wants it
-            self.end_of_turn: Callable[[], None] = handler.end_of_turn
+    Attributes:
+        inner: the handler behind this one.
+    """
 
-    def __call__(self, request: Request) -> Any:
-        return self._handler(request)
+    def __init__(self, handler: Handler) -> None:
+        """Wraps `handler`, a function or a BaseHandler, which is closed together with this one."""
+        self.inner = as_handler(handler)
 
-    def refuse(self, request: Request) -> None:
-        if self._refuse is not None:
-            self._refuse(request)
+    def __call__(self, request: Request) -> HandlerResult:
+        return self.inner(request)
 
-    def sink(self, request: Request) -> Sink:
-        return Spool() if self._sink is None else self._sink(request)
+    def before_body(self, request: Request) -> None:
+        self.inner.before_body(request)
+
+    def body_sink(self, request: Request) -> Sink | None:
+        return self.inner.body_sink(request)
+
+    def end_of_turn(self) -> None:
+        self.inner.end_of_turn()
+
+    def protect(self, path: str, page: BaseHandler) -> BaseHandler:
+        return self.inner.protect(path, page)
 
     def close(self) -> None:
-        close = getattr(self._handler, "close", None)
-        if close is not None:
-            close()
+        self.inner.close()

@@ -1,28 +1,31 @@
-"""BasicAuth: a handler that lets only known users through to another one (RFC 7617).
+"""BasicAuth: lets only known users through to another handler (RFC 7617).
 
-Knows the Authorization field and who may come in. Does not know how hashes work (`passwords`), files, or sockets.
+Knows the Authorization header and who may come in. Does not know how hashes work (`passwords`), files, or sockets.
 
-A password is checked by a hash that is slow, so that it cannot be guessed even by who has got hold of the hash. Nobody
-waits for that but the client itself: the first request with a password is answered through a Future, while a small
-pool of threads does the work, and the outcome is remembered under a keyed digest. The threads do nothing else: what is
-behind the door is always called by the server's own thread.
+A password is checked against a hash that is slow on purpose, so that even someone who has stolen the hash cannot guess
+the password. Only the client that sent it waits for that: the first request with a password gets its response through a
+Future while a small pool of threads does the work, and the outcome is cached under a keyed digest. The threads do
+nothing else: the inner handler is always called by the server's own thread.
+
+A body that arrives while its password is being checked is held in a spool: the inner handler must not see a byte of it
+before the user is known, and the client must not be made to wait either.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import os
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 from ...http.errors import HTTPError
-from ...http.messages import CONTENT_LENGTH, TRANSFER_ENCODING, FieldLine, Request, error_response
-from ...http.sinks import Sink, Spool, drain_or_reject
+from ...http.handler import BaseHandler, Handler, HandlerResult
+from ...http.messages import FieldLine, Request, error_response
+from ...http.sinks import Received, Sink, Spool, deliver
 from .base import Middleware
+from .later import LaterResponse
 from .passwords import Check, read_hash
 
 __all__ = ["BasicAuth", "parse_user"]
@@ -31,137 +34,152 @@ _CREDENTIALS = re.compile(r"basic +([A-Za-z0-9+/]+={0,2})", re.IGNORECASE)  # RF
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _THREADS = 2
 _MAX_REMEMBERED = 1024
+_UNKNOWN = "\n"  # no user: parse_user allows no control characters in names
 
 
 def parse_user(text: str) -> tuple[str, str]:
-    """The name and the hash in `USER:HASH`. Raises ValueError with what it must be instead."""
+    """Returns the name and the hash in `USER:HASH`.
+
+    Raises:
+        ValueError: says what it must be instead, without repeating the text, which may contain a password.
+    """
     name, _, password_hash = text.partition(":")
     if not name or not password_hash or _CONTROL.search(text):
-        raise ValueError("takes USER:HASH, where kaserve --hash-password makes the hash")
+        raise ValueError("must be USER:HASH; make the hash with `kaserve --hash-password`")
     try:
         read_hash(password_hash)
     except ValueError as error:
-        raise ValueError(f"takes USER:HASH, but what stands behind the colon {error}") from None
+        raise ValueError(f"must be USER:HASH, but the part after the colon {error}") from None
     return name, password_hash
 
 
 class BasicAuth(Middleware):
-    """Asks every request for a user of `users` and his password, and has `handler` answer those that have them.
+    """Asks every request for a user and password; lets the inner handler respond if they are right.
 
-    It must stand in front of whatever else has a say in the matter, but for a CORS preflight, which comes without
-    credentials. Use it with TLS: the password is readable otherwise.
+    It must stand in front of everything else that decides about a request, except a CORS preflight, which browsers send
+    without credentials. The password is readable on the network: use it with TLS. A request that is let in has the name
+    of its user in `Request.remote_user`.
     """
 
     def __init__(
-        self, handler: Any, users: Mapping[str, str], *, realm: str = "kaserve", fields: tuple[FieldLine, ...] = ()
+        self, handler: Handler, users: Mapping[str, str], *, realm: str = "kaserve", fields: tuple[FieldLine, ...] = ()
     ) -> None:
-        """users: hashes by name, as of `parse_user`; at least one. fields: are added to a refusal."""
+        """Protects `handler`.
+
+        Args:
+            handler: a function or handler, which is closed together with this one.
+            users: hashes by user name, as `parse_user` returns them; at least one.
+            realm: shown by browsers when they ask for the password.
+            fields: further headers of a 401 response.
+        """
         super().__init__(handler)
         self._checks: dict[bytes, Check] = {name.encode(): read_hash(text) for name, text in users.items()}
-        self._stranger = next(iter(self._checks.values()))  # checked for no other reason than that it takes time
+        # Checked for unknown users, so that the time of a response does not tell which names exist.
+        self._dummy_check = next(iter(self._checks.values()))
         challenge = f'Basic realm="{realm}", charset="UTF-8"'
-        self._refusal_fields = (("WWW-Authenticate", challenge), *fields)
+        self._error_fields = (("WWW-Authenticate", challenge), *fields)
         self._key = os.urandom(32)
-        self._known: dict[bytes, bool] = {}  # what is right and what is wrong, by digest, so that it is in no memory
-        self._pending: dict[bytes, Future[bool]] = {}
+        # The verdicts by keyed digest, so that no password stays in memory: a user name, or None for a wrong one.
+        self._verdicts: dict[bytes, str | None] = {}
+        self._pending: dict[bytes, Future[str | None]] = {}
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="kaserve-passwords")
 
     def close(self) -> None:
-        """Lets go of the threads, and of the handler if it wants that."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         super().close()
 
-    def remote_user(self, request: Request) -> str:
-        """Who has come in with this request, as far as that is remembered; "" for anybody else. For the access log."""
-        values = request.values("authorization")
-        if len(values) != 1 or not self._known.get(self._digest(values[0])):
-            return ""
-        credentials = _decode(values[0])
-        return "" if credentials is None else credentials[0].decode("latin-1")
+    # Hooks.
 
-    # The hooks of a handler.
+    def before_body(self, request: Request) -> None:
+        """Does nothing: whether the inner handler may see the request is decided in `body_sink`."""
 
-    def refuse(self, request: Request) -> None:
-        """Nothing before it is known who asks: `sink` sees to that."""
-
-    def sink(self, request: Request) -> Sink:
-        """Where a body goes: to the handler, for a known user; nowhere, for anybody else. Raises HTTPError."""
+    def body_sink(self, request: Request) -> Sink | None:
         verdict = self._verdict(request)
         if isinstance(verdict, Future):
-            return _Undecided(verdict, lambda verdict: self._admit(request, verdict))
-        return self._admit(request, True) if verdict else drain_or_reject(request, self._refusal())
+            return _UndecidedSink(request, verdict, self._admit)
+        return self._admit(request, verdict)
 
-    def __call__(self, request: Request) -> Any:
-        return self._ask(request, self._handler)
+    def __call__(self, request: Request) -> HandlerResult:
+        return self._respond(request, self.inner)
 
-    def guard(self, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
-        """`handler`, which reads no bodies, behind the same door: a server's own pages, say."""
-        return lambda request: self._ask(request, handler)
+    def protect(self, path: str, page: BaseHandler) -> BaseHandler:
+        """Puts the same check in front of `page`. What inner handlers would ask for comes too late to matter."""
+        return _ProtectedPage(page, self._respond)
 
-    def _ask(self, request: Request, handler: Callable[[Request], Any]) -> Any:
+    # Deciding.
+
+    def _respond(self, request: Request, handler: BaseHandler) -> HandlerResult:
+        """Lets `handler` respond if the user is known, now or later."""
         verdict = self._verdict(request)
         if isinstance(verdict, Future):
-            return _Later(verdict, lambda verdict: self._answer(request, handler, verdict))
-        return self._answer(request, handler, verdict)
+            return LaterResponse(verdict, lambda done: self._respond_as(done.result(), request, handler))
+        return self._respond_as(verdict, request, handler)
 
-    def _admit(self, request: Request, verdict: bool) -> Sink:
-        """Where the handler wants the body. Raises HTTPError when that, or the verdict, is that nobody wants it."""
-        if not verdict:
-            raise self._refusal()
-        super().refuse(request)
-        return super().sink(request)
-
-    def _answer(self, request: Request, handler: Callable[[Request], Any], verdict: bool) -> Any:
-        if not verdict:
-            return error_response(self._refusal())
-        if request.flags & (CONTENT_LENGTH | TRANSFER_ENCODING) and isinstance(request.body, _Held):
-            request.body = request.body.undecided.hand_over()
+    def _respond_as(self, user: str | None, request: Request, handler: BaseHandler) -> HandlerResult:
+        if user is None:
+            return error_response(self._unauthorized())
+        request.remote_user = user
+        if isinstance(request.received, _UndecidedSink):  # the body was complete before the verdict
+            request.received.hand_over()
         return handler(request)
 
-    def _refusal(self) -> HTTPError:
-        return HTTPError(401, "a user and a password are needed", self._refusal_fields)
+    def _admit(self, request: Request, user: str | None) -> Sink | None:
+        """Asks the inner handler where it wants the body. Raises HTTPError if nobody wants it."""
+        if user is None:
+            raise self._unauthorized()
+        request.remote_user = user
+        super().before_body(request)
+        return super().body_sink(request)
 
-    # Who it is.
+    def _unauthorized(self) -> HTTPError:
+        return HTTPError(401, "a user and a password are needed", self._error_fields)
 
-    def _verdict(self, request: Request) -> bool | Future[bool]:
-        """Whether the request may pass; a Future when that is not known yet."""
+    # Checking passwords.
+
+    def _verdict(self, request: Request) -> str | Future[str | None] | None:
+        """Returns the user of a request, None if it may not pass, or a Future of that while the hash is computed."""
         values = request.values("authorization")
         if len(values) != 1:
-            return False
+            return None
         digest = self._digest(values[0])
-        known = self._known.get(digest)
-        if known is not None:
+        known = self._verdicts.get(digest, _UNKNOWN)  # one look: a thread of the pool may replace the dictionary
+        if known is not _UNKNOWN:
             return known
         pending = self._pending.get(digest)
         if pending is not None:
             return pending
         credentials = _decode(values[0])
         if credentials is None:
-            return False
+            return None
         pending = self._pending[digest] = self._pool.submit(self._check, *credentials)
         pending.add_done_callback(lambda done: self._remember(digest, done))
-        return self._known.get(digest, pending)
+        known = self._verdicts.get(digest, _UNKNOWN)  # a fast hash may be done already
+        return pending if known is _UNKNOWN else known
 
     def _digest(self, value: str) -> bytes:
         return hashlib.blake2b(value.encode("latin-1"), key=self._key, digest_size=32).digest()
 
-    def _check(self, name: bytes, password: bytes) -> bool:
-        """In a thread of the pool: takes as long for a name that nobody has."""
+    def _check(self, name: bytes, password: bytes) -> str | None:
+        """In a thread of the pool: takes as long for a name that does not exist."""
         check = self._checks.get(name)
-        return (check or self._stranger)(password) and check is not None
+        is_right = (check or self._dummy_check)(password)
+        return name.decode("latin-1") if is_right and check is not None else None
 
-    def _remember(self, digest: bytes, done: Future[bool]) -> None:
-        """In a thread of the pool. What is wrong makes room for itself, but never at the cost of what is right."""
+    def _remember(self, digest: bytes, done: Future[str | None]) -> None:
+        """In a thread of the pool. When the cache is full, wrong passwords are forgotten and right ones are not: an
+        attacker must not be able to make every request of a user wait for a hash."""
         if not done.cancelled() and done.exception() is None:
-            if len(self._known) >= _MAX_REMEMBERED:
-                right = {known: True for known, verdict in list(self._known.items()) if verdict}
-                self._known = right if len(right) < _MAX_REMEMBERED else {}
-            self._known[digest] = done.result()
+            if len(self._verdicts) >= _MAX_REMEMBERED:
+                right: dict[bytes, str | None] = {
+                    key: user for key, user in list(self._verdicts.items()) if user is not None
+                }
+                self._verdicts = right if len(right) < _MAX_REMEMBERED else {}
+            self._verdicts[digest] = done.result()
         self._pending.pop(digest, None)
 
 
 def _decode(value: str) -> tuple[bytes, bytes] | None:
-    """The name and the password in an Authorization field; None when there are none."""
+    """Returns the name and password in an Authorization header; None if there are none."""
     found = _CREDENTIALS.fullmatch(value)
     if found is None:
         return None
@@ -172,72 +190,69 @@ def _decode(value: str) -> tuple[bytes, bytes] | None:
     return (name, password) if colon else None
 
 
-class _Later(Future[Any]):
-    """An answer that is made of a verdict when somebody asks for it, and in his thread."""
+class _ProtectedPage(BaseHandler):
+    """A page of the server, which reads no body, after a check of the user."""
 
-    def __init__(self, verdict: Future[bool], answer: Callable[[bool], Any]) -> None:
-        super().__init__()
-        self._make_answer = answer
-        verdict.add_done_callback(self._decided)
+    def __init__(self, page: BaseHandler, respond: Callable[[Request, BaseHandler], HandlerResult]) -> None:
+        self._page = page
+        self._respond = respond
 
-    def _decided(self, verdict: Future[bool]) -> None:
-        if self.set_running_or_notify_cancel():
-            error = None if verdict.cancelled() else verdict.exception()
-            if error is None:
-                self.set_result(not verdict.cancelled() and verdict.result())
-            else:
-                self.set_exception(error)
-
-    def result(self, timeout: float | None = None) -> Any:
-        return self._make_answer(super().result(timeout))
+    def __call__(self, request: Request) -> HandlerResult:
+        return self._respond(request, self._page)
 
 
-class _Undecided:
-    """The sink of a request whose password is being checked: keeps the body until the handler may have it."""
+class _UndecidedSink:
+    """The sink of a request whose password is still being checked: holds the body until the inner handler may have it.
 
-    def __init__(self, verdict: Future[bool], admit: Callable[[bool], Sink]) -> None:
+    A body that is complete before the verdict leaves this object in `Request.received`, so that `hand_over` can pass on
+    what was held.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        verdict: Future[str | None],
+        admit: Callable[[Request, str | None], Sink | None],
+    ) -> None:
+        self._request = request
         self._verdict = verdict
         self._admit = admit
-        self._kept = Spool()
+        self._held = Spool()
         self._sink: Sink | None = None
 
     def write(self, data: bytes) -> None:
         if self._sink is None and self._verdict.done():
-            self.decide()
-        (self._sink or self._kept).write(data)
+            self._decide()
+        (self._sink or self._held).write(data)
 
-    def decide(self) -> Sink:
-        """Hands on what was kept, once the verdict is there. Raises HTTPError."""
+    def _decide(self) -> Sink:
+        """Passes on what was held to the sink of the inner handler. Raises HTTPError if the body is not wanted."""
+        self._sink = sink = self._admit(self._request, self._verdict.result()) or Spool()
+        with self._held.finish() as held:
+            while data := held.read(1 << 16):
+                sink.write(data)
+        return sink
+
+    def finish(self) -> Received | None:
+        """Completes the body, unless the verdict is still missing: then this object is what was received."""
         if self._sink is None:
-            self._sink = self._admit(self._verdict.result())
-            with self._kept.finish() as kept:
-                while data := kept.read(1 << 16):
-                    self._sink.write(data)
-        return self._sink
-
-    def finish(self) -> Any:
+            return self
         sink, self._sink = self._sink, None
-        return _Held(self) if sink is None else sink.finish()
+        if isinstance(sink, Spool):
+            self._request.body = sink.finish()
+            return None
+        return sink.finish()
 
-    def hand_over(self) -> Any:
-        """The same as `decide` and `finish`, for a body that was complete before the verdict."""
-        self.decide()
-        return self.finish()
+    def hand_over(self) -> None:
+        """Delivers the body to the inner handler, after the verdict. Raises HTTPError if it is not wanted."""
+        sink = self._decide()  # should this raise, the request still owns this object, and closes it
+        self._sink = None
+        self._request.received = None
+        deliver(sink, self._request)
 
     def abandon(self) -> None:
-        self._kept.abandon()
+        self._held.abandon()
         if self._sink is not None:
             self._sink.abandon()
 
-
-class _Held(io.BytesIO):
-    """In place of a body that is complete, but not the handler's yet."""
-
-    def __init__(self, undecided: _Undecided) -> None:
-        super().__init__()
-        self.undecided: _Undecided = undecided
-
-    def close(self) -> None:
-        if not self.closed:
-            self.undecided.abandon()
-        super().close()
+    close = abandon

@@ -14,8 +14,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ...http.handler import Handler, HandlerResult
 from ...http.messages import Address, Request
 from ...http.target import is_host
 from .base import Middleware
@@ -83,17 +84,17 @@ class Forwarded(Middleware):
     believed no more.
     """
 
-    def __init__(self, handler: Any, trusted: Trusted) -> None:
+    def __init__(self, handler: Handler, trusted: Trusted) -> None:
         super().__init__(handler)
         self._trusted = trusted
 
-    def __call__(self, request: Request) -> Any:
+    def __call__(self, request: Request) -> HandlerResult:
         self._rewrite(request)
-        return self._handler(request)
+        return self.inner(request)
 
-    def refuse(self, request: Request) -> None:
+    def before_body(self, request: Request) -> None:
         self._rewrite(request)
-        super().refuse(request)
+        super().before_body(request)
 
     def _rewrite(self, request: Request) -> None:
         if request.client not in self._trusted:

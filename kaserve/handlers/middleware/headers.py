@@ -11,13 +11,15 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import Future
 from fnmatch import translate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...http.errors import HTTPError
 from ...http.grammar import FIELD_NAME, FIELD_VALUE, TOKEN
+from ...http.handler import Handler, HandlerResult
 from ...http.messages import FLAGS, FieldLine, Request, Response
 from ...http.sinks import Sink
 from .base import Middleware
+from .later import LaterResponse
 
 __all__ = [
     "FileHeaders",
@@ -164,78 +166,71 @@ class SiteHeaders:
         return (self._kept_for_ever,) if self._immutable and is_fingerprinted(name) else ()
 
 
-# Around handlers.
+# Middleware.
 
 
 class HeaderMiddleware(Middleware):
-    """A handler that adds `fields` to what another one answers; for those that do not do it themselves."""
+    """Adds headers to every response of the inner handler, its errors included, unless the handler has set them."""
 
-    def __init__(self, handler: Any, fields: tuple[FieldLine, ...]) -> None:
+    def __init__(self, handler: Handler, fields: tuple[FieldLine, ...]) -> None:
+        """Adds `fields` to the responses of `handler`."""
         super().__init__(handler)
         self._fields = fields
 
-    def refuse(self, request: Request) -> None:
+    def before_body(self, request: Request) -> None:
         try:
-            super().refuse(request)
+            super().before_body(request)
         except HTTPError as error:
-            raise self._refusal(error) from None
+            raise self._with_fields(error) from None
 
-    def sink(self, request: Request) -> Sink:
+    def body_sink(self, request: Request) -> Sink | None:
         try:
-            return super().sink(request)
+            return super().body_sink(request)
         except HTTPError as error:
-            raise self._refusal(error) from None
+            raise self._with_fields(error) from None
 
-    def __call__(self, request: Request) -> Response | Future[Response]:
+    def __call__(self, request: Request) -> HandlerResult:
         try:
-            answer = self._handler(request)
+            result = self.inner(request)
         except HTTPError as error:
-            raise self._refusal(error) from None
-        return self._added_later(answer) if isinstance(answer, Future) else self._added(answer)
+            raise self._with_fields(error) from None
+        return self._finish(result)
 
-    def _refusal(self, error: HTTPError) -> HTTPError:
-        return HTTPError(error.status, error.reason, (*error.fields, *self._fields))
+    def _with_fields(self, error: HTTPError) -> HTTPError:
+        return HTTPError(error.status, error.reason, (*error.fields, *self._fields), close=error.close)
 
-    def _added(self, response: Response) -> Response:
-        if isinstance(response, Response):  # if it is none, whoever sends it says so
+    def _add(self, response: Response) -> Response:
+        if isinstance(response, Response):  # whatever else a handler returns, the connection reports it
             names = {name.lower() for name, _ in response.fields}
             response.fields.extend(line for line in self._fields if line[0].lower() not in names)
         return response
 
-    def _added_later(self, awaited: Future[Response]) -> Future[Response]:
-        answer: Future[Response] = Future()
+    def _add_later(self, inner: Future[HandlerResult]) -> HandlerResult:
+        try:
+            result = inner.result()
+        except HTTPError as error:
+            raise self._with_fields(error) from None
+        return self._finish(result)
 
-        def complete(done: Future[Response]) -> None:
-            if not answer.set_running_or_notify_cancel():  # nobody waits any more
-                if not done.cancelled() and done.exception() is None:
-                    done.result().close()
-                return
-            try:
-                answer.set_result(self._added(done.result()))
-            except HTTPError as error:
-                answer.set_exception(self._refusal(error))
-            except BaseException as error:  # of the handler, for whoever asked
-                answer.set_exception(error)
-
-        answer.add_done_callback(lambda done: done.cancelled() and awaited.cancel())
-        awaited.add_done_callback(complete)
-        return answer
+    def _finish(self, result: HandlerResult) -> HandlerResult:
+        """Adds the headers now or, to a response that is not there yet, later."""
+        return LaterResponse(result, self._add_later) if isinstance(result, Future) else self._add(result)
 
 
-_MAX_AGE = "86400"  # the most that any browser takes
+_MAX_AGE = "86400"  # seconds; no browser caches a preflight for longer
 
 
 class Preflight(Middleware):
-    """A handler that tells scripts of other origins beforehand what they may ask another one for (Fetch §4.8).
+    """Responds to CORS preflights: tells scripts of other origins beforehand what they may ask for (Fetch §4.8).
 
-    It stands in front of everything else, since a browser asks this without credentials. Only reading is offered: what
-    changes something here is not for the pages of others.
+    It stands in front of everything else, since browsers send preflights without credentials. Only reading is offered:
+    nothing may be changed here by pages of other origins.
     """
 
-    def __call__(self, request: Request) -> Any:
+    def __call__(self, request: Request) -> HandlerResult:
         if request.method == "OPTIONS" and request.values("access-control-request-method"):
             return _allowance(request)
-        return self._handler(request)
+        return self.inner(request)
 
 
 def _allowance(request: Request) -> Response:

@@ -1,38 +1,35 @@
-"""Aside: a few paths that are the server's own, such as those of `--status` and `--metrics`, in front of a handler.
+"""OwnPaths: a few paths that are the server's own, such as those of `--status` and `--metrics`, in front of a handler.
 
-Knows paths and the hooks of handlers. The paths are compared as they are sent, without their query: what belongs to the
-server is not found under another spelling.
+Knows paths. They are compared as they are sent, without their query: what belongs to the server is not found under
+another spelling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from typing import Any
+from collections.abc import Mapping
 
-from ...http.messages import Request, Response
-from ...http.sinks import Discard, Sink
+from ...http.handler import BaseHandler, Handler, HandlerResult
+from ...http.messages import Request
+from ...http.sinks import DrainSink, Sink
 from .base import Middleware
 
 __all__ = ["OwnPaths"]
 
-Handler = Callable[[Request], Response | Future[Response]]
-
 
 class OwnPaths(Middleware):
-    """A handler: `paths` has its own, which read no bodies, and `handler` answers the rest, with its hooks if it has
-    any."""
+    """Responds with the pages of `pages`, which read no bodies; the inner handler responds to every other path."""
 
-    def __init__(self, handler: Handler, paths: Mapping[str, Handler]) -> None:
+    def __init__(self, handler: Handler, pages: Mapping[str, BaseHandler]) -> None:
+        """Puts `pages`, by their `Request.raw_path`, in front of `handler`."""
         super().__init__(handler)
-        self._paths = dict(paths)
+        self._pages = dict(pages)
 
-    def __call__(self, request: Request) -> Any:
-        return self._paths.get(request.raw_path, self._handler)(request)
+    def __call__(self, request: Request) -> HandlerResult:
+        return self._pages.get(request.raw_path, self.inner)(request)
 
-    def refuse(self, request: Request) -> None:
-        if request.raw_path not in self._paths:
-            super().refuse(request)
+    def before_body(self, request: Request) -> None:
+        if request.raw_path not in self._pages:
+            self.inner.before_body(request)
 
-    def sink(self, request: Request) -> Sink:
-        return Discard() if request.raw_path in self._paths else super().sink(request)
+    def body_sink(self, request: Request) -> Sink | None:
+        return DrainSink() if request.raw_path in self._pages else self.inner.body_sink(request)

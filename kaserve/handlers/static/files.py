@@ -24,10 +24,10 @@ from http import HTTPMethod
 
 from ...http.conditional import conditions, evaluate, range_applies
 from ...http.errors import HTTPError
+from ...http.handler import BaseHandler
 from ...http.messages import (
     ACCEPT_ENCODING,
     CONDITIONAL,
-    EXPECT,
     IF_MODIFIED_SINCE,
     IF_NONE_MATCH,
     Body,
@@ -38,7 +38,7 @@ from ...http.messages import (
     error_response,
 )
 from ...http.ranges import Range, content_range, frame_parts, parse_ranges
-from ...http.sinks import Discard, Sink
+from ...http.sinks import DrainSink, Sink
 from ..middleware.headers import SiteHeaders
 from ..static import listing as listings
 from ..static import zip_archive as archive
@@ -52,7 +52,6 @@ __all__ = ["Files"]
 
 log = logging.getLogger("kaserve")
 
-_SMALL_BODY = 64 * 1024  # of a request that is refused: for the sake of the connection it is received all the same
 _MAX_TRIES = 4  # for a file that changes each time it is looked at
 _THREADS = 4  # for what waits for a disk or computes for long
 
@@ -93,7 +92,7 @@ _HTML = re.compile(r"(?:text/html|text/\*|\*/\*)[ \t]*(?:;.*)?", re.IGNORECASE)
 _REFUSED = re.compile(r".*;[ \t]*q=0(?:\.0{0,3})?[ \t]*(?:;.*)?", re.IGNORECASE)
 
 
-class Files:
+class Files(BaseHandler):
     """Serves the files below `directory`, read-only, and nothing outside of it.
 
     A directory is answered with its index.html or index.htm, or else a listing. It keeps the directory open until
@@ -157,20 +156,15 @@ class Files:
 
     # What the server asks before it receives the body of a request.
 
-    def refuse(self, request: Request) -> None:
-        """Raises HTTPError for a method not served here, so that nobody uploads a body in vain.
-
-        A small one is not worth the connection: it is received, and the same said in an ordinary answer.
-        """
+    def before_body(self, request: Request) -> None:
+        """Rejects methods that are not supported, before their body is uploaded in vain."""
         if request.method not in _ALLOWED:
-            length = request.content_length
-            if request.flags & EXPECT or (length is not None and length > _SMALL_BODY):
-                status, fields = _refusal(request.method)
-                raise HTTPError(status, _REASONS[status], (*fields, *self._additions.of_errors))
+            status, fields = _refusal(request.method)
+            raise HTTPError(status, _REASONS[status], (*fields, *self._additions.of_errors))
 
-    def sink(self, request: Request) -> Sink:
-        """Where the body of a request goes that `refuse` let pass: nothing here reads it."""
-        return Discard()
+    def body_sink(self, request: Request) -> Sink:
+        """Nothing here reads a body."""
+        return DrainSink()
 
     # Answering.
 

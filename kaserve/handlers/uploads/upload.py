@@ -23,8 +23,9 @@ from stat import S_ISREG
 from ...http.conditional import entity_tags, matches_weakly
 from ...http.dates import parse_date
 from ...http.errors import HTTPError
+from ...http.handler import BaseHandler
 from ...http.messages import FieldLine, Request, Response, error_response
-from ...http.sinks import Discard, Sink, drain_or_reject
+from ...http.sinks import DrainSink, Sink
 from ..static.files import Files
 from ..static.paths import Links, MalformedPath, Tree, decode_path, encode_name, is_hidden
 from ..static.representations import Names, entity_tag
@@ -72,7 +73,7 @@ _STATUSES = {
 }
 
 
-class Uploads:
+class Uploads(BaseHandler):
     """Stores what comes by PUT or in a form below `directory`; everything else is for `handler`.
 
     No name outside of the directory, no hidden one and no directory is ever written; a file that is there already only
@@ -106,17 +107,15 @@ class Uploads:
     def end_of_turn(self) -> None:
         self._handler.end_of_turn()
 
-    def sink(self, request: Request) -> Sink:
-        """Where a body goes. Raises HTTPError for a large one that nobody wants."""
+    def body_sink(self, request: Request) -> Sink | None:
+        """Where a body goes. Raises HTTPError for one that nobody wants."""
         if request.method in _READING:
-            self._handler.refuse(request)
-            chosen: Sink = self._handler.sink(request)
-            return chosen
+            self._handler.before_body(request)
+            return self._handler.body_sink(request)
         try:
             return self._receive(request)
         except HTTPError as error:
-            wanted = HTTPError(error.status, error.reason, (*error.fields, *self._fields))
-            return _Refused(drain_or_reject(request, wanted), error)
+            raise HTTPError(error.status, error.reason, (*error.fields, *self._fields)) from None
 
     def __call__(self, request: Request) -> Response:
         if request.method in _READING:
@@ -124,10 +123,9 @@ class Uploads:
         if request.method == "OPTIONS":
             return Response(204, b"", (_ALLOW, *self._fields))
         try:
-            if not isinstance(request.body, _Received):
-                request.body = self._receive(request).finish()  # it had no content
-            assert isinstance(request.body, _Received)
-            response = request.body.answer()
+            if request.received is None:
+                request.received = self._receive(request).finish()  # it had no content
+            response: Response = request.received.answer()
         except HTTPError as error:
             response = error_response(error)
         self._handler.look_again()
@@ -353,21 +351,6 @@ class _Received(io.BytesIO):
         super().close()
 
 
-class _Refused:
-    """For a body whose request was refused when it came, and still is when it is complete."""
-
-    def __init__(self, rest: Sink, error: HTTPError) -> None:
-        self.write = rest.write
-        self.abandon = rest.abandon
-        self._error = error
-
-    def finish(self) -> _Received:
-        return _Received(self._refuse)
-
-    def _refuse(self) -> Response:
-        raise self._error
-
-
 class _ReceivedFile:
     """The sink of a PUT."""
 
@@ -427,7 +410,7 @@ class _ReceivedForm:
         self._stored = 0
         self._refused: list[HTTPError] = []
         self._malformed: HTTPError | None = None
-        self._rest = Discard()
+        self._rest = DrainSink()
 
     def write(self, data: bytes) -> None:
         if self._malformed is not None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 from ...http.errors import HTTPError
+from ...http.handler import BaseHandler
 from ...http.messages import Request, Response, error_response
 from ...threads.future import LightFuture
 from ...threads.pipe import Pipe
@@ -25,7 +26,7 @@ log = logging.getLogger("kaserve")
 _RETRY_AFTER = "1"  # seconds; a queue is worked off in less
 
 
-class WSGI:
+class WSGI(BaseHandler):
     """Serves the WSGI application `app`.
 
     threads: how many requests it works on at the same time, each in a thread. 0 calls it on the reactor's own thread:

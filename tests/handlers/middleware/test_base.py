@@ -1,100 +1,67 @@
-"""Handlers around handlers: whatever the server asks beside requests reaches the one that answers them."""
+"""Middleware passes on every hook that it does not change itself."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from kaserve.handlers.middleware.base import Middleware
 from kaserve.handlers.middleware.basic_auth import BasicAuth
-from kaserve.handlers.middleware.forwarded import Forwarded, Trusted
-from kaserve.handlers.middleware.headers import HeaderMiddleware, Preflight
-from kaserve.handlers.middleware.own_paths import OwnPaths
 from kaserve.handlers.middleware.passwords import hash_password
-from kaserve.handlers.mount import Mount
-from kaserve.http.errors import HTTPError
+from kaserve.http.handler import BaseHandler, FunctionHandler
 from kaserve.http.messages import Request, Response
-from kaserve.http.sinks import Discard, Sink, Spool
-
-AROUND: dict[str, Callable[[Any], Any]] = {
-    "Middleware": Middleware,
-    "OwnPaths": lambda handler: OwnPaths(handler, {}),
-    "HeaderMiddleware": lambda handler: HeaderMiddleware(handler, ()),
-    "Preflight": Preflight,
-    "Forwarded": lambda handler: Forwarded(handler, Trusted("127.0.0.1")),
-    "Mount": lambda handler: Mount({"/": handler}),
-}
-
-
-class Inner:
-    """A handler with every hook."""
-
-    def __init__(self) -> None:
-        self.turns = 0
-        self.closed = 0
-
-    def __call__(self, request: Request) -> Response:
-        return Response.text("inner")
-
-    def refuse(self, request: Request) -> None:
-        raise HTTPError(418, "inner")
-
-    def sink(self, request: Request) -> Sink:
-        return Discard()
-
-    def end_of_turn(self) -> None:
-        self.turns += 1
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 def put() -> Request:
     return Request("PUT", "/a", 1, [])
 
 
-@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
-def test_every_hook_goes_on(around: Callable[[Any], Any]) -> None:
-    inner = Inner()
-    outer = around(inner)
-    assert outer(put()).body == b"inner"
-    with pytest.raises(HTTPError, match="inner"):
-        outer.refuse(put())
-    assert isinstance(outer.sink(put()), Discard)
+@FunctionHandler
+def page(request: Request) -> Response:
+    return Response.text("page")
+
+
+def test_a_function_has_hooks_that_do_nothing() -> None:
+    outer = Middleware(lambda request: Response.text("inner"))
+    outer.before_body(put())
+    assert outer.body_sink(put()) is None
+    assert outer.protect("/status", page) is page
     outer.end_of_turn()
-    assert inner.turns == 1
-    if hasattr(outer, "close"):
-        outer.close()
-        assert inner.closed == 1
-
-
-@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
-def test_a_function_has_none(around: Callable[[Any], Any]) -> None:
-    outer = around(lambda request: Response.text("inner"))
-    outer.refuse(put())
-    assert isinstance(outer.sink(put()), Spool)
     outer.close()
 
 
-def test_turns_are_told_only_to_whom_they_matter() -> None:
-    assert not hasattr(Middleware(lambda request: Response.text("")), "end_of_turn")
+def test_a_function_is_wrapped_once() -> None:
+    handler = FunctionHandler(lambda request: Response())
+    assert Middleware(handler).inner is handler
+    assert isinstance(Middleware(Middleware(handler)).inner, Middleware)
 
 
-def test_a_door_passes_on_turns_and_its_end() -> None:
-    inner = Inner()
-    door = BasicAuth(inner, {"anna": hash_password(b"secret")})
-    door.end_of_turn()
-    door.close()
-    assert (inner.turns, inner.closed) == (1, 1)
-
-
-def test_of_two_doors_the_outer_one_guards() -> None:
+def test_of_two_passwords_the_outer_one_protects_pages() -> None:
     users = {"anna": hash_password(b"secret")}
-    inner = BasicAuth(Inner(), users, realm="inner")
+    inner = BasicAuth(lambda request: Response(), users, realm="inner")
     outer = Middleware(BasicAuth(Middleware(inner), users, realm="outer"))
-    refused = outer.guard(Inner())(put())
-    assert refused.status == 401
-    assert 'realm="outer"' in refused.headers["www-authenticate"]
+    response = outer.protect("/status", page)(put())
+    assert isinstance(response, Response)
+    assert response.status == 401
+    assert 'realm="outer"' in response.headers["www-authenticate"]
     outer.close()
+
+
+@pytest.mark.parametrize("hook", ["before_body", "body_sink", "end_of_turn", "protect", "close"])
+def test_a_hook_of_something_that_is_no_handler_is_not_lost_in_silence(hook: str) -> None:
+    class Lookalike:
+        def __call__(self, request: Request) -> Response:
+            return Response()
+
+    setattr(Lookalike, hook, lambda *_: None)
+    with pytest.raises(TypeError, match=rf"{hook}\(\), so it must derive from kaserve\.BaseHandler"):
+        Middleware(Lookalike())
+
+
+def test_what_cannot_be_called_is_no_handler() -> None:
+    with pytest.raises(TypeError, match="a handler must be a function or a BaseHandler, not int"):
+        Middleware(5)  # type: ignore[arg-type]
+
+
+def test_a_handler_must_define_what_it_responds() -> None:
+    with pytest.raises(NotImplementedError):
+        BaseHandler()(put())

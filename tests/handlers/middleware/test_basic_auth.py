@@ -17,9 +17,11 @@ from kaserve.handlers.middleware import basic_auth
 from kaserve.handlers.middleware.basic_auth import BasicAuth, parse_user
 from kaserve.handlers.middleware.passwords import hash_password, read_hash
 from kaserve.http.errors import HTTPError
+from kaserve.http.handler import BaseHandler, as_handler
 from kaserve.http.messages import Request, Response
-from kaserve.http.sinks import DrainSink, Sink, Spool
+from kaserve.http.sinks import DrainSink, Sink, Spool, deliver
 from tests.tools.files import parse
+from tests.tools.hooks import open_sink
 from tests.tools.server import Client, connect, request, serving
 
 
@@ -41,7 +43,7 @@ ANN = credentials("ann", "secret")
 WRONG = credentials("ann", "wrong")
 
 
-class Inner:
+class Inner(BaseHandler):
     """A handler that remembers what it was asked, and in which thread."""
 
     def __init__(self) -> None:
@@ -51,13 +53,13 @@ class Inner:
     def note(self, what: str) -> None:
         self.calls.append((what, threading.get_ident()))
 
-    def refuse(self, request: Request) -> None:
-        self.note("refuse")
+    def before_body(self, request: Request) -> None:
+        self.note("before_body")
         if request.method == "PATCH":
             raise HTTPError(405, "no")
 
-    def sink(self, request: Request) -> Sink:
-        self.note("sink")
+    def body_sink(self, request: Request) -> Sink:
+        self.note("body_sink")
         return Spool()
 
     def __call__(self, request: Request) -> Response:
@@ -136,14 +138,14 @@ class TestWhoComesIn:
     def test_a_handler_of_any_kind(self) -> None:
         door = BasicAuth(lambda request: Response.text("in"), USERS)
         assert ask(door, ANN).body == b"in"
-        assert isinstance(door.sink(parse("/", "POST", ANN, "Content-Length: 1")), Spool)
+        assert door.body_sink(parse("/", "POST", ANN, "Content-Length: 1")) is None
         door.close()
 
     def test_a_handler_that_answers_later(self) -> None:
         later: Future[Response] = Future()
         door = BasicAuth(lambda request: later, USERS)
         answer = door(parse("/", "GET", ANN))
-        assert answer is later or answer.result(20) is later  # the former if the hash was there at once
+        assert answer is later or answer.result(20) is later  # type: ignore[union-attr]  # the former if the hash was fast
         assert door(parse("/", "GET", ANN)) is later
         door.close()
 
@@ -174,7 +176,7 @@ class TestTheSlowHash:
 
     def test_is_computed_once(self, checked: Any, inner: Inner) -> None:
         door = BasicAuth(inner, USERS)
-        together = [door(parse("/", "GET", ANN)) for _ in range(3)]
+        together: list[Any] = [door(parse("/", "GET", ANN)) for _ in range(3)]
         assert all(isinstance(answer, Future) and not answer.done() for answer in together)
         checked.go.set()
         assert [answer.result(20).status for answer in together] == [200, 200, 200]
@@ -218,7 +220,7 @@ class TestTheSlowHash:
         assert ask(door, ANN).status == 200
         for number in range(20):
             assert ask(door, credentials("ann", str(number))).status == 401
-        assert len(door._known) <= 4
+        assert len(door._verdicts) <= 4
         assert isinstance(door(parse("/", "GET", ANN)), Response)  # and the right one is still known
         assert len(checked.passwords) == 21
         door.close()
@@ -238,7 +240,7 @@ class TestTheSlowHash:
             assert isinstance(answer, Future)
             with pytest.raises(MemoryError):
                 answer.result(20)
-        assert (door._known, door._pending) == ({}, {})
+        assert (door._verdicts, door._pending) == ({}, {})
         door.close()
 
 
@@ -253,11 +255,11 @@ class TestBodies:
     def test_a_small_one_of_a_stranger_is_taken_in_vain(
         self, door: BasicAuth, inner: Inner, lines: tuple[str, ...]
     ) -> None:
-        assert isinstance(door.sink(self.post(*lines)), DrainSink)
+        assert isinstance(open_sink(door, self.post(*lines)), DrainSink)
         assert inner.names == []
 
     def test_one_in_chunks_is_taken_in_vain_until_it_is_too_much(self, door: BasicAuth) -> None:
-        sink = door.sink(parse("/", "POST", "Transfer-Encoding: chunked"))
+        sink = open_sink(door, parse("/", "POST", "Transfer-Encoding: chunked"))
         sink.write(b"x" * 64 * 1024)
         with pytest.raises(HTTPError) as caught:
             sink.write(b"x")
@@ -265,27 +267,27 @@ class TestBodies:
 
     def test_a_stranger_is_not_told_to_go_on(self, door: BasicAuth) -> None:
         with pytest.raises(HTTPError) as caught:
-            door.sink(parse("/", "POST", "Expect: 100-continue", "Content-Length: 4"))
+            open_sink(door, parse("/", "POST", "Expect: 100-continue", "Content-Length: 4"))
         assert caught.value.status == 401
         assert caught.value.fields[0][0] == "WWW-Authenticate"
 
     def test_a_large_one_of_a_stranger_is_refused(self, door: BasicAuth) -> None:
         with pytest.raises(HTTPError):
-            door.sink(self.post(length=1 << 20))
+            open_sink(door, self.post(length=1 << 20))
 
     def test_one_of_a_known_user(self, door: BasicAuth, inner: Inner) -> None:
         ask(door, ANN)
-        assert isinstance(door.sink(self.post(ANN)), Spool)
+        assert isinstance(door.body_sink(self.post(ANN)), Spool)
         with pytest.raises(HTTPError, match="405"):
-            door.sink(self.post(ANN, method="PATCH"))
-        assert inner.names == ["call", "refuse", "sink", "refuse"]
+            door.body_sink(self.post(ANN, method="PATCH"))
+        assert inner.names == ["call", "before_body", "body_sink", "before_body"]
 
     @staticmethod
     def send(door: BasicAuth, request: Request, *pieces: bytes) -> Any:
-        sink = door.sink(request)
+        sink = open_sink(door, request)
         for piece in pieces:
             sink.write(piece)
-        request.body = sink.finish()
+        deliver(sink, request)
         answer = door(request)
         return answer.result(20) if isinstance(answer, Future) else answer
 
@@ -296,43 +298,43 @@ class TestBodies:
         )
         door = BasicAuth(inner, USERS)
         request = self.post(ANN)
-        sink = door.sink(request)
+        sink = open_sink(door, request)
         sink.write(b"bo")
         sink.write(b"dy")
-        request.body = sink.finish()
+        deliver(sink, request)
         assert inner.names == []
-        answer = door(request)
+        answer: Any = door(request)
         go.set()
         assert answer.result(20).body == b"POST body"
-        assert inner.names == ["refuse", "sink", "call"]
+        assert inner.names == ["before_body", "body_sink", "call"]
         # A handler that refuses is heard then; a wrong password ends it, wherever the body is.
         wrong = self.post(WRONG)
         assert self.send(door, wrong, b"body").status == 401
         door.close()
 
     def test_the_verdict_comes_in_the_middle_of_it(self, inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
-        verdicts: list[Future[bool]] = []
+        verdicts: list[Future[str | None]] = []
         door = BasicAuth(inner, USERS)
 
-        def submit(*_: Any) -> Future[bool]:
+        def submit(*_: Any) -> Future[str | None]:
             verdicts.append(Future())
             return verdicts[-1]
 
         monkeypatch.setattr(door._pool, "submit", submit)
         request = self.post(ANN)
-        sink = door.sink(request)
+        sink = open_sink(door, request)
         sink.write(b"bo")
-        verdicts[0].set_result(True)
+        verdicts[0].set_result("ann")
         sink.write(b"dy")
-        assert inner.names == ["refuse", "sink"]
-        request.body = sink.finish()
+        assert inner.names == ["before_body", "body_sink"]
+        deliver(sink, request)
         answer = door(request)
         assert isinstance(answer, Response)
         assert answer.body == b"POST body"
         for line, status in ((WRONG, 401), (credentials("ann", "secret", "basic"), 405)):
-            sink = door.sink(self.post(line, method="PATCH"))
+            sink = open_sink(door, self.post(line, method="PATCH"))
             sink.write(b"bo")
-            verdicts[-1].set_result(status != 401)
+            verdicts[-1].set_result(None if status == 401 else "ann")
             with pytest.raises(HTTPError, match=str(status)):
                 sink.write(b"dy")
             sink.abandon()
@@ -341,9 +343,9 @@ class TestBodies:
     def test_a_held_body_is_let_go(self, door: BasicAuth, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(door._pool, "submit", lambda *_: Future())
         request = self.post(ANN)
-        sink: Any = door.sink(request)
+        sink = open_sink(door, request)
         sink.write(b"x" * (1 << 20))
-        request.body = sink.finish()
+        deliver(sink, request)
         before = len(os.listdir("/dev/fd"))
         request.close()
         assert len(os.listdir("/dev/fd")) == before - 1
@@ -363,7 +365,7 @@ class TestOverConnections:
             seen.add(threading.get_ident())
             return Response()
 
-        door._handler = handler
+        door.inner = as_handler(handler)
         with serving(door) as server, connect(server) as client:
             lines = [(), (ANN,), (WRONG,), (ANN,), ("Authorization: x",), (credentials("j\u00f6rg", "p:w\u00e4"),)]
             statuses = [client.ask("/", *each).status for each in lines]
@@ -451,5 +453,5 @@ class TestPasswords:
         text = f"ann:{USERS['ann']}"
         assert parse_user(text) == ("ann", USERS["ann"])
         for wrong in ("", "ann", "ann:", ":" + USERS["ann"], "ann:secret", f"a\nb:{USERS['ann']}"):
-            with pytest.raises(ValueError, match="takes USER:HASH"):
+            with pytest.raises(ValueError, match="must be USER:HASH"):
                 parse_user(wrong)

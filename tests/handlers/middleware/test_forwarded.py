@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from kaserve import HTTPError, Request, Response, Server
 from kaserve.handlers.middleware.forwarded import Forwarded, ForwardedClient, Trusted
+from kaserve.http.handler import BaseHandler
 from kaserve.http.messages import Address
-from kaserve.http.sinks import Discard, Sink, Spool
+from kaserve.http.sinks import DrainSink, Sink
 from tests.tools.server import config, connect, hello, serving, wait_for
 
 PROXY = ("127.0.0.1", 50000)
@@ -255,7 +256,7 @@ def test_the_client_and_the_scheme_alone() -> None:
 class TestHooks:
     """A wrapper has those of what it wraps, which see the rewritten request."""
 
-    class Picky:
+    class Picky(BaseHandler):
         def __init__(self) -> None:
             self.seen: list[Address] = []
 
@@ -263,14 +264,14 @@ class TestHooks:
             self.seen.append(request.client)
             return Response.text("")
 
-        def refuse(self, request: Request) -> None:
+        def before_body(self, request: Request) -> None:
             self.seen.append(request.client)
             if request.path == "/no":
                 raise HTTPError(403, "no")
 
-        def sink(self, request: Request) -> Sink:
+        def body_sink(self, request: Request) -> Sink:
             self.seen.append(request.client)
-            return Discard()
+            return DrainSink()
 
     def test_over_the_wire(self) -> None:
         picky = self.Picky()
@@ -297,9 +298,9 @@ class TestHooks:
     def test_a_handler_without_any(self) -> None:
         handler = Forwarded(lambda _: Response(), Trusted("*"))
         request = Request("POST", "/", 1, [("x-forwarded-for", "192.0.2.7")])
-        handler.refuse(request)
+        handler.before_body(request)
         assert request.client == ("192.0.2.7", 0)
-        assert isinstance(handler.sink(request), Spool)
+        assert handler.body_sink(request) is None
 
 
 NODES = st.sampled_from(
@@ -324,7 +325,7 @@ def test_nothing_fails_and_twice_is_as_once(lines: list[tuple[str, str]], truste
     request.client = PROXY
     request.body = io.BytesIO()
     handler = Forwarded(lambda _: Response(), Trusted(trusted))
-    handler.refuse(request)
+    handler.before_body(request)
     once = request.client, request.scheme, request.authority
     handler(request)
     assert (request.client, request.scheme, request.authority) == once

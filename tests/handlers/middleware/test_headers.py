@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from kaserve.handlers.middleware.headers import (
     parse_rule,
 )
 from kaserve.http.errors import HTTPError
+from kaserve.http.handler import BaseHandler, FunctionHandler, HandlerResult
 from kaserve.http.messages import FieldLine, Request, Response
-from kaserve.http.sinks import Spool
 from kaserve.http.wire import encode_head
 from tests.tools.files import ask, parse, write
 
@@ -226,6 +227,10 @@ class TestFiles:
         assert "x-more" not in ask(files, "/nothing").headers
 
 
+def _just(awaited: Future[Response], request: Request) -> Future[Response]:
+    return awaited
+
+
 LINES = (("X-Mine", "1"), ("X-Other", "2"))
 
 
@@ -242,20 +247,26 @@ class TestAdding:
         assert self.lines(handler(parse("/"))) == [("x-mine", "own"), ("X-Other", "2")]
 
     def test_a_refusal(self) -> None:
-        def refuse(request: Request) -> Response:
-            raise HTTPError(418, "no", (("X-Why", "0"),))
+        class Refusing(BaseHandler):
+            def __call__(self, request: Request) -> HandlerResult:
+                raise HTTPError(418, "no", (("X-Why", "0"),))
 
-        refuse.refuse = refuse.sink = refuse  # type: ignore[attr-defined]
-        handler = HeaderMiddleware(refuse, LINES)
-        for call in (handler, handler.refuse, handler.sink):
+            def before_body(self, request: Request) -> None:
+                self(request)
+
+            def body_sink(self, request: Request) -> None:
+                self(request)
+
+        handler = HeaderMiddleware(Refusing(), LINES)
+        for call in (handler, handler.before_body, handler.body_sink):
             with pytest.raises(HTTPError) as caught:
                 call(parse("/"))
             assert (caught.value.status, caught.value.fields) == (418, (("X-Why", "0"), *LINES))
 
     def test_hooks(self) -> None:
         handler = HeaderMiddleware(lambda request: Response(), LINES)
-        handler.refuse(parse("/"))
-        assert isinstance(handler.sink(parse("/")), Spool)
+        handler.before_body(parse("/"))
+        assert handler.body_sink(parse("/")) is None
 
     def test_an_answer_that_comes_later(self) -> None:
         awaited: Future[Response] = Future()
@@ -268,13 +279,13 @@ class TestAdding:
     def test_a_failure_that_comes_later(self) -> None:
         for error in (KeyError("x"), HTTPError(503, "later")):
             awaited: Future[Response] = Future()
-            answer = HeaderMiddleware(lambda request, awaited=awaited: awaited, LINES)(parse("/"))
+            answer = HeaderMiddleware(FunctionHandler(partial(_just, awaited)), LINES)(parse("/"))
             assert isinstance(answer, Future)
             awaited.set_exception(error)
-            raised = answer.exception(0)
-            assert type(raised) is type(error)
-            if isinstance(raised, HTTPError):
-                assert raised.fields == LINES
+            with pytest.raises(type(error)) as raised:
+                answer.result(0)
+            if isinstance(raised.value, HTTPError):
+                assert raised.value.fields == LINES
 
     def test_nobody_waits_any_more(self) -> None:
         pending: Future[Response] = Future()

@@ -6,15 +6,17 @@ import pytest
 
 from kaserve import HTTPError, Request, Response
 from kaserve.handlers.middleware.own_paths import OwnPaths
-from kaserve.http.sinks import Discard, Sink, Spool
+from kaserve.http.handler import BaseHandler, FunctionHandler
+from kaserve.http.sinks import DrainSink, Sink, Spool
 from tests.tools.server import connect, echo, hello, post, serving
 
 
+@FunctionHandler
 def ours(request: Request) -> Response:
     return Response.text("ours")
 
 
-class Picky:
+class Picky(BaseHandler):
     """A handler with all the hooks."""
 
     def __init__(self) -> None:
@@ -23,10 +25,10 @@ class Picky:
     def __call__(self, request: Request) -> Response:
         return Response.text("picky")
 
-    def refuse(self, request: Request) -> None:
+    def before_body(self, request: Request) -> None:
         raise HTTPError(413, "no")
 
-    def sink(self, request: Request) -> Sink:
+    def body_sink(self, request: Request) -> Sink:
         self.sinks.append(Spool())
         return self.sinks[-1]
 
@@ -50,18 +52,18 @@ def test_who_answers(target: str, is_ours: bool) -> None:
 def test_the_hooks_of_the_handler_are_for_its_own_paths() -> None:
     picky = Picky()
     aside = OwnPaths(picky, {"/s": ours})
-    aside.refuse(ask("/s"))
-    assert isinstance(aside.sink(ask("/s")), Discard)
+    aside.before_body(ask("/s"))
+    assert isinstance(aside.body_sink(ask("/s")), DrainSink)
     assert picky.sinks == []
     with pytest.raises(HTTPError):
-        aside.refuse(ask("/"))
-    assert aside.sink(ask("/")) is picky.sinks[0]
+        aside.before_body(ask("/"))
+    assert aside.body_sink(ask("/")) is picky.sinks[0]
 
 
 def test_a_handler_without_hooks() -> None:
     aside = OwnPaths(hello, {"/s": ours})
-    aside.refuse(ask("/"))
-    assert isinstance(aside.sink(ask("/")), Spool)
+    aside.before_body(ask("/"))
+    assert aside.body_sink(ask("/")) is None
 
 
 def test_on_a_server() -> None:

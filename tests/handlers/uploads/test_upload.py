@@ -17,9 +17,11 @@ from kaserve.handlers.uploads import upload
 from kaserve.handlers.uploads.upload import FORM, Uploads
 from kaserve.http.errors import HTTPError
 from kaserve.http.messages import Request, Response
+from kaserve.http.sinks import deliver
 from tests.handlers.middleware.test_basic_auth import ANN, USERS, WRONG
 from tests.handlers.uploads.test_multipart import END, part
 from tests.tools.files import parse
+from tests.tools.hooks import open_sink
 from tests.tools.server import connect, request, serving, wait_for
 
 FORM_TYPE = "Content-Type: multipart/form-data; boundary=xyz"
@@ -78,11 +80,11 @@ class Taker:
             request.close()
 
     def send(self, request: Request, body: bytes) -> None:
-        sink = self.uploads.sink(request)
+        sink = open_sink(self.uploads, request)
         try:
             for start in range(0, len(body), 1000):
                 sink.write(body[start : start + 1000])
-            request.body = sink.finish()
+            deliver(sink, request)
         except BaseException:
             sink.abandon()
             raise
@@ -210,7 +212,7 @@ class TestPut:
     @pytest.mark.parametrize("method", ["PUT", "POST"])
     def test_what_is_never_complete_is_gone(self, take: Taker, site: Path, method: str) -> None:
         before = names(site)
-        sink = take.uploads.sink(parse("/a" if method == "PUT" else "/", method, "Content-Length: 99", FORM_TYPE))
+        sink = open_sink(take.uploads, parse("/a" if method == "PUT" else "/", method, "Content-Length: 99", FORM_TYPE))
         sink.write(b"x" if method == "PUT" else part(b"x" * 100)[:-50])
         sink.abandon()
         assert names(site) == before
@@ -286,7 +288,7 @@ class TestRefused:
     def test_a_large_body_is_refused_before_it_is_sent(self, take: Taker, line: str) -> None:
         length = 1 if line.startswith("E") else 1 << 20
         with pytest.raises(HTTPError) as caught:
-            take.uploads.sink(parse("/old.txt", "PUT", f"Content-Length: {length}", line))
+            take.uploads.body_sink(parse("/old.txt", "PUT", f"Content-Length: {length}", line))
         assert caught.value.status == 409
         assert ("X-Mine", "1") in caught.value.fields
 

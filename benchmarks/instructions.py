@@ -1,0 +1,280 @@
+"""How many instructions a request costs, counted by valgrind; of the compiled build, and of two checkouts side by side.
+
+    python setup.py build_ext --inplace                           # in each checkout, with the interpreter used here
+    python benchmarks/instructions.py
+    python benchmarks/instructions.py --workloads hello,wsgi --json instructions.json
+    python benchmarks/instructions.py --against ../before         # a table of both, and the ratio
+    python benchmarks/instructions.py --against ../before --seeds 5
+
+Instructions, because they do not depend on the machine's mood: neither its neighbours nor its clock frequency change
+them, so a difference of one per cent is seen in one go, where a stopwatch wants an hour. They are not time: a cache
+that is missed costs nothing here, and neither does the kernel, of which only the calls are counted.
+
+For each workload a server and one client on the loopback live in one process, under `valgrind --tool=callgrind`. The
+client sends bytes that are ready, the server does one turn, the client takes as many bytes as it knows will come; so
+every request (of "pipelined": every 16) has a turn of its own, which costs more than it does under load, where
+connections share them. Two such processes do the same but for the number of requests, and what is shown is their
+difference for each of those, in which the start cancels out. The client's write and read are in it, 2,300 instructions
+for each turn; they are the same whatever is served, so a ratio is a little flatter than that of the servers alone.
+
+Nothing is left to chance: hashes have a seed, clocks are injected and go on by half a microsecond at each look, dice
+always fall alike, the garbage collector is off, no access log is written. Connections are not used up (they are good
+for 1,000 requests), nor do the figures that answers announce get shorter. So the same tree has the same figures, to the
+last digit, with the same interpreter, compiler and C library; other ones have others.
+
+Two trees differ also in what nobody means: in what state malloc's lists are, and which names of a dictionary collide.
+The same build, in another directory or counted by a script with another text, was seen to differ by 0.7 %, and with
+other seeds "wsgi" by 2 %, whose environ is a large dictionary. So compare trees in one go, and where the difference is
+not much larger than that, with `--seeds N`: then means over as many seeds are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import count, product, repeat
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tables import align
+from workloads import FILE_SIZES, WORKLOADS, Workload, write_files
+
+if TYPE_CHECKING:  # at run time it is the tree's
+    from kaserve import Server
+
+Figures = Mapping[Path, Mapping[str, list[float]]]
+"""Instructions per request, with each seed, by tree and workload."""
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("hello", "browser", "pipelined", "file1k", "wsgi")
+FEW, MANY = 96, 864
+"""Requests of the two runs: whole pipelines, and with the first two segments fewer than 900 on the one connection, so
+that `max` in Keep-Alive has three digits in every answer."""
+HOST = "127.0.0.1:8000"
+"""What the client says, wherever it is connected."""
+FILE = "files/1k.bin"
+LOOK = 0.5e-6
+"""Seconds that pass at each look at the clock."""
+EPOCH = 4e9
+"""Seconds since the epoch, for ever; in the future, so that files were written long ago and are remembered."""
+PATIENCE = 10
+"""Seconds after which nothing comes any more."""
+LONGEST = 600
+"""Seconds for a run."""
+
+
+# In the counted process.
+
+
+class Parts(NamedTuple):
+    """What is taken from a tree; all that tells the time in it is injected."""
+
+    server: Callable[..., Server]
+    files: Callable[..., Any]
+    wsgi: Callable[..., Any]
+
+
+def parts_of_tree() -> Parts:
+    """Whatever the names are: what are `handlers`, `time` and `rng` now were `apps`, `wall` (of Files: `clock`) and
+    `chance` once."""
+    kaserve = importlib.import_module("kaserve")
+    new = importlib.util.find_spec("kaserve.handlers") is not None
+    handlers = importlib.import_module("kaserve.handlers" if new else "kaserve.apps")
+    ticks, epoch, dice = count(1000.0, LOOK).__next__, repeat(EPOCH).__next__, repeat(0.5).__next__
+
+    def inject(made: Callable[..., Any], **injected: object) -> Callable[..., Any]:
+        known = inspect.signature(made).parameters
+        return partial(made, **{name: value for name, value in injected.items() if name in known})
+
+    files_time = "time" if "time" in inspect.signature(handlers.Files).parameters else "clock"
+    return Parts(
+        inject(kaserve.Server, clock=ticks, time=epoch, wall=epoch, rng=dice, chance=dice),
+        inject(handlers.Files, **{files_time: epoch}),
+        handlers.WSGI,
+    )
+
+
+def serve_here(tree: Path, name: str, requests: int, directory: Path) -> None:
+    """Has `requests` of a workload answered, and the first two segments of it before that."""
+    gc.disable()
+    sys.path.append(str(tree / "benchmarks" / "apps"))
+    kaserve: Any = importlib.import_module("kaserve")
+    assert kaserve.IMPLEMENTATION == "compiled", f"the build is {kaserve.IMPLEMENTATION}"
+    assert Path(kaserve.__file__).resolve().is_relative_to(tree), f"{kaserve.__file__} is not in {tree}"
+    parts = parts_of_tree()
+    server = parts.server(new_handler(name, parts, directory), kaserve.Config(port=0, access_log=False))
+    server.open()
+    converse(server, workload_of(name), requests)
+    server.close()
+
+
+def workload_of(name: str) -> Workload:
+    """The bytes that are sent, and what comes back."""
+    return WORKLOADS["hello" if name == "wsgi" else name]
+
+
+def new_handler(name: str, parts: Parts, directory: Path) -> Any:
+    """What answers; the hello of each tree is its own."""
+    if name == "wsgi":
+        return parts.wsgi(importlib.import_module("hello_wsgi").app, threads=0)
+    if workload_of(name).app == "files":
+        return parts.files(directory)
+    return importlib.import_module("hello_app").hello
+
+
+def converse(server: Server, workload: Workload, requests: int) -> None:
+    """One connection, in turns: what is asked in one is answered in it."""
+    segment = workload.segment(HOST)
+    address = server.address
+    assert isinstance(address, tuple)
+    client = socket.create_connection(address)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PATIENCE, 0))
+    server.step(PATIENCE)  # it is accepted
+    client.send(segment)
+    server.step(PATIENCE)
+    answer = client.recv(1 << 20)
+    check(answer, workload)
+    size = len(answer)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)  # all of it or nothing
+    write, read, fd = os.write, os.read, client.fileno()  # which cost less than the methods of a socket
+    for _ in range(1 + requests // workload.pipelined):
+        write(fd, segment)
+        server.step(PATIENCE)
+        answer = read(fd, size)
+        if len(answer) != size:
+            raise RuntimeError(f"not the whole answer: {answer!r}")
+    check(answer, workload)
+    client.close()
+
+
+def check(received: bytes, workload: Workload) -> None:
+    """Whether that is all that should come for one segment."""
+    head, end, _ = received.partition(b"\r\n\r\n")
+    assert received.count(b"HTTP/1.1 200 ") == workload.pipelined, received
+    assert len(received) == workload.pipelined * (len(head) + len(end) + workload.answer_size), received
+
+
+# Outside of it.
+
+
+def run(command: list[str], tree: Path, seed: int, scratch: Path) -> str:
+    """What `command` says on stderr. Its environment is the same whoever asks; what Python compiles is kept aside, so
+    that nothing is written into the tree and nothing that lies there is read."""
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "PYTHONPATH": str(tree),
+        "PYTHONHASHSEED": str(seed),
+        "PYTHONPYCACHEPREFIX": str(scratch / "pycache"),
+    }
+    done = subprocess.run(command, env=environment, cwd=scratch, capture_output=True, text=True, timeout=LONGEST)
+    if done.returncode:
+        raise RuntimeError(f"{tree}: {(done.stderr or done.stdout).strip()}")
+    return done.stderr
+
+
+def measure(tree: Path, name: str, seed: int, scratch: Path) -> float:
+    """Instructions for each request."""
+
+    def child(requests: int) -> list[str]:
+        # -S: no .pth file of the environment has a say in which kaserve is imported.
+        arguments = ["--serve", name, str(requests), "--tree", str(tree)]
+        return [sys.executable, "-S", str(Path(__file__).resolve()), *arguments]
+
+    def instructions(requests: int) -> int:
+        valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+        said = run([*valgrind, *child(requests)], tree, seed, scratch)
+        found = re.search(r"Collected : (\d+)", said)
+        if found is None:
+            raise RuntimeError(f"valgrind does not say how many: {said.strip()}")
+        return int(found[1])
+
+    run(child(FEW), tree, seed, scratch)  # everything is compiled to .pyc, and what is wrong is seen at once
+    return (instructions(MANY) - instructions(FEW)) / (MANY - FEW)
+
+
+def measure_all(tree: Path, names: list[str], seeds: int) -> dict[str, list[float]]:
+    """Each of the workloads with one tree, with each seed."""
+    figures: dict[str, list[float]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as scratch:
+        write_files(Path(scratch), {FILE: FILE_SIZES[FILE]})
+        for name, seed in product(names, range(seeds)):
+            figure = measure(tree, name, seed, Path(scratch))
+            figures[name].append(figure)
+            print(f"{tree}, {name}, seed {seed}: {figure:,.0f}", file=sys.stderr, flush=True)
+    return figures
+
+
+def table(figures: Figures) -> str:
+    """In Markdown, the means: a row for each workload, and with two trees the ratio of the first to the second."""
+    header = ["instructions/request", *map(str, figures), *(["ratio"] if len(figures) == 2 else [])]
+    rows = []
+    for name in next(iter(figures.values())):
+        counted = [fmean(of_tree[name]) for of_tree in figures.values()]
+        ratio = [f"{counted[0] / counted[1]:.3f}"] if len(counted) == 2 else []
+        rows.append([name, *(f"{figure:,.0f}" for figure in counted), *ratio])
+    return "\n".join(align([header, *rows]))
+
+
+def write_json(path: Path, figures: Figures) -> None:
+    """The figures, and with what they were counted."""
+    valgrind = subprocess.run(["valgrind", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    result = {
+        "python": f"{platform.python_version()} ({platform.python_compiler()})",
+        "valgrind": valgrind,
+        "machine": platform.machine(),
+        "instructions_per_request": {str(tree): of_tree for tree, of_tree in figures.items()},
+    }
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _workloads(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = set(names).difference(NAMES)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    return names
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tree", type=Path, default=ROOT, metavar="DIR", help="a checkout, compiled in place")
+    parser.add_argument("--against", type=Path, metavar="DIR", help="another one, to compare with")
+    parser.add_argument("--workloads", type=_workloads, default=list(NAMES), metavar="NAME,...", help=", ".join(NAMES))
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="take the mean over as many seeds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--serve", nargs=2, metavar=("NAME", "REQUESTS"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        name, requests = options.serve
+        serve_here(options.tree, name, int(requests), Path.cwd())
+        return 0
+    if options.seeds < 1:
+        parser.error("there must be a seed")
+    if shutil.which("valgrind") is None:
+        parser.error("valgrind is not installed")
+    trees = [tree.resolve() for tree in (options.tree, options.against) if tree is not None]
+    figures = {tree: measure_all(tree, options.workloads, options.seeds) for tree in trees}
+    print(table(figures))
+    if options.json:
+        write_json(options.json, figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Draining: a server that shuts down asks its connections to end."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaserve.http.messages import Response
+from kaserve.http.phases import BODY, HEAD, IDLE, LINGER, SEND, Phase
+from kaserve.net.connection import Connection
+from tests.tools.connections import PHASE_STARTS, POST_HEAD, SMALL_BUFFER, WHEEL_DELAY, MakeNet, large
+from tests.tools.net import GET, Net
+
+
+def drain(net: Net, connection: Connection) -> None:
+    """Drains one connection in a turn of the reactor, as a draining server does."""
+    net.reactor.call(connection.retire)
+    net.settle()
+
+
+def test_a_drained_idle_connection_closes_at_once(make_net: MakeNet) -> None:
+    """docs/keep-alive.md, "The close policy": it was idle for longer than RECENT_USE_GRACE."""
+    net = make_net()
+    client, connection = net.connect()
+    net.ask(client, GET)
+    net.sleep(1.01)
+    net.service.keep_alive.enabled = False
+    drain(net, connection)
+    assert connection.phase == LINGER
+    assert client.read() == b""
+    assert client.ended
+    client.send(GET)
+    net.settle()
+    assert net.stats.races_lost == 1
+
+
+def test_a_recently_busy_connection_may_send_one_more_request(make_net: MakeNet) -> None:
+    net = make_net()
+    client, connection = net.connect()
+    net.ask(client, GET)
+    net.sleep(0.4)
+    net.service.keep_alive.enabled = False
+    drain(net, connection)
+    assert connection.phase == IDLE
+    net.sleep(0.5)
+    (response,) = net.ask(client, GET)
+    assert not response.persists
+    assert connection.phase == LINGER
+
+
+def test_a_recently_busy_connection_without_a_request_closes_after_the_grace(make_net: MakeNet) -> None:
+    net = make_net()
+    client, connection = net.connect()
+    net.ask(client, GET)
+    net.sleep(0.4)
+    net.service.keep_alive.enabled = False
+    drain(net, connection)
+    net.sleep(0.59)
+    assert connection.phase == IDLE
+    net.sleep(0.01 + WHEEL_DELAY)
+    assert connection.phase == LINGER
+    assert client.read() == b""
+    assert client.ended
+
+
+def test_draining_does_not_wait_long_for_clients_that_do_not_close(make_net: MakeNet) -> None:
+    """No response of theirs is at stake. One that was busy ends with the reason drain, not idle."""
+    net = make_net()
+    (client, _), (_, before) = net.connect(), net.connect()
+    net.sleep(121 + WHEEL_DELAY)
+    assert before.phase == LINGER
+    busy, _ = net.connect()
+    net.ask(busy, GET)
+    net.service.keep_alive.enabled = False
+    net.reactor.call(net.service.retire)
+    net.sleep(0.5 + WHEEL_DELAY)
+    assert len(net.service.connections) == 1
+    net.sleep(1 + WHEEL_DELAY)
+    assert net.service.connections == set()
+    assert net.stats.closed == {"idle": 2, "drain": 1}
+    client.read()
+    assert client.ended
+
+
+def test_an_idle_time_announced_before_the_drain_does_not_delay_it(make_net: MakeNet) -> None:
+    """docs/keep-alive.md, "The close policy": a connection that becomes idle while draining gets RECENT_USE_GRACE,
+    not the idle time that its response announced."""
+    body = b"x" * 4_000_000
+    net = make_net(lambda request: Response(200, body))
+    client, connection = net.connect()
+    client.send(GET)
+    net.settle()
+    assert connection.phase == SEND
+    net.service.keep_alive.enabled = False
+    net.service.retire()
+    while connection.phase == SEND:
+        client.read()
+        net.settle()
+    assert connection.phase == IDLE
+    net.sleep(1 + WHEEL_DELAY)
+    assert connection.phase != IDLE
+    client.read()
+    assert client.ended
+
+
+def test_draining_responds_to_a_request_that_has_arrived(make_net: MakeNet) -> None:
+    net = make_net()
+    client, connection = net.connect()
+    net.sleep(10)
+    net.reactor.call(lambda: client.send(GET))
+    drain(net, connection)
+    (response,) = client.answers("GET")
+    assert response.status == 200
+    assert not response.persists
+    assert net.stats.races_lost == 0
+
+
+@pytest.mark.parametrize("phase", [HEAD, BODY, SEND, LINGER], ids=lambda phase: phase.name)
+def test_draining_does_not_interrupt_a_busy_connection(make_net: MakeNet, phase: Phase) -> None:
+    net = make_net(large)
+    client, connection = net.connect(send_buffer=SMALL_BUFFER)
+    PHASE_STARTS[phase][0](net, client)
+    net.settle()
+    left = net.time_left(connection)
+    drain(net, connection)
+    assert connection.phase == phase
+    assert net.time_left(connection) == left
+
+
+def test_a_request_that_is_incomplete_at_the_drain_gets_a_response_that_says_close(make_net: MakeNet) -> None:
+    net = make_net()
+    client, connection = net.connect()
+    client.send(POST_HEAD)
+    net.settle()
+    net.service.keep_alive.enabled = False
+    drain(net, connection)
+    (response,) = net.ask(client, b"0123456789", methods=["POST"])
+    assert response.status == 200
+    assert not response.persists

@@ -1,0 +1,98 @@
+"""What a connection waits for in each phase and for how long: the table `PHASES`, and connections that follow it."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaserve.http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
+from kaserve.net.poller import NOTHING, READ, WRITE
+from kaserve.net.service import PHASES, Deadlines
+from tests.tools.connections import PHASE_STARTS, PROGRESS_CHECKS, SMALL_BUFFER, MakeNet, large, server_socket
+from tests.tools.net import GET
+
+
+def test_each_phase_waits_for_its_event_and_has_its_deadline() -> None:
+    assert {phase: (row.waits_for, row.deadline) for phase, row in PHASES.items()} == {
+        HANDSHAKE: (READ, "header_timeout"),
+        IDLE: (READ, "keep_alive"),
+        HEAD: (READ, "header_timeout"),
+        BODY: (READ, "body_timeout"),
+        HANDLER: (NOTHING, ""),
+        SEND: (WRITE, "send_timeout"),
+        LINGER: (READ, "linger"),
+    }
+
+
+@pytest.mark.parametrize("phase", PHASE_STARTS, ids=lambda phase: phase.name)
+def test_a_connection_that_enters_a_phase_has_the_event_and_deadline_of_the_table(
+    make_net: MakeNet, phase: Phase
+) -> None:
+    reach, events, seconds = PHASE_STARTS[phase]
+    net = make_net(large)
+    client, connection = net.connect(send_buffer=SMALL_BUFFER)
+    net.clock.advance(7)  # deadlines count from here, not from the accept
+    reach(net, client)
+    net.settle()
+    assert connection.phase == phase
+    assert net.interest(connection) == events
+    assert net.time_left(connection) == seconds
+
+
+def test_a_new_connection_is_idle(make_net: MakeNet) -> None:
+    net = make_net()
+    _, connection = net.connect()
+    assert connection.phase == IDLE
+    assert net.interest(connection) == READ
+    assert net.time_left(connection) == 121
+
+
+@pytest.mark.parametrize("phase", PHASE_STARTS, ids=lambda phase: phase.name)
+def test_the_deadline_of_a_phase_is_its_setting(make_net: MakeNet, phase: Phase) -> None:
+    net = make_net(
+        large,
+        deadlines=Deadlines(keep_alive=11, header_timeout=12, body_timeout=13, send_timeout=16, linger=15),
+    )
+    client, connection = net.connect(send_buffer=SMALL_BUFFER)
+    PHASE_STARTS[phase][0](net, client)
+    net.settle()
+    assert (
+        net.time_left(connection) == {IDLE: 11 + 1, HEAD: 12, BODY: 13, SEND: 16 / PROGRESS_CHECKS, LINGER: 15}[phase]
+    )
+
+
+def test_repeated_gets_never_change_the_poller_registration(make_net: MakeNet) -> None:
+    net = make_net()
+    client, _ = net.connect()
+    changes = net.poller.changes
+    for _ in range(100):
+        net.ask(client, GET)
+        net.sleep(1)
+    assert net.poller.changes == changes
+
+
+@pytest.mark.parametrize("phase", PHASE_STARTS, ids=lambda phase: phase.name)
+def test_calls_on_a_closed_connection_have_no_effect(make_net: MakeNet, phase: Phase) -> None:
+    net = make_net(large)
+    client, connection = net.connect(send_buffer=SMALL_BUFFER)
+    PHASE_STARTS[phase][0](net, client)
+    net.settle()
+    connection.abort()
+    sent = server_socket(connection).sends[:]
+    for events in (NOTHING, READ, WRITE, READ | WRITE):
+        connection.ready(events)
+    connection.retire()
+    connection.abort()
+    assert connection.phase == CLOSED
+    assert server_socket(connection).sends == sent
+    assert net.stats.closed == {"shutdown": 1}
+
+
+def test_a_connection_that_was_to_be_called_again_may_end_before_that(make_net: MakeNet) -> None:
+    net = make_net()
+    client, connection = net.connect()
+    client.send(GET * 100)
+    net.step()
+    connection.abort()
+    net.settle()
+    assert connection.phase == CLOSED
+    assert net.stats.requests == 64

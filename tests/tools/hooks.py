@@ -1,0 +1,19 @@
+"""The hooks of a handler, called as a connection calls them."""
+
+from __future__ import annotations
+
+from kaserve.http.errors import HTTPError
+from kaserve.http.handler import BaseHandler
+from kaserve.http.messages import Request
+from kaserve.http.sinks import Sink, Spool, drain_or_reject
+
+__all__ = ["open_sink"]
+
+
+def open_sink(handler: BaseHandler, request: Request) -> Sink:
+    """Where the body of `request` goes. Raises HTTPError if the response does not wait for it."""
+    try:
+        handler.before_body(request)
+        return handler.body_sink(request) or Spool()
+    except HTTPError as error:
+        return drain_or_reject(request, error)
