@@ -51,8 +51,8 @@ import math
 import socket
 import struct
 
+from ..http.address import AnyAddress
 from ..http.errors import HTTPError
-from ..http.messages import Address, host_of
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from ..http.protocol import HTTPProtocol
 from ..telemetry.counters import NO_GAP
@@ -122,7 +122,7 @@ class Connection(Timer):
         "server",
     )
 
-    def __init__(self, service: Service, sock: PlainSocket | TLSSocket, client: Address, server: Address) -> None:
+    def __init__(self, service: Service, sock: PlainSocket | TLSSocket, client: AnyAddress, server: AnyAddress) -> None:
         """Takes over `sock`, which is connected and non-blocking, and waits for a request."""
         super().__init__()
         now = service.reactor.now
@@ -428,7 +428,7 @@ class Connection(Timer):
     def _start_trace(self) -> None:
         """Somebody looks at the live page: what happens from now on may be shown there."""
         service = self._service
-        host, now = host_of(self.client), service.reactor.now
+        host, now = self.client.label, service.reactor.now
         self._trace = service.timeline.start_trace(self.number, host, self._opened, now)
 
     def _may_persist(self) -> bool:
@@ -618,7 +618,7 @@ class Connection(Timer):
         carried = protocol.served + (protocol.phase in (BODY, HANDLER))  # with a last request that got no response
         service.stats.connection_ended(
             ending,
-            host_of(self.client),
+            self.client.label,
             carried,
             now - self._idle_from,
             by_client=by_client,
