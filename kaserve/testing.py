@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from .config import Config
 from .handlers import WSGI, Files
+from .http.address import Address
 from .http.dates import format_date
 from .http.handler import Handler
 from .server import Server
@@ -330,7 +331,7 @@ class Faults:
     """
 
     def __init__(self, server: Server) -> None:
-        if not isinstance(server.address, tuple):
+        if not isinstance(server.address, Address):
             raise TypeError(f"Faults needs a server that listens on TCP, not on {server.address!r}")
         self._server = server.address
         self._listener = socket.create_server(("127.0.0.1", 0))

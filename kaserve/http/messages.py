@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import parse_qsl, quote, unquote
 
+from .address import UNNAMED, AnyAddress
 from .errors import PHRASES, HTTPError
 
 __all__ = [
@@ -41,7 +42,6 @@ __all__ = [
     "Request",
     "Response",
     "error_response",
-    "host_of",
     "new_response",
 ]
 
@@ -49,7 +49,6 @@ __all__ = [
 _URI = ":/?#[]@!$&'()*+,;=%"
 
 FieldLine = tuple[str, str]
-Address = tuple[str, int] | str | None
 
 # One bit for each field that decides something about framing or the connection, or makes a common answer uncommon, so
 # that its absence costs one test. The parser and the encoder set them. Of Connection the options that matter have bits
@@ -247,8 +246,8 @@ class Request:
         self.authority = host
         self.scheme = "http"
         self.mount = ""
-        self.client: Address = None
-        self.server: Address = None
+        self.client: AnyAddress = UNNAMED
+        self.server: AnyAddress = UNNAMED
         self.remote_user = ""
         self.received: Any = None
         self._trailers: list[FieldLine] | None = None
@@ -471,8 +470,3 @@ def error_response(error: HTTPError) -> Response:
     response = Response.text(f"{error.status} {phrase}: {error.reason}\n", error.status)
     response.fields.extend(error.fields)
     return response
-
-
-def host_of(address: Address) -> str:
-    """The host of a client; "unix" for one that came through a Unix socket."""
-    return address[0] if isinstance(address, tuple) else "unix"

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from json.encoder import encode_basestring_ascii
 
 from ..http.grammar import TOKEN
-from ..http.messages import Request, Response, host_of
+from ..http.messages import Request, Response
 from ..net.exchange import Exchange
 
 __all__ = ["Format", "LogClock", "escape", "make_format", "parse_atoms"]
@@ -154,8 +154,8 @@ class CommonFormat(Format):
         request, status, size = exchange.request, _status(exchange), exchange.bytes_sent
         sent = f"{size}" if size else "-"
         if request is None:
-            return f'{host_of(exchange.client)} - - {when} "-" {status} {sent}'
-        host = host_of(request.client)  # the client that a trusted proxy names, if there is one
+            return f'{exchange.client.label} - - {when} "-" {status} {sent}'
+        host = request.client.label  # the client that a trusted proxy names, if there is one
         user = "-" if request.remote_user == "" else escape(request.remote_user)
         target = escape(request.target)
         return f'{host} - {user} {when} "{request.method} {target} HTTP/1.{request.minor}" {status} {sent}'
@@ -184,7 +184,7 @@ class JSONFormat(Format):
             asked = f'"method":"{request.method}","target":{_quote(request.target)},"version":"1.{request.minor}",'
         return (
             f'{{"time":"{clock.iso}.{clock.millisecond:03d}{clock.zone}","connection":{exchange.connection},'
-            f'"request":{exchange.number},"client":"{host_of(client)}","user":{user},{asked}'
+            f'"request":{exchange.number},"client":"{client.label}","user":{user},{asked}'
             f'"status":{_status(exchange)},"bytes":{exchange.bytes_sent},"arrival":{_seconds(arrival)},"handler":{_seconds(handler)},'
             f'"send":{_seconds(send)},"referer":{_json_header(request, "referer")},'
             f'"user_agent":{_json_header(request, "user-agent")}}}'
@@ -306,7 +306,7 @@ def _response_header(response: Response | None, name: str) -> str:
 
 
 def _client(exchange: Exchange) -> str:
-    return host_of(exchange.client if exchange.request is None else exchange.request.client)
+    return (exchange.client if exchange.request is None else exchange.request.client).label
 
 
 def _request_line(request: Request | None) -> str:

@@ -52,8 +52,8 @@ import math
 import socket
 import struct
 
+from ..http.address import AnyAddress
 from ..http.errors import HTTPError
-from ..http.messages import Address, host_of
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from ..telemetry.endings import UNSOLICITED, Ending
 from .failures import log_current_exception
@@ -81,7 +81,7 @@ class Connection(RequestLoop):
 
     __slots__ = ("_progress_from", "_queued_before", "_race_lost")
 
-    def __init__(self, service: Service, sock: PlainSocket | TLSSocket, client: Address, server: Address) -> None:
+    def __init__(self, service: Service, sock: PlainSocket | TLSSocket, client: AnyAddress, server: AnyAddress) -> None:
         """Takes over `sock`, which is connected and non-blocking, and waits for a request.
 
         Raises:
@@ -198,7 +198,7 @@ class Connection(RequestLoop):
 
     def _check_progress(self) -> None:
         """SEND: the kernel has accepted nothing more for a while. But its buffers are large, and a slow client may have
-        taken enough out of them all the same. There is no event for that, so the queue is looked at several times
+        taken enough out of them anyway. There is no event for that, so the queue is looked at several times
         within the deadline."""
         reactor = self._service.reactor
         seconds = self._service.timeouts[SEND].seconds
@@ -382,7 +382,7 @@ class Connection(RequestLoop):
         carried = protocol.served + (protocol.phase in (BODY, HANDLER))  # with a last request that got no response
         service.stats.connection_ended(
             ending,
-            host_of(self.client),
+            self.client.label,
             carried,
             now - self._idle_from,
             by_client=by_client,

@@ -15,8 +15,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from ..http.address import AnyAddress
 from ..http.errors import HTTPError
-from ..http.messages import Address, Response, error_response
+from ..http.messages import Response, error_response
 from ..http.outgoing import Outgoing
 from ..http.protocol import CONTINUE, HTTPProtocol
 from ..http.sinks import drain_or_reject
@@ -79,7 +80,7 @@ class Exchange(Outgoing):
         writer: Writer,
         channel: Channel,
         connection: int,
-        client: Address,
+        client: AnyAddress,
         started: float,
     ) -> None:
         """Begins the exchange that `protocol` has come to. Nothing has been called or sent yet.
@@ -102,7 +103,7 @@ class Exchange(Outgoing):
         writer: Writer,
         channel: Channel,
         connection: int,
-        client: Address,
+        client: AnyAddress,
         started: float,
     ) -> None:
         """What __init__ does. Compiled, `begin_exchange` calls it as a C function: the call of a class with arguments
@@ -279,7 +280,7 @@ def begin_exchange(
     writer: Writer,
     channel: Channel,
     connection: int,
-    client: Address,
+    client: AnyAddress,
     started: float,
 ) -> Exchange:
     """Returns Exchange(...) at a fraction of its cost."""

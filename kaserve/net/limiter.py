@@ -13,8 +13,8 @@ import socket
 from collections import Counter
 from collections.abc import Sized
 
+from ..http.address import AnyAddress
 from ..http.errors import HTTPError
-from ..http.messages import Address
 from ..http.phases import LINGER
 from .service import OpenConnection, Service
 
@@ -137,12 +137,12 @@ class ConnectionLimiter:
             return least
         return max(least, self._idle / (1 << max(0, step - _COMFORTABLE)))
 
-    def _key(self, client: Address) -> bytes:
+    def _key(self, client: AnyAddress) -> bytes:
         """What counts as one address: the network of an IPv6 client, which has 2**64 addresses. Empty for a client that
         is not counted, as those of Unix sockets are."""
-        if not self._most_per_address or not isinstance(client, tuple):
+        if not self._most_per_address or not client.host:
             return b""
-        host = client[0].partition("%")[0]
+        host = client.host.partition("%")[0]
         if ":" not in host:
             return host.encode()
         packed = socket.inet_pton(socket.AF_INET6, host)

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 from typing import Protocol
 
-from ..http.messages import Address
+from ..http.address import Address, AnyAddress, UnixAddress
 from .poller import NOTHING, READ
 from .reactor import Reactor
 from .timerwheel import Timer
@@ -23,7 +23,7 @@ __all__ = ["ConnectionQuota", "Listener", "address_of", "open_listener", "split_
 log = logging.getLogger("kaserve")
 
 # Gets each accepted socket, with the addresses of the client and of the server.
-AcceptCallback = Callable[[socket.socket, Address, Address], object]
+AcceptCallback = Callable[[socket.socket, AnyAddress, AnyAddress], object]
 
 _MAX_PER_TURN = 128  # connections accepted in one turn, so that the open ones are served in between
 _MAX_IN_BACKLOG = 65536
@@ -51,7 +51,7 @@ class Listener(Timer):
     """Accepts connections from one listening socket. It is a timer to end its pauses.
 
     Attributes:
-        address: what the socket is bound to: (host, port), or the path of a Unix socket.
+        address: what the socket is bound to.
     """
 
     __slots__ = ("_interest", "_on_accept", "_quota", "_reactor", "_sock", "address")
@@ -114,7 +114,7 @@ class Listener(Timer):
         # the client delays that acknowledgement: 40 ms for nothing, request after request.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         assert isinstance(peer, tuple)
-        self._on_accept(sock, (peer[0], peer[1]), self.address)
+        self._on_accept(sock, Address(peer[0], peer[1]), self.address)
 
     def expired(self, now: float) -> None:
         self.resume()
@@ -150,19 +150,19 @@ class Listener(Timer):
         self.pause()
         self._reactor.wheel.cancel(self)
         self._sock.close()
-        if isinstance(self.address, str) and _is_abandoned(self.address):
+        if isinstance(self.address, UnixAddress) and _is_abandoned(self.address):
             try:
                 os.unlink(self.address)
             except OSError:  # the directory may be read-only for us by now
                 pass
 
 
-def address_of(sock: socket.socket) -> Address:
-    """Returns the address that `sock` is bound to: (host, port), or the path of a Unix socket."""
+def address_of(sock: socket.socket) -> AnyAddress:
+    """Returns the address that `sock` is bound to."""
     name = sock.getsockname()
     if isinstance(name, tuple):
-        return name[0], name[1]
-    return os.fsdecode(name)
+        return Address(name[0], name[1])
+    return UnixAddress(os.fsdecode(name))
 
 
 def open_listener(bind: str, port: int, *, backlog: int, reuse_port: bool = False) -> socket.socket:

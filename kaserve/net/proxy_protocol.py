@@ -4,7 +4,7 @@ Knows the headers of both versions (https://www.haproxy.org/download/3.0/doc/pro
 that text), and how to take exactly one header from a socket. Does not know what follows it, which is TLS or HTTP.
 
 A connection must begin with a header, or it is closed. If connections with and without a header were allowed on one
-port, any client could send a header of its own and pretend to be somebody else.
+port, any client could send a header of its own and pretend to have another address.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..http.messages import Address
+from ..http.address import Address, AnyAddress, UnixAddress
 from .poller import NOTHING, READ
 from .reactor import Reactor
 from .timerwheel import Timer
@@ -55,8 +55,8 @@ class ProxyHeader(NamedTuple):
     """
 
     size: int
-    client: Address = None
-    server: Address = None
+    client: AnyAddress | None = None
+    server: AnyAddress | None = None
 
 
 def read_proxy_header(data: bytes) -> ProxyHeader | None:
@@ -94,7 +94,7 @@ def _read_v1(data: bytes) -> ProxyHeader | None:
     ports = int(client_port), int(server_port)
     if max(ports) > 65535:
         raise ProxyError("a malformed port")
-    return ProxyHeader(size, (hosts[0], ports[0]), (hosts[1], ports[1]))
+    return ProxyHeader(size, Address(hosts[0], ports[0]), Address(hosts[1], ports[1]))
 
 
 def _read_v2(data: bytes) -> ProxyHeader | None:
@@ -124,7 +124,7 @@ def _addresses_size(family: int) -> int:
     return 2 * _ADDRESS_SIZES.get(family, 0) + (4 if family in (_TCP4, _TCP6) else 0)
 
 
-def _read_v2_addresses(family: int, block: bytes) -> tuple[Address, Address]:
+def _read_v2_addresses(family: int, block: bytes) -> tuple[AnyAddress | None, AnyAddress | None]:
     """Reads the client's and the server's address from the bytes after the fixed fields."""
     if family not in _ADDRESS_SIZES:
         return None, None
@@ -135,14 +135,14 @@ def _read_v2_addresses(family: int, block: bytes) -> tuple[Address, Address]:
     ip_version = socket.AF_INET if family == _TCP4 else socket.AF_INET6
     ports = block[2 * size : 2 * size + 4]
     return (
-        (socket.inet_ntop(ip_version, client), int.from_bytes(ports[:2], "big")),
-        (socket.inet_ntop(ip_version, server), int.from_bytes(ports[2:], "big")),
+        Address(socket.inet_ntop(ip_version, client), int.from_bytes(ports[:2], "big")),
+        Address(socket.inet_ntop(ip_version, server), int.from_bytes(ports[2:], "big")),
     )
 
 
-def _read_path(padded: bytes) -> str:
+def _read_path(padded: bytes) -> UnixAddress:
     """Reads the path of a Unix socket, "" for one without a name. The first byte of an abstract name is NUL."""
-    return os.fsdecode(padded[:1] + padded[1:].partition(b"\0")[0]).removesuffix("\0")
+    return UnixAddress(os.fsdecode(padded[:1] + padded[1:].partition(b"\0")[0]).removesuffix("\0"))
 
 
 class ProxyHeaderReader(Timer):
@@ -162,11 +162,11 @@ class ProxyHeaderReader(Timer):
         self,
         reactor: Reactor,
         sock: socket.socket,
-        client: Address,
-        server: Address,
+        client: AnyAddress,
+        server: AnyAddress,
         *,
         timeout: float,
-        on_header: Callable[[socket.socket, Address, Address], object],
+        on_header: Callable[[socket.socket, AnyAddress, AnyAddress], object],
         on_end: Callable[[ProxyHeaderReader], object],
     ) -> None:
         """Starts waiting for the header.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 
+from ..http.address import AnyAddress
 from ..http.errors import HTTPError
-from ..http.messages import Address, host_of
 from ..http.phases import BODY, CLOSED, HANDLER, IDLE, SEND
 from ..http.protocol import HTTPProtocol
 from ..telemetry.counters import NO_GAP
@@ -70,7 +70,7 @@ class RequestLoop(Timer):
         "server",
     )
 
-    def __init__(self, service: Service, sock: PlainSocket | TLSSocket, client: Address, server: Address) -> None:
+    def __init__(self, service: Service, sock: PlainSocket | TLSSocket, client: AnyAddress, server: AnyAddress) -> None:
         """Takes over `sock`, which is connected and non-blocking."""
         super().__init__()
         now = service.reactor.now
@@ -188,9 +188,9 @@ class RequestLoop(Timer):
         return exchange
 
     def _start_trace(self) -> None:
-        """Somebody looks at the live page: what happens from now on may be shown there."""
+        """The live page is open: what happens from now on may be shown there."""
         service = self._service
-        host, now = host_of(self.client), service.reactor.now
+        host, now = self.client.label, service.reactor.now
         self._trace = service.timeline.start_trace(self.number, host, self._opened, now)
 
     def _may_persist(self) -> bool:
@@ -210,7 +210,7 @@ class RequestLoop(Timer):
             return
         if self.ending is None and not exchange.persists:
             self.ending = self._why_last()
-        self.phase = SEND  # whatever phase follows is entered anew, the one before the request as well
+        self.phase = SEND  # whatever phase follows is entered again, even if it is the one before the request
         self._idle_allowance = service.idle
         if self._writer.source is not None:
             try:

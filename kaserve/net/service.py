@@ -10,6 +10,7 @@ from collections.abc import Callable
 from random import random
 from typing import Any, NamedTuple, Protocol
 
+from ..http.address import AnyAddress
 from ..http.errors import HTTPError
 from ..http.handler import BaseHandler, FunctionHandler
 from ..http.keep_alive import KeepAlive
@@ -108,7 +109,7 @@ class OpenConnection(Protocol):
 
     number: int
     phase: Phase
-    client: Any
+    client: AnyAddress
     ending: Ending | None
 
     @property

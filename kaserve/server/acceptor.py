@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable
 
-from ..http.messages import Address
+from ..http.address import AnyAddress
 from ..net.connection import Connection
 from ..net.limiter import ConnectionLimiter
 from ..net.listener import Listener
@@ -49,7 +49,7 @@ class Acceptor:
                 begin with a request.
             on_end: called after a connection has ended, even if it ended before its PROXY header arrived.
         """
-        self.addresses: list[Address] = []
+        self.addresses: list[AnyAddress] = []
         self._service = service
         self._tls = tls
         self._proxy_header_timeout = proxy_header_timeout
@@ -96,7 +96,7 @@ class Acceptor:
 
     # The steps of a connection.
 
-    def _accept(self, sock: socket.socket, client: Address, server: Address) -> None:
+    def _accept(self, sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
         """A listener has accepted a connection."""
         if self._proxy_header_timeout is None:
             self._connect(sock, client, server)
@@ -113,7 +113,7 @@ class Acceptor:
             )
         )
 
-    def _connect(self, sock: socket.socket, client: Address, server: Address) -> None:
+    def _connect(self, sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
         """The addresses of a connection are known. It enters the service."""
         channel = adopt(sock) if self._tls is None else self._tls.wrap(sock)
         self._limiter.enter(Connection(self._service, channel, client, server))

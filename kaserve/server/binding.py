@@ -10,7 +10,7 @@ import os
 import socket
 
 from ..config import Config
-from ..http.messages import Address
+from ..http.address import AnyAddress, UnixAddress
 from ..net.listener import open_listener, split_host_port
 
 __all__ = ["open_sockets", "url_of"]
@@ -76,12 +76,12 @@ def _describe(bind: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
 
 
-def url_of(address: Address, scheme: str) -> str:
+def url_of(address: AnyAddress | None, scheme: str) -> str:
     """Returns the URL at which a client on this machine reaches `address`; "" for None.
 
     A wildcard address becomes the loopback address, since no client can connect to a wildcard.
     """
-    if isinstance(address, str):
+    if isinstance(address, UnixAddress):
         return f"unix:{address}"
     if address is None:
         return ""

@@ -18,8 +18,8 @@ from types import TracebackType
 
 from .. import systemd
 from ..config import Config
+from ..http.address import AnyAddress
 from ..http.handler import BaseHandler, Handler, as_handler
-from ..http.messages import Address
 from ..http.phases import Phase
 from ..insight.advice_log import AdviceLog
 from ..net.reactor import Reactor
@@ -127,15 +127,16 @@ class Server:
     # State.
 
     @property
-    def address(self) -> Address:
+    def address(self) -> AnyAddress | None:
         """The first of `addresses`; None before `open`."""
         return self._acceptor.addresses[0] if self._acceptor.addresses else None
 
     @property
-    def addresses(self) -> list[Address]:
+    def addresses(self) -> list[AnyAddress]:
         """All addresses that the server listens on, or listened on before it stopped, in the order of the settings.
 
-        Each is (host, port), or the path of a Unix socket. Before `open` there are none.
+        Each is an `Address`, a tuple of host and port, or a `UnixAddress`, the path of a Unix socket. Before `open`
+        there are none.
         """
         return list(self._acceptor.addresses)
 
@@ -144,7 +145,7 @@ class Server:
         """The URL at which a client on this machine reaches the server; "" before `open`."""
         return self.url_of(self.address)
 
-    def url_of(self, address: Address) -> str:
+    def url_of(self, address: AnyAddress | None) -> str:
         """Returns the URL of one of `addresses`. A wildcard address becomes the loopback address."""
         return url_of(address, self._service.scheme)
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from kaserve.http.messages import Address, Response
+from kaserve.http.address import UNNAMED, Address, AnyAddress, UnixAddress
+from kaserve.http.messages import Response
 from kaserve.http.phases import CLOSED, IDLE, LINGER, SEND
 from kaserve.net.connection import Connection
 from kaserve.net.limiter import ConnectionLimiter
@@ -26,7 +27,7 @@ class House:
         self.room = ConnectionLimiter(net.service, most, most_per_address)
         net.service.on_close = self.room.leave
 
-    def enter(self, address: Address = PEER) -> tuple[Client, Connection]:
+    def enter(self, address: AnyAddress = PEER) -> tuple[Client, Connection]:
         client, connection = self.net.connect()
         connection.client = address
         self.room.enter(connection)
@@ -242,9 +243,9 @@ def test_without_a_spare_descriptor_it_does_without(monkeypatch: pytest.MonkeyPa
 
 def test_one_address_may_have_so_many_and_the_next_is_503() -> None:
     with house(100, 3) as crowd:
-        clients = [crowd.enter(("192.0.2.7", port)) for port in range(3)]
-        other, _ = crowd.enter(("192.0.2.8", 1))
-        too_many, connection = crowd.enter(("192.0.2.7", 9))
+        clients = [crowd.enter(Address("192.0.2.7", port)) for port in range(3)]
+        other, _ = crowd.enter(Address("192.0.2.8", 1))
+        too_many, connection = crowd.enter(Address("192.0.2.7", 9))
         assert connection.phase == LINGER
         (answer,) = too_many.answers("GET")
         assert answer.status == 503
@@ -255,7 +256,7 @@ def test_one_address_may_have_so_many_and_the_next_is_503() -> None:
         too_many.close()
         clients[0][0].close()
         crowd.net.settle()
-        client, _ = crowd.enter(("192.0.2.7", 10))
+        client, _ = crowd.enter(Address("192.0.2.7", 10))
         assert crowd.net.ask(client, GET)[0].status == 200
 
 
@@ -271,13 +272,13 @@ def test_one_address_may_have_so_many_and_the_next_is_503() -> None:
 )
 def test_the_network_of_an_ipv6_client_is_its_address(one: str, other: str, same: bool) -> None:
     with house(100, 1) as crowd:
-        crowd.enter((one, 1))
-        _, connection = crowd.enter((other, 2))
+        crowd.enter(Address(one, 1))
+        _, connection = crowd.enter(Address(other, 2))
         assert connection.phase == (LINGER if same else IDLE)
 
 
-@pytest.mark.parametrize("address", ["/run/socket", None])
-def test_clients_without_an_address_are_not_counted(address: Address) -> None:
+@pytest.mark.parametrize("address", [UnixAddress("/run/socket"), UNNAMED])
+def test_clients_without_an_address_are_not_counted(address: AnyAddress) -> None:
     with house(100, 1) as crowd:
         clients = [crowd.enter(address) for _ in range(5)]
         assert {one.phase for _, one in clients} == {IDLE}
@@ -286,7 +287,7 @@ def test_clients_without_an_address_are_not_counted(address: Address) -> None:
 def test_nothing_is_remembered_of_who_is_gone() -> None:
     with house(100, 5) as crowd:
         for number in range(20):
-            client, _ = crowd.enter((f"192.0.2.{number}", 1))
+            client, _ = crowd.enter(Address(f"192.0.2.{number}", 1))
             client.close()
         crowd.net.settle()
         assert not crowd.room._crowd

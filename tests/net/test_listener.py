@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kaserve.http.messages import Address
+from kaserve.http.address import AnyAddress
 from kaserve.net.listener import Listener, address_of, open_listener, split_host_port
 from kaserve.net.reactor import Reactor
 from tests.tools.net import START, FakeClock, open_descriptors
@@ -49,12 +49,12 @@ class Harness:
         self.clock = FakeClock()
         self.reactor = Reactor(self.clock)
         self.quota = FakeQuota()
-        self.accepted: list[tuple[socket.socket, Address, Address]] = []
+        self.accepted: list[tuple[socket.socket, AnyAddress, AnyAddress]] = []
         self.clients: list[socket.socket] = []
         self.sock = Listening(open_listener("127.0.0.1", 0, backlog=512))
         self.listener = Listener(self.reactor, self.sock, self._on_accept, self.quota)
 
-    def _on_accept(self, sock: socket.socket, client: Address, server: Address) -> None:
+    def _on_accept(self, sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
         self.accepted.append((sock, client, server))
         self.quota.count -= 1
 
@@ -153,7 +153,7 @@ def test_a_client_that_left_after_it_was_accepted_is_skipped(harness: Harness) -
     """Its reset may show in the first system call on the socket; wrapping it for TLS makes some."""
     on_accept = harness.listener._on_accept
 
-    def touch(sock: socket.socket, client: Address, server: Address) -> None:
+    def touch(sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
         if client == harness.clients[0].getsockname():
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         on_accept(sock, client, server)
@@ -319,7 +319,7 @@ def test_resume_after_close_does_nothing(harness: Harness) -> None:
 def test_close_removes_the_path_of_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     reactor = Reactor(FakeClock(START))
-    accepted: list[tuple[socket.socket, Address, Address]] = []
+    accepted: list[tuple[socket.socket, AnyAddress, AnyAddress]] = []
     listener = Listener(
         reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda *it: accepted.append(it), FakeQuota()
     )

@@ -14,15 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaserve import Request, Response
-from kaserve.http.messages import Address
+from kaserve.http.address import Address, AnyAddress, UnixAddress
 from kaserve.net.proxy_protocol import ProxyError, ProxyHeader, ProxyHeaderReader, read_proxy_header
 from kaserve.net.reactor import Reactor
 from tests.tools.net import HERE, PEER, FakeClock, open_descriptors
 from tests.tools.server import PATIENCE, Client, Driven, connect, get, program, serving
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-CLIENT, SERVER = ("192.0.2.7", 4711), ("198.51.100.1", 443)
-CLIENT6, SERVER6 = ("2001:db8::7", 4711), ("2001:db8::1", 443)
+CLIENT, SERVER = Address("192.0.2.7", 4711), Address("198.51.100.1", 443)
+BROADCAST = "255.255.255.255"
+CLIENT6, SERVER6 = Address("2001:db8::7", 4711), Address("2001:db8::1", 443)
 V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n"
 
 
@@ -40,10 +41,14 @@ TCP6 = ends(socket.AF_INET6, CLIENT6, SERVER6)
 UNIX = b"/run/client".ljust(108, b"\0") + b"/run/server".ljust(108, b"\0")
 TLVS = b"\x01\x00\x02h2" + b"\x02\x00\x0bexample.org" + b"\x20\x00\x05\x01\0\0\0\0"
 
-VALID: list[tuple[bytes, Address, Address]] = [
+VALID: list[tuple[bytes, AnyAddress | None, AnyAddress | None]] = [
     (V1, CLIENT, SERVER),
     (b"PROXY TCP6 2001:db8::7 2001:0DB8::1 4711 443\r\n", CLIENT6, SERVER6),
-    (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 0\r\n", ("255.255.255.255", 65535), ("255.255.255.255", 0)),
+    (
+        b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 0\r\n",
+        Address("255.255.255.255", 65535),
+        Address("255.255.255.255", 0),
+    ),
     (b"PROXY UNKNOWN\r\n", None, None),
     (b"PROXY UNKNOWN " + b"f" * 91 + b"\r\n", None, None),  # 107 bytes: the longest line
     (b"PROXY UNKNOWN 1.2.3.4 anything \xff\r\n", None, None),
@@ -51,10 +56,10 @@ VALID: list[tuple[bytes, Address, Address]] = [
     (v2(0x11, TCP4 + TLVS), CLIENT, SERVER),
     (v2(0x21, TCP6), CLIENT6, SERVER6),
     (v2(0x21, TCP6 + b"x" * 4000), CLIENT6, SERVER6),
-    (v2(0x31, UNIX), "/run/client", "/run/server"),
-    (v2(0x31, UNIX + TLVS), "/run/client", "/run/server"),
-    (v2(0x31, bytes(216)), "", ""),
-    (v2(0x31, (b"\0name").ljust(108, b"\0") + b"/" + b"p" * 107), "\0name", "/" + "p" * 107),
+    (v2(0x31, UNIX), UnixAddress("/run/client"), UnixAddress("/run/server")),
+    (v2(0x31, UNIX + TLVS), UnixAddress("/run/client"), UnixAddress("/run/server")),
+    (v2(0x31, bytes(216)), UnixAddress(""), UnixAddress("")),
+    (v2(0x31, (b"\0name").ljust(108, b"\0") + b"/" + b"p" * 107), UnixAddress("\0name"), UnixAddress("/" + "p" * 107)),
     (v2(0x00, b""), None, None),
     (v2(0x00, TLVS), None, None),
     (v2(0x12, TCP4), None, None),  # of datagrams: not the addresses of this connection
@@ -87,12 +92,14 @@ INVALID = [
 
 @pytest.mark.parametrize(("data", "client", "server"), VALID, ids=ascii)
 class TestValidHeaders:
-    def test_at_once_and_with_more_after_it(self, data: bytes, client: Address, server: Address) -> None:
+    def test_at_once_and_with_more_after_it(
+        self, data: bytes, client: AnyAddress | None, server: AnyAddress | None
+    ) -> None:
         assert read_proxy_header(data) == ProxyHeader(len(data), client, server)
         for more in (b"\r\n", b"\0", get(), V1, b"x" * 5000):
             assert read_proxy_header(data + more) == ProxyHeader(len(data), client, server)
 
-    def test_byte_by_byte(self, data: bytes, client: Address, server: Address) -> None:
+    def test_byte_by_byte(self, data: bytes, client: AnyAddress | None, server: AnyAddress | None) -> None:
         assert [end for end in range(len(data)) if read_proxy_header(data[:end]) is not None] == []
 
 
@@ -141,13 +148,13 @@ class Harness:
         self.client, ours = socket.socketpair()
         ours.setblocking(False)
         self.ours = ours
-        self.handed_over: list[tuple[Address, Address]] = []
+        self.handed_over: list[tuple[AnyAddress, AnyAddress]] = []
         self.ended = 0
         self.reader = ProxyHeaderReader(
             self.reactor, ours, PEER, HERE, timeout=30.0, on_header=self._on_header, on_end=self._on_end
         )
 
-    def _on_header(self, sock: socket.socket, client: Address, server: Address) -> None:
+    def _on_header(self, sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
         assert sock is self.ours
         self.handed_over.append((client, server))
 

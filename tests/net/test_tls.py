@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from kaserve.http.messages import Address, Request, Response
+from kaserve.http.messages import Request, Response
 from kaserve.http.phases import CLOSED, HANDSHAKE, IDLE, LINGER, SEND
 from kaserve.net.certificate import host_names
 from kaserve.net.poller import READ, WRITE
 from kaserve.net.tls import TLS, TLSSocket
 from tests.tools.net import GET, LAST_GET, Body, Net, Router, file_span, get, hello, open_descriptors, post
-from tests.tools.server import PATIENCE, Client, Driven, Process, connect, program, serving, wait_for
+from tests.tools.server import PATIENCE, Client, Driven, Process, SocketAddress, connect, program, serving, wait_for
 from tests.tools.tls import Certificate, TLSClient, client_context, make_certificate
 from tests.tools.wire import read_answers
 
@@ -761,7 +761,7 @@ def test_reload_of_unusable_files(net: Net, certificates: Certificates, changing
 # The server.
 
 
-def connect_tls(address: Address, name: str | None = None) -> tuple[Client, bytes | None]:
+def connect_tls(address: SocketAddress, name: str | None = None) -> tuple[Client, bytes | None]:
     """Returns a client, and the certificate that it got."""
     sock = client_context().wrap_socket(connect(address).sock, server_hostname=name)
     return Client(sock), sock.getpeercert(binary_form=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from kaserve.http.address import Address
 from kaserve.http.handler import BaseHandler, Handler, as_handler
 from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
@@ -27,8 +28,8 @@ from tests.tools.wire import Answer, read_answers
 
 START = 1000.0
 EPOCH = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT
-PEER = ("192.0.2.1", 4711)
-HERE = ("192.0.2.2", 80)
+PEER = Address("192.0.2.1", 4711)
+HERE = Address("192.0.2.2", 80)
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST_GET = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"

@@ -2,8 +2,6 @@
 
 cimport cython
 
-cpdef str host_of(address)
-
 cdef class Headers:
     cdef public list _lines
 

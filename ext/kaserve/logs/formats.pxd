@@ -2,7 +2,7 @@
 
 cimport cython
 
-from kaserve.http.messages cimport Request, Response, host_of
+from kaserve.http.messages cimport Request, Response
 from kaserve.net.exchange cimport Exchange
 
 cdef class LogClock:

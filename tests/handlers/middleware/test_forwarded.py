@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from kaserve import HTTPError, Request, Response, Server
 from kaserve.handlers.middleware.forwarded import Forwarded, ForwardedClient, Trusted
+from kaserve.http.address import UNNAMED, Address, AnyAddress, UnixAddress
 from kaserve.http.handler import BaseHandler
-from kaserve.http.messages import Address
 from kaserve.http.sinks import DrainSink, Sink
 from tests.tools.server import config, connect, hello, serving, wait_for
 
-PROXY = ("127.0.0.1", 50000)
+PROXY = Address("127.0.0.1", 50000)
 
 
-def seen(*fields: tuple[str, str], trusted: str = "127.0.0.1", peer: Address = PROXY) -> tuple[Address, str, str]:
+def seen(*fields: tuple[str, str], trusted: str = "127.0.0.1", peer: AnyAddress = PROXY) -> tuple[AnyAddress, str, str]:
     """What a handler sees of a request with `fields` that came from `peer`."""
     request = Request("GET", "/", 1, list(fields), host="inner")
     request.client = peer
@@ -26,7 +26,7 @@ def seen(*fields: tuple[str, str], trusted: str = "127.0.0.1", peer: Address = P
     return request.client, request.scheme, request.authority
 
 
-def client(value: str, trusted: str = "127.0.0.1", name: str = "x-forwarded-for") -> Address:
+def client(value: str, trusted: str = "127.0.0.1", name: str = "x-forwarded-for") -> AnyAddress:
     return seen((name, value), trusted=trusted)[0]
 
 
@@ -44,27 +44,27 @@ class TestTrusted:
         ("text", "address", "answer"),
         [
             ("", PROXY, False),
-            ("", "/run/socket", False),
+            ("", UnixAddress("/run/socket"), False),
             ("127.0.0.1", PROXY, True),
             ("127.0.0.2", PROXY, False),
             ("::1", PROXY, False),
-            ("::1", ("::1", 1), True),
-            ("::1", ("0:0:0:0:0:0:0:1", 1), True),
-            ("10.0.0.0/8,127.0.0.1", ("10.255.0.1", 1), True),
+            ("::1", Address("::1", 1), True),
+            ("::1", Address("0:0:0:0:0:0:0:1", 1), True),
+            ("10.0.0.0/8,127.0.0.1", Address("10.255.0.1", 1), True),
             ("10.0.0.0/8 , 127.0.0.1", PROXY, True),
-            ("10.0.0.0/8", ("11.0.0.1", 1), False),
-            ("127.0.0.1", ("::ffff:127.0.0.1", 1), True),  # what a socket for both families shows
-            ("fe80::/10", ("fe80::1%eth0", 1), True),
-            ("*", ("192.0.2.1", 1), True),
-            ("*", "/run/socket", True),
-            ("unix", "/run/socket", True),
+            ("10.0.0.0/8", Address("11.0.0.1", 1), False),
+            ("127.0.0.1", Address("::ffff:127.0.0.1", 1), True),  # what a socket for both families shows
+            ("fe80::/10", Address("fe80::1%eth0", 1), True),
+            ("*", Address("192.0.2.1", 1), True),
+            ("*", UnixAddress("/run/socket"), True),
+            ("unix", UnixAddress("/run/socket"), True),
             ("unix", PROXY, False),
-            ("127.0.0.1", "/run/socket", False),
-            ("unix", None, False),
-            ("127.0.0.1", ("no address", 1), False),
+            ("127.0.0.1", UnixAddress("/run/socket"), False),
+            ("unix", UNNAMED, True),
+            ("127.0.0.1", Address("no address", 1), False),
         ],
     )
-    def test_who_is(self, text: str, address: Address, answer: bool) -> None:
+    def test_who_is(self, text: str, address: AnyAddress, answer: bool) -> None:
         assert (address in Trusted(text)) is answer
 
     @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ class TestWhoIsBelieved:
     @pytest.mark.parametrize("fields", [ALL, STANDARD], ids=["x-forwarded", "forwarded"])
     def test_a_proxy_that_is_trusted(self, fields: list[tuple[str, str]]) -> None:
         address, scheme, authority = seen(*fields)
-        assert address in (("192.0.2.7", 0), ("192.0.2.7", 4711))
+        assert address in (("192.0.2.7", 0), Address("192.0.2.7", 4711))
         assert (scheme, authority) == ("https", "example.org")
 
     @pytest.mark.parametrize("fields", [ALL, STANDARD], ids=["x-forwarded", "forwarded"])
@@ -88,8 +88,8 @@ class TestWhoIsBelieved:
         assert seen(*fields, trusted=trusted) == UNTOUCHED
 
     def test_a_unix_socket_where_it_is_allowed(self) -> None:
-        assert seen(*ALL, trusted="unix", peer="/run/s")[0] == ("192.0.2.7", 0)
-        assert seen(*ALL, trusted="127.0.0.1", peer="/run/s")[0] == "/run/s"
+        assert seen(*ALL, trusted="unix", peer=UnixAddress("/run/s"))[0] == Address("192.0.2.7", 0)
+        assert seen(*ALL, trusted="127.0.0.1", peer=UnixAddress("/run/s"))[0] == "/run/s"
 
 
 # Both sorts of fields name the same chains.
@@ -121,23 +121,23 @@ class TestTheChain:
 
     def test_several_lines_are_one_chain(self) -> None:
         lines = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "192.0.2.7")]
-        assert seen(*lines)[0] == ("192.0.2.7", 0)
+        assert seen(*lines)[0] == Address("192.0.2.7", 0)
         lines = [("forwarded", "for=192.0.2.1"), ("forwarded", "for=192.0.2.7")]
-        assert seen(*lines)[0] == ("192.0.2.7", 0)
+        assert seen(*lines)[0] == Address("192.0.2.7", 0)
 
     @pytest.mark.parametrize(
         ("node", "address"),
         [
-            ("192.0.2.7:4711", ("192.0.2.7", 4711)),
-            ("[2001:db8::7]:4711", ("2001:db8::7", 4711)),
-            ("[2001:DB8:0::7]", ("2001:db8::7", 0)),
-            ("2001:db8::7", ("2001:db8::7", 0)),
-            ("::ffff:192.0.2.7", ("192.0.2.7", 0)),
-            ("192.0.2.7:_x-1.y", ("192.0.2.7", 0)),  # RFC 7239 §6.3: the port alone is hidden
-            ("[2001:db8::7]:_x", ("2001:db8::7", 0)),
+            ("192.0.2.7:4711", Address("192.0.2.7", 4711)),
+            ("[2001:db8::7]:4711", Address("2001:db8::7", 4711)),
+            ("[2001:DB8:0::7]", Address("2001:db8::7", 0)),
+            ("2001:db8::7", Address("2001:db8::7", 0)),
+            ("::ffff:192.0.2.7", Address("192.0.2.7", 0)),
+            ("192.0.2.7:_x-1.y", Address("192.0.2.7", 0)),  # RFC 7239 §6.3: the port alone is hidden
+            ("[2001:db8::7]:_x", Address("2001:db8::7", 0)),
         ],
     )
-    def test_forms_of_a_node(self, node: str, address: Address) -> None:
+    def test_forms_of_a_node(self, node: str, address: AnyAddress) -> None:
         assert client(node) == client(f"\t {node} ") == address
         assert client(f'for="{node}"', name="forwarded") == address
 
@@ -156,7 +156,7 @@ class TestTheChain:
         assert client(f'for="{node}"', name="forwarded") == PROXY
 
     def test_a_chain_longer_than_any(self) -> None:
-        assert client("192.0.2.1, " + "10.0.0.1, " * 5000 + "10.0.0.2", "*") == ("10.0.0.1", 0)
+        assert client("192.0.2.1, " + "10.0.0.1, " * 5000 + "10.0.0.2", "*") == Address("10.0.0.1", 0)
         assert client("for=192.0.2.1, " + "for=10.0.0.1, " * 5000 + "for=10.0.0.2", "*", "forwarded") == PROXY
 
 
@@ -196,7 +196,7 @@ class TestForwarded:
     def test_scheme_and_host_are_those_of_the_hop_that_names_the_client(self) -> None:
         chain = "for=192.0.2.1;proto=http;host=evil", "for=192.0.2.7;proto=https;host=a.example", "for=10.0.0.1;host=b"
         assert seen(("forwarded", ", ".join(chain)), trusted="127.0.0.1,10.0.0.1") == (
-            ("192.0.2.7", 0),
+            Address("192.0.2.7", 0),
             "https",
             "a.example",
         )
@@ -232,7 +232,7 @@ class TestSchemeAndHost:
 class TestBothSorts:
     def test_that_agree(self) -> None:
         assert seen(("forwarded", "for=192.0.2.7;proto=https"), ("x-forwarded-for", "192.0.2.7")) == (
-            ("192.0.2.7", 0),
+            Address("192.0.2.7", 0),
             "https",
             "inner",
         )
@@ -258,7 +258,7 @@ class TestHooks:
 
     class Picky(BaseHandler):
         def __init__(self) -> None:
-            self.seen: list[Address] = []
+            self.seen: list[AnyAddress] = []
 
         def __call__(self, request: Request) -> Response:
             self.seen.append(request.client)
@@ -279,7 +279,7 @@ class TestHooks:
         with serving(picky, forwarded_allow_ips="127.0.0.1") as server, connect(server) as one:
             one.send(f"POST / HTTP/1.1\r\nHost: h\r\n{body}".encode())
             assert one.answer().status == 200
-            assert picky.seen == [("192.0.2.7", 0)] * 3
+            assert picky.seen == [Address("192.0.2.7", 0)] * 3
             one.send(f"POST /no HTTP/1.1\r\nHost: h\r\n{body}".encode())
             assert one.answer().status == 403
         picky.seen.clear()
@@ -299,7 +299,7 @@ class TestHooks:
         handler = Forwarded(lambda _: Response(), Trusted("*"))
         request = Request("POST", "/", 1, [("x-forwarded-for", "192.0.2.7")])
         handler.before_body(request)
-        assert request.client == ("192.0.2.7", 0)
+        assert request.client == Address("192.0.2.7", 0)
         assert handler.body_sink(request) is None
 
 
