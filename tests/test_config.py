@@ -77,6 +77,7 @@ NEEDED: dict[str, Any] = {
     "tls_password_file": {"tls_cert": "cert.pem"},
     "tls_ca": {"tls_cert": "cert.pem"},
     "upload_overwrite": {"upload": True},
+    "status_public": {"status": "/-/status"},
 }
 
 NOT_NUMBERS = ["", " ", "x", "-1", "+1", "1_0", "0x10", "1e3", "1,5", " 1", "1\n", "nan", "inf", "1" * 20]

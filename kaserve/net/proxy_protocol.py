@@ -156,7 +156,7 @@ class ProxyHeaderReader(Timer):
         server: our address, as the socket has it.
     """
 
-    __slots__ = ("_on_end", "_on_header", "_reactor", "_received", "_sock", "client", "server")
+    __slots__ = ("_on_end", "_on_failure", "_on_header", "_reactor", "_received", "_sock", "client", "server")
 
     def __init__(
         self,
@@ -168,6 +168,7 @@ class ProxyHeaderReader(Timer):
         timeout: float,
         on_header: Callable[[socket.socket, AnyAddress, AnyAddress], object],
         on_end: Callable[[ProxyHeaderReader], object],
+        on_failure: Callable[[ProxyHeaderReader, str], object],
     ) -> None:
         """Starts waiting for the header.
 
@@ -179,6 +180,8 @@ class ProxyHeaderReader(Timer):
             timeout: seconds within which the header must arrive; then the connection closes.
             on_header: called with the socket, from which the header alone was taken, and both addresses.
             on_end: called at the end, after `on_header` or when the connection was closed without a header.
+            on_failure: called before `on_end` if no header came, with the reason; "" if the client left without a byte,
+                as a health check does that only opens a port. Not called after `close`.
         """
         super().__init__()
         self._reactor = reactor
@@ -186,6 +189,7 @@ class ProxyHeaderReader(Timer):
         self._received = b""  # of the header
         self._on_header = on_header
         self._on_end = on_end
+        self._on_failure = on_failure
         self.client = client
         self.server = server
         reactor.watch(sock.fileno(), self, NOTHING, READ)
@@ -196,8 +200,9 @@ class ProxyHeaderReader(Timer):
             header = self._receive()
         except (BlockingIOError, InterruptedError):
             return
-        except (OSError, ProxyError):  # no response: without a header we do not know whether it speaks TLS or HTTP
-            self.close()
+        except (OSError, ProxyError) as error:
+            reason = error.strerror or "reset" if isinstance(error, OSError) else str(error)
+            self._fail(reason if self._received or isinstance(error, ProxyError) else "")
             return
         if header is not None:
             self._stop_watching()
@@ -213,13 +218,18 @@ class ProxyHeaderReader(Timer):
         """Takes bytes of the header from the socket, and none of what follows it: so it peeks first."""
         peeked = self._sock.recv(_MAX_SIZE, socket.MSG_PEEK)
         if not peeked:
-            raise ProxyError("the connection ended before the header")
+            raise ProxyError("the connection ended within the header") if self._received else ConnectionResetError
         header = read_proxy_header(self._received + peeked)
         taken = len(peeked) if header is None else header.size - len(self._received)
         self._received += self._sock.recv(taken)
         return header
 
     def expired(self, now: float) -> None:
+        self._fail("the header did not arrive in time")
+
+    def _fail(self, reason: str) -> None:
+        """Closes without a response: without a header we do not know whether the client speaks TLS or HTTP."""
+        self._on_failure(self, reason)
         self.close()
 
     def close(self) -> None:

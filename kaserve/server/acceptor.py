@@ -6,6 +6,8 @@ and the connection limit is applied. Does not know HTTP, nor when a server start
 
 from __future__ import annotations
 
+import logging
+import math
 import socket
 from collections.abc import Callable, Iterable
 
@@ -17,8 +19,13 @@ from ..net.proxy_protocol import ProxyHeaderReader
 from ..net.service import Service
 from ..net.sockets import adopt
 from ..net.tls import TLS
+from ..telemetry.endings import Ending
 
 __all__ = ["Acceptor"]
+
+log = logging.getLogger("kaserve")
+
+_LOG_INTERVAL = 60.0  # seconds between two lines about missing PROXY headers; any client can cause as many as it likes
 
 
 class Acceptor:
@@ -57,6 +64,9 @@ class Acceptor:
         self._listeners: list[Listener] = []
         self._proxy_readers: set[ProxyHeaderReader] = set()  # connections whose PROXY header has not arrived yet
         self._limiter = ConnectionLimiter(service, max_connections, max_connections_per_address, self._proxy_readers)
+        self._is_draining = False
+        self._next_log = -math.inf  # reactor time
+        self._unlogged = 0  # missing PROXY headers since the last line about one
         service.on_close = self._connection_closed
 
     @property
@@ -77,6 +87,7 @@ class Acceptor:
 
     def limit_proxy_headers(self, seconds: float) -> None:
         """Gives the PROXY headers that have not arrived yet no more than `seconds` to do so."""
+        self._is_draining = True
         reactor = self._service.reactor
         for reader in self._proxy_readers:
             reactor.wheel.schedule(reader, min(reader.deadline, reactor.now + seconds))
@@ -110,6 +121,7 @@ class Acceptor:
                 timeout=self._proxy_header_timeout,
                 on_header=self._connect,
                 on_end=self._proxy_reader_ended,
+                on_failure=self._proxy_header_missing,
             )
         )
 
@@ -117,6 +129,28 @@ class Acceptor:
         """The addresses of a connection are known. It enters the service."""
         channel = adopt(sock) if self._tls is None else self._tls.wrap(sock)
         self._limiter.enter(Connection(self._service, channel, client, server))
+
+    def _proxy_header_missing(self, reader: ProxyHeaderReader, reason: str) -> None:
+        """Counts a connection that never became one of the service, and logs it unless nobody waits for it."""
+        if self._is_draining:
+            ending = Ending.DRAIN
+        else:
+            ending = Ending.PROXY_HEADER if reason else Ending.CLIENT
+        stats = self._service.stats
+        stats.accepted += 1
+        stats.connection_ended(ending, host_of(reader.client), 0, 0.0, by_client=not reason, race_lost=False)
+        if ending is Ending.PROXY_HEADER:
+            self._log_missing_header(reader.client, reason)
+
+    def _log_missing_header(self, client: Address, reason: str) -> None:
+        now = self._service.reactor.now
+        if now < self._next_log:
+            self._unlogged += 1
+            return
+        more = f"; {self._unlogged} more since the last line like this" if self._unlogged else ""
+        log.warning("a connection from %s did not begin with a PROXY header (%s)%s", host_of(client), reason, more)
+        self._next_log = now + _LOG_INTERVAL
+        self._unlogged = 0
 
     def _proxy_reader_ended(self, reader: ProxyHeaderReader) -> None:
         self._proxy_readers.discard(reader)

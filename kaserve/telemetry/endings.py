@@ -37,6 +37,7 @@ class Ending(enum.StrEnum):
     BODY_TIMEOUT = "body timeout"
     SEND_TIMEOUT = "send timeout"
     HANDSHAKE = "handshake"  # TLS could not be agreed on
+    PROXY_HEADER = "proxy header"  # the connection did not begin with a PROXY header, although it must
     FAILED = "failed"  # a response could not be completed
 
     # The client ended it.

@@ -17,6 +17,7 @@ from kaserve import Request, Response
 from kaserve.http.address import Address, AnyAddress, UnixAddress
 from kaserve.net.proxy_protocol import ProxyError, ProxyHeader, ProxyHeaderReader, read_proxy_header
 from kaserve.net.reactor import Reactor
+from kaserve.telemetry.endings import Ending
 from tests.tools.net import HERE, PEER, FakeClock, open_descriptors
 from tests.tools.server import PATIENCE, Client, Driven, connect, get, program, serving
 
@@ -150,8 +151,13 @@ class Harness:
         self.ours = ours
         self.handed_over: list[tuple[AnyAddress, AnyAddress]] = []
         self.ended = 0
+        self.failures: list[str] = []
         self.reader = ProxyHeaderReader(
-            self.reactor, ours, PEER, HERE, timeout=30.0, on_header=self._on_header, on_end=self._on_end
+            *(self.reactor, ours, PEER, HERE),
+            timeout=30.0,
+            on_header=self._on_header,
+            on_end=self._on_end,
+            on_failure=self._on_failure,
         )
 
     def _on_header(self, sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
@@ -161,6 +167,11 @@ class Harness:
     def _on_end(self, reader: ProxyHeaderReader) -> None:
         assert reader is self.reader
         self.ended += 1
+
+    def _on_failure(self, reader: ProxyHeaderReader, reason: str) -> None:
+        assert reader is self.reader
+        assert not self.ended
+        self.failures.append(reason)
 
     def send(self, data: bytes) -> None:
         self.client.sendall(data)
@@ -208,6 +219,8 @@ class TestReader:
         harness.send(data)
         assert harness.is_closed
         assert harness.handed_over == []
+        (reason,) = harness.failures
+        assert reason
 
     def test_a_client_that_leaves(self, harness: Harness) -> None:
         harness.client.sendall(V1[:-3])
@@ -215,6 +228,13 @@ class TestReader:
         harness.reactor.step()
         harness.reactor.step()
         assert harness.is_closed
+        assert harness.failures == ["the connection ended within the header"]
+
+    def test_a_health_check_that_only_opens_a_port(self, harness: Harness) -> None:
+        harness.client.shutdown(socket.SHUT_WR)
+        harness.reactor.step()
+        assert harness.is_closed
+        assert harness.failures == [""]
 
     def test_a_client_that_says_nothing(self, harness: Harness) -> None:
         harness.send(V1[:-1])
@@ -224,6 +244,7 @@ class TestReader:
         harness.clock.advance(1.0)
         harness.reactor.step()
         assert harness.is_closed
+        assert harness.failures == ["the header did not arrive in time"]
 
 
 # A server.
@@ -250,6 +271,29 @@ class TestServer:
             except ConnectionResetError:  # the server closed without reading the request
                 pass
             assert server.stats.requests == 0
+
+    def test_connections_without_a_header_are_counted_and_logged_once_a_minute(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A client that does not come through the proxy was reset, and nothing told the operator why."""
+        with Driven(who, proxy_protocol=True) as driven:
+            for _ in range(3):
+                driven.connect_early().send(get())
+                driven.settle()
+            driven.pass_time(60.0)
+            driven.connect_early().send(b"\x16\x03\x01\x00")  # a TLS handshake
+            driven.settle()
+            silent = driven.connect_early()
+            silent.close()
+            driven.settle()
+            stats = driven.server.stats
+            assert stats.closed == {Ending.PROXY_HEADER: 4, Ending.CLIENT: 1}
+            assert (stats.accepted, stats.unused, driven.server.open_connections) == (5, 5, 0)
+        assert [record.getMessage() for record in caplog.records] == [
+            "a connection from 127.0.0.1 did not begin with a PROXY header (no PROXY header)",
+            "a connection from 127.0.0.1 did not begin with a PROXY header (no PROXY header); "
+            "2 more since the last line like this",
+        ]
 
     def test_without_the_setting_a_header_is_a_bad_request(self) -> None:
         with serving(who) as server, connect(server) as client:

@@ -395,7 +395,19 @@ class TestFiles:
         assert self.error_text((certificates.first.cert, certificates.second.key)).endswith("key values mismatch")
 
     def test_without_a_key(self, certificates: Certificates) -> None:
-        assert self.error_text((certificates.first.cert, None)).startswith("cannot use the certificate ")
+        """The message says what is missing; it said that the file was not in PEM, or the password wrong."""
+        cert = certificates.first.cert
+        assert self.error_text((cert, None)) == (
+            f"cannot use the certificate {cert}: there is no private key in PEM in this file; "
+            "name the file that has it with --tls-key (tls_key)"
+        )
+        assert self.error_text((cert, cert)) == (
+            f"cannot use the key {cert} of the certificate {cert}: there is no private key in PEM in this file"
+        )
+        key = certificates.first.key
+        assert self.error_text((key or "", None)) == (
+            f"cannot use the certificate {key}: there is no certificate in PEM in this file"
+        )
 
     def test_that_are_not_certificates(self, certificates: Certificates, tmp_path: Path) -> None:
         file = tmp_path / "junk"
@@ -421,7 +433,13 @@ class TestFiles:
         file = tmp_path / "password"
         file.write_text(password or "")
         message = self.error_text(certificates.locked, password_file=None if password is None else str(file))
-        assert message.endswith("it is not in PEM, or its password is wrong")
+        if password:
+            assert message.endswith(": the password of its private key is wrong, or it is damaged")
+        else:
+            assert message.endswith(
+                ": its private key is encrypted; name a file with the password with --tls-password-file "
+                "(tls_password_file)"
+            )
 
 
 # Certificates of clients.

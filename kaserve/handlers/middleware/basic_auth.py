@@ -84,8 +84,12 @@ class BasicAuth(Middleware):
         self._pending: dict[bytes, Future[str | None]] = {}
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="kaserve-passwords")
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Ends the threads, and leaves the inner handler open: for an owner of this middleware alone."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        self.stop()
         super().close()
 
     # Hooks.
