@@ -11,8 +11,9 @@ from kaserve.net.timerwheel cimport Timer
 from kaserve.net.writer cimport Writer
 from kaserve.telemetry.counters cimport Stats
 
+cdef double _KEEPALIVE_AFTER
 cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND
-cdef int NOTHING, READ, WRITE
+cdef int HALF_CLOSE, HANGUP, NOTHING, READ, WRITE
 cdef int AWAITING, BROKEN, DONE, LOST
 cdef Py_ssize_t _MAX_BUFFERED
 cdef int _MAX_REQUESTS_PER_TURN
@@ -32,6 +33,10 @@ cdef class Connection(Timer):
 
     cpdef ready(self, int events)
     cdef _expire(self)
+    @cython.locals(reactor=Reactor)
+    cdef _client_leaves(self, int events)
+    @cython.locals(exchange=Exchange)
+    cdef _end_wait(self)
     cdef _check_progress(self)
     @cython.locals(phase=int, timeout=PhaseTimeout)
     cdef _update_state(self)
