@@ -201,6 +201,9 @@ class Config:
     body_timeout: float = _setting(
         60.0, "timeouts", SECONDS, "SECONDS",
         "seconds for each part of a request body to arrive; --min-rate says how large a part is")
+    half_close_timeout: float = _setting(
+        30.0, "timeouts", SECONDS, "SECONDS",
+        "seconds for a handler to respond to a client that has finished sending and may have left (a half-close)")
     send_timeout: float = _setting(
         60.0, "timeouts", SECONDS, "SECONDS",
         "seconds for a client to receive each part of a response; --min-rate says how large a part is")
@@ -272,6 +275,7 @@ class Config:
             keep_alive=self.keep_alive,
             header_timeout=self.header_timeout,
             body_timeout=self.body_timeout,
+            half_close_timeout=self.half_close_timeout,
             send_timeout=self.send_timeout,
             age=self.keep_alive_time,
             min_rate=self.min_rate,

@@ -54,6 +54,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "keep_alive_time": (3600.0, 60.0, "60"),
     "header_timeout": (30.0, 1.0, "1"),
     "body_timeout": (60.0, 1.0, "1.0"),
+    "half_close_timeout": (30.0, 2.5, "2.5"),
     "send_timeout": (60.0, 1.5, "1.5"),
     "min_rate": (500, 2048, "2K"),
     "drain_delay": (0.0, 10.0, "10"),

@@ -197,6 +197,7 @@ class Request:
     client, server: (host, port) of the two ends, or the path of a Unix socket.
     mount: what `handlers.Mount` has taken off the front of raw_path, "" for nothing. remote_user: the user that a
     handler such as `BasicAuth` has let in, "" for none. received: what the sink of `BaseHandler.body_sink` returned.
+    disconnected: whether the connection has ended before the response was complete, so that the work can stop.
     """
 
     __slots__ = (
@@ -205,6 +206,7 @@ class Request:
         "_trailers",
         "authority",
         "client",
+        "disconnected",
         "field_count",
         "flags",
         "method",
@@ -250,6 +252,7 @@ class Request:
         self.server: AnyAddress = UNNAMED
         self.remote_user = ""
         self.received: Any = None
+        self.disconnected = False
         self._trailers: list[FieldLine] | None = None
         self._body: BinaryIO | None = None
 

@@ -34,6 +34,24 @@ would reset the request, and the client cannot know whether it was processed. So
 socket is read once more, and a request that is there is responded to, as the last one (`_finish_idle`). A request that
 arrives even later is lost: it is counted (`races_lost`), since avoiding it is what the settings of keep-alive are for.
 
+**Clients that leave.** In every phase in which the socket is read or written, doing so tells when the client is gone.
+In HANDLER nothing is read, so the poller is asked for nothing but the client's leaving (`service.CLIENT_LEAVES`). That
+costs the connections that stay nothing: to stop watching a socket takes as many system calls as to watch it for this.
+
+- A reset ends the connection at once (`DISCONNECTED`).
+- A half-close does not mean that the client has left: `nc -N`, `printf | nc` and others finish sending, and wait for
+  the response. But until it is sent something, a client that has closed its socket entirely looks the same, and a
+  handler may wait for an event that never comes. So a half-close starts a deadline, `half_close_timeout`. It counts
+  anew in each wait: a client that was sent something in between, and did not respond with a reset, was still there.
+  After a half-close the poller is asked for a hangup alone, since a half-close persists, and would be reported in every
+  turn.
+- A client that vanishes without a packet (a pulled cable, a NAT that forgot it) is not seen by a server that only
+  listens. So a connection that has waited for `_KEEPALIVE_AFTER` seconds has the kernel probe the client (TCP
+  keepalive). The timer runs out once in each long wait, and costs a short one an assignment.
+
+When the connection ends, `request.disconnected` is set and then the Future is cancelled, so that work in a queue is not
+begun and work in a thread can look.
+
 **Lingering.** After the last response the connection shuts down only its sending side, and reads on until the client
 has closed as well (LINGER). Closing at once would make the kernel respond to bytes that are still on their way with a
 reset, and a reset destroys the response in the client's receive buffer before it was read (RFC 9112 §9.6).
@@ -57,10 +75,10 @@ from ..http.errors import HTTPError
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from ..telemetry.endings import UNSOLICITED, Ending
 from .failures import log_current_exception
-from .poller import NOTHING, READ, WRITE
+from .poller import HALF_CLOSE, HANGUP, NOTHING, READ, WRITE
 from .request_loop import RequestLoop
 from .service import RECENT_USE_GRACE, Service
-from .sockets import PlainSocket, queued_bytes
+from .sockets import PlainSocket, enable_keepalive, queued_bytes
 from .tls import NotTLSError, TLSSocket
 
 __all__ = ["Connection"]
@@ -70,6 +88,9 @@ log = logging.getLogger("kaserve")
 _READ_SIZE = 32 * 1024  # bytes; a larger buffer costs malloc more to free than it saves system calls
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST, and discards what was not sent
 
+# Seconds in HANDLER after which the kernel is asked to find out whether the client is still there. Not immediately: it
+# takes four system calls, and most handlers are done long before.
+_KEEPALIVE_AFTER = 10.0
 # How often, within one send_timeout, the kernel is asked whether its send queue has become shorter.
 _PROGRESS_CHECKS = 8
 # Seconds that a client may take to close after an idle connection was drained: no response is at stake.
@@ -108,6 +129,9 @@ class Connection(RequestLoop):
             elif self.phase != CLOSED:
                 if events & self._interest & READ:
                     self._receive()
+                elif events and self._interest & HANGUP:
+                    self._client_leaves(events)
+                    return
                 self._run()
         except Exception:
             self._fail()
@@ -191,10 +215,31 @@ class Connection(RequestLoop):
             self._check_progress()
         elif phase == HANDSHAKE:
             self._close(Ending.HANDSHAKE)
+        elif phase == HANDLER:
+            self._end_wait()
         else:
             self._read_late_bytes()  # so that no lost request goes uncounted
             if self.phase != CLOSED:
                 self._close(Ending.LAST_RESPONSE)
+
+    def _client_leaves(self, events: int) -> None:
+        """HANDLER: the client has half-closed the connection, or is gone. A half-close starts its deadline."""
+        if events & HALF_CLOSE and not events & HANGUP:
+            reactor = self._service.reactor
+            self._watch(HANGUP)
+            reactor.wheel.schedule(self, reactor.read_clock() + self._service.timeouts[HANDLER].seconds)
+        else:
+            self._close(Ending.DISCONNECTED)
+
+    def _end_wait(self) -> None:
+        """HANDLER: the deadline after a half-close has passed; or, without one, the wait has become long."""
+        exchange = self._exchange
+        if exchange is None or not exchange.is_pending():
+            return  # it goes on in the next turn: the delay is ours
+        if self._interest == HANGUP:
+            self._close(Ending.HALF_CLOSE_TIMEOUT)
+        else:
+            enable_keepalive(self._sock)
 
     def _check_progress(self) -> None:
         """SEND: the kernel has accepted nothing more for a while. But its buffers are large, and a slow client may have
@@ -248,6 +293,8 @@ class Connection(RequestLoop):
             self._progress_from = now
             self._queued_before = queued_bytes(self._sock.fileno())
             reactor.wheel.schedule(self, now + timeout.seconds / _PROGRESS_CHECKS)
+        elif phase == HANDLER:
+            reactor.wheel.schedule(self, now + _KEEPALIVE_AFTER)
         else:
             reactor.wheel.schedule(self, now + timeout.seconds)
 
@@ -374,7 +421,7 @@ class Connection(RequestLoop):
     def _drop_exchange(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.finish()
+            exchange.abandon()
 
     def _count_end(self, ending: Ending, by_client: bool) -> None:
         service, protocol = self._service, self.protocol

@@ -256,6 +256,14 @@ class Exchange(Outgoing):
         if service.access_log is not None:
             service.access_log.log(self)
 
+    def abandon(self) -> None:
+        """Ends the exchange because the connection has ended, if it had not ended before: nobody receives the rest of
+        the response. The request says so before the Future is cancelled, so that a thread which completes the Future
+        meanwhile can look."""
+        if self.request is not None:
+            self.request.disconnected = True
+        self.finish()
+
     # Waiting.
 
     def wait_for(self, future: Future[Any]) -> None:

@@ -19,10 +19,11 @@ from ..http.phases import HANDSHAKE, Phase
 from ..telemetry.counters import Stats
 from ..telemetry.endings import Ending
 from ..telemetry.timeline import Timeline
-from .poller import NOTHING, READ, WRITE
+from .poller import HALF_CLOSE, HANGUP, READ, WRITE
 from .reactor import Reactor
 
 __all__ = [
+    "CLIENT_LEAVES",
     "PHASES",
     "RECENT_USE_GRACE",
     "AccessLog",
@@ -38,7 +39,7 @@ class PhaseSpec(NamedTuple):
     """How a connection behaves in one phase.
 
     Attributes:
-        waits_for: `READ`, `WRITE` or `NOTHING`.
+        waits_for: `READ` or `WRITE`; or `CLIENT_LEAVES`, while nothing is to be read or written.
         deadline: the field of `Deadlines`; "" for none.
         since: what the deadline is counted from.
         on_expiry: what happens when it has passed.
@@ -50,6 +51,10 @@ class PhaseSpec(NamedTuple):
     on_expiry: str
 
 
+# In HANDLER nothing is read, so that a client cannot fill our memory with requests while it waits for a response. But a
+# client that leaves must be noticed, since its handler may wait for an event that never comes.
+CLIENT_LEAVES = HALF_CLOSE | HANGUP
+
 # A deadline that counts from here is extended when enough bytes have moved to satisfy `Deadlines.min_rate`. A byte now
 # and then is not enough: a client that sends one a minute would hold its connection for ever.
 _EACH_PROGRESS = "each progress"
@@ -60,7 +65,7 @@ PHASES: dict[Phase, PhaseSpec] = {
     Phase.IDLE: PhaseSpec(READ, "keep_alive", "the last response", "close silently (never 408)"),
     Phase.HEAD: PhaseSpec(READ, "header_timeout", "first byte", "408, close"),
     Phase.BODY: PhaseSpec(READ, "body_timeout", _EACH_PROGRESS, "408, close"),
-    Phase.HANDLER: PhaseSpec(NOTHING, "", "", ""),
+    Phase.HANDLER: PhaseSpec(CLIENT_LEAVES, "half_close_timeout", "a half-close", "close"),
     Phase.SEND: PhaseSpec(WRITE, "send_timeout", _EACH_PROGRESS, "reset"),
     Phase.LINGER: PhaseSpec(READ, "linger", "total", "close"),
 }
@@ -77,7 +82,7 @@ class Deadlines(NamedTuple):
     """The limits on how long a connection may stay in a phase, by the names of `PHASES`.
 
     Attributes:
-        keep_alive, header_timeout, body_timeout, send_timeout, linger: seconds.
+        keep_alive, header_timeout, body_timeout, half_close_timeout, send_timeout, linger: seconds.
         age: seconds after which a connection gets its last response.
         min_rate: bytes per second, on average over body_timeout and send_timeout, below which there is no progress.
     """
@@ -85,6 +90,7 @@ class Deadlines(NamedTuple):
     keep_alive: float = 120.0
     header_timeout: float = 30.0
     body_timeout: float = 60.0
+    half_close_timeout: float = 30.0
     send_timeout: float = 60.0
     linger: float = 5.0
     age: float = 3600.0

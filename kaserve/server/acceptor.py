@@ -138,17 +138,17 @@ class Acceptor:
             ending = Ending.PROXY_HEADER if reason else Ending.CLIENT
         stats = self._service.stats
         stats.accepted += 1
-        stats.connection_ended(ending, host_of(reader.client), 0, 0.0, by_client=not reason, race_lost=False)
+        stats.connection_ended(ending, reader.client.label, 0, 0.0, by_client=not reason, race_lost=False)
         if ending is Ending.PROXY_HEADER:
             self._log_missing_header(reader.client, reason)
 
-    def _log_missing_header(self, client: Address, reason: str) -> None:
+    def _log_missing_header(self, client: AnyAddress, reason: str) -> None:
         now = self._service.reactor.now
         if now < self._next_log:
             self._unlogged += 1
             return
         more = f"; {self._unlogged} more since the last line like this" if self._unlogged else ""
-        log.warning("a connection from %s did not begin with a PROXY header (%s)%s", host_of(client), reason, more)
+        log.warning("a connection from %s did not begin with a PROXY header (%s)%s", client.label, reason, more)
         self._next_log = now + _LOG_INTERVAL
         self._unlogged = 0
 

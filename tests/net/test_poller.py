@@ -5,13 +5,14 @@ from __future__ import annotations
 import select
 import signal
 import socket
+import struct
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from kaserve.net import poller as module
-from kaserve.net.poller import READ, WRITE, Poller, SelectorPoller, new_poller
-from tests.tools.net import open_descriptors
+from kaserve.net.poller import HALF_CLOSE, HANGUP, READ, WRITE, Poller, SelectorPoller, new_poller
+from tests.tools.net import open_descriptors, tcp_pair
 
 POLLERS: list[Callable[[], Poller]] = [SelectorPoller, new_poller]
 if hasattr(select, "epoll") and module.Epoll is not select.epoll:
@@ -34,6 +35,20 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     yield ours, theirs
     ours.close()
     theirs.close()
+
+
+@pytest.fixture
+def tcp() -> Iterator[tuple[socket.socket, socket.socket]]:
+    theirs, ours = tcp_pair()
+    ours.setblocking(False)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
 
 
 Pair = tuple[socket.socket, socket.socket]
@@ -75,6 +90,60 @@ def test_a_peer_that_closed_is_an_event(poller: Poller, pair: Pair) -> None:
     theirs.close()
     [(fd, _)] = poller.poll(None)
     assert fd == ours.fileno()
+
+
+def leaving(poller: Poller) -> int:
+    """How the only peer leaves."""
+    ready = poller.poll(0.0)
+    return ready[0][1] & (HALF_CLOSE | HANGUP) if ready else 0
+
+
+def test_a_peer_that_leaves_is_reported_without_reading(poller: Poller, tcp: Pair) -> None:
+    ours, theirs = tcp
+    poller.register(ours.fileno(), HALF_CLOSE | HANGUP)
+    assert poller.poll(0.0) == []
+    theirs.shutdown(socket.SHUT_WR)
+    assert leaving(poller) == HALF_CLOSE
+    poller.modify(ours.fileno(), HANGUP)
+    assert poller.poll(0.0) == [], "a half-close persists, and the loop would spin"
+    poller.modify(ours.fileno(), HALF_CLOSE | HANGUP)
+    assert leaving(poller) == HALF_CLOSE
+    poller.modify(ours.fileno(), READ)
+    assert found(poller) == {ours.fileno(): READ}
+    poller.unregister(ours.fileno())
+
+
+def test_a_peer_that_resets_is_reported_without_reading(poller: Poller, tcp: Pair) -> None:
+    ours, theirs = tcp
+    poller.register(ours.fileno(), READ)
+    poller.modify(ours.fileno(), HALF_CLOSE | HANGUP)
+    reset(theirs)
+    assert leaving(poller) & HANGUP
+    poller.unregister(ours.fileno())
+
+
+def test_a_reset_after_a_half_close_is_a_hangup(poller: Poller, tcp: Pair) -> None:
+    if isinstance(poller, SelectorPoller):
+        pytest.skip("selectors do not tell; a deadline follows the half-close")
+    ours, theirs = tcp
+    poller.register(ours.fileno(), HANGUP)
+    theirs.shutdown(socket.SHUT_WR)
+    assert poller.poll(0.0) == []
+    reset(theirs)
+    assert leaving(poller) & HANGUP
+
+
+def test_data_are_not_reported_where_only_leaving_is_waited_for(poller: Poller, tcp: Pair) -> None:
+    ours, theirs = tcp
+    poller.register(ours.fileno(), HALF_CLOSE | HANGUP)
+    theirs.send(b"x")
+    assert poller.poll(0.0) == []
+    assert poller.poll(0.0) == []
+    poller.modify(ours.fileno(), READ)
+    assert found(poller) == {ours.fileno(): READ}
+    poller.modify(ours.fileno(), HALF_CLOSE | HANGUP)
+    poller.unregister(ours.fileno())
+    assert poller.poll(0.0) == []
 
 
 @pytest.mark.parametrize("timeout", [0.0, 1e-9])

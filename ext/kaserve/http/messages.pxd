@@ -14,6 +14,7 @@ cdef class Request:
     cdef public int minor, flags
     cdef public Py_ssize_t field_count
     cdef public object client, server, received
+    cdef public bint disconnected
     cdef public list _trailers
     cdef public object _body, _fields
 

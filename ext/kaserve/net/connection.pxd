@@ -7,8 +7,10 @@ from kaserve.net.reactor cimport Reactor
 from kaserve.net.request_loop cimport RequestLoop
 from kaserve.net.service cimport PhaseTimeout, Service
 
+cdef double _KEEPALIVE_AFTER
 cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND
-cdef int NOTHING, READ, WRITE
+cdef double _KEEPALIVE_AFTER
+cdef int HALF_CLOSE, HANGUP, NOTHING, READ, WRITE
 
 cdef class Connection(RequestLoop):
     cdef public bint _race_lost
@@ -17,6 +19,10 @@ cdef class Connection(RequestLoop):
 
     cpdef ready(self, int events)
     cdef _expire(self)
+    @cython.locals(reactor=Reactor)
+    cdef _client_leaves(self, int events)
+    @cython.locals(exchange=Exchange)
+    cdef _end_wait(self)
     cdef _check_progress(self)
     @cython.locals(phase=int, timeout=PhaseTimeout)
     cdef _update_state(self)

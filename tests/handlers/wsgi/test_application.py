@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import socket
+import struct
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
@@ -19,6 +21,7 @@ import pytest
 from kaserve import Server
 from kaserve.handlers import WSGI
 from kaserve.handlers.wsgi.file_wrapper import FileWrapper
+from kaserve.telemetry.endings import Ending
 from tests.tools.server import PATIENCE, Client, connect, get, post, request, serving, wait_for
 
 Start = Callable[..., Callable[[bytes], None]]
@@ -925,6 +928,30 @@ def test_a_request_whose_client_left_the_queue_is_not_handled() -> None:
         assert is_cut_off(second)
     gate.open.set()
     handler.close(PATIENCE)
+    assert not gate.entered.acquire(blocking=False)
+
+
+def test_queued_requests_of_clients_that_reset_are_not_begun() -> None:
+    gate = Gate()
+    handler = WSGI(gate, 2, 40)
+    with serving(handler) as server, ExitStack() as stack:
+        running = [stack.enter_context(connect(server)) for _ in range(2)]
+        for client in running:
+            client.send(get())
+            assert gate.entered.acquire(timeout=PATIENCE)
+        queued = [stack.enter_context(connect(server)) for _ in range(40)]
+        for client in queued:
+            client.send(get())
+        wait_for(lambda: _unfinished(server) == 42)
+        stays = queued.pop(20)
+        for client in queued:
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        wait_for(lambda: server.stats.closed[Ending.DISCONNECTED] == 39)
+        gate.open.set()
+        assert [client.answer().status for client in (*running, stays)] == [200] * 3
+        handler.close(PATIENCE)
+    assert gate.entered.acquire(blocking=False)  # for the one that stayed
     assert not gate.entered.acquire(blocking=False)
 
 
