@@ -9,7 +9,6 @@ from kaserve.net.service cimport PhaseTimeout, Service
 
 cdef double _KEEPALIVE_AFTER
 cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND
-cdef double _KEEPALIVE_AFTER
 cdef int HALF_CLOSE, HANGUP, NOTHING, READ, WRITE
 
 cdef class Connection(RequestLoop):

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler
 from ...http.messages import Request, Response, error_response
+from ...threads.spool import SpoolSpace
 from ...threads.workers import Workers
 from .environ import EnvironBuilder
 from .file_wrapper import FileWrapper
@@ -21,6 +22,8 @@ from .task import WSGITask
 __all__ = ["WSGI", "Application"]
 
 _RETRY_AFTER = "1"  # seconds; a queue is worked off in less
+_MAX_SPOOLED = 1 << 30  # as much as a request body may have by default
+_MAX_SPOOLED_TOTAL = 8 << 30
 
 
 class WSGI(BaseHandler):
@@ -33,15 +36,33 @@ class WSGI(BaseHandler):
             while it runs.
         queue: number of requests that may wait for a thread; kaserve responds to further ones with 503.
         multiprocess: whether other processes serve the same application (`wsgi.multiprocess`).
+        max_spooled: bytes of one response that are kept in a temporary file when its client is slow, so that the thread
+            is free as soon as the application has made the response. Beyond that the thread waits for the client. 0
+            keeps responses off the disk.
+        max_spooled_total: the same for all responses of this application together.
 
     Raises:
-        ValueError: `threads` or `queue` is negative.
+        ValueError: one of the numbers is negative.
     """
 
-    def __init__(self, app: Application, threads: int = 4, queue: int = 2048, *, multiprocess: bool = False) -> None:
+    def __init__(
+        self,
+        app: Application,
+        threads: int = 4,
+        queue: int = 2048,
+        *,
+        multiprocess: bool = False,
+        max_spooled: int = _MAX_SPOOLED,
+        max_spooled_total: int = _MAX_SPOOLED_TOTAL,
+    ) -> None:
         if threads < 0 or queue < 0:
             raise ValueError(f"threads and queue must be 0 or more, not {threads} and {queue}")
+        if max_spooled < 0 or max_spooled_total < 0:
+            raise ValueError(
+                f"max_spooled and max_spooled_total must be 0 or more, not {max_spooled} and {max_spooled_total}"
+            )
         self._app = app
+        self._space = SpoolSpace(max_spooled, max_spooled_total)
         self._workers = Workers(threads, queue) if threads else None
         self._environ_builder = EnvironBuilder(
             {
@@ -56,7 +77,7 @@ class WSGI(BaseHandler):
         workers = self._workers
         if workers is None:
             return _call_application(self._app, self._environ_builder, request)
-        task = WSGITask(self._app, self._environ_builder, request)
+        task = WSGITask(self._app, self._environ_builder, request, self._space)
         if not workers.submit(task.run):
             return _service_unavailable()
         return task.future

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from ...http.messages import Request, Response
 from ...threads.future import LightFuture
 from ...threads.pipe import Pipe
+from ...threads.spool import SpoolSpace
 from .environ import EnvironBuilder
 from .file_wrapper import FileWrapper
 from .start_response import Application, Result, StartResponse, close_result, new_start_response
@@ -27,14 +28,23 @@ class WSGITask:
     The application is called, iterated over and closed in one thread. The response is in `future` as soon as its head
     is known; content that is not complete by then follows through a pipe.
 
+    Args:
+        app: the application.
+        environ_builder: builds its environ.
+        request: the request, whose body has been received.
+        space: the disk space for what a slow client does not take of the response.
+
     Attributes:
         future: the response. The connection waits for it, and cancels it if the client leaves before a thread is free.
     """
 
-    __slots__ = ("_app", "_environ_builder", "_pipe", "_request", "_start_response", "future")
+    __slots__ = ("_app", "_environ_builder", "_pipe", "_request", "_space", "_start_response", "future")
 
-    def __init__(self, app: Application, environ_builder: EnvironBuilder, request: Request) -> None:
+    def __init__(
+        self, app: Application, environ_builder: EnvironBuilder, request: Request, space: SpoolSpace | None = None
+    ) -> None:
         self._app = app
+        self._space = space
         self._environ_builder = environ_builder
         self._request = request
         self.future: Future[Response] = LightFuture()
@@ -80,7 +90,7 @@ class WSGITask:
         return False
 
     def _send(self, data: bytes) -> None:
-        """Sends `data`; the first call sends the head with it. Blocks while the client is slow.
+        """Sends `data`; the first call sends the head with it. Blocks for as long as `Pipe.put`.
 
         Raises:
             Abandoned: the rest of the response is not wanted any more.
@@ -93,7 +103,7 @@ class WSGITask:
                 # in one piece are common.
                 future.set_result(start_response.full_response(self._request, data))
                 return
-            pipe = self._pipe = Pipe()
+            pipe = self._pipe = Pipe(space=self._space)
             if future.done():
                 log.error("the response to %r is longer than its Content-Length; the rest was cut off", self._request)
                 pipe.close()

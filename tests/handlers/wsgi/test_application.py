@@ -530,7 +530,8 @@ def test_a_client_that_leaves(threads: int) -> None:
 
 
 def test_a_client_that_does_not_read_does_not_delay_others(threads: int) -> None:
-    """The application is blocked while a bounded part of its response waits, and continues when the client reads."""
+    """On the reactor the application continues when the client reads; in a thread it makes its response to the end, of
+    which a bounded part waits in memory."""
     piece = b"x" * 65536
     results = []
 
@@ -547,18 +548,57 @@ def test_a_client_that_does_not_read_does_not_delay_others(threads: int) -> None
         slow._until(b"\r\n\r\n")
         for _ in range(10):
             assert other.ask().body == b"hello"
-        assert results[0].pulled < 500  # the kernel buffers a few megabytes at most
+        if threads:
+            results[0].wait()
+        else:
+            assert results[0].pulled < 500  # the kernel buffers a few megabytes at most
         received = sum(iter(lambda: _chunk(slow), 0))
         assert received == 500 * len(piece)
-        results[0].wait()
+        if not threads:
+            results[0].wait()
+    handler.close(PATIENCE)
+
+
+@pytest.mark.parametrize("sends", ["pieces", "write"])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_slow_clients_do_not_occupy_the_threads(sends: str, version: str) -> None:
+    """As many clients as there are threads read nothing of a long response: another client gets its own at once, and
+    the slow ones get all of theirs, in order, later."""
+    pieces = [b"%07d\n" % number * 8192 for number in range(200)]  # 64 KiB each, more than the kernel buffers
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        write = start_response("200 OK", [TEXT])
+        if environ["PATH_INFO"] != "/large":
+            return [b"hello"]
+        if sends == "pieces":
+            return iter(pieces)
+        for piece in pieces:
+            write(piece)
+        return []
+
+    handler = WSGI(app, 4)
+    with serving(handler) as server, ExitStack() as stack:
+        slow = [stack.enter_context(connect(server)) for _ in range(4)]
+        for client in slow:
+            client.send(get("/large", version=version))
+            client._until(b"\r\n\r\n")
+        with connect(server) as other:
+            assert other.ask().body == b"hello"
+        for client in slow:
+            body = client.rest() if version == "1.0" else b"".join(iter(lambda: _content_of_chunk(client), b""))  # noqa: B023
+            assert body == b"".join(pieces)
     handler.close(PATIENCE)
 
 
 def _chunk(client: Client) -> int:
     """Reads a chunk and returns its size."""
+    return len(_content_of_chunk(client))
+
+
+def _content_of_chunk(client: Client) -> bytes:
+    """Reads a chunk and returns its content."""
     size = int(client._until(b"\r\n"), 16)
-    client._exactly(size + 2)
-    return size
+    return client._exactly(size + 2)[:-2]
 
 
 @pytest.mark.parametrize("kind", ["pieces", "file", "write"])
@@ -955,10 +995,11 @@ def test_queued_requests_of_clients_that_reset_are_not_begun() -> None:
     assert not gate.entered.acquire(blocking=False)
 
 
-@pytest.mark.parametrize("numbers", [pytest.param((-1,), id="threads"), pytest.param((1, -1), id="queue")])
-def test_negative_numbers_are_rejected(numbers: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="must be 0 or more"):
-        WSGI(responding([]), *numbers)
+@pytest.mark.parametrize("name", ["threads", "queue", "max_spooled", "max_spooled_total"])
+def test_negative_numbers_are_rejected(name: str) -> None:
+    numbers: dict[str, Any] = {name: -1}
+    with pytest.raises(ValueError, match=f"{name}.* must be 0 or more"):
+        WSGI(responding([]), **numbers)
 
 
 def test_a_closed_handler_responds_with_503() -> None:

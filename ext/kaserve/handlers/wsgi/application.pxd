@@ -9,7 +9,7 @@ from kaserve.handlers.wsgi.environ cimport EnvironBuilder
 from kaserve.handlers.wsgi.task cimport WSGITask
 
 cdef class WSGI(BaseHandler):
-    cdef public object _app, _workers
+    cdef public object _app, _space, _workers
     cdef public EnvironBuilder _environ_builder
 
 @cython.locals(start_response=StartResponse)
