@@ -39,7 +39,7 @@ from itertools import groupby
 from pathlib import Path
 
 from kaserve import Config, Request, Response, Server
-from kaserve.cli.arguments import read_config
+from kaserve.cli.arguments import read_arguments
 from kaserve.handlers import Files
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,7 +70,7 @@ class Block:
         """The settings of the server that its first line starts, with a free port and without an access log."""
         words = shlex.split(self.lines[0].removesuffix(" &"))
         assert words[:4] == ["$", "python", "-m", "kaserve"], f"{self} does not say how its server was started"
-        return replace(read_config(words[4:], {}), port=0, access_log=False)
+        return replace(read_arguments(words[4:], {}).config, port=0, access_log=False)
 
     @property
     def handler(self) -> Handler:
