@@ -14,7 +14,8 @@ from typing import Any, cast
 from ..config import Config
 from ..handlers import WSGI, Files
 from ..handlers.middleware.basic_auth import BasicAuth, parse_user
-from ..handlers.middleware.headers import HeaderMiddleware, Preflight, parse_field
+from ..handlers.middleware.cors import CORSPreflight
+from ..handlers.middleware.headers import HeaderMiddleware, parse_header
 from ..handlers.static.site_headers import SiteHeaders, parse_rule
 from ..handlers.uploads.upload import FORM, Uploads
 from ..handlers.wsgi.application import Application
@@ -50,7 +51,7 @@ def load_handler(config: Config, app: Handler | None) -> Handler:
     """
     users = _users(config)
     site_headers = SiteHeaders(
-        map(parse_field, config.header),
+        map(parse_header, config.header),
         cors=config.cors,
         cache_control=map(parse_rule, config.cache_control),
         immutable=config.immutable,
@@ -62,8 +63,8 @@ def load_handler(config: Config, app: Handler | None) -> Handler:
     else:
         handler = HeaderMiddleware(app, site_headers.always) if site_headers.always else app
     if users:
-        handler = BasicAuth(handler, users, fields=site_headers.always)
-    return Preflight(handler) if config.cors else cast(Handler, handler)
+        handler = BasicAuth(handler, users, headers=site_headers.always)
+    return CORSPreflight(handler) if config.cors else cast(Handler, handler)
 
 
 def _serve_directory(config: Config, site_headers: SiteHeaders) -> Files | Uploads:
