@@ -185,8 +185,8 @@ class EnvironBuilder:
         client could send X_User where a proxy removes X-User from what clients send.
         """
         key = "" if "_" in name else "HTTP_" + name.upper().replace("-", "_")
-        # A bounded memo: starts again when it is full, which is rare enough and needs no bookkeeping. It is replaced
-        # rather than cleared, since another thread may be reading it.
+        # A bounded memo (`http.memo`), but it is replaced rather than cleared: another thread may be reading it, and it
+        # must never be without the standard names.
         if len(self._header_keys) >= _MAX_KEYS:
             self._header_keys = dict(_STANDARD_KEYS)
         self._header_keys[name] = key
