@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from .handlers.middleware.basic_auth import parse_user
 from .handlers.middleware.forwarded import Trusted
-from .handlers.middleware.headers import parse_field
+from .handlers.middleware.headers import parse_header
 from .handlers.static.site_headers import parse_rule
 from .logs.formats import parse_atoms
 from .net.listener import split_host_port
@@ -264,7 +264,7 @@ URL_PATH = _text(_check_url_path)
 BIND = _text(_check_bind)
 TRUSTED = _text(_check_trusted)
 LOG_FORMAT = _text(_check_log_format)
-HEADER = _text(parse_field)
+HEADER = _text(parse_header)
 CACHE_RULE = _text(parse_rule)
 USER = _text(parse_user)
 

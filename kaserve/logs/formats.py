@@ -22,6 +22,7 @@ from collections.abc import Callable
 from json.encoder import encode_basestring_ascii
 
 from ..http.grammar import TOKEN
+from ..http.memo import remember
 from ..http.messages import Request, Response
 from ..net.exchange import Exchange
 
@@ -36,35 +37,31 @@ _MAX_REMEMBERED = 1024  # texts; most logs have a few of them again and again
 _MAX_REMEMBERED_LENGTH = 256  # characters; a client chooses the texts, so they must not fill the memory
 
 
-class _Memo(dict[str, str]):
-    """A bounded memo of `make(text)`: starts again when it is full, which is rare enough and needs no bookkeeping."""
-
-    def __init__(self, make: Callable[[str], str]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, text: str) -> str:
-        made = self._make(text)
-        if len(text) <= _MAX_REMEMBERED_LENGTH:
-            if len(self) >= _MAX_REMEMBERED:
-                self.clear()
-            self[text] = made
-        return made
-
-
-# DEL is the one control character that JSON does not escape.
-_quoted = _Memo(lambda text: encode_basestring_ascii(text).replace("\x7f", "\\u007f"))
-_escaped = _Memo(lambda text: _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text))
+_escaped: dict[str, str] = {}
+_quoted: dict[str, str] = {}
 
 
 def escape(text: str) -> str:
-    """`text` for a line of text: everything that a client could use to break out of quotes is written as \\xHH."""
-    return _escaped[text]
+    """Returns `text` for a line of text: everything that a client could use to break out of quotes becomes \\xHH."""
+    escaped = _escaped.get(text)
+    if escaped is None:
+        escaped = _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+        _remember(_escaped, text, escaped)
+    return escaped
 
 
 def _quote(text: str) -> str:
-    """`text` as a JSON string."""
-    return _quoted[text]
+    """Returns `text` as a JSON string."""
+    quoted = _quoted.get(text)
+    if quoted is None:
+        quoted = encode_basestring_ascii(text).replace("\x7f", "\\u007f")  # DEL, which JSON need not escape
+        _remember(_quoted, text, quoted)
+    return quoted
+
+
+def _remember(memo: dict[str, str], text: str, made: str) -> None:
+    if len(text) <= _MAX_REMEMBERED_LENGTH:
+        remember(memo, text, made, _MAX_REMEMBERED)
 
 
 class LogClock:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from ..config import Config, ConfigError
 from ..handlers.middleware.basic_auth import BasicAuth, parse_user
+from ..handlers.middleware.cors import CORSPreflight
 from ..handlers.middleware.forwarded import Forwarded, Trusted
-from ..handlers.middleware.headers import HeaderMiddleware, Preflight, parse_field
+from ..handlers.middleware.headers import HeaderMiddleware, parse_header
 from ..handlers.static.site_headers import SiteHeaders, parse_rule
 from ..http.handler import BaseHandler
 
@@ -53,10 +54,10 @@ def add_middleware(config: Config, handler: BaseHandler, *, has_headers: bool) -
         handler = HeaderMiddleware(handler, headers)
     users = _users(config)
     if users:
-        handler = auth = BasicAuth(handler, users, fields=headers)
+        handler = auth = BasicAuth(handler, users, headers=headers)
         close = auth.stop
     if config.cors:
-        handler = Preflight(handler)
+        handler = CORSPreflight(handler)
     if config.forwarded_allow_ips:
         handler = Forwarded(handler, Trusted(config.forwarded_allow_ips))
     return Chain(handler, close)
@@ -65,7 +66,7 @@ def add_middleware(config: Config, handler: BaseHandler, *, has_headers: bool) -
 def site_headers(config: Config) -> SiteHeaders:
     """Returns the headers that the settings add to responses."""
     return SiteHeaders(
-        map(parse_field, config.header),
+        map(parse_header, config.header),
         cors=config.cors,
         cache_control=map(parse_rule, config.cache_control),
         immutable=config.immutable,

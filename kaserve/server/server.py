@@ -25,12 +25,13 @@ from ..http.handler import BaseHandler, Handler, as_handler
 from ..http.phases import Phase
 from ..insight.advice_log import AdviceLog
 from ..net.reactor import Reactor
+from ..net.timerwheel import Alarm
 from ..telemetry.counters import Stats
 from ..telemetry.snapshot import Snapshot, take_snapshot
 from . import parts
 from .binding import open_sockets, url_of
 from .chain import add_middleware
-from .shutdown import Alarm, GracefulShutdown, Stage
+from .shutdown import GracefulShutdown, Stage
 from .signals import SignalHandlers
 
 __all__ = ["Server"]

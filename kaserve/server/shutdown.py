@@ -33,10 +33,10 @@ from collections.abc import Callable
 
 from ..http.phases import BODY, HANDLER, HEAD, SEND
 from ..net.service import Service
-from ..net.timerwheel import Timer, TimerWheel
+from ..net.timerwheel import Alarm
 from .acceptor import Acceptor
 
-__all__ = ["Alarm", "GracefulShutdown", "Stage"]
+__all__ = ["GracefulShutdown", "Stage"]
 
 log = logging.getLogger("kaserve")
 
@@ -135,21 +135,3 @@ class GracefulShutdown:
             self._service.drain()
             self._acceptor.limit_proxy_headers(_PROXY_HEADER_GRACE)
         self.connection_ended()
-
-
-class Alarm(Timer):
-    """A timer that calls a function."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        super().__init__()
-        self._function = function
-
-    def advance(self, wheel: TimerWheel, deadline: float) -> None:
-        """Schedules it, unless it has an earlier deadline (seconds on the clock of the wheel) already."""
-        if deadline < self.deadline:
-            wheel.schedule(self, deadline)
-
-    def expired(self, now: float) -> None:
-        self._function()

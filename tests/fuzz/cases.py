@@ -304,7 +304,7 @@ def _shorter(data: bytes) -> Iterator[bytes]:
 
 
 def _rejection(error: Any) -> tuple[int, str, object]:
-    return error.status, error.reason, error.fields
+    return error.status, error.reason, error.headers
 
 
 # The format of the corpus.

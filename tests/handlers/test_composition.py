@@ -20,8 +20,9 @@ from kaserve import Server
 from kaserve.handlers import WSGI, Files, Mount
 from kaserve.handlers.middleware.base import Middleware
 from kaserve.handlers.middleware.basic_auth import BasicAuth
+from kaserve.handlers.middleware.cors import CORSPreflight
 from kaserve.handlers.middleware.forwarded import Forwarded, Trusted
-from kaserve.handlers.middleware.headers import HeaderMiddleware, Preflight
+from kaserve.handlers.middleware.headers import HeaderMiddleware
 from kaserve.handlers.middleware.own_paths import OwnPaths
 from kaserve.handlers.uploads.upload import Uploads
 from kaserve.http.errors import HTTPError
@@ -40,7 +41,7 @@ LINKS: dict[str, Link] = {
     "Middleware": Middleware,
     "OwnPaths": lambda handler: OwnPaths(handler, {"/of-the-server": FunctionHandler(lambda request: Response())}),
     "HeaderMiddleware": lambda handler: HeaderMiddleware(handler, (("X-More", "1"),)),
-    "Preflight": Preflight,
+    "CORSPreflight": CORSPreflight,
     "Forwarded": lambda handler: Forwarded(handler, Trusted("*")),
     "BasicAuth": lambda handler: BasicAuth(handler, USERS),
     "Mount": lambda handler: Mount({"/": handler}),

@@ -326,7 +326,7 @@ class Files(BaseHandler):
         return error_response(self._with_site_headers(HTTPError(status, _REASONS[status])))
 
     def _with_site_headers(self, error: HTTPError) -> HTTPError:
-        return HTTPError(error.status, error.reason, (*error.fields, *self._headers.for_errors))
+        return HTTPError(error.status, error.reason, (*error.headers, *self._headers.for_errors))
 
 
 def _add(response: Response, added: Sequence[FieldLine]) -> Response:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from stat import S_IFMT, S_IFREG
 from typing import NamedTuple
 
+from ...http.memo import remember
 from ...http.messages import FieldLine
 from ...http.negotiation import CODINGS, IDENTITY, choose_coding
 from .compress import available_codings, compress, is_compressible
@@ -144,9 +145,7 @@ class Resource:
         # same response whatever appears beside the file.
         is_lasting = accept_encoding is None or (if_none_match is not None and not self.precompressed)
         plans = self.plans if is_lasting else self.plans_of_turn
-        if len(plans) >= _MAX_PLANS:
-            plans.clear()
-        plans[key] = plan
+        remember(plans, key, plan, _MAX_PLANS)
 
     def forget_plans(self) -> None:
         """Has every response made again."""
@@ -254,9 +253,7 @@ class Resources:
         resource.file.renew(self.turn, now, resource.plain.signature)
         self._find_precompressed(resource, now)
         if not is_racy(resource.plain.status, now) and len(raw_path) <= _MAX_REMEMBERED_PATH:
-            if len(self._remembered) >= _MAX_REMEMBERED:  # to start from empty costs less than any bookkeeping
-                self._remembered.clear()
-            self._remembered[raw_path] = resource
+            remember(self._remembered, raw_path, resource, _MAX_REMEMBERED)
         return resource
 
     def find_directory(self, raw_path: str) -> Segments | None:

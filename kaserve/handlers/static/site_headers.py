@@ -13,7 +13,7 @@ from fnmatch import translate
 from typing import NamedTuple
 
 from ...http.messages import FieldLine
-from ..middleware.headers import CORS
+from ..middleware.cors import CORS_HEADERS
 
 __all__ = ["FileHeaders", "Rule", "SiteHeaders", "is_fingerprinted", "parse_rule"]
 
@@ -114,7 +114,7 @@ class SiteHeaders:
         """Makes them once, for all responses.
 
         Args:
-            headers: headers for every response, each as `parse_field` returns it. They win over all others here.
+            headers: headers for every response, each as `parse_header` returns it. They win over all others here.
             cors: whether pages of other sites may read the responses.
             cache_control: rules as `parse_rule` returns them; the first that matches decides.
             immutable: whether fingerprinted names may be cached for ever if no rule is about them.
@@ -123,7 +123,7 @@ class SiteHeaders:
         """
         given = tuple(headers)
         names = {name.lower() for name, _ in given}
-        self.always = tuple(line for line in (CORS if cors else ()) if line[0].lower() not in names) + given
+        self.always = tuple(line for line in (CORS_HEADERS if cors else ()) if line[0].lower() not in names) + given
         self._with_content = () if _NOSNIFF[0].lower() in names else (_NOSNIFF,)
         self.for_errors = self._with_content + self.always
         self._rules = () if "cache-control" in names else tuple(cache_control)

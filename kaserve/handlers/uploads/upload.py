@@ -124,7 +124,7 @@ class Uploads(BaseHandler):
         try:
             return self._start(request)
         except HTTPError as error:
-            raise HTTPError(error.status, error.reason, (*error.fields, *self._headers)) from None
+            raise HTTPError(error.status, error.reason, (*error.headers, *self._headers)) from None
 
     def end_of_turn(self) -> None:
         """Passes the end of the turn on to the handler of the files."""

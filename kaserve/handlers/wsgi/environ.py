@@ -111,10 +111,10 @@ class EnvironBuilder:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"  # the version of the request (RFC 3875 §4.1.16)
         # The target as sent. Two names for it, since neither PEP 3333 nor CGI has one: uWSGI's and gunicorn's.
         environ["REQUEST_URI"] = environ["RAW_URI"] = request.target
-        client = request.client
-        if client.host:
-            environ["REMOTE_ADDR"] = client.host
-            environ["REMOTE_PORT"] = str(client.port)
+        host = request.client.host
+        if host:
+            environ["REMOTE_ADDR"] = host
+            environ["REMOTE_PORT"] = str(request.client.port)
         if request.mount:
             # `Mount` has taken this off the front of raw_path: the two together are the path (PEP 3333, "URL
             # Reconstruction"; RFC 3875 §4.1.13).
@@ -185,8 +185,8 @@ class EnvironBuilder:
         client could send X_User where a proxy removes X-User from what clients send.
         """
         key = "" if "_" in name else "HTTP_" + name.upper().replace("-", "_")
-        # A bounded memo: starts again when it is full, which is rare enough and needs no bookkeeping. It is replaced
-        # rather than cleared, since another thread may be reading it.
+        # A bounded memo (`http.memo`), but it is replaced rather than cleared: another thread may be reading it, and it
+        # must never be without the standard names.
         if len(self._header_keys) >= _MAX_KEYS:
             self._header_keys = dict(_STANDARD_KEYS)
         self._header_keys[name] = key

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
+from ...http.memo import remember
 from ...http.messages import CONTENT_LENGTH, DATE, EXPECT, FLAGS, HOST, FieldLine, Request, Response, new_response
 from .file_wrapper import FileWrapper
 
@@ -27,8 +28,7 @@ _STATUS = re.compile(r"([2-5][0-9][0-9])(?: [^\r\n\0]*)?", re.ASCII)
 _OTHER = 0
 _LENGTH = 1
 
-# Two bounded memos, of the names and statuses that applications use: they start again when they are full, which is rare
-# enough and needs no bookkeeping.
+# Bounded memos of the names and statuses that applications use.
 _MAX_REMEMBERED = 1024
 _name_kinds: dict[str, int] = {}
 _status_codes: dict[str, int] = {}
@@ -48,9 +48,7 @@ def _classify_name(name: object) -> int:
     if flag & ~(HOST | EXPECT | DATE | CONTENT_LENGTH):
         raise ValueError(f"an application must not set the hop-by-hop header {name}; the server sets it")
     kind = _LENGTH if flag == CONTENT_LENGTH else _OTHER
-    if len(_name_kinds) >= _MAX_REMEMBERED:
-        _name_kinds.clear()
-    _name_kinds[name] = kind
+    remember(_name_kinds, name, kind, _MAX_REMEMBERED)
     return kind
 
 
@@ -61,9 +59,8 @@ def _parse_status(status: object) -> int:
     match = _STATUS.fullmatch(status)
     if match is None:
         raise ValueError(f"a status must be a number from 200 to 599 and a reason, such as '200 OK', not {status!r}")
-    if len(_status_codes) >= _MAX_REMEMBERED:
-        _status_codes.clear()
-    code = _status_codes[status] = int(match[1])
+    code = int(match[1])
+    remember(_status_codes, status, code, _MAX_REMEMBERED)
     return code
 
 

@@ -79,7 +79,7 @@ def inner() -> Inner:
 
 @pytest.fixture
 def door(inner: Inner) -> Iterator[BasicAuth]:
-    door = BasicAuth(inner, USERS, fields=(("X-Mine", "1"),))
+    door = BasicAuth(inner, USERS, headers=(("X-Mine", "1"),))
     yield door
     door.close()
 
@@ -269,7 +269,7 @@ class TestBodies:
         with pytest.raises(HTTPError) as caught:
             open_sink(door, parse("/", "POST", "Expect: 100-continue", "Content-Length: 4"))
         assert caught.value.status == 401
-        assert caught.value.fields[0][0] == "WWW-Authenticate"
+        assert caught.value.headers[0][0] == "WWW-Authenticate"
 
     def test_a_large_one_of_a_stranger_is_refused(self, door: BasicAuth) -> None:
         with pytest.raises(HTTPError):

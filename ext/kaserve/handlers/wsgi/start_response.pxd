@@ -2,6 +2,7 @@
 
 cimport cython
 
+from kaserve.http.memo cimport remember
 from kaserve.http.messages cimport Request, Response, new_response
 
 cdef int _OTHER, _LENGTH
