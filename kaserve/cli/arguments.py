@@ -26,7 +26,7 @@ from ..handlers.middleware.passwords import hash_password
 from ..options import Option
 from .exit_codes import EXIT_USAGE, StartError
 
-__all__ = ["BUILD", "Given", "read_arguments"]
+__all__ = ["BUILD", "Given", "read_arguments", "read_config"]
 
 BUILD = {"pure": "pure Python", "compiled": "compiled"}[IMPLEMENTATION]
 """Which build is running, in words."""
@@ -95,6 +95,11 @@ def read_arguments(arguments: Sequence[str], environment: Mapping[str, str]) -> 
         return Given(Config(**values), from_environment, environment_warnings(environment, given))
     except ConfigError as error:
         raise _start_error(error, from_environment) from None
+
+
+def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
+    """Returns the settings alone, as `read_arguments` reads them; for tools that compare command lines."""
+    return read_arguments(arguments, environment).config
 
 
 def _flag_of(name: str) -> str:

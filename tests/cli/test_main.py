@@ -13,7 +13,7 @@ import pytest
 
 import kaserve
 from kaserve import Config
-from kaserve.cli.arguments import read_arguments
+from kaserve.cli.arguments import read_config
 from kaserve.cli.banner import banner
 from kaserve.cli.main import main
 from kaserve.config import options
@@ -70,19 +70,19 @@ class TestOptions:
     @pytest.mark.parametrize("name", NAMES)
     def test_each_setting(self, name: str) -> None:
         needed = NEEDED.get(name, {})
-        config = read_arguments([*given(name), *(text for other in needed for text in given(other))], {}).config
+        config = read_config([*given(name), *(text for other in needed for text in given(other))], {})
         assert config == Config(**{name: TABLE[name][1]}, **needed)
 
     def test_none_is_the_defaults(self) -> None:
-        assert read_arguments([], {}).config == Config()
+        assert read_config([], {}) == Config()
 
     def test_as_users_of_http_server_write_them(self) -> None:
-        config = read_arguments(["9000", "-b", "::1", "-d", "site", "-p", "HTTP/1.0"], {}).config
+        config = read_config(["9000", "-b", "::1", "-d", "site", "-p", "HTTP/1.0"], {})
         assert config == Config(port=9000, bind="::1", directory="site", protocol="HTTP/1.0")
-        assert read_arguments(["--bind=0.0.0.0", "--directory=site", "80"], {}).config.port == 80
+        assert read_config(["--bind=0.0.0.0", "--directory=site", "80"], {}).port == 80
 
     def test_addresses_add_up(self) -> None:
-        config = read_arguments(["-b", "127.0.0.1", "--bind", "unix:/run/site", "-b", "[::1]:80"], {}).config
+        config = read_config(["-b", "127.0.0.1", "--bind", "unix:/run/site", "-b", "[::1]:80"], {})
         assert config.bind == ("127.0.0.1", "unix:/run/site", "[::1]:80")
 
     @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ class TestOptions:
         ["-H X-Mine a", "-H X-Mine:a", "--header X-Mine a", "--header X-Mine:a", "--header=X-Mine:a"],
     )
     def test_fields_as_http_server_has_them_too(self, arguments: str) -> None:
-        config = read_arguments([*arguments.split(), "8080", "-H", "X-More", "-1 : b"], {}).config
+        config = read_config([*arguments.split(), "8080", "-H", "X-More", "-1 : b"], {})
         assert (config.header, config.port) == (("X-Mine:a", "X-More:-1 : b"), 8080)
 
     @pytest.mark.parametrize("name", NAMES)
@@ -98,7 +98,7 @@ class TestOptions:
         default, value, text = TABLE[name]
         needed = {"KASERVE_" + other.upper(): TABLE[other][2] for other in NEEDED.get(name, {})}
         variables = {"KASERVE_" + name.upper(): text, **needed}
-        assert getattr(read_arguments([], variables).config, name) == value
+        assert getattr(read_config([], variables), name) == value
         if default == ():  # an empty default cannot be given, so a variable with another value has to lose
             variables["KASERVE_" + name.upper()] = {"header": "X: 1", "cache_control": "no-store"}.get(name, OTHER_USER)
         if default is None:
@@ -111,7 +111,7 @@ class TestOptions:
                 default = (text,)
             text = default[0] if isinstance(default, tuple) else str(default)
             options = [text] if name == "port" else [flag(name), text]
-        assert getattr(read_arguments(options, variables).config, name) == default
+        assert getattr(read_config(options, variables), name) == default
 
     def test_help_fits_on_a_terminal(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         for columns, most in ((80, 80), (200, 110)):

@@ -243,8 +243,8 @@ class TestReader:
         assert harness.failures == []
         harness.clock.advance(1.0)
         harness.reactor.step()
-        assert harness.is_closed
         assert harness.failures == ["the header did not arrive in time"]
+        assert harness.ended == 1
 
 
 # A server.
