@@ -97,7 +97,8 @@ class HTTPProtocol:
         self._scanned = 0  # up to here there is no end of a head
         self._decoder: ChunkedDecoder | None = None  # of a chunked body
         self._body_left = 0  # of a counted body: bytes still to come
-        self._allowance = 0  # of a chunked body: bytes that may still come
+        # What may still come: bytes of a chunked body; between two requests, empty lines.
+        self._allowance: int = limits.empty_lines
 
     # Reading: IDLE, HEAD, BODY.
 
@@ -159,10 +160,15 @@ class HTTPProtocol:
         self._start = self._scanned = position
 
     def _skip_empty_lines(self) -> bool:
-        """Drops empty lines in front of a request line (RFC 9112 §2.2); whether there were any."""
+        """Drops empty lines in front of a request line (RFC 9112 §2.2); whether there were any. Raises HTTPError 400
+        for too many: they are no request, and reading them has no other limit."""
         position = self._start
         while self._received.startswith(b"\r\n", position):
             position += 2
+            self._allowance -= 1
+            if self._allowance < 0:
+                self.phase = HEAD
+                raise HTTPError(400, "there are too many empty lines in front of a request")
         if position == self._start:
             return False
         self._consume(position)
@@ -327,6 +333,7 @@ class HTTPProtocol:
         self._release()
         if goes_on:
             self.phase = IDLE
+            self._allowance = self._limits.empty_lines
         else:
             self.phase = LINGER
             self._consume(len(self._received))  # nothing gets a response after a close
