@@ -70,6 +70,7 @@ class HTTPProtocol:
         "_allowance",
         "_body_left",
         "_decoder",
+        "_empty_lines_left",
         "_keep_alive",
         "_limits",
         "_received",
@@ -99,6 +100,7 @@ class HTTPProtocol:
         self._decoder: ChunkedDecoder | None = None  # for a chunked body
         self._body_left = 0  # bytes of a body with Content-Length that are still to come
         self._allowance = 0  # bytes of a chunked body that may still come
+        self._empty_lines_left: int = limits.empty_lines  # before the next request
 
     # Reading: IDLE, HEAD, BODY.
 
@@ -164,10 +166,15 @@ class HTTPProtocol:
         self._start = self._scanned = position
 
     def _skip_empty_lines(self) -> bool:
-        """Skips empty lines before a request line (RFC 9112 §2.2). Returns True if there were any."""
+        """Skips empty lines before a request line (RFC 9112 §2.2). Returns True if there were any. Raises HTTPError 400
+        for too many: they are no request, and reading them has no other limit."""
         position = self._start
         while self._received.startswith(b"\r\n", position):
             position += 2
+            self._empty_lines_left -= 1
+            if self._empty_lines_left < 0:
+                self.phase = HEAD
+                raise HTTPError(400, "there are too many empty lines in front of a request")
         if position == self._start:
             return False
         self._consume(position)
@@ -341,6 +348,7 @@ class HTTPProtocol:
         self._release()
         if goes_on:
             self.phase = IDLE
+            self._empty_lines_left = self._limits.empty_lines
         else:
             self.phase = LINGER
             self._consume(len(self._received))  # requests after the last response are not read (RFC 9112 §9.6)
