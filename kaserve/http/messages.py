@@ -395,12 +395,24 @@ class Response:
     has been made. They go to whoever gets chunks, and to nobody else: a client may drop them (RFC 9110 §6.5), so they
     are for what it can do without, such as a checksum. One that says `TE: trailers` promises not to. A field `Trailer`
     announces them, if the handler has set it.
+
+    reason: the reason phrase of the status line (RFC 9112 §4), up to one line of Latin-1. None for the standard one of
+    the status. Clients may ignore it, so it must not say anything that the content does not say.
     """
 
-    __slots__ = ("body", "fields", "status", "trailers")
+    __slots__ = ("body", "fields", "reason", "status", "trailers")
 
-    def __init__(self, status: int = 200, body: Body = b"", fields: Fields = (), trailers: Trailers = None) -> None:
+    def __init__(
+        self,
+        status: int = 200,
+        body: Body = b"",
+        fields: Fields = (),
+        trailers: Trailers = None,
+        *,
+        reason: str | None = None,
+    ) -> None:
         self.status = status
+        self.reason = reason
         self.body = body
         self.fields: list[FieldLine] = list(fields.items() if isinstance(fields, dict) else fields)
         self.trailers = trailers
@@ -462,6 +474,7 @@ def new_response(status: int, body: Body, fields: list[FieldLine]) -> Response:
     response.body = body
     response.fields = fields
     response.trailers = None
+    response.reason = None
     return response
 
 
