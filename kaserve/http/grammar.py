@@ -22,6 +22,7 @@ __all__ = [
     "LONE_LINE_END",
     "OWS",
     "QUOTED_STRING_TEXT",
+    "REASON_PHRASE",
     "REQUEST_LINE",
     "REQUEST_LINE_START",
     "STATUS_LINE",
@@ -53,6 +54,7 @@ FIELD_VALUE = re.compile(_FIELD_CHARS)
 FIELD_LINE = re.compile(rb"(" + _TCHAR + rb"+):(" + _FIELD_CHARS + rb")")
 REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"+) (" + _TARGET_CHARS + rb") HTTP/([0-9])\.([0-9])")
 
+REASON_PHRASE = FIELD_VALUE  # the same characters (RFC 9112 §4), and perhaps none
 # The reason may be missing, the space in front of it may not (RFC 9112 §4).
 STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([0-9]{3}) (" + _FIELD_CHARS + rb")")
 

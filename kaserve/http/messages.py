@@ -427,11 +427,20 @@ class Response:
         body: the content; see `__init__`.
         fields: the headers as a list of pairs.
         trailers: see `__init__`.
+        reason: the reason phrase; None for the standard one.
     """
 
-    __slots__ = ("body", "fields", "status", "trailers")
+    __slots__ = ("body", "fields", "reason", "status", "trailers")
 
-    def __init__(self, status: int = 200, body: Body = b"", headers: Fields = (), trailers: Trailers = None) -> None:
+    def __init__(
+        self,
+        status: int = 200,
+        body: Body = b"",
+        headers: Fields = (),
+        trailers: Trailers = None,
+        *,
+        reason: str | None = None,
+    ) -> None:
         """Makes a response.
 
         Args:
@@ -447,8 +456,11 @@ class Response:
                 after the last piece. They are sent only if the body is chunked, and a client may drop them (RFC 9110
                 §6.5), so they are for what it can do without, such as a checksum. A client that sends `TE: trailers`
                 promises not to drop them. If the handler sets the header Trailer, it announces them.
+            reason: the reason phrase of the status line (RFC 9112 §4), one line of Latin-1; None for the standard one.
+                Clients may ignore it, so it must not say anything that the content does not say.
         """
         self.status = status
+        self.reason = reason
         self.body = body
         self.fields: list[FieldLine] = list(headers.items() if isinstance(headers, dict) else headers)
         self.trailers = trailers
@@ -520,6 +532,7 @@ def new_response(status: int, body: Body, fields: list[FieldLine]) -> Response:
     response.body = body
     response.fields = fields
     response.trailers = None
+    response.reason = None
     return response
 
 

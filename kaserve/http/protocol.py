@@ -29,6 +29,7 @@ from .framing import (
     response_framing,
     strip_hop_by_hop,
 )
+from .grammar import REASON_PHRASE
 from .incomplete_head import check_head_size, check_incomplete_head
 from .keep_alive import KeepAlive
 from .limits import Limits
@@ -48,6 +49,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _CR = 13
 _CLOSE_LINES = b"Connection: close\r\n\r\n"
+_BEFORE_REASON = len(b"HTTP/1.1 200 ")
 
 
 class HTTPProtocol:
@@ -287,6 +289,8 @@ class HTTPProtocol:
             if flags & CLOSE:
                 may_persist = False
         status_line = self._status_line(response.status)
+        if response.reason is not None:
+            status_line = _with_reason(status_line, response.reason)
         remaining = self._keep_alive.requests - self.served - 1
         is_last = remaining <= 0 < self._keep_alive.requests
         # A response before the body has been read (not HANDLER) is the last one: the rest of the body is not read, so
@@ -388,6 +392,23 @@ _framing_lines: dict[int, bytes] = {CHUNKED: b"Transfer-Encoding: chunked\r\n", 
 _short_length_lines: list[bytes] = [b"Content-Length: %d\r\n" % length for length in range(1024)]
 _length_lines: dict[int, bytes] = {}
 _MAX_REMEMBERED = 4096
+
+
+def _with_reason(status_line: bytes, reason: str) -> bytes:
+    """Returns `status_line` with the handler's reason phrase (RFC 9112 §4).
+
+    Raises:
+        TypeError, ValueError: `reason` is not one, such as a text with a line end.
+    """
+    if not isinstance(reason, str):
+        raise TypeError(f"a reason phrase must be a str, not {reason!r}")
+    try:
+        phrase = reason.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(f"a reason phrase must be Latin-1, not {reason!r}") from None
+    if REASON_PHRASE.fullmatch(phrase) is None:
+        raise ValueError(f"a reason phrase must not contain control characters: {reason!r}")
+    return b"%b%b\r\n" % (status_line[:_BEFORE_REASON], phrase)
 
 
 def _framing_line(framing: int) -> bytes:

@@ -549,6 +549,34 @@ def test_no_other_status(implementation: Implementation, status: int) -> None:
     _refuses_to_send(implementation, status, b"", [])
 
 
+@pytest.mark.parametrize("wire", [GET, GET.replace(b"GET", b"HEAD")])
+@pytest.mark.parametrize("reason", ["Already running", "", "L\xf6we\t!", "conflict"])
+@pytest.mark.parametrize("status", [204, 299, 409])
+def test_the_reason_phrase_of_the_handler(
+    implementation: Implementation, wire: bytes, reason: str, status: int
+) -> None:  # RFC 9112 §4
+    make = implementation.module("messages").Response
+    protocol = _ready(implementation, wire)
+    head, _ = send(protocol, make(status, b"hello", reason=reason))
+    assert head.startswith(f"HTTP/1.1 {status} {reason}\r\n".encode("latin-1"))
+    protocol.finish()
+    assert implementation.phase(protocol) == "IDLE"
+    assert make(409).reason is None
+    assert make.text("x").reason is None
+
+
+@pytest.mark.parametrize("reason", ["a\r\nX: b", "a\nb", "a\rb", "\0", "\x7f", "\x01", "\u20ac"])
+def test_a_reason_phrase_that_cannot_be_sent(implementation: Implementation, reason: str) -> None:
+    _refuses_to_send(implementation, 200, b"", [], reason)
+
+
+def test_a_reason_phrase_must_be_text(implementation: Implementation) -> None:
+    protocol = _ready(implementation, GET)
+    response = implementation.module("messages").Response(200, reason=b"OK")
+    with pytest.raises(TypeError, match="reason phrase"):
+        protocol.prepare(new_outgoing(protocol), response, DATE, True)
+
+
 @pytest.mark.parametrize(
     ("body", "fields"),
     [
@@ -570,12 +598,14 @@ def test_what_cannot_be_sent_as_it_is(implementation: Implementation, body: Any,
     _refuses_to_send(implementation, 200, body, fields)
 
 
-def _refuses_to_send(implementation: Implementation, status: int, body: Any, fields: list[Any]) -> None:
+def _refuses_to_send(
+    implementation: Implementation, status: int, body: Any, fields: list[Any], reason: str | None = None
+) -> None:
     """ValueError, and nothing has changed: another answer can be sent instead."""
     protocol = _ready(implementation, GET + GET)
     make = implementation.module("messages").Response
     with pytest.raises(ValueError, match=r"not|says"):
-        protocol.prepare(new_outgoing(protocol), make(status, body, fields), DATE, True)
+        protocol.prepare(new_outgoing(protocol), make(status, body, fields, reason=reason), DATE, True)
     assert implementation.phase(protocol) == "HANDLER"
     assert protocol.served == 0
     head, _ = send(protocol, make(500))

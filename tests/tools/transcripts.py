@@ -39,7 +39,6 @@ from itertools import groupby
 from pathlib import Path
 
 from kaserve import Config, Request, Response, Server
-from kaserve.cli.arguments import read_config
 from kaserve.cli.load import way_of
 from kaserve.handlers import Files
 

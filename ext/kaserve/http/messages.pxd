@@ -28,7 +28,7 @@ cdef class FileSpan:
     cdef public object _owner
 
 cdef class Response:
-    cdef public object body, status, trailers
+    cdef public object body, reason, status, trailers
     cdef public list fields
 
 @cython.locals(response=Response)

@@ -16,7 +16,8 @@ from ...threads.spool import SpoolSpace
 from ...threads.workers import Workers
 from .environ import EnvironBuilder
 from .file_wrapper import FileWrapper
-from .start_response import Application, Result, StartResponse, close_result, new_start_response, require_bytes
+from .hop_by_hop import HopByHopFilter
+from .start_response import Application, Result, StartResponse, close_result, new_start_response, to_bytes
 from .task import WSGITask
 
 __all__ = ["WSGI", "Application"]
@@ -62,6 +63,7 @@ class WSGI(BaseHandler):
                 f"max_spooled and max_spooled_total must be 0 or more, not {max_spooled} and {max_spooled_total}"
             )
         self._app = app
+        self._hop_by_hop = HopByHopFilter()
         self._space = SpoolSpace(max_spooled, max_spooled_total)
         self._workers = Workers(threads, queue) if threads else None
         self._environ_builder = EnvironBuilder(
@@ -76,8 +78,8 @@ class WSGI(BaseHandler):
         """The application's response to `request`; with threads, a Future of it."""
         workers = self._workers
         if workers is None:
-            return _call_application(self._app, self._environ_builder, request)
-        task = WSGITask(self._app, self._environ_builder, request, self._space)
+            return _call_application(self._app, self._environ_builder, self._hop_by_hop, request)
+        task = WSGITask(self._app, self._environ_builder, self._hop_by_hop, self._space, request)
         if not workers.submit(task.run):
             return _service_unavailable()
         return task.future
@@ -100,9 +102,11 @@ def _service_unavailable() -> Response:
 # On the reactor's thread.
 
 
-def _call_application(app: Application, environ_builder: EnvironBuilder, request: Request) -> Response:
+def _call_application(
+    app: Application, environ_builder: EnvironBuilder, hop_by_hop: HopByHopFilter, request: Request
+) -> Response:
     """Calls the application and returns its response."""
-    start_response = new_start_response()
+    start_response = new_start_response(hop_by_hop)
     result = app(environ_builder.build(request), start_response)
     if type(result) is list and len(result) == 1 and start_response.written is None and type(result[0]) is bytes:
         # What nearly every framework returns: there is nothing to iterate over and nothing to close.
@@ -121,11 +125,11 @@ def _respond(request: Request, start_response: StartResponse, result: Result) ->
         if content is None:
             # An application may call start_response as late as while its first non-empty piece is made (PEP 3333, "The
             # start_response() Callable"), so the head is not known before that.
-            pieces = iter(result)
+            # Each piece is checked here rather than when it is sent, so that the response to a HEAD is a 500, too.
+            pieces = map(to_bytes, result)
             written = start_response.written
             first = b"".join(written) if written is not None else next(filter(None, pieces), b"")
             if first:
-                require_bytes(first)  # here rather than when it is sent, so that the response to a HEAD is a 500, too
                 return start_response.streamed_response(_StreamedResult(first, pieces, result))
             content = b""
         response = start_response.full_response(request, content)

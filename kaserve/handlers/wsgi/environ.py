@@ -69,6 +69,7 @@ class EnvironBuilder:
     def __init__(self, common: Environ) -> None:
         self._common: Environ = {
             "SCRIPT_NAME": "",
+            "SERVER_SOFTWARE": "kaserve",
             "wsgi.version": (1, 0),
             "wsgi.errors": sys.stderr,
             # Reading stops at the end of the body, whether or not CONTENT_LENGTH is set. Not in PEP 3333: an extension
@@ -113,7 +114,8 @@ class EnvironBuilder:
         environ["REQUEST_URI"] = environ["RAW_URI"] = request.target
         host = request.client.host
         if host:
-            environ["REMOTE_ADDR"] = host
+            # No name is looked up, which would take long: the address stands for it (RFC 3875 §4.1.9).
+            environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = host
             environ["REMOTE_PORT"] = str(request.client.port)
         if request.mount:
             # `Mount` has taken this off the front of raw_path: the two together are the path (PEP 3333, "URL
@@ -147,6 +149,7 @@ class EnvironBuilder:
             "REQUEST_URI": "",
             "RAW_URI": "",
             "REMOTE_ADDR": "",
+            "REMOTE_HOST": "",
             "REMOTE_PORT": "",
             "wsgi.input": _EMPTY_INPUT,
         }

@@ -15,6 +15,7 @@ from ...threads.pipe import Pipe
 from ...threads.spool import SpoolSpace
 from .environ import EnvironBuilder
 from .file_wrapper import FileWrapper
+from .hop_by_hop import HopByHopFilter
 from .start_response import Application, Result, StartResponse, close_result, new_start_response
 
 __all__ = ["WSGITask"]
@@ -31,8 +32,9 @@ class WSGITask:
     Args:
         app: the application.
         environ_builder: builds its environ.
+        hop_by_hop: the filter of its response headers.
+        space: the disk space for what a slow client does not take of its responses.
         request: the request, whose body has been received.
-        space: the disk space for what a slow client does not take of the response.
 
     Attributes:
         future: the response. The connection waits for it, and cancels it if the client leaves before a thread is free.
@@ -41,14 +43,19 @@ class WSGITask:
     __slots__ = ("_app", "_environ_builder", "_pipe", "_request", "_space", "_start_response", "future")
 
     def __init__(
-        self, app: Application, environ_builder: EnvironBuilder, request: Request, space: SpoolSpace | None = None
+        self,
+        app: Application,
+        environ_builder: EnvironBuilder,
+        hop_by_hop: HopByHopFilter,
+        space: SpoolSpace,
+        request: Request,
     ) -> None:
         self._app = app
         self._space = space
         self._environ_builder = environ_builder
         self._request = request
         self.future: Future[Response] = LightFuture()
-        self._start_response: StartResponse = new_start_response()
+        self._start_response: StartResponse = new_start_response(hop_by_hop)
         self._start_response.send = self._send
         self._pipe: Pipe | None = None
 
@@ -83,8 +90,7 @@ class WSGITask:
                 self.future.set_result(response)
                 return True
         for piece in result:
-            if piece:
-                start_response.write(piece)
+            start_response.write(piece)
         if not self.future.done():
             self.future.set_result(start_response.full_response(request, b""))
         return False

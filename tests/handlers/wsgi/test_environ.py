@@ -54,7 +54,9 @@ def test_the_whole_environ() -> None:
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_NAME": "192.0.2.2",
         "SERVER_PORT": "8080",
+        "SERVER_SOFTWARE": "kaserve",
         "REMOTE_ADDR": "192.0.2.1",
+        "REMOTE_HOST": "192.0.2.1",
         "REMOTE_PORT": "4711",
         "HTTP_HOST": "h",
         "HTTP_ACCEPT": "*/*",
@@ -75,6 +77,8 @@ def test_each_request_has_its_own_environ() -> None:
     assert [each["PATH_INFO"] for each in (first, second, third, fourth)] == ["/1", "/2", "/3", "/4"]
     assert "HTTP_X" not in second
     assert (first["REMOTE_ADDR"], second["REMOTE_ADDR"], fourth["REMOTE_ADDR"]) == ("192.0.2.1", "192.0.2.9", "")
+    # Without a look-up of names, the address stands for the name (RFC 3875 §4.1.9).
+    assert (first["REMOTE_HOST"], second["REMOTE_HOST"], fourth["REMOTE_HOST"]) == ("192.0.2.1", "192.0.2.9", "")
     assert (third["SERVER_NAME"], third["SERVER_PORT"], third["HTTPS"]) == ("192.0.2.3", "80", "on")
     assert third["wsgi.url_scheme"] == "https"
     assert fourth["wsgi.url_scheme"] == "http"
@@ -202,7 +206,7 @@ class TestUnixSockets:
     def test_the_server_name_is_the_host_header(self, host: str, scheme: str, name: str, port: str) -> None:
         made = environ("GET / HTTP/1.1", f"Host: {host}", client=UNNAMED, server=UnixAddress("/run/s"), scheme=scheme)
         assert (made["SERVER_NAME"], made["SERVER_PORT"]) == (name, port)
-        assert (made["REMOTE_ADDR"], made["REMOTE_PORT"]) == ("", "")
+        assert (made["REMOTE_ADDR"], made["REMOTE_HOST"], made["REMOTE_PORT"]) == ("", "", "")
 
     def test_it_is_read_for_each_request(self) -> None:
         build = EnvironBuilder({}).build
