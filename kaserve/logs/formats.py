@@ -41,11 +41,15 @@ _escaped: dict[str, str] = {}
 _quoted: dict[str, str] = {}
 
 
+def _escape_character(match: re.Match[str]) -> str:
+    return f"\\x{ord(match[0]):02x}"
+
+
 def escape(text: str) -> str:
     """Returns `text` for a line of text: everything that a client could use to break out of quotes becomes \\xHH."""
     escaped = _escaped.get(text)
     if escaped is None:
-        escaped = _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+        escaped = _UNSAFE.sub(_escape_character, text)
         _remember(_escaped, text, escaped)
     return escaped
 

@@ -39,6 +39,7 @@ from itertools import groupby
 from pathlib import Path
 
 from kaserve import Config, Request, Response, Server
+from kaserve.cli.arguments import read_arguments
 from kaserve.cli.load import way_of
 from kaserve.handlers import Files
 
