@@ -1,4 +1,4 @@
-"""Where each setting has an effect: one table of all settings, and the check that nobody sets one in vain.
+"""Where each setting has an effect: one table of all settings, and the check that refuses the others.
 
 A setting that has no effect where it is given is an error there, so that nobody believes in a password that is never
 asked for. Knows the settings and the ways in which a server is run. Does not know how a setting has its effect.

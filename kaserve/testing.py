@@ -69,6 +69,8 @@ def serve(
     """
     if [handler, wsgi, directory].count(None) != 2:
         raise TypeError("serve() needs exactly one of: a handler, wsgi=, directory=")
+    if wsgi is not None and not callable(wsgi):
+        raise TypeError(f"wsgi must be an application, not {type(wsgi).__name__}")
     with ExitStack() as stack:
         if directory is not None:
             settings["directory"] = os.fsdecode(directory)

@@ -152,6 +152,11 @@ class TestServer:
         check(name, name in OF_FILES | OF_WSGI | OF_THE_PROGRAM, start, name)
 
 
+def test_the_name_of_an_application_is_no_application() -> None:
+    with pytest.raises(TypeError, match="wsgi must be an application, not str"), serve(wsgi="module:app"):  # type: ignore[arg-type]
+        pass
+
+
 REFUSED_BY_SERVE: dict[str, set[str]] = {
     "handler": OF_FILES | OF_WSGI,
     "wsgi": OF_FILES,
@@ -387,6 +392,10 @@ class TestCombinations:
         with pytest.raises(ConfigError, match=r"^zip needs listing: "):
             Config(zip=True, listing=False)
         assert run("0", "--no-listing", "--zip").stderr.startswith("kaserve: --zip needs --listing: ")
+
+    def test_archives_of_files_that_are_not_listed(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"^zip needs listing: "):
+            Files(tmp_path, zip=True, listing=False)
 
     def test_a_format_without_a_log(self) -> None:
         with pytest.raises(ConfigError, match=r"^log_format needs access_log"):

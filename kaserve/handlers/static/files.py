@@ -124,7 +124,10 @@ class Files(BaseHandler):
 
         Raises:
             OSError: there is no such directory (FileNotFoundError, NotADirectoryError), or it cannot be opened.
+            ValueError: `zip` without `listing`, which hides the names that an archive shows.
         """
+        if zip and not listing:
+            raise ValueError("zip needs listing: an archive shows the names that a missing listing hides")
         self._headers = headers or SiteHeaders()
         policy = Policy(Links(symlinks), hidden, clean_urls, compress, self._headers)
         self._resources = Resources(directory, policy, clock)
