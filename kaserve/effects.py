@@ -139,9 +139,9 @@ EFFECTS: dict[str, Effect] = {
     "keep_alive": _gunicorns("--keep-alive"),
     "keep_alive_requests": _SERVER,
     "keep_alive_time": _SERVER,
-    "half_close_timeout": _SERVER,
     "header_timeout": _SERVER,
     "body_timeout": _SERVER,
+    "half_close_timeout": _SERVER,
     "send_timeout": _SERVER,
     "min_rate": _SERVER,
     "drain_delay": Effect(
