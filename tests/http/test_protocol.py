@@ -162,7 +162,7 @@ PLACES = st.lists(st.integers(min_value=0, max_value=300), max_size=12).map(sort
 def test_any_bytes_have_the_same_outcome_in_any_pieces(
     implementation: Implementation, stream: bytes, places: list[int], eof: bool
 ) -> None:
-    """It raises nothing but HTTPError, ends in a phase of the table, and has the same responses however they are cut."""
+    """It raises nothing but HTTPError, ends in a phase of the table, and responds the same however they are cut."""
     outcome = converse(implementation, whole(stream), eof=eof)
     assert outcome.phase in ("IDLE", "HEAD", "BODY", "LINGER", "CLOSED")
     assert not eof or outcome.phase in ("LINGER", "CLOSED")  # it does not wait for a client that has left
