@@ -157,7 +157,7 @@ class Config:
     upload_overwrite: bool = _setting(
         False, "site", SWITCH, None, "let uploads replace existing files")
     auth: Sequence[str] = _setting(
-        (), "site", USER, "USER:HASH", "user who is let in, with the password hash that --hash-password prints",
+        (), "site", USER, "USER:HASH", "user to let in, with the password hash that --hash-password prints",
         repeatable=True, separator="\n", secret=True)
     auth_file: str | None = _setting(
         None, "site", TEXT, "FILE", "file with one USER:HASH on each line")

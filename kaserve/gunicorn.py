@@ -200,7 +200,7 @@ def _log_format(cfg: Any) -> str:
 def trusted_proxies(cfg: Any) -> str:
     """The proxies that gunicorn trusts: 127.0.0.1 by default, and every client of a Unix socket.
 
-    Since nobody has to ask for that, only what proxies in front of gunicorn are known to set is used of their headers
+    Since that is a default, only those of their headers are used that proxies in front of gunicorn are known to set
     (`ForwardedClient`).
     """
     trusted = cfg.forwarded_allow_ips

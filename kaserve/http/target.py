@@ -23,7 +23,7 @@ _ABSOLUTE = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<authority>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
 )
 
-# The hosts that were found valid: most requests have a host that an earlier one had. Their values mean nothing.
+# The hosts that were found valid: most requests have a host that an earlier one had. The values are not used.
 _valid_hosts: dict[str, bool] = {}
 _MAX_VALID_HOSTS = 256
 

@@ -145,7 +145,7 @@ class Connection(RequestLoop):
 
     def drain(self) -> None:
         """The server shuts down: closes an idle connection, unless it was busy a moment ago and may be again; shortens
-        a handshake. A busy connection closes after its response without being told."""
+        a handshake. A busy connection closes after its response in any case."""
         wheel, now = self._service.reactor.wheel, self._service.reactor.now
         idle_since = self.idle_since
         self._idle_allowance = RECENT_USE_GRACE
@@ -306,7 +306,7 @@ class Connection(RequestLoop):
     # Receiving.
 
     def _shake_hands(self) -> None:
-        """HANDSHAKE: a client that cannot speak TLS is told so, by an alert or, in plain HTTP, by a response."""
+        """HANDSHAKE: a client that does not speak TLS gets an alert or, if it speaks HTTP, a response in plain HTTP."""
         assert isinstance(self._sock, TLSSocket)
         try:
             self._sock.handshake()
@@ -356,7 +356,7 @@ class Connection(RequestLoop):
                 self.drain()
 
     def _half_close(self) -> bool:
-        """Tells the client that nothing more will come; True if there is anything to wait for afterwards."""
+        """Shuts down the sending side. Returns True if the client may still send, so that it makes sense to wait."""
         if not self.protocol.ended:
             try:
                 self._sock.shutdown(socket.SHUT_WR)

@@ -1,8 +1,8 @@
 """Exchange: one request on a connection and the response to it.
 
-Has the handler asked, turns what it returns or raises into a response, and hands that to the writer. Records what the
-access log, the counters and the timeline want to know. Knows the handler, the protocol and the writer; does not know
-sockets, deadlines, or when it is its turn: that is the connection's business.
+Calls the handler, turns what it returns or raises into a response, and passes that to the writer. Records times and
+sizes for the access log, the counters and the timeline. Knows the handler, the protocol and the writer. Does not know
+sockets and deadlines; the connection decides when it goes on.
 
 It exists from the moment the request has been read (or turned out to be unreadable) until its response is encoded to
 its end, so an idle connection has none.
@@ -194,12 +194,12 @@ class Exchange(Outgoing):
         self.respond(error_response(error), False)
 
     def respond_failure(self, may_persist: bool) -> None:
-        """Responds in place of a handler that failed, of which nothing was sent yet: the connection persists."""
+        """Responds in place of a handler that failed before anything was sent, so the connection persists."""
         self._service.stats.failed += 1
         self.respond(error_response(HTTPError(500, "the server failed to respond")), may_persist)
 
     def respond(self, response: Response, may_persist: bool) -> None:
-        """Starts `response`: its head goes to the writer, and with it what is there of its body. A response that cannot
+        """Starts `response`: its head goes to the writer, and with it a body that is in memory. A response that cannot
         be sent is replaced by a 500 before anything is counted."""
         service, protocol, writer = self._service, self._protocol, self._writer
         reactor = service.reactor

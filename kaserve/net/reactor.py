@@ -23,7 +23,7 @@ from .wakeup import Wakeup
 __all__ = ["Channel", "Reactor"]
 
 _READ_WRITE = READ | WRITE
-_MAX_EXPIRED = 256  # timers examined in one turn, which takes a few milliseconds
+_MAX_EXPIRED = 256  # timers examined in one turn: a few milliseconds of work
 
 
 class Channel(Protocol):

@@ -18,7 +18,7 @@ try:
 
     # Bytes not sent yet (SIOCOUTQNSD of linux/sockios.h, for TCP alone), or else bytes not acknowledged yet.
     _QUEUE_REQUESTS: tuple[int, ...] = (0x894B, TIOCOUTQ) if sys.platform == "linux" else (TIOCOUTQ,)
-except ImportError:  # Windows, whose sockets do not tell
+except ImportError:  # Windows, whose sockets do not say
     _QUEUE_REQUESTS = ()
 
 Socket: Callable[[socket.socket], PlainSocket] | None
@@ -91,7 +91,7 @@ def queued_bytes(fd: int) -> int:
     """Returns how many bytes the kernel has taken for the socket `fd` and still keeps in its send queue.
 
     Where the system can tell, these are the bytes that were not sent yet; otherwise those that were not acknowledged
-    yet. 0 where the system does not tell at all.
+    yet. 0 where the system does not say.
     """
     for request in _QUEUE_REQUESTS:
         try:

@@ -161,7 +161,7 @@ class Acceptor:
         self._connection_ended()
 
     def _connection_ended(self) -> None:
-        """Tells the owner, and has listeners go on that paused because the server was full; closed ones stay closed."""
+        """Informs the owner, and resumes listeners that paused because the server was full; closed ones stay closed."""
         self._on_end()
         for listener in self._listeners:
             listener.resume()

@@ -5,7 +5,7 @@ that are being read, and to idle and busy connections. Does not know signals, th
 
 The stages come in this order; GRACE and DRAINING may be skipped:
 
-SERVING   Nobody has asked for a shutdown. New connections are accepted, and responses invite the next request.
+SERVING   No shutdown has begun. New connections are accepted, and responses invite the next request.
 GRACE     The drain delay. Load balancers need time to notice that `Server.ready` is false, and send new clients here
           until they have: to refuse those would lose requests. So everything goes on, except that each response says
           `Connection: close` (RFC 9112 section 9.6). Clients leave one by one, while another server can accept them.

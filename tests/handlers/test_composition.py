@@ -1,6 +1,6 @@
 """Every handler in every middleware and in Mount, with the server's own pages in front: each hook reaches its owner.
 
-A chain is made of links, each of which puts something around what is there so far. All chains of up to three links are
+Each link of a chain stands in front of the links before it. All chains of up to three links are
 tried around a handler that notes each call, so that protection or notification cannot be lost in a composition that
 nobody thought of.
 """

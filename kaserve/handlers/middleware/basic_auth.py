@@ -2,8 +2,8 @@
 
 Knows the Authorization header and the users. Does not know how hashes work (`passwords`), files, or sockets.
 
-A password is checked against a hash that is slow on purpose, so that even someone who has stolen the hash cannot guess
-the password. Only the client that sent it waits for that: the first request with a password gets its response through a
+A password is checked against a hash that is slow on purpose, so that a thief of the hashes cannot guess passwords. Only
+the client that sent the password waits for that: the first request with a password gets its response through a
 Future while a small pool of threads does the work, and the outcome is cached under a keyed digest. The threads do
 nothing else: the inner handler is always called by the server's own thread.
 
@@ -128,7 +128,7 @@ class BasicAuth(Middleware):
         return handler(request)
 
     def _admit(self, request: Request, user: str | None) -> Sink | None:
-        """Asks the inner handler where it wants the body. Raises HTTPError if nobody wants it."""
+        """Asks the inner handler where it wants the body. Raises HTTPError if the body is not wanted."""
         if user is None:
             raise self._unauthorized()
         request.remote_user = user

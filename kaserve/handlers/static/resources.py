@@ -80,7 +80,7 @@ class Policy(NamedTuple):
 
 
 PlanKey = tuple[str | None, str | None]
-"""What of a GET decides about its response, besides the path: Accept-Encoding and If-None-Match, None without."""
+"""What decides about the response to a GET of a path: the values of Accept-Encoding and If-None-Match, or None."""
 
 
 class Plan(NamedTuple):
@@ -267,7 +267,7 @@ class Resources:
         return segments if is_directory else None
 
     def _decode(self, raw_path: str) -> URLPath:
-        """Decodes a path, for a walk through what is there now."""
+        """Decodes a path, to walk through the directories as they are now."""
         self.tree.renew()
         path = decode_path(raw_path)
         if not self._policy.hidden and is_hidden(path.segments):

@@ -1,4 +1,4 @@
-"""SiteHeaders: the headers that the owner of a site wants in its responses, besides those that HTTP itself asks for.
+"""SiteHeaders: headers that the owner of a site adds to its responses.
 
 Knows `--header`, `--cors`, `--cache-control`, fingerprinted names and nosniff. Does not know files or what describes
 them (`representations`): it is given a path, once for each version of a file, and says which headers to add. Everything
@@ -35,7 +35,7 @@ class Rule(NamedTuple):
     value: str
 
 
-# A pattern is told from a directive by the characters that no directive has in its name: `*.html=no-cache`, but
+# A pattern differs from a directive by characters that no directive has in its name: `*.html=no-cache`, but
 # `max-age=60`.
 _RULE = re.compile(r"(?:(?P<pattern>[^=]*[*?\[./][^=]*)=)?(?P<value>.*)", re.DOTALL)
 _DIRECTIVE = r"[A-Za-z0-9-]+(?:=(?:[A-Za-z0-9-]+|\"[ !#-\[\]-~]*\"))?"  # RFC 9111 §5.2, without exotic characters
@@ -60,9 +60,9 @@ def parse_rule(text: str) -> Rule:
     return Rule(re.compile(translate(pattern.strip(" \t").removeprefix("/"))), "/" in pattern, value)
 
 
-# What build tools put in front of the suffixes. A name that is taken for a fingerprinted one by mistake is not asked
-# for again for a year, so the shapes are narrow; one that is missed costs a 304. None of them is a word, a version or a
-# date: letters and digits must alternate.
+# Fingerprints that build tools put in front of the suffix. If a name is taken for a fingerprinted one by mistake,
+# clients do not ask for it again for a year, so the patterns are narrow; a fingerprint that is not recognised costs a
+# 304. Words, versions and dates do not match: letters and digits must alternate.
 _HEX = r"(?=[0-9a-f]*[0-9][a-f])(?=[0-9a-f]*[a-f][0-9])[0-9a-f]"  # webpack, Parcel, Django, Sprockets, Hugo
 _BASE32 = r"(?=[A-Z2-7]*[2-7][A-Z])[A-Z2-7]{8}"  # esbuild
 # Vite, Rollup: with a capital in a place that capitals of words do not have.

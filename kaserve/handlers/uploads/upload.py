@@ -363,7 +363,7 @@ class _FormUpload:
             self._directory = -1
 
     def respond(self) -> Response:
-        """Redirects to the directory, where a browser shows what is there now (RFC 9110 §15.4.4)."""
+        """Redirects to the directory, where a browser shows the files that are there now (RFC 9110 §15.4.4)."""
         if self._malformed is not None:
             raise self._malformed
         self._reader.finish()
