@@ -227,7 +227,10 @@ class Pipe:
         with self._changed:
             file = self._file
             if file is not None and file.unsent == 0 and not self._writing:
-                file.rewind()
+                # The client has caught up. The file is not used again from its beginning: what sendfile() sends are the
+                # pages of the file themselves, and a new write would change those that are still on their way.
+                file.close()
+                self._file = file = None
             if self._pieces:
                 data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
                 self._pieces.clear()

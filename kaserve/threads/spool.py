@@ -101,18 +101,11 @@ class SpoolFile:
         self._size += size
 
     def take(self) -> FileSpan:
-        """Returns the next bytes. They stay where they are until `rewind` or `close`."""
+        """Returns the next bytes. They stay where they are, and are never overwritten."""
         length = min(self.unsent, _MAX_SPAN)
         span = FileSpan(self._file.fileno(), self._taken, length)
         self._taken += length
         return span
-
-    def rewind(self) -> None:
-        """Starts from the beginning of the file again, after the client has received all bytes.
-
-        The file is not truncated: to free many pages takes long, and this is called on the reactor's thread.
-        """
-        self._size = self._taken = 0
 
     def close(self) -> None:
         """Deletes the file."""
