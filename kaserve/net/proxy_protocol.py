@@ -10,6 +10,7 @@ port, any client could send a header of its own and pretend to be somebody else.
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 import socket
@@ -220,7 +221,9 @@ class ProxyHeaderReader(Timer):
         return header
 
     def expired(self, now: float) -> None:
-        self.close()
+        self.ready(READ)  # a last look: it may have arrived while this process was stopped
+        if self.deadline < math.inf:
+            self.close()
 
     def close(self) -> None:
         """Closes the connection."""

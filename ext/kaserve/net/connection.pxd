@@ -16,7 +16,7 @@ cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND
 cdef int HALF_CLOSE, HANGUP, NOTHING, READ, WRITE
 cdef int AWAITING, BROKEN, DONE, LOST
 cdef Py_ssize_t _MAX_BUFFERED
-cdef int _MAX_REQUESTS_PER_TURN
+cdef int _MAX_LAST_LOOKS, _MAX_REQUESTS_PER_TURN
 
 cdef class Connection(Timer):
     cdef public Service _service
@@ -33,6 +33,8 @@ cdef class Connection(Timer):
 
     cpdef ready(self, int events)
     cdef _expire(self)
+    @cython.locals(phase=int)
+    cdef _expire_request(self)
     @cython.locals(reactor=Reactor)
     cdef _client_leaves(self, int events)
     @cython.locals(exchange=Exchange)
@@ -44,7 +46,7 @@ cdef class Connection(Timer):
     cdef _enter(self, int phase)
     cdef _watch(self, int events)
     cdef _shake_hands(self)
-    cdef _receive(self)
+    cdef bint _receive(self) except -1
     @cython.locals(exchange=Exchange, protocol=HTTPProtocol, writer=Writer, phase=int, requests_left=int)
     cdef _run(self)
     @cython.locals(exchange=Exchange, protocol=HTTPProtocol, request=Request, gap=double)
