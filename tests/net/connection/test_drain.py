@@ -180,7 +180,7 @@ def test_a_body_that_moves_is_received_to_its_end_while_draining(make_net: MakeN
 
 def test_a_body_that_trickles_does_not_hold_the_drain(make_net: MakeNet) -> None:
     net = make_net()
-    client, connection = net.connect()
+    client, _connection = net.connect()
     client.send(post(b"x" * 100)[:-100])
     net.settle()
     net.reactor.call(net.service.drain)
