@@ -1,4 +1,4 @@
-"""Pollers, each that is there: they find the same, whatever they ask the kernel with."""
+"""Pollers: each that is available on this system, with the same results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if hasattr(select, "epoll") and module.Epoll is not select.epoll:
     POLLERS.append(select.epoll)
 
 
-@pytest.fixture(params=POLLERS)
+@pytest.fixture(params=POLLERS, ids=["selectors", "new_poller", "select.epoll"][: len(POLLERS)])
 def poller(request: pytest.FixtureRequest) -> Iterator[Poller]:
     before = open_descriptors()
     poller: Poller = request.param()
@@ -84,7 +84,7 @@ def test_several_at_once(poller: Poller) -> None:
         theirs.close()
 
 
-def test_a_peer_that_is_gone_is_news(poller: Poller, pair: Pair) -> None:
+def test_a_peer_that_closed_is_an_event(poller: Poller, pair: Pair) -> None:
     ours, theirs = pair
     poller.register(ours.fileno(), READ)
     theirs.close()
@@ -147,21 +147,21 @@ def test_data_are_not_reported_where_only_leaving_is_waited_for(poller: Poller, 
 
 
 @pytest.mark.parametrize("timeout", [0.0, 1e-9])
-def test_a_short_time_without_news(poller: Poller, timeout: float) -> None:
-    """Less than any clock can tell is a moment, and not forever."""
+def test_a_short_timeout_without_events(poller: Poller, timeout: float) -> None:
+    """A timeout shorter than the clock can measure is short, and not endless."""
     assert poller.poll(timeout) == []
 
 
-def test_a_very_long_time_ends_with_news(poller: Poller, pair: Pair) -> None:
+def test_a_very_long_timeout_ends_with_an_event(poller: Poller, pair: Pair) -> None:
     ours, theirs = pair
     poller.register(ours.fileno(), READ)
     theirs.send(b"x")
     assert len(poller.poll(1e6)) == 1
 
 
-def test_mistakes_are_the_systems_own(poller: Poller, pair: Pair) -> None:
+def test_wrong_calls_raise_the_error_of_the_system(poller: Poller, pair: Pair) -> None:
     if isinstance(poller, SelectorPoller):
-        pytest.skip("it keeps its own books")
+        pytest.skip("selectors keeps its own table")
     ours, _ = pair
     fd = ours.fileno()
     with pytest.raises(FileNotFoundError):
@@ -173,7 +173,7 @@ def test_mistakes_are_the_systems_own(poller: Poller, pair: Pair) -> None:
         poller.register(fd, READ)
 
 
-def test_it_can_be_waited_for_itself(poller: Poller, pair: Pair) -> None:
+def test_its_own_descriptor_can_be_polled(poller: Poller, pair: Pair) -> None:
     ours, theirs = pair
     poller.register(ours.fileno(), READ)
     assert select.select([poller.fileno()], [], [], 0)[0] == []
@@ -181,8 +181,8 @@ def test_it_can_be_waited_for_itself(poller: Poller, pair: Pair) -> None:
     assert select.select([poller.fileno()], [], [], 0)[0] == [poller.fileno()]
 
 
-def test_a_signal_is_handled_while_it_waits(poller: Poller, pair: Pair) -> None:
-    """Its handler runs, and what it does is news."""
+def test_a_signal_is_handled_during_the_wait(poller: Poller, pair: Pair) -> None:
+    """Its Python handler runs, and events that it causes are returned."""
     ours, theirs = pair
     poller.register(ours.fileno(), READ)
     before = signal.signal(signal.SIGALRM, lambda *_: theirs.send(b"x"))
