@@ -23,6 +23,7 @@ from .options import (
     CACHE_RULE,
     COUNT,
     FILE,
+    FILE_MODE,
     HEADER,
     LINE_SIZE,
     LOG_FORMAT,
@@ -103,7 +104,10 @@ class Config:
         8000, "addresses", PORT, "PORT", "port to listen on; 0 chooses a free one")
     bind: Sequence[str] = _setting(
         ("127.0.0.1",), "addresses", BIND, "ADDRESS",
-        "address to listen on: HOST, HOST:PORT, unix:PATH or fd:N", flags=("-b",), repeatable=True)
+        "address to listen on: HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N; an empty HOST and :: are all addresses, "
+        "IPv4 and IPv6, and a name is all of its addresses", flags=("-b",), repeatable=True)
+    unix_mode: str = _setting(
+        "666", "addresses", FILE_MODE, "MODE", "permissions of the path of a Unix socket, in octal")
     reuse_port: bool = _setting(
         False, "addresses", SWITCH, None, "let several processes listen on the same port (SO_REUSEPORT)")
     backlog: int = _setting(

@@ -18,6 +18,7 @@ USER = "ann:$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4C
 TABLE: dict[str, tuple[Any, Any, str]] = {
     "port": (8000, 0, "0"),
     "bind": (("127.0.0.1",), ("0.0.0.0",), "0.0.0.0"),
+    "unix_mode": ("666", "660", "660"),
     "reuse_port": (False, True, "yes"),
     "backlog": (2048, 16, "16"),
     "max_connections": (0, 500, "500"),
@@ -196,7 +197,7 @@ class TestWhatCannotBe:
     )
     def test_addresses(self, bind: str) -> None:
         for given in (bind, [bind], ("127.0.0.1", bind)):
-            assert "must be HOST, HOST:PORT, unix:PATH or fd:N" in self.refused("bind ", bind=given)
+            assert "must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N" in self.refused("bind ", bind=given)
         with pytest.raises(ConfigError, match=r"^KASERVE_BIND must be HOST"):
             read_environment({"KASERVE_BIND": f"127.0.0.1,{bind}"})
 

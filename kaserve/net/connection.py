@@ -33,6 +33,9 @@ and no change to what the poller waits for.
 would reset the request, and the client cannot know whether it was processed. So before an idle connection is closed its
 socket is read once more, and a request that is there is responded to, as the last one (`_finish_idle`). A request that
 arrives even later is lost: it is counted (`races_lost`), since avoiding it is what the settings of keep-alive are for.
+The same holds for a request that is incomplete at its deadline (`_expire_request`): the client is not slow if this
+process was stopped, or its machine asleep, while the rest arrived. Then the poller is interrupted, finds nothing ready,
+and the first thing that it sees is that deadlines have passed.
 
 **Clients that leave.** In every phase in which the socket is read or written, doing so tells when the client is gone.
 In HANDLER nothing is read, so the poller is asked for nothing but the client's leaving (`service.CLIENT_LEAVES`). That
@@ -88,6 +91,9 @@ log = logging.getLogger("kaserve")
 _READ_SIZE = 32 * 1024  # bytes; a larger buffer costs malloc more to free than it saves system calls
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST, and discards what was not sent
 
+# How often, at most, the socket is read before a request is given up that did not arrive in time. Once is rarely enough
+# for a large body that has arrived while the process was stopped.
+_MAX_LAST_LOOKS = 64
 # Seconds in HANDLER after which the kernel is asked to find out whether the client is still there. Not immediately: it
 # takes four system calls, and most handlers are done long before.
 _KEEPALIVE_AFTER = 10.0
@@ -145,12 +151,17 @@ class Connection(RequestLoop):
 
     def drain(self) -> None:
         """The server shuts down: closes an idle connection, unless it was busy a moment ago and may be again; shortens
-        a handshake. A busy connection closes after its response in any case."""
+        the time for a handshake, and for the rest of a request. A busy connection closes after its response in any
+        case."""
         wheel, now = self._service.reactor.wheel, self._service.reactor.now
         idle_since = self.idle_since
         self._idle_allowance = RECENT_USE_GRACE
         if self.phase == HANDSHAKE:
             wheel.schedule(self, min(self.deadline, now + RECENT_USE_GRACE))
+        elif self.phase in (HEAD, BODY):
+            timeout = self._service.timeouts[self.phase]
+            self._min_progress_left = min(self._min_progress_left, timeout.min_bytes)
+            wheel.schedule(self, min(self.deadline, now + timeout.seconds))
         elif self.phase == LINGER and self.ending in UNSOLICITED:
             wheel.schedule(self, min(self.deadline, now + _DRAIN_LINGER))
         elif self.phase == IDLE:
@@ -208,19 +219,33 @@ class Connection(RequestLoop):
         if phase == IDLE:
             self._finish_idle(Ending.DRAIN if self._service.draining else Ending.IDLE)
         elif phase in (HEAD, BODY):
-            ending = Ending.HEADER_TIMEOUT if phase == HEAD else Ending.BODY_TIMEOUT
-            self._refuse(HTTPError(408, "the request did not arrive in time"), ending)
-            self._run()
+            self._expire_request()
         elif phase == SEND:
             self._check_progress()
         elif phase == HANDSHAKE:
-            self._close(Ending.HANDSHAKE)
+            self._shake_hands()  # a last look
+            if self.phase == HANDSHAKE:
+                self._close(Ending.HANDSHAKE)
         elif phase == HANDLER:
             self._end_wait()
         else:
             self._read_late_bytes()  # so that no lost request goes uncounted
             if self.phase != CLOSED:
                 self._close(Ending.LAST_RESPONSE)
+
+    def _expire_request(self) -> None:
+        """HEAD, BODY: the request has not arrived in time; but what has arrived by now is read first."""
+        phase = self.phase
+        for _ in range(_MAX_LAST_LOOKS):
+            if not self._receive():
+                break
+            self._run()
+            if self.phase != phase or self.deadline > self._service.reactor.now:
+                return
+        if self.phase == phase:
+            ending = Ending.HEADER_TIMEOUT if phase == HEAD else Ending.BODY_TIMEOUT
+            self._refuse(HTTPError(408, "the request did not arrive in time"), ending)
+            self._run()
 
     def _client_leaves(self, events: int) -> None:
         """HANDLER: the client has half-closed the connection, or is gone. A half-close starts its deadline."""
@@ -326,20 +351,22 @@ class Connection(RequestLoop):
             self._idle_from = self._service.reactor.now
             self._enter(IDLE)
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Hands what has come to the protocol, the client's end included; False if nothing has, or by a reset."""
         try:
             data = self._sock.recv(_READ_SIZE)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:  # the client has reset the connection: it wants no response either
             self._close(Ending.RESET)
-            return
+            return False
         if self.phase == IDLE:
             self._request_started = self._service.reactor.now
         self._service.stats.received += len(data)
         if self.phase == BODY:
             self._min_progress_left -= len(data)
         self.protocol.receive(data)
+        return True
 
     # Ending.
 

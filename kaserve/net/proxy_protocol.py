@@ -10,6 +10,7 @@ port, any client could send a header of its own and pretend to have another addr
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 import socket
@@ -225,7 +226,9 @@ class ProxyHeaderReader(Timer):
         return header
 
     def expired(self, now: float) -> None:
-        self._fail("the header did not arrive in time")
+        self.ready(READ)  # a last look: it may have arrived while this process was stopped
+        if self.deadline < math.inf:
+            self._fail("the header did not arrive in time")
 
     def _fail(self, reason: str) -> None:
         """Closes without a response: without a header we do not know whether the client speaks TLS or HTTP."""

@@ -15,7 +15,7 @@ from ..http.errors import HTTPError
 from ..http.handler import BaseHandler, FunctionHandler
 from ..http.keep_alive import KeepAlive
 from ..http.limits import Limits
-from ..http.phases import HANDSHAKE, Phase
+from ..http.phases import BODY, HANDSHAKE, HEAD, Phase
 from ..telemetry.counters import Stats
 from ..telemetry.endings import Ending
 from ..telemetry.timeline import Timeline
@@ -24,6 +24,7 @@ from .reactor import Reactor
 
 __all__ = [
     "CLIENT_LEAVES",
+    "INCOMPLETE_REQUEST_GRACE",
     "PHASES",
     "RECENT_USE_GRACE",
     "AccessLog",
@@ -76,6 +77,10 @@ _ANNOUNCED_GRACE = 1.0
 # Seconds. A connection that was busy less than this ago may have a request on its way to us, or our last response on
 # its way to the client: neither graceful shutdown nor eviction closes it.
 RECENT_USE_GRACE = 1.0
+# Seconds. While the server shuts down, the rest of a request that has begun is waited for only this long, and a body
+# this long after each progress: a client that stalls would hold the shutdown for all of its timeout, and it gets no
+# response in the end. A client that is still sending is done in less.
+INCOMPLETE_REQUEST_GRACE = 5.0
 
 
 class Deadlines(NamedTuple):
@@ -217,9 +222,12 @@ class Service:
         self.idle = seconds + _ANNOUNCED_GRACE
 
     def drain(self) -> None:
-        """Starts draining: idle connections close after RECENT_USE_GRACE, busy ones after their current response."""
+        """Starts draining: idle connections close after RECENT_USE_GRACE, busy ones after their current response, and
+        requests that are incomplete have INCOMPLETE_REQUEST_GRACE."""
         self.draining = True
         self.idle = self.timeouts[HANDSHAKE].seconds = RECENT_USE_GRACE
+        self.timeouts[HEAD].shorten(INCOMPLETE_REQUEST_GRACE)
+        self.timeouts[BODY].shorten(INCOMPLETE_REQUEST_GRACE)
         for connection in list(self.connections):
             connection.drain()
 
@@ -239,3 +247,10 @@ class PhaseTimeout:
         self.events = spec.waits_for
         self.seconds: float = getattr(deadlines, spec.deadline) if spec.deadline else math.inf
         self.min_bytes = max(1, int(deadlines.min_rate * self.seconds)) if spec.since == _EACH_PROGRESS else 0
+
+    def shorten(self, seconds: float) -> None:
+        """Makes the deadline `seconds`, if it is later. The rate that progress must have stays the same."""
+        if seconds < self.seconds:
+            if self.min_bytes:
+                self.min_bytes = max(1, int(self.min_bytes * seconds / self.seconds))
+            self.seconds = seconds

@@ -311,6 +311,17 @@ class TestServer:
             driven.pass_time(2.0)
             assert client.is_closed
 
+    def test_a_header_that_is_here_at_the_deadline_is_read(self) -> None:
+        """It may have arrived while this process was stopped."""
+        with (
+            Driven(who, proxy_protocol=True, header_timeout=30.0) as driven,
+            connect(driven.server, driven.turn) as client,
+        ):
+            driven.settle()
+            driven.clock.advance(1000.0)
+            driven.server._service.reactor.call(lambda: client.send(V1 + get()))
+            assert client.answer().status == 200
+
     def test_it_counts_as_a_connection(self) -> None:
         with (
             Driven(who, proxy_protocol=True, max_connections=1) as driven,

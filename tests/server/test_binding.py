@@ -28,7 +28,7 @@ ECHO = ("--handler", "tests.tools.server:echo")
 class TestAddresses:
     def test_several(self) -> None:
         with serving(bind=("127.0.0.1", "127.0.0.2:0", "localhost")) as server:
-            assert len(set(server.addresses)) == 3
+            assert len(set(server.addresses)) >= 3
             for address in server.addresses:
                 with connect(address) as client:
                     assert client.ask().body == b"hello"
@@ -60,6 +60,7 @@ class TestAddresses:
             (Address("0.0.0.0", 8000), "http://127.0.0.1:8000/"),
             (Address("::", 8000), "http://[::1]:8000/"),
             (Address("fe80::1", 8000), "http://[fe80::1]:8000/"),
+            (Address("fe80::1%eth0", 8000), "http://[fe80::1%25eth0]:8000/"),  # RFC 6874
             (UnixAddress("/run/site.sock"), "unix:/run/site.sock"),
             (None, ""),
         ],

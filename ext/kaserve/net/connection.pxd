@@ -10,6 +10,7 @@ from kaserve.net.service cimport PhaseTimeout, Service
 cdef double _KEEPALIVE_AFTER
 cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND
 cdef int HALF_CLOSE, HANGUP, NOTHING, READ, WRITE
+cdef int _MAX_LAST_LOOKS
 
 cdef class Connection(RequestLoop):
     cdef public bint _race_lost
@@ -18,6 +19,8 @@ cdef class Connection(RequestLoop):
 
     cpdef ready(self, int events)
     cdef _expire(self)
+    @cython.locals(phase=int)
+    cdef _expire_request(self)
     @cython.locals(reactor=Reactor)
     cdef _client_leaves(self, int events)
     @cython.locals(exchange=Exchange)
@@ -29,7 +32,7 @@ cdef class Connection(RequestLoop):
     cdef _enter(self, int phase)
     cdef _watch(self, int events)
     cdef _shake_hands(self)
-    cdef _receive(self)
+    cdef bint _receive(self) except -1
     cdef _finish_idle(self, ending)
     cdef bint _half_close(self) except -1
     cdef _read_late_bytes(self)
