@@ -96,6 +96,7 @@ EFFECTS: dict[str, Effect] = {
     # Addresses. gunicorn listens itself, and hands its sockets over.
     "port": _gunicorns("--bind"),
     "bind": _gunicorns("--bind"),
+    "unix_mode": _gunicorns("--umask"),
     "reuse_port": _gunicorns("--reuse-port"),
     "backlog": _gunicorns("--backlog"),
     "max_connections": _gunicorns("--worker-connections"),

@@ -40,7 +40,8 @@ OF_FILES = {
 OF_WSGI = {"threads"}
 OF_THE_PROGRAM = {"handler", "wsgi", "qr", "error_log"}
 OF_GUNICORN = {  # where gunicorn has an option of its own
-    *("port", "bind", "reuse_port", "backlog", "max_connections", "threads", "proxy_protocol", "keep_alive"),
+    *("port", "bind", "unix_mode", "reuse_port", "backlog", "max_connections", "threads", "proxy_protocol"),
+    "keep_alive",
     *("graceful_timeout", "limit_request_line", "limit_request_fields", "limit_request_field_size"),
     *("access_log", "access_log_file", "log_format", "drain_delay"),
 }
