@@ -262,7 +262,7 @@ class Connection(RequestLoop):
         if exchange is None or not exchange.is_pending():
             return  # it goes on in the next turn: the delay is ours
         if self._interest == HANGUP:
-            self._close(Ending.HALF_CLOSE_TIMEOUT)
+            self._reset(Ending.HALF_CLOSE_TIMEOUT)  # a part of the response may have been sent
         else:
             enable_keepalive(self._sock)
 

@@ -66,7 +66,7 @@ PHASES: dict[Phase, PhaseSpec] = {
     Phase.IDLE: PhaseSpec(READ, "keep_alive", "the last response", "close silently (never 408)"),
     Phase.HEAD: PhaseSpec(READ, "header_timeout", "first byte", "408, close"),
     Phase.BODY: PhaseSpec(READ, "body_timeout", _EACH_PROGRESS, "408, close"),
-    Phase.HANDLER: PhaseSpec(CLIENT_LEAVES, "half_close_timeout", "a half-close", "close"),
+    Phase.HANDLER: PhaseSpec(CLIENT_LEAVES, "half_close_timeout", "a half-close", "reset"),
     Phase.SEND: PhaseSpec(WRITE, "send_timeout", _EACH_PROGRESS, "reset"),
     Phase.LINGER: PhaseSpec(READ, "linger", "total", "close"),
 }

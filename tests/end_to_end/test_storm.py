@@ -25,7 +25,7 @@ from kaserve.http.phases import CLOSED, HANDLER, LINGER, Phase
 from kaserve.net.connection import Connection
 from kaserve.net.exchange import Exchange
 from kaserve.net.poller import HANGUP, WRITE
-from kaserve.net.service import PHASES
+from kaserve.net.service import PHASES, Deadlines
 from kaserve.net.tls import TLS, TLSSocket
 from tests.fuzz.generate import Rng
 from tests.fuzz.handshakes import HANDSHAKES
@@ -40,6 +40,7 @@ LOW_LIMITS = Limits(request_line=200, fields=10, field_size=300, head=900, body=
 MAX_RECEIVED = 64 * 1024 + 32 * 1024  # the longest head, and what arrives with its last byte
 MAX_UNSENT = 64 * 1024 + len(CONTENT) + 1024  # responses in the buffer, and the one that exceeded its limit
 PATIENCE = 250.0  # seconds: longer than the deadline of any phase
+HALF_CLOSE_TIMEOUT = Deadlines().half_close_timeout
 
 Harm = Callable[[Rng], bytes]
 
@@ -260,9 +261,10 @@ class Storm:
             waits_for = PHASES[phase].waits_for
             if isinstance(connection._sock, TLSSocket) and connection._sock.must_write:
                 waits_for = WRITE
-            # After a half-close, which would be reported in every turn, a connection in HANDLER waits for a hangup alone.
-            assert self.net.interest(connection) in ((waits_for, HANGUP) if phase == HANDLER else (waits_for,))
+            interest = self.net.interest(connection)
+            assert interest == waits_for or (phase == HANDLER and interest == HANGUP), "HANGUP: after a half-close"
             if phase == HANDLER:
+                assert interest != HANGUP or self.net.time_left(connection) <= HALF_CLOSE_TIMEOUT
                 assert holds_response(connection) or is_called_again(self.net, connection)
             else:
                 assert self.net.time_left(connection) < PATIENCE

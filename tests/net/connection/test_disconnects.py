@@ -175,6 +175,8 @@ def test_a_half_close_while_the_handler_is_waited_for_has_a_deadline(
     assert handler.futures[0].cancelled()
     assert handler.disconnected == [True]
     assert net.stats.closed == {"half-close timeout": 1}
+    client.read()
+    assert client.was_reset, "a part of a response must not look like the whole"
 
 
 def test_the_deadline_after_a_half_close_is_a_setting(make_net: MakeNet) -> None:
