@@ -9,6 +9,7 @@ import argparse
 import getpass
 import shutil
 import sys
+import textwrap
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -159,6 +160,10 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str, **more: Any) -> None:
         width = min(shutil.get_terminal_size().columns, _MAX_WIDTH)
         super().__init__(prog, max_help_position=30 if width >= _WIDE else 24, width=width - 2, **more)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        """Wraps between words only: argparse also breaks at a hyphen, in the middle of an option's name."""
+        return textwrap.wrap(text, width, break_on_hyphens=False)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         """Shows the metavar once, `-b, --bind ADDRESS`, where argparse repeats it for each name."""
