@@ -149,7 +149,7 @@ cdef class Epoll(Descriptor):
         self._control(EPOLL_CTL_DEL, fd, 0)
 
     def poll(self, timeout):
-        """Returns pairs of descriptor and events. None if a signal came, whose Python handler has run by then."""
+        """Returns pairs of descriptor and events; none if the timeout passed or a signal came."""
         cdef int milliseconds = -1, count, index
         cdef double seconds
         cdef list ready = []
@@ -157,12 +157,13 @@ cdef class Epoll(Descriptor):
             seconds = max(<double>timeout, 0.0) * 1000.0
             milliseconds = <int>seconds if seconds < 86400000.0 else 86400000
             milliseconds += milliseconds < seconds  # rounded up: a turn that is too early finds nothing
+        # A turn of the compiled reactor need not run any bytecode, so nothing else would call the handlers of signals. It
+        # must be before the wait: the byte that a signal wrote into `signal.set_wakeup_fd` may be read already.
+        PyErr_CheckSignals()
         with nogil:
             count = epoll_wait(self._fd, self._events, MAX_EVENTS, milliseconds)
-        if count < 0:
-            if errno != EINTR:
-                PyErr_SetFromErrno(OSError)
-            PyErr_CheckSignals()
+        if count < 0 and errno != EINTR:
+            PyErr_SetFromErrno(OSError)
         for index in range(count):
             ready.append((self._events[index].data.fd, self._events[index].events))
         return ready

@@ -131,6 +131,15 @@ class Reactor:
         self._calls.append(function)
         self._wakeup.wake()
 
+    def signal_fileno(self) -> int:
+        """Returns the descriptor for `signal.set_wakeup_fd`, so that a signal ends the waiting of this reactor.
+
+        Python calls a signal handler some time after the signal: not before the main thread runs bytecode again.
+        Without this descriptor, a signal that comes between the last bytecode and the system call that waits, or that
+        the system delivers to another thread, would be noticed only when something else wakes the reactor.
+        """
+        return self._wakeup.signal_fileno()
+
     # Turns.
 
     def fileno(self) -> int:

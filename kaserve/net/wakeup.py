@@ -31,6 +31,10 @@ class Wakeup:
         """The descriptor that becomes readable."""
         return self._receiver.fileno()
 
+    def signal_fileno(self) -> int:
+        """The descriptor that wakes the reactor when a byte is written to it, for `signal.set_wakeup_fd`."""
+        return self._sender.fileno()
+
     def wake(self) -> None:
         """Makes the descriptor readable. Never blocks."""
         if self._is_awake:

@@ -253,6 +253,7 @@ class Server:
             interrupt=self._shutdown_soon,
             abort=partial(self._reactor.call, self._shutdown.abort),
             reload=self.reload,
+            wakeup_fd=self._reactor.signal_fileno(),
         )
         try:
             with signals:

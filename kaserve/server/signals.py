@@ -11,7 +11,8 @@ Knows signals and the handlers that were there before. Does not know how a serve
 | SIGHUP  | logrotate, certificate renewal | log files are reopened and certificates are read again            |
 
 Python calls a handler between two instructions of the main thread, whatever that is doing. So handlers only ask: the
-reactor does the work when it has finished its turn.
+reactor does the work when it has finished its turn. If it is waiting, or about to wait, the signal itself has to wake
+it, by way of `signal.set_wakeup_fd`; otherwise the handler would not be called before the next client arrives.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class SignalHandlers:
         interrupt: Callable[[], object],
         abort: Callable[[], object],
         reload: Callable[[], object],
+        wakeup_fd: int,
     ) -> None:
         """Names what is called; each function must be safe to call from a signal handler.
 
@@ -49,11 +51,14 @@ class SignalHandlers:
             interrupt: at the first SIGINT.
             abort: at the second SIGINT.
             reload: at SIGHUP.
+            wakeup_fd: a non-blocking descriptor, to which the number of each signal is written.
         """
         self._terminate = terminate
         self._interrupt = interrupt
         self._abort = abort
         self._reload = reload
+        self._wakeup_fd = wakeup_fd
+        self._previous_wakeup_fd = -1
         self._process = os.getpid()
         self._interrupts = 0
         self._previous: dict[int, Any] = {}
@@ -62,6 +67,7 @@ class SignalHandlers:
     def __enter__(self) -> SignalHandlers:
         if threading.current_thread() is threading.main_thread():
             self.are_installed = True
+            self._previous_wakeup_fd = signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
             self._install("SIGTERM", self._on_sigterm)
             self._install("SIGINT", self._on_sigint)
             self._install("SIGHUP", self._on_sighup)
@@ -70,6 +76,8 @@ class SignalHandlers:
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self.are_installed:
+            signal.set_wakeup_fd(self._previous_wakeup_fd)
 
     def _install(self, name: str, handler: Callable[[int, FrameType | None], object]) -> None:
         number = getattr(signal, name, None)

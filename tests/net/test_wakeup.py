@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 from collections.abc import Iterator
 
@@ -32,6 +33,13 @@ def test_it_is_readable_from_wake_to_ready(wakeup: Wakeup) -> None:
         assert is_readable(wakeup)
         wakeup.ready(READ)
         assert not is_readable(wakeup)
+
+
+def test_a_byte_from_a_signal_makes_it_readable(wakeup: Wakeup) -> None:
+    os.write(wakeup.signal_fileno(), b"\x0f")
+    assert is_readable(wakeup)
+    wakeup.ready(READ)
+    assert not is_readable(wakeup)
 
 
 def test_many_calls_of_wake_send_one_byte(wakeup: Wakeup) -> None:

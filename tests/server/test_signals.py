@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from kaserve import Server
+from kaserve.net.wakeup import Wakeup
 from kaserve.server.signals import SignalHandlers
 from tests.tools.server import (
     PATIENCE,
@@ -132,13 +134,43 @@ class TestSignals:
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
+    def test_a_signal_wakes_the_reactor(self) -> None:
+        """A signal that another thread receives does not interrupt the system call that the main thread waits in, just
+        as one that comes right before that call does not."""
+        server = Server(hello, config())
+        is_running = threading.Event()
+        server.call(is_running.set)
+        ended: list[bool] = []
+
+        def send() -> None:
+            assert is_running.wait(PATIENCE)
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            ended.append(has_ended.wait(PATIENCE))
+            server.shutdown()
+
+        has_ended = threading.Event()
+        thread = threading.Thread(target=send)
+        thread.start()
+        server.run()
+        has_ended.set()
+        thread.join(PATIENCE)
+        assert ended == [True]
+
 
 class TestHandlers:
     """`SignalHandlers` alone, without a server."""
 
-    @staticmethod
-    def recording(calls: list[str]) -> SignalHandlers:
+    @pytest.fixture(autouse=True)
+    def wakeup(self) -> Iterator[None]:
+        """A reactor's wakeup descriptor."""
+        wakeup = Wakeup()
+        self.wakeup_fd = wakeup.signal_fileno()
+        yield
+        wakeup.close()
+
+    def recording(self, calls: list[str]) -> SignalHandlers:
         return SignalHandlers(
+            wakeup_fd=self.wakeup_fd,
             terminate=lambda: calls.append("terminate"),
             interrupt=lambda: calls.append("interrupt"),
             abort=lambda: calls.append("abort"),
@@ -163,6 +195,17 @@ class TestHandlers:
             for name in numbers:
                 signal.raise_signal(signal.Signals[name])
         assert calls == expected
+
+    def test_the_previous_wakeup_descriptor_is_restored(self) -> None:
+        other = Wakeup()
+        before = signal.set_wakeup_fd(other.signal_fileno())
+        try:
+            with self.recording([]):
+                pass
+        finally:
+            restored = signal.set_wakeup_fd(before)
+        assert restored == other.signal_fileno()
+        other.close()
 
     def test_the_third_sigint_is_the_systems(self) -> None:
         before = signal.getsignal(signal.SIGINT)
