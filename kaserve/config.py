@@ -24,6 +24,7 @@ from .options import (
     HEADER,
     LINE_SIZE,
     LOG_FORMAT,
+    MEDIA_TYPE,
     PORT,
     SECONDS,
     SIZE,
@@ -127,10 +128,16 @@ class Config:
         False, "site", SWITCH, None, "let scripts of other origins read responses (CORS)")
     cache_control: Sequence[str] = _setting(
         (), "site", CACHE_RULE, "RULE",
-        "Cache-Control header of files, [PATTERN=]DIRECTIVES as in '*.html=no-cache'; the first that matches is used",
+        "Cache-Control header of files, [PATTERN=]DIRECTIVES as in '*.css=max-age=60'; the first that matches is used, "
+        "and no-cache where none does",
         repeatable=True, separator="\n")
     immutable: bool = _setting(
-        True, "site", SWITCH, None, "let clients cache files with a fingerprint in their names for a year")
+        False, "site", SWITCH, None,
+        "let clients cache scripts, styles, fonts and WebAssembly with a fingerprint in their names for a year")
+    type: Sequence[str] = _setting(
+        (), "site", MEDIA_TYPE, "PATTERN=TYPE",
+        "media type of files, as in '*.log=text/plain'; the first that matches is used",
+        repeatable=True, separator="\n")
     upload: bool = _setting(
         False, "site", SWITCH, None, "accept uploads, by PUT and by a form on directory listings")
     upload_overwrite: bool = _setting(
@@ -299,6 +306,7 @@ _RULES = (
     ),
     _needs("access_log_file", "access_log"),
     _needs("upload_overwrite", "upload"),
+    _excludes("immutable", "upload", "clients would not see a file that is uploaded again"),
     _excludes("upload", "handler", "files are uploaded to a directory"),
     _excludes("upload", "wsgi", "files are uploaded to a directory"),
 )

@@ -36,7 +36,8 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "header": ((), ("X-Mine: a, b",), "X-Mine: a, b"),
     "cors": (False, True, "yes"),
     "cache_control": ((), ("*.html=public, max-age=60",), "*.html=public, max-age=60"),
-    "immutable": (True, False, "no"),
+    "immutable": (False, True, "yes"),
+    "type": ((), ("*.log=text/plain",), "*.log=text/plain"),
     "upload": (False, True, "yes"),
     "upload_overwrite": (False, True, "yes"),
     "auth": ((), (USER,), USER),
@@ -224,7 +225,13 @@ class TestWhatCannotBe:
 
     @pytest.mark.parametrize(
         ("name", "text"),
-        [("header", "X"), ("header", "Connection: close"), ("cache_control", "*.html="), ("auth", "ann:secret")],
+        [
+            ("header", "X"),
+            ("header", "Connection: close"),
+            ("cache_control", "*.html="),
+            ("type", "*.log"),
+            ("auth", "ann:secret"),
+        ],
     )
     def test_what_the_site_adds(self, name: str, text: str) -> None:
         self.refused(f"{name} must ", **{name: text})

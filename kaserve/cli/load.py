@@ -15,6 +15,7 @@ from ..config import Config
 from ..handlers import WSGI, Files
 from ..handlers.middleware.basic_auth import BasicAuth, parse_user
 from ..handlers.middleware.headers import HeaderMiddleware, Preflight, parse_field
+from ..handlers.static.media_types import parse_type
 from ..handlers.static.site_headers import SiteHeaders, parse_rule
 from ..handlers.uploads.upload import FORM, Uploads
 from ..handlers.wsgi.application import Application
@@ -78,6 +79,7 @@ def _serve_directory(config: Config, site_headers: SiteHeaders) -> Files | Uploa
             listing=config.listing,
             zip=config.zip,
             headers=site_headers,
+            types=dict(map(parse_type, config.type)),
             form=FORM if config.upload else "",
         )
         if not config.upload:
