@@ -86,6 +86,12 @@ NUMBERS = [name for name, (default, _, _) in TABLE.items() if type(default) in (
 NAMES = list(TABLE)
 
 
+def test_immutable_and_uploads_exclude_each_other() -> None:
+    """Clients would not see a file that is uploaded again for a year."""
+    with pytest.raises(ConfigError, match="immutable cannot be combined with upload"):
+        Config(immutable=True, upload=True)
+
+
 def test_the_table_is_all_there_is() -> None:
     assert [field.name for field in dataclasses.fields(Config)] == list(options()) == NAMES
 

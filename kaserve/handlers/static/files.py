@@ -284,7 +284,7 @@ class Files(BaseHandler):
         headers = self._headers.for_file(b"".join(name + b"/" for name in segments))
         if status == 304:
             response.close()
-            kept = [line for line in response.fields if line[0] in ("Cache-Control", "Vary")]
+            kept = [line for line in response.fields if line[0] == "Vary"]
             return _add(Response(304, b"", kept), headers.not_modified)
         return _add(response, headers.full)
 

@@ -60,9 +60,9 @@ def parse_rule(text: str) -> Rule:
 
 
 # What build tools put in front of the suffixes of what only they make: scripts, styles, fonts, WebAssembly and source
-# maps. A picture or a JSON file with such a name may be named after its user or its commit, and be edited. A name that is
-# taken for a fingerprinted one by mistake is not asked for again for a year, so the shapes are narrow; one that is missed
-# costs a 304. None of them is a word, a version or a date: letters and digits must alternate.
+# maps. A picture or a JSON file with such a name may be named after its user or its commit, and be edited. A name that
+# is taken for a fingerprinted one by mistake is not asked for again for a year, so the shapes are narrow; one that is
+# missed costs a 304. None of them is a word, a version or a date: letters and digits must alternate.
 _HEX = r"(?=[0-9a-f]*[0-9][a-f])(?=[0-9a-f]*[a-f][0-9])[0-9a-f]"  # webpack, Parcel, Django, Sprockets, Hugo
 _BASE32 = r"(?=[A-Z2-7]*[2-7][A-Z])[A-Z2-7]{8}"  # esbuild
 # Vite, Rollup: with a capital in a place that capitals of words do not have.

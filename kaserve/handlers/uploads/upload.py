@@ -36,7 +36,7 @@ FORM = """\
 <button>Send</button>
 </form>
 """
-"""HTML for the end of a listing: a form that uploads files into the directory."""
+"""HTML for a listing: a form that uploads files into the directory."""
 
 _ALLOW: FieldLine = ("Allow", "GET, HEAD, OPTIONS, PUT, POST")
 _READING = frozenset(("GET", "HEAD"))

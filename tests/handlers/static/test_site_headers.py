@@ -104,7 +104,8 @@ def test_fingerprinted(name: str) -> None:
     deadbeef.js app-deadbeef.css app.12345678.js x-README22.txt version-Version2.js demo-Html5App.js font-JavaDocs.js
     3f9a1c2b.js page.3f9a1c2b.html data.3f9a1c2b data.3f9a1c2b.tar .3f9a1c2b.js app.3f9a1c2.js app.3F9a1C2B.html
     a-550e8400-e29b-41d4-a716-44665544000a.js user-12ab34cd.json logo.0a1b2c3d4e5f60718293.svg 0a1b2c3d4e5f60718293.png
-    avatar-3f9a1c2b.webp song-3f9a1c2b.mp3 log-3f9a1c2b.txt a-550e8400-e29b-41d4-a716-44665544000a.jpg IMG-WA0012.jpg IMG_20240115_123456.jpg font-awesome.min.css
+    avatar-3f9a1c2b.webp song-3f9a1c2b.mp3 log-3f9a1c2b.txt a-550e8400-e29b-41d4-a716-44665544000a.jpg
+    IMG-WA0012.jpg IMG_20240115_123456.jpg font-awesome.min.css
     """.split(),
 )
 def test_not_fingerprinted(name: str) -> None:
