@@ -142,6 +142,9 @@ class Config:
         False, "site", SWITCH, None, "accept uploads, by PUT and by a form on directory listings")
     upload_overwrite: bool = _setting(
         False, "site", SWITCH, None, "let uploads replace existing files")
+    upload_auth: Sequence[str] = _setting(
+        (), "site", USER, "USER:HASH", "user who may upload, while everybody may read; the hash as for --auth",
+        repeatable=True, separator="\n", secret=True)
     auth: Sequence[str] = _setting(
         (), "site", USER, "USER:HASH", "user who is let in, with the password hash that --hash-password prints",
         repeatable=True, separator="\n", secret=True)
@@ -306,6 +309,7 @@ _RULES = (
     ),
     _needs("access_log_file", "access_log"),
     _needs("upload_overwrite", "upload"),
+    _needs("upload_auth", "upload"),
     _excludes("immutable", "upload", "clients would not see a file that is uploaded again"),
     _excludes("upload", "handler", "files are uploaded to a directory"),
     _excludes("upload", "wsgi", "files are uploaded to a directory"),

@@ -40,6 +40,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "type": ((), ("*.log=text/plain",), "*.log=text/plain"),
     "upload": (False, True, "yes"),
     "upload_overwrite": (False, True, "yes"),
+    "upload_auth": ((), (USER,), USER),
     "auth": ((), (USER,), USER),
     "auth_file": (None, "users", "users"),
     "qr": (False, True, "yes"),
@@ -78,6 +79,7 @@ NEEDED: dict[str, Any] = {
     "tls_password_file": {"tls_cert": "cert.pem"},
     "tls_ca": {"tls_cert": "cert.pem"},
     "upload_overwrite": {"upload": True},
+    "upload_auth": {"upload": True},
 }
 
 NOT_NUMBERS = ["", " ", "x", "-1", "+1", "1_0", "0x10", "1e3", "1,5", " 1", "1\n", "nan", "inf", "1" * 20]

@@ -15,11 +15,12 @@ from ..config import Config
 from ..handlers import WSGI, Files
 from ..handlers.middleware.basic_auth import BasicAuth, parse_user
 from ..handlers.middleware.headers import HeaderMiddleware, Preflight, parse_field
+from ..handlers.middleware.write_auth import WriteAuth
 from ..handlers.static.media_types import parse_type
 from ..handlers.static.site_headers import SiteHeaders, parse_rule
 from ..handlers.uploads.upload import FORM, Uploads
 from ..handlers.wsgi.application import Application
-from ..http.handler import Handler
+from ..http.handler import BaseHandler, Handler
 from .exit_codes import EXIT_APP, EXIT_RESOURCE, EXIT_USAGE, StartError
 
 __all__ = ["load_application", "load_handler"]
@@ -67,7 +68,7 @@ def load_handler(config: Config, app: Handler | None) -> Handler:
     return Preflight(handler) if config.cors else cast(Handler, handler)
 
 
-def _serve_directory(config: Config, site_headers: SiteHeaders) -> Files | Uploads:
+def _serve_directory(config: Config, site_headers: SiteHeaders) -> BaseHandler:
     try:
         files = Files(
             config.directory,
@@ -84,7 +85,7 @@ def _serve_directory(config: Config, site_headers: SiteHeaders) -> Files | Uploa
         )
         if not config.upload:
             return files
-        return Uploads(
+        uploads = Uploads(
             files,
             config.directory,
             overwrite=config.upload_overwrite,
@@ -92,6 +93,8 @@ def _serve_directory(config: Config, site_headers: SiteHeaders) -> Files | Uploa
             hidden=config.hidden,
             headers=site_headers.always,
         )
+        writers = dict(map(parse_user, config.upload_auth))
+        return WriteAuth(uploads, writers, fields=site_headers.always) if writers else uploads
     except OSError as error:
         raise StartError(EXIT_RESOURCE, f"cannot serve {config.directory!r}: {error.strerror}") from None
 
@@ -102,7 +105,9 @@ def _serve_directory(config: Config, site_headers: SiteHeaders) -> Files | Uploa
 def _users(config: Config) -> dict[str, str]:
     """The password hashes by user; --auth overrides --auth-file. Raises StartError."""
     users = _read_users(config.auth_file) if config.auth_file is not None else {}
-    return users | dict(map(parse_user, config.auth))
+    users |= dict(map(parse_user, config.auth))
+    # Where users are asked for to read, those who may write are among them.
+    return dict(map(parse_user, config.upload_auth)) | users if users else users
 
 
 def _read_users(path: str) -> dict[str, str]:

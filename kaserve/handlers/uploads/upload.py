@@ -23,6 +23,7 @@ from ...http.sinks import DrainSink, Sink
 from ..static.files import Files
 from ..static.paths import Links, MalformedPath, Segments, Tree, decode_path, encode_reference, is_hidden
 from ..static.representations import entity_tag, modification_date
+from .failure_page import respond_to_failed_form
 from .incoming_file import Check, IncomingFile
 from .multipart import FormReader, Part, parse_boundary, parse_file_name
 
@@ -151,7 +152,7 @@ class Uploads(BaseHandler):
                 request.received = self._start(request)
             response: Response = request.received.respond()
         except HTTPError as error:
-            response = error_response(error)
+            response = respond_to_failed_form(request, error) if request.method == "POST" else error_response(error)
         self._handler.files_changed()
         response.fields += self._headers
         return response
@@ -162,6 +163,10 @@ class Uploads(BaseHandler):
             if request.method in _KNOWN:
                 raise HTTPError(405, "files can be read and stored here, nothing else", (_ALLOW,))
             raise HTTPError(501, "the method is not known")
+        codings = ", ".join(request.values("content-encoding")).lower()
+        if codings.strip(" \t,") not in ("", "identity"):
+            # Stored as it comes, it would be sent later without its coding; to decode it could fill the disk.
+            raise HTTPError(415, "a body with a Content-Encoding is not stored", (("Accept-Encoding", "identity"),))
         if _is_foreign(request):
             raise HTTPError(403, "pages of other sites may not store anything here")
         try:
