@@ -38,6 +38,7 @@ MODULES = (
     "net/service",
     "net/writer",
     "net/exchange",
+    "net/request_loop",
     "net/connection",
     "logs/formats",
     "logs/access",

@@ -741,7 +741,7 @@ cdef class ChunkedDecoder:
         if self._line == TRAILER:
             if size > self._max_field_size + 1:  # 1: its CR
                 raise HTTPError(431, "the trailers are too large")
-        elif size > self._max_chunk_line + 1:
+        elif size > self._max_chunk_line + 1 or (self._line == SIZE and not _may_become_size(at, end)):
             raise HTTPError(400, "a chunk size is malformed")
         self._held = PyBytes_FromStringAndSize(<const char *>at, size)
         return 0
@@ -791,6 +791,62 @@ cdef bint _are_extensions(Bytes at, Bytes end) noexcept:
                 at = _skip_token(value, end)
             if at == value:
                 return False
+    return True
+
+
+cdef bint _may_become_size(Bytes at, Bytes end) noexcept:
+    """Returns whether this may be the start of a chunk-size line, its CR included: CHUNK_SIZE_LINE_START."""
+    cdef Bytes digits
+    if at == end:
+        return True
+    if HEX[at[0]] == 255:
+        return False
+    while at < end and at[0] == c'0':
+        at += 1
+    digits = at
+    while at < end and HEX[at[0]] != 255:
+        at += 1
+    return at - digits <= 16 and _may_become_extensions(at, end)
+
+
+cdef bint _may_become_extensions(Bytes at, Bytes end) noexcept:
+    """Returns whether this may be the start of a chunk-ext and a CR; see `_are_extensions`."""
+    cdef Bytes rest, value
+    while at < end:
+        if at[0] == c'\r':
+            return at + 1 == end
+        rest = _skip_space(at, end)
+        if rest == end:
+            return True
+        if rest[0] != c';':
+            return False
+        rest = _skip_space(rest + 1, end)
+        at = _skip_token(rest, end)
+        if at == rest:
+            return at == end
+        rest = _skip_space(at, end)
+        if rest < end and rest[0] == c'=':
+            value = _skip_space(rest + 1, end)
+            if value < end and value[0] == c'"':
+                at = _skip_quoted(value, end)
+                if at == value:
+                    return _begins_quoted(value, end)
+            else:
+                at = _skip_token(value, end)
+                if at == value:
+                    return at == end
+    return True
+
+
+cdef bint _begins_quoted(Bytes quote, Bytes end) noexcept:
+    """Returns whether everything after `quote`, to which there is no closing one, may be a part of a quoted-string."""
+    cdef Bytes at = quote + 1
+    while at < end:
+        if at[0] == c'\\':
+            at += 1
+        if at < end and kas_skip_value(at, at + 1) == at:
+            return False
+        at += 1
     return True
 
 

@@ -21,6 +21,7 @@ elif __name__ == "kaserve":  # and not the copy that `_build.load_sources` makes
 
 from ._version import __version__
 from .config import Config, ConfigError
+from .http.address import Address
 from .http.errors import HTTPError
 from .http.handler import BaseHandler
 from .http.messages import FileSpan, Headers, Request, Response
@@ -29,6 +30,7 @@ from .server import Server
 
 __all__ = [
     "IMPLEMENTATION",
+    "Address",
     "BaseHandler",
     "Config",
     "ConfigError",

@@ -3,13 +3,15 @@
 A field here is at the same time an option of the command line (`--keep-alive`), an environment variable
 (`KASERVE_KEEP_ALIVE`) and an argument of `Config`. Its `Option` says how its text is read, how its value is checked and
 how it is explained. Knows the settings, their defaults, and which of them exclude or need each other. Does not know
-argparse or sockets.
+argparse or sockets, nor where each setting has an effect (`effects`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import difflib
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ from .options import (
     CACHE_RULE,
     COUNT,
     FILE,
+    FILE_MODE,
     HEADER,
     LINE_SIZE,
     LOG_FORMAT,
@@ -38,9 +41,28 @@ from .options import (
     one_of,
 )
 
-__all__ = ["Config", "ConfigError", "options", "read_environment", "read_text", "variable_of"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "environment_warnings",
+    "options",
+    "read_environment",
+    "read_text",
+    "variable_of",
+]
 
+_DEFAULT_LOG_FORMAT = "common"
 _MIN_HEAD_SIZE = 65536  # bytes that the head of a request may have in all, if the limits of its lines are small
+
+_PREFIX = "KASERVE_"
+_NOT_SETTINGS = frozenset({"KASERVE_PURE"})  # which build to import; see `_build`
+# What Kubernetes sets in every pod for a Service called "kaserve" or "kaserve-NAME", and Docker for a linked container:
+# KASERVE_SERVICE_HOST, KASERVE_PORT_8000_TCP_ADDR and so on, and KASERVE_PORT=tcp://10.96.0.12:8000.
+_OF_A_SERVICE = re.compile(
+    r"KASERVE_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_SERVICE_ADDRESS = re.compile(r"(?:tcp|udp|sctp)://[\w.:\[\]-]+", re.ASCII)
+
 _MINOR_VERSIONS = {"HTTP/1.0": 0, "HTTP/1.1": 1}
 
 
@@ -83,7 +105,10 @@ class Config:
         8000, "addresses", PORT, "PORT", "port to listen on; 0 chooses a free one")
     bind: Sequence[str] = _setting(
         ("127.0.0.1",), "addresses", BIND, "ADDRESS",
-        "address to listen on: HOST, HOST:PORT, unix:PATH or fd:N", flags=("-b",), repeatable=True)
+        "address to listen on: HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N; an empty HOST and :: are all addresses, "
+        "IPv4 and IPv6, and a name is all of its addresses", flags=("-b",), repeatable=True)
+    unix_mode: str = _setting(
+        "666", "addresses", FILE_MODE, "MODE", "permissions of the path of a Unix socket, in octal")
     reuse_port: bool = _setting(
         False, "addresses", SWITCH, None, "let several processes listen on the same port (SO_REUSEPORT)")
     backlog: int = _setting(
@@ -146,7 +171,7 @@ class Config:
         (), "site", USER, "USER:HASH", "user who may upload, while everybody may read; the hash as for --auth",
         repeatable=True, separator="\n", secret=True)
     auth: Sequence[str] = _setting(
-        (), "site", USER, "USER:HASH", "user who is let in, with the password hash that --hash-password prints",
+        (), "site", USER, "USER:HASH", "user to let in, with the password hash that --hash-password prints",
         repeatable=True, separator="\n", secret=True)
     auth_file: str | None = _setting(
         None, "site", TEXT, "FILE", "file with one USER:HASH on each line")
@@ -190,6 +215,9 @@ class Config:
     body_timeout: float = _setting(
         60.0, "timeouts", SECONDS, "SECONDS",
         "seconds for each part of a request body to arrive; --min-rate says how large a part is")
+    half_close_timeout: float = _setting(
+        30.0, "timeouts", SECONDS, "SECONDS",
+        "seconds for a handler to respond to a client that has finished sending and may have left (a half-close)")
     send_timeout: float = _setting(
         60.0, "timeouts", SECONDS, "SECONDS",
         "seconds for a client to receive each part of a response; --min-rate says how large a part is")
@@ -218,7 +246,7 @@ class Config:
     access_log_file: str | None = _setting(
         None, "logs", FILE, "FILE", "file for the access log, instead of stderr; SIGHUP reopens it")
     log_format: str = _setting(
-        "common", "logs", LOG_FORMAT, "FORMAT",
+        _DEFAULT_LOG_FORMAT, "logs", LOG_FORMAT, "FORMAT",
         "format of the access log: common, combined, json, or gunicorn's atoms, as in '%(h)s \"%(r)s\" %(s)s'")
     error_log: str | None = _setting(
         None, "logs", FILE, "FILE", "file for errors and warnings, instead of stderr; SIGHUP reopens it")
@@ -261,6 +289,7 @@ class Config:
             keep_alive=self.keep_alive,
             header_timeout=self.header_timeout,
             body_timeout=self.body_timeout,
+            half_close_timeout=self.half_close_timeout,
             send_timeout=self.send_timeout,
             age=self.keep_alive_time,
             min_rate=self.min_rate,
@@ -308,6 +337,22 @@ _RULES = (
         ("tls_key", "tls_cert"),
     ),
     _needs("access_log_file", "access_log"),
+    _Rule(
+        lambda config: config.log_format != _DEFAULT_LOG_FORMAT and not config.access_log,
+        "{} needs {}",
+        ("log_format", "access_log"),
+    ),
+    _needs("status_public", "status"),
+    _Rule(
+        lambda config: config.status is not None and config.status == config.metrics,
+        "{} and {} must be different paths, or one of the two pages could not be reached",
+        ("status", "metrics"),
+    ),
+    _Rule(
+        lambda config: config.zip and not config.listing,
+        "{} needs {}: an archive shows the names that a missing listing hides",
+        ("zip", "listing"),
+    ),
     _needs("upload_overwrite", "upload"),
     _needs("upload_auth", "upload"),
     _excludes("immutable", "upload", "clients would not see a file that is uploaded again"),
@@ -325,7 +370,7 @@ def options() -> dict[str, Option]:
 
 def variable_of(name: str) -> str:
     """Returns the environment variable of a setting: `KASERVE_KEEP_ALIVE` for "keep_alive"."""
-    return "KASERVE_" + name.upper()
+    return _PREFIX + name.upper()
 
 
 def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:
@@ -365,11 +410,17 @@ def read_text(name: str, label: str, text: str) -> Any:
 _SEPARATORS = {",": "separated by commas", "\n": "on lines of their own"}
 
 
-def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def read_environment(environment: Mapping[str, str], overridden: Container[str] = ()) -> dict[str, Any]:
     """Reads the settings from the variables `KASERVE_<OPTION>`; other variables are ignored.
+
+    So is a variable that Kubernetes or Docker has set for a service of the same name; see `environment_warnings`.
 
     Several values of `KASERVE_BIND` are separated by commas. Those of other repeatable settings may contain commas
     themselves, so each stands on a line of its own.
+
+    Args:
+        environment: the variables.
+        overridden: settings that were given elsewhere. Their variables are not read, so they need not even be valid.
 
     Returns:
         The values by the names of `Config`, for the variables that are set.
@@ -381,9 +432,41 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for name, option in options().items():
         variable = variable_of(name)
         text = environment.get(variable)
-        if text is not None:
+        if text is not None and name not in overridden and not _is_of_a_service(variable, text):
             values[name] = _read_many(name, option, text) if option.repeatable else read_text(name, variable, text)
     return values
+
+
+def environment_warnings(environment: Mapping[str, str], overridden: Container[str] = ()) -> list[str]:
+    """Returns a line for each variable that looks like a setting and is ignored, to be logged once at the start.
+
+    No value is repeated, since a misspelt variable may contain a password.
+
+    Args:
+        environment: the variables.
+        overridden: as for `read_environment`; nothing is said about their variables.
+    """
+    names = {variable_of(name): name for name in options()}
+    warnings: list[str] = []
+    for variable in sorted(name for name in environment if name.startswith(_PREFIX)):
+        if _is_of_a_service(variable, environment[variable]):
+            if variable in names and names[variable] not in overridden:
+                warnings.append(
+                    f"{variable} is ignored: its value is the address of a service, as Kubernetes sets it for a "
+                    "Service of that name (enableServiceLinks: false prevents that)"
+                )
+        elif variable not in names and variable not in _NOT_SETTINGS:
+            near = difflib.get_close_matches(variable.removeprefix(_PREFIX), map(str.upper, options()), 1)
+            hint = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+            warnings.append(f"{variable} is ignored: there is no such setting{hint}")
+    return warnings
+
+
+def _is_of_a_service(variable: str, text: str) -> bool:
+    """Whether the variable was set for a service and not for kaserve."""
+    if variable.endswith("_PORT") and _SERVICE_ADDRESS.fullmatch(text):
+        return True
+    return _OF_A_SERVICE.fullmatch(variable) is not None
 
 
 def _read_many(name: str, option: Option, text: str) -> tuple[Any, ...]:

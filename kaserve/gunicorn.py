@@ -2,20 +2,22 @@
 
 gunicorn manages the processes: it starts, counts, replaces and reloads them. A kaserve server runs in each. Knows the
 settings of gunicorn and their names in kaserve; settings that only kaserve has are read from the environment
-(`KASERVE_HEADER_TIMEOUT` and so on). Imported by gunicorn alone, which kaserve does not depend on.
+(`KASERVE_HEADER_TIMEOUT` and so on). A setting of either that would have no effect is an error before any worker
+starts. Imported by gunicorn alone, which kaserve does not depend on.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import ssl
 from types import FrameType
 from typing import Any
 
+from gunicorn import sock as gunicorn_sock
 from gunicorn.workers.base import Worker as BaseWorker
 
-from .config import Config, ConfigError, read_environment
+from .config import Config, ConfigError, environment_warnings, read_environment, variable_of
+from .effects import Runner, Served, Way, check_effects
 from .handlers import WSGI
 from .handlers.middleware.forwarded import ForwardedClient, Trusted
 from .http.handler import Handler
@@ -25,6 +27,29 @@ __all__ = ["Worker"]
 
 _NOTIFY_INTERVAL = 1.0  # seconds; gunicorn kills a worker that does not notify it for its `timeout`
 _COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'  # gunicorn's default format
+_WAY = Way(Runner.GUNICORN, Served.WSGI)
+_TLS_VARIABLES = ("tls_cert", "tls_key", "tls_password_file", "tls_ca")
+
+# Settings of gunicorn that its own workers read, and this one does not. Those of its master are not here, nor those of
+# ASGI, which no WSGI worker reads.
+_WITHOUT_EFFECT = {
+    "pre_request": "hooks of requests are not called; wrap the application instead",
+    "post_request": "hooks of requests are not called; wrap the application instead",
+    "secure_scheme_headers": "only X-Forwarded-Proto is read, or Forwarded with KASERVE_FORWARDED_ALLOW_IPS",
+    "forwarder_headers": "no header of a request replaces a variable of the environ",
+    "header_map": "headers with underscores are dropped",
+    "protocol": "only HTTP is understood",
+    "http_parser": "kaserve has its own parser",
+    "permit_obsolete_folding": "kaserve accepts what RFC 9112 allows",
+    "strip_header_spaces": "kaserve accepts what RFC 9112 allows",
+    "permit_unconventional_http_method": "kaserve accepts what RFC 9110 allows",
+    "permit_unconventional_http_version": "kaserve accepts HTTP/1.0 and HTTP/1.1",
+    "casefold_http_method": "methods are case-sensitive (RFC 9110, section 9.1)",
+    "http2_cleartext": "kaserve speaks HTTP/1.1",
+    "root_path": "only ASGI applications get it",
+    "sendfile": "files are always sent by the kernel where that is possible",
+}
+_OF_TLS = ("ssl_context", "cert_reqs", "ca_certs", "ciphers")  # without effect where there is no certificate
 _NO_LIMIT = 65536  # bytes, where gunicorn's 0 means no limit: no client needs more, and a server needs a limit
 
 
@@ -39,13 +64,15 @@ class Worker(BaseWorker):
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Checks gunicorn's settings before it starts.
+        """Checks the settings of both before any worker starts, and logs which variables are ignored.
 
         Raises:
-            ConfigError: a setting that makes the server safer would have no effect here, or the log format is wrong.
+            ConfigError: a setting would have no effect here, or its value is not accepted.
         """
-        if cfg.cert_reqs != ssl.CERT_NONE or cfg.ca_certs:
-            raise ConfigError("cert_reqs and ca_certs: kaserve.gunicorn.Worker does not ask for client certificates")
+        for warning in environment_warnings(os.environ):
+            log.warning("%s", warning)
+        _check_options(cfg)
+        _check_variables(cfg)
         if _uses_proxy_protocol(cfg) and "*" not in cfg.proxy_allow_ips:
             # gunicorn checks each connection's address; kaserve would trust the header of any client.
             raise ConfigError(
@@ -67,7 +94,8 @@ class Worker(BaseWorker):
         handler: Handler = application
         if not config.forwarded_allow_ips:
             handler = ForwardedClient(application, Trusted(trusted_proxies(self.cfg)))
-        server = self._server = Server(handler, config, log_lines=self._log_lines)
+        context = gunicorn_sock.ssl_context(self.cfg) if self.cfg.is_ssl else None
+        server = self._server = Server(handler, config, log_lines=self._log_lines, ssl_context=context, way=_WAY)
         server.open()
         try:
             while not server.stopped:
@@ -125,21 +153,54 @@ def read_config(cfg: Any, binds: tuple[str, ...]) -> Config:
         "access_log": bool(cfg.accesslog),
         "log_format": _log_format(cfg),
     }
-    if cfg.is_ssl:
-        settings |= {"tls_cert": cfg.certfile or cfg.keyfile, "tls_key": cfg.keyfile or ()}
     return Config(**read_environment(os.environ) | settings)
+
+
+def _check_options(cfg: Any) -> None:
+    """Raises ConfigError for an option of gunicorn that would have no effect."""
+    for name, reason in _WITHOUT_EFFECT.items():
+        if _is_given(cfg, name):
+            raise ConfigError(f"{name} has no effect with kaserve.gunicorn.Worker: {reason}")
+    if "h2" in str(getattr(cfg, "http_protocols", "")):
+        raise ConfigError("http_protocols: kaserve.gunicorn.Worker speaks HTTP/1.1, not HTTP/2")
+    if not cfg.is_ssl:
+        for name in _OF_TLS:
+            if _is_given(cfg, name):
+                raise ConfigError(f"{name} has no effect without certfile, which switches TLS on")
+
+
+def _check_variables(cfg: Any) -> None:
+    """Raises ConfigError for a variable of kaserve whose value is not accepted, or that would have no effect."""
+    values = read_environment(os.environ)
+    try:
+        check_effects(Config(**values), _WAY, values)
+        for name in _TLS_VARIABLES:
+            if cfg.is_ssl and name in values:
+                raise ConfigError("{} has no effect with gunicorn's --certfile: use one or the other", name)
+        if "forwarded_allow_ips" in values and cfg.forwarded_allow_ips and _is_given(cfg, "forwarded_allow_ips"):
+            raise ConfigError("{} and gunicorn's --forwarded-allow-ips exclude each other", "forwarded_allow_ips")
+    except ConfigError as error:
+        raise ConfigError(error.renamed(variable_of)) from None
+
+
+def _is_given(cfg: Any, name: str) -> bool:
+    """Whether a setting of gunicorn has another value than by default; False for one that this gunicorn has not."""
+    setting = cfg.settings.get(name)
+    return setting is not None and setting.get() != type(setting)().get()
 
 
 def _log_format(cfg: Any) -> str:
     """The `log_format`. Atoms are the same in both; gunicorn's default has a name in kaserve, whose lines take less
     time."""
-    return "combined" if cfg.access_log_format == _COMBINED or not cfg.accesslog else str(cfg.access_log_format)
+    if not cfg.accesslog:
+        return "common"  # there are no lines
+    return "combined" if cfg.access_log_format == _COMBINED else str(cfg.access_log_format)
 
 
 def trusted_proxies(cfg: Any) -> str:
     """The proxies that gunicorn trusts: 127.0.0.1 by default, and every client of a Unix socket.
 
-    Since nobody has to ask for that, only what proxies in front of gunicorn are known to set is used of their headers
+    Since that is a default, only those of their headers are used that proxies in front of gunicorn are known to set
     (`ForwardedClient`).
     """
     trusted = cfg.forwarded_allow_ips

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from .handlers.middleware.basic_auth import parse_user
 from .handlers.middleware.forwarded import Trusted
-from .handlers.middleware.headers import parse_field
+from .handlers.middleware.headers import parse_header
 from .handlers.static.media_types import parse_type
 from .handlers.static.site_headers import parse_rule
 from .logs.formats import parse_atoms
@@ -29,6 +29,7 @@ __all__ = [
     "CACHE_RULE",
     "COUNT",
     "FILE",
+    "FILE_MODE",
     "HEADER",
     "LINE_SIZE",
     "LOG_FORMAT",
@@ -230,6 +231,11 @@ def _check_file(text: str) -> None:
         raise ValueError("must be the name of a file")
 
 
+def _check_file_mode(text: str) -> None:
+    if re.fullmatch("0?[0-7]{3}", text) is None:
+        raise ValueError("must be permissions in octal, such as 660")
+
+
 def _check_url_path(text: str) -> None:
     if re.fullmatch(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", text) is None:
         raise ValueError("must be a path, such as /status")
@@ -242,10 +248,10 @@ def _check_bind(text: str) -> None:
             _read_count(rest)
         elif scheme != "unix":
             split_host_port(text, 0)
-        elif not rest:
+        elif rest in ("", "@"):
             raise ValueError
     except ValueError:
-        raise ValueError("must be HOST, HOST:PORT, unix:PATH or fd:N") from None
+        raise ValueError("must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N") from None
 
 
 def _check_trusted(text: str) -> None:
@@ -262,11 +268,12 @@ def _check_log_format(text: str) -> None:
 
 TEXT = _text(lambda text: None)
 FILE = _text(_check_file)
+FILE_MODE = _text(_check_file_mode)
 URL_PATH = _text(_check_url_path)
 BIND = _text(_check_bind)
 TRUSTED = _text(_check_trusted)
 LOG_FORMAT = _text(_check_log_format)
-HEADER = _text(parse_field)
+HEADER = _text(parse_header)
 CACHE_RULE = _text(parse_rule)
 MEDIA_TYPE = _text(parse_type)
 USER = _text(parse_user)

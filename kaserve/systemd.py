@@ -1,7 +1,6 @@
-"""What a service manager such as systemd is told, without systemd's library.
+"""Messages to systemd and other service managers, without systemd's library.
 
-Knows sd_notify(3), which sends words to the socket of $NOTIFY_SOCKET. Does not know servers, nor when there is
-something to say.
+Knows sd_notify(3), which sends text to the socket of $NOTIFY_SOCKET. Does not know servers, nor when a message is due.
 """
 
 from __future__ import annotations

@@ -24,10 +24,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .config import Config
-from .handlers import WSGI, Files
+from .effects import Runner, Served, Way
+from .handlers import WSGI
+from .http.address import Address
 from .http.dates import format_date
 from .http.handler import Handler
 from .server import Server
+from .server.directory import new_directory
 
 __all__ = ["EarlyResponse", "Fault", "Faults", "IdleClose", "Relay", "Reset", "Slow", "TruncatedBody", "serve"]
 
@@ -43,7 +46,6 @@ def serve(
     *,
     wsgi: Callable[..., Any] | None = None,
     directory: str | os.PathLike[str] | None = None,
-    threads: int = 4,
     **settings: Any,
 ) -> Iterator[Server]:
     """Runs a server in a thread of its own while the block runs. Requests that are still running at its end are
@@ -53,29 +55,39 @@ def serve(
         handler: what to serve; or
         wsgi: a WSGI application; or
         directory: a directory of files. One of the three must be given.
-        threads: the number of threads of a WSGI application; 0 runs it on the server's own thread.
-        settings: those of `Config`. By default the server listens on a free port of 127.0.0.1 and has no access log.
+        settings: those of `Config`, also those of a directory (`compress=True`) and of a WSGI application (`threads=0`
+            runs it on the server's own thread). By default the server listens on a free port of 127.0.0.1 and has no
+            access log.
 
     Returns:
         A context manager, whose value is the server.
 
     Raises:
-        TypeError: none or several of the three were given.
-        OSError: an address cannot be listened on.
+        ConfigError: a value is not accepted, or a setting has no effect on what is served.
+        TypeError: none or several of the three were given, or what was given cannot be called.
+        OSError: an address cannot be listened on, or the directory or another file cannot be read.
     """
     if [handler, wsgi, directory].count(None) != 2:
         raise TypeError("serve() needs exactly one of: a handler, wsgi=, directory=")
+    if wsgi is not None and not callable(wsgi):
+        raise TypeError(f"wsgi must be an application, not {type(wsgi).__name__}")
     with ExitStack() as stack:
+        if directory is not None:
+            settings["directory"] = os.fsdecode(directory)
+        config = Config(**{"port": 0, "access_log": False} | settings)
+        served = Served.HANDLER
         if wsgi is not None:
-            application = WSGI(wsgi, threads)
+            served = Served.WSGI
+            application = WSGI(wsgi, config.threads)
             stack.callback(application.close)
             handler = application
         elif directory is not None:
-            files = Files(directory)
+            served = Served.DIRECTORY
+            files = new_directory(config)
             stack.callback(files.close)
             handler = files
         assert handler is not None
-        server = stack.enter_context(Server(handler, Config(**{"port": 0, "access_log": False} | settings)))
+        server = stack.enter_context(Server(handler, config, way=Way(Runner.LIBRARY, served)))
         stack.callback(server.shutdown, 0.0)
         yield server
 
@@ -330,7 +342,7 @@ class Faults:
     """
 
     def __init__(self, server: Server) -> None:
-        if not isinstance(server.address, tuple):
+        if not isinstance(server.address, Address):
             raise TypeError(f"Faults needs a server that listens on TCP, not on {server.address!r}")
         self._server = server.address
         self._listener = socket.create_server(("127.0.0.1", 0))

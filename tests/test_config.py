@@ -18,6 +18,7 @@ USER = "ann:$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4C
 TABLE: dict[str, tuple[Any, Any, str]] = {
     "port": (8000, 0, "0"),
     "bind": (("127.0.0.1",), ("0.0.0.0",), "0.0.0.0"),
+    "unix_mode": ("666", "660", "660"),
     "reuse_port": (False, True, "yes"),
     "backlog": (2048, 16, "16"),
     "max_connections": (0, 500, "500"),
@@ -56,6 +57,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "keep_alive_time": (3600.0, 60.0, "60"),
     "header_timeout": (30.0, 1.0, "1"),
     "body_timeout": (60.0, 1.0, "1.0"),
+    "half_close_timeout": (30.0, 2.5, "2.5"),
     "send_timeout": (60.0, 1.5, "1.5"),
     "min_rate": (500, 2048, "2K"),
     "drain_delay": (0.0, 10.0, "10"),
@@ -80,6 +82,7 @@ NEEDED: dict[str, Any] = {
     "tls_ca": {"tls_cert": "cert.pem"},
     "upload_overwrite": {"upload": True},
     "upload_auth": {"upload": True},
+    "status_public": {"status": "/-/status"},
 }
 
 NOT_NUMBERS = ["", " ", "x", "-1", "+1", "1_0", "0x10", "1e3", "1,5", " 1", "1\n", "nan", "inf", "1" * 20]
@@ -203,7 +206,7 @@ class TestWhatCannotBe:
     )
     def test_addresses(self, bind: str) -> None:
         for given in (bind, [bind], ("127.0.0.1", bind)):
-            assert "must be HOST, HOST:PORT, unix:PATH or fd:N" in self.refused("bind ", bind=given)
+            assert "must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N" in self.refused("bind ", bind=given)
         with pytest.raises(ConfigError, match=r"^KASERVE_BIND must be HOST"):
             read_environment({"KASERVE_BIND": f"127.0.0.1,{bind}"})
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -13,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.handlers.middleware.test_basic_auth import fast_hash
 from tests.tools.server import PATIENCE, Client, connect, environment, get, missing, post, refuses, wait_for
+from tests.tools.tls import Certificate, client_context, make_certificate
 
 APP = """
 import os, threading
@@ -120,7 +124,7 @@ class TestServing:
         assert gunicorn.stop() == 0
 
     def test_settings_of_both(self, start: Start) -> None:
-        gunicorn = start("--limit-request-line", "100", KASERVE_KEEP_ALIVE_REQUESTS="3", KASERVE_KEEP_ALIVE="99")
+        gunicorn = start("--limit-request-line", "100", KASERVE_KEEP_ALIVE_REQUESTS="3")
         with gunicorn.connect() as client:
             assert client.ask("/" + "x" * 50).value("keep-alive") == "timeout=2, max=2"
             assert client.ask("/" + "x" * 100).status == 414
@@ -222,7 +226,21 @@ class TestManaging:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--cert-reqs", "2", "--ca-certs", "ca.pem"), "does not ask for client certificates"),
+        (("--cert-reqs", "2", "--ca-certs", "ca.pem"), "cert_reqs has no effect without certfile"),
+        (("--ciphers", "ECDHE+AESGCM"), "ciphers has no effect without certfile"),
+        (("--config", "HOOK ssl_context"), "ssl_context has no effect without certfile"),
+        (("--config", "HOOK pre_request"), "pre_request has no effect with kaserve.gunicorn.Worker"),
+        (("--header-map", "dangerous"), "header_map has no effect with kaserve.gunicorn.Worker"),
+        (("--no-sendfile",), "sendfile has no effect with kaserve.gunicorn.Worker"),
+        (("--forwarded-allow-ips", "10.0.0.1", "KASERVE_FORWARDED_ALLOW_IPS=unix"), "exclude each other"),
+        (("KASERVE_KEEP_ALIVE=120",), "KASERVE_KEEP_ALIVE has no effect under gunicorn: use --keep-alive"),
+        (("KASERVE_COMPRESS=yes",), "KASERVE_COMPRESS has no effect on a WSGI application: only files"),
+        (("KASERVE_ERROR_LOG=x",), "KASERVE_ERROR_LOG has no effect under gunicorn: use --error-logfile"),
+        (("KASERVE_AUTH=alice:hunter2",), "KASERVE_AUTH must be USER:HASH"),
+        (
+            ("KASERVE_TLS_CA=x", "KASERVE_TLS_CERT=x", "--certfile", "served.py"),
+            "has no effect with gunicorn's --certfile",
+        ),
         (("--proxy-protocol", "auto"), "accepts the PROXY header from every client that can connect"),
         (
             ("--access-logformat", "%(h)s %({wsgi.input}e)s"),
@@ -233,10 +251,16 @@ class TestManaging:
 )
 def test_what_would_be_ignored_is_refused(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:
     pytest.importorskip("gunicorn")
-    gunicorn = Gunicorn(tmp_path, *options)
+    variables = dict(option.split("=", 1) for option in options if option.startswith("KASERVE_"))
+    given = [option for option in options if not option.startswith("KASERVE_")]
+    if given and given[-1].startswith("HOOK "):
+        (tmp_path / "hooks.py").write_text(f"def {given[-1].removeprefix('HOOK ')}(one, two):\n    pass\n")
+        given[-1] = str(tmp_path / "hooks.py")
+    gunicorn = Gunicorn(tmp_path, *given, **variables)
     try:
         assert gunicorn.process.wait(PATIENCE) != 0
         assert reason in gunicorn.log
+        assert "hunter2" not in gunicorn.log
     finally:
         gunicorn.end()
 
@@ -246,3 +270,80 @@ def test_the_proxy_protocol(start: Start) -> None:
     with gunicorn.connect() as client:
         client.send(b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n" + get("/who"))
         assert client.answer().body == b"192.0.2.7 http h"
+
+
+class TestSettingsOfKaserve:
+    def test_users_headers_and_cors(self, start: Start) -> None:
+        """KASERVE_AUTH was read and had no effect."""
+        user = "ann:" + fast_hash(b"secret")
+        gunicorn = start(KASERVE_AUTH=user, KASERVE_HEADER="X-Mine: 1", KASERVE_CORS="yes", KASERVE_METRICS="/metrics")
+        with gunicorn.connect() as client:
+            for target in ("/", "/metrics"):
+                assert client.ask(target).status == 401
+                assert client.ask(target, "Authorization: Basic YW5uOnNlY3JldA==").status == 200
+            answer = client.ask("/", "Authorization: Basic YW5uOnNlY3JldA==")
+            assert (answer.value("x-mine"), answer.value("access-control-allow-origin")) == ("1", "*")
+
+    def test_a_variable_of_another_name_is_logged(self, start: Start) -> None:
+        gunicorn = start(KASERVE_KEEPALIVE_REQUESTS="3", KASERVE_PORT="tcp://10.96.0.12:8000")
+        assert gunicorn.ask() == "one"
+        assert gunicorn.log.count("did you mean KASERVE_KEEP_ALIVE_REQUESTS?") == 1
+        assert gunicorn.log.count("KASERVE_PORT is ignored: its value is the address of a service") == 1
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("certificate"), "site", "localhost")
+
+
+class TestTLS:
+    """gunicorn's own context is used, with everything that its options and its hook have set."""
+
+    HOOK = """
+import ssl
+
+def ssl_context(config, default_ssl_context_factory):
+    context = default_ssl_context_factory()
+    context.load_verify_locations({ca!r})
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+"""
+
+    @staticmethod
+    def ask(gunicorn: Gunicorn, context: ssl.SSLContext) -> bytes:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(PATIENCE)
+        sock.connect(gunicorn.path)
+        with context.wrap_socket(sock, server_hostname="localhost") as encrypted:
+            assert encrypted.selected_alpn_protocol() == "http/1.1"
+            client = Client(encrypted)
+            client.send(get("/who"))
+            return client.answer().body
+
+    def serve(self, start: Start, certificate: Certificate, *options: str) -> Gunicorn:
+        return start("--certfile", certificate.cert, "--keyfile", certificate.key, *options)
+
+    def test_a_certificate(self, start: Start, certificate: Certificate) -> None:
+        gunicorn = self.serve(start, certificate)
+        assert self.ask(gunicorn, client_context(trusted=certificate)).endswith(b" https h")
+
+    @pytest.mark.parametrize("how", ["options", "hook"])
+    def test_certificates_of_clients(self, start: Start, certificate: Certificate, tmp_path: Path, how: str) -> None:
+        """A client without one got a 200."""
+        if how == "options":
+            gunicorn = self.serve(start, certificate, "--cert-reqs", "2", "--ca-certs", certificate.cert)
+        else:
+            (tmp_path / "hooks.py").write_text(self.HOOK.format(ca=certificate.cert))
+            gunicorn = self.serve(start, certificate, "--config", str(tmp_path / "hooks.py"))
+        with pytest.raises(OSError, match=r"certificate required|CERTIFICATE_REQUIRED|alert|reset"):
+            self.ask(gunicorn, client_context(trusted=certificate))
+        assert self.ask(gunicorn, client_context(trusted=certificate, own=certificate)).endswith(b" https h")
+
+    def test_ciphers(self, start: Start, certificate: Certificate) -> None:
+        gunicorn = self.serve(start, certificate, "--ciphers", "ECDHE-ECDSA-AES256-GCM-SHA384")
+        context = client_context(ssl.TLSVersion.TLSv1_2, trusted=certificate)
+        context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+        with pytest.raises(OSError, match=r"(?i)handshake"):
+            self.ask(gunicorn, context)
+        context.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384")
+        assert self.ask(gunicorn, context).endswith(b" https h")

@@ -17,8 +17,8 @@ import pytest
 
 import kaserve
 from kaserve.http.phases import Phase
-from kaserve.net.poller import NOTHING, READ, WRITE
-from kaserve.net.service import PHASES
+from kaserve.net.poller import READ, WRITE
+from kaserve.net.service import CLIENT_LEAVES, PHASES
 from tests.tools.server import ROOT
 
 PACKAGE = ROOT / "kaserve"
@@ -213,16 +213,14 @@ def rows_of_the_page() -> list[tuple[str, ...]]:
 
 
 def rows_of_the_code() -> list[tuple[str, ...]]:
-    waits_for = {READ: "read", WRITE: "write", NOTHING: "nothing"}
+    waits_for = {READ: "read", WRITE: "write", CLIENT_LEAVES: "leaving"}
     rows: list[tuple[str, ...]] = []
     for phase, row in PHASES.items():
-        if not row.deadline:
-            deadline = "none (the handler's own affair)"
-        elif row.since in ("each progress", "total"):
+        if row.since in ("each progress", "total"):
             deadline = f"{row.deadline}, {row.since}"
         else:
             deadline = f"{row.deadline}, from {row.since}"
-        rows.append((phase.name, waits_for[row.waits_for], deadline, row.on_expiry or "-"))
+        rows.append((phase.name, waits_for[row.waits_for], deadline, row.on_expiry))
     return rows
 
 

@@ -77,7 +77,7 @@ def test_both_builds_have_the_same_documentation(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
-        pytest.param("Response", r"Response\(status.* = ?200, body.*=.*b'', fields", id="class"),
+        pytest.param("Response", r"Response\(status.* = ?200, body.*=.*b'', headers", id="class"),
         pytest.param(
             "Request", r"Request\(method.*, target.*, minor.*, fields.*, flags.*= ?0, host.*= ?''\)", id="request"
         ),

@@ -26,7 +26,7 @@ class Build:
     def protocol(self) -> Any:
         """The protocol of a new connection, with the default limits."""
         module = self.module("http.protocol")
-        keep_alive = module.KeepAlive(120.0, REQUESTS_PER_CONNECTION)
+        keep_alive = self.module("http.keep_alive").KeepAlive(120.0, REQUESTS_PER_CONNECTION)
         return module.HTTPProtocol(self.module("http.limits").Limits(), keep_alive)
 
 

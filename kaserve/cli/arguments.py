@@ -9,16 +9,25 @@ import argparse
 import getpass
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+import textwrap
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from .. import IMPLEMENTATION, __version__
-from ..config import Config, ConfigError, options, read_environment, read_text, variable_of
+from ..config import (
+    Config,
+    ConfigError,
+    environment_warnings,
+    options,
+    read_environment,
+    read_text,
+    variable_of,
+)
 from ..handlers.middleware.passwords import hash_password
 from ..options import Option
 from .exit_codes import EXIT_USAGE, StartError
 
-__all__ = ["BUILD", "read_config"]
+__all__ = ["BUILD", "Given", "read_arguments", "read_config"]
 
 BUILD = {"pure": "pure Python", "compiled": "compiled"}[IMPLEMENTATION]
 """Which build is running, in words."""
@@ -44,7 +53,30 @@ _MAX_WIDTH = 110  # columns; longer lines are hard to read
 _WIDE = 90  # columns from which on there is room for a wider column of names
 
 
-def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
+class Given(NamedTuple):
+    """What the command line and the environment say.
+
+    Attributes:
+        config: the settings.
+        from_environment: the names of those that come from the environment.
+        warnings: variables that look like settings and are ignored, a line for each.
+    """
+
+    config: Config
+    from_environment: frozenset[str]
+    warnings: list[str]
+
+    def start_error(self, error: ConfigError) -> StartError:
+        """Returns `error` for the user, with each setting named as it was given."""
+        return _start_error(error, self.from_environment)
+
+
+def _start_error(error: ConfigError, from_environment: Container[str]) -> StartError:
+    message = error.renamed(lambda name: variable_of(name) if name in from_environment else _flag_of(name))
+    return StartError(EXIT_USAGE, message)
+
+
+def read_arguments(arguments: Sequence[str], environment: Mapping[str, str]) -> Given:
     """Returns the settings of the command line; those it does not give come from the environment, or are defaults.
 
     Raises:
@@ -56,14 +88,19 @@ def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Con
         for name, text in vars(_make_parser().parse_args(_join_headers(arguments))).items()
         if text is not None
     }
+    from_environment: frozenset[str] = frozenset()
     try:
-        values = read_environment(environment)
-        from_environment = values.keys() - given.keys()
+        values = read_environment(environment, given)  # a variable that an option overrides is not even read
+        from_environment = frozenset(values)
         values |= {name: _read_option(name, text) for name, text in given.items()}
-        return Config(**values)
+        return Given(Config(**values), from_environment, environment_warnings(environment, given))
     except ConfigError as error:
-        message = error.renamed(lambda name: variable_of(name) if name in from_environment else _flag_of(name))
-        raise StartError(EXIT_USAGE, message) from None
+        raise _start_error(error, from_environment) from None
+
+
+def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
+    """Returns the settings alone, as `read_arguments` reads them; for tools that compare command lines."""
+    return read_arguments(arguments, environment).config
 
 
 def _flag_of(name: str) -> str:
@@ -101,7 +138,17 @@ def _join_headers(arguments: Sequence[str]) -> list[str]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser that reports an error in one line, without the usage."""
+    """An ArgumentParser that reports an error in one line, without the usage and without a password."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in the base class, but what comes with an unknown option is not repeated: it may be a password."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [argument.partition("=")[0] for argument in unknown if argument.startswith("-")]
+            if not flags and hasattr(found, "auth"):  # `--auth ann: secret`
+                self.error("unrecognized arguments, which are not repeated, since a password may be among them")
+            self.error(f"unrecognized arguments: {' '.join(flags or unknown)}")
+        return found
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"kaserve: {message}\n")
@@ -113,6 +160,10 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str, **more: Any) -> None:
         width = min(shutil.get_terminal_size().columns, _MAX_WIDTH)
         super().__init__(prog, max_help_position=30 if width >= _WIDE else 24, width=width - 2, **more)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        """Wraps between words only: argparse also breaks at a hyphen, in the middle of an option's name."""
+        return textwrap.wrap(text, width, break_on_hyphens=False)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         """Shows the metavar once, `-b, --bind ADDRESS`, where argparse repeats it for each name."""

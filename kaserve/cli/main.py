@@ -6,23 +6,27 @@ options are in `arguments`, what is served in `load`, what is printed in `banner
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from ..cli import qr
-from ..config import Config
+from ..config import Config, ConfigError
+from ..effects import check_effects
 from ..handlers import WSGI
 from ..http.handler import Handler
 from ..logs import errors
 from ..probe.command import main as probe
 from ..server import Server
-from .arguments import read_config
+from .arguments import Given, read_arguments
 from .banner import print_banner
 from .exit_codes import EXIT_OK, EXIT_RESOURCE, EXIT_USAGE, StartError
-from .load import load_application, load_handler
+from .load import load_handler, way_of
 
 __all__ = ["main"]
+
+log = logging.getLogger("kaserve")
 
 _APPLICATION_GRACE = 1.0  # seconds for the application to finish what it does after its last response
 
@@ -43,11 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["probe"]:
         return probe(arguments[1:])
     try:
-        config = read_config(arguments, os.environ)
-        _check_extras(config)
-        reopen_error_log = _open_error_log(config)
-        app = load_application(config)
-        server = _listen(load_handler(config, app), config)
+        given = read_arguments(arguments, os.environ)
+        _check(given)
+        reopen_error_log = _open_error_log(given.config)
+        for warning in given.warnings:
+            log.warning("%s", warning)
+        handler = load_handler(given.config)
+        server = _listen(handler, given)
     except StartError as error:
         print(f"kaserve: {error}", file=sys.stderr)
         return error.code
@@ -56,14 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Printed by the running server: a program that reads the banner may send a signal at once, so handlers must be set.
     server.call(lambda: print_banner(server))
     server.run()
-    if isinstance(app, WSGI):
-        app.close(_APPLICATION_GRACE)
+    if isinstance(handler, WSGI):
+        handler.close(_APPLICATION_GRACE)
     return EXIT_OK
 
 
-def _check_extras(config: Config) -> None:
-    """Raises StartError for an option that needs a package which is not installed."""
-    if config.qr:
+def _check(given: Given) -> None:
+    """Raises StartError for an option that would have no effect, or needs a package which is not installed.
+
+    `Server` checks the effects as well; here it is done before the application is imported.
+    """
+    try:
+        check_effects(given.config, way_of(given.config))
+    except ConfigError as error:
+        raise given.start_error(error) from None
+    if given.config.qr:
         try:
             qr.find_library()
         except ImportError:
@@ -78,11 +91,13 @@ def _open_error_log(config: Config) -> Callable[[], object] | None:
         raise StartError(EXIT_RESOURCE, f"cannot write the error log {config.error_log!r}: {error.strerror}") from None
 
 
-def _listen(handler: Handler, config: Config) -> Server:
+def _listen(handler: Handler, given: Given) -> Server:
     """A server that listens. Raises StartError."""
     try:
-        server = Server(handler, config)
+        server = Server(handler, given.config, way=way_of(given.config))
         server.open()
         return server
+    except ConfigError as error:
+        raise given.start_error(error) from None
     except OSError as error:
         raise StartError(EXIT_RESOURCE, error.strerror or str(error)) from None

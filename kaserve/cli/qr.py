@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from ..http.messages import Address
+from ..http.address import Address, AnyAddress
 
 __all__ = ["draw", "find_library", "url_for_others"]
 
@@ -44,7 +44,7 @@ def draw(url: str, encoding: str) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def url_for_others(scheme: str, addresses: Iterable[Address]) -> str | None:
+def url_for_others(scheme: str, addresses: Iterable[AnyAddress]) -> str | None:
     """Returns the URL at which another machine reaches this one.
 
     Args:
@@ -55,12 +55,12 @@ def url_for_others(scheme: str, addresses: Iterable[Address]) -> str | None:
         The URL of the first address that other machines can reach, or None if there is none.
     """
     for address in addresses:
-        if isinstance(address, tuple):
-            host: str | None = address[0]
+        if isinstance(address, Address):
+            host: str | None = address.host
             if host in _OUTSIDE:
                 host = _own_address(*_OUTSIDE[host])
             if host is not None and not _is_loopback(host):
-                return f"{scheme}://{f'[{host}]' if ':' in host else host}:{address[1]}/"
+                return f"{scheme}://{f'[{host}]' if ':' in host else host}:{address.port}/"
     return None
 
 

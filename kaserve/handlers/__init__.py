@@ -1,4 +1,4 @@
-"""What answers a request: handlers that know messages, and never sockets."""
+"""What responds to a request: handlers that know messages, and never sockets."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Mount: several handlers, each at its own path prefix.
 
-Knows path prefixes, and that the names in a directory follow a slash. Does not know what the handlers do.
+Knows path prefixes, and that the URL of a directory ends in a slash. Does not know what the handlers do.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Mount(BaseHandler):
 
     def before_body(self, request: Request) -> None:
         match = self._find(request.raw_path)
-        if match is None:  # before the body, so that nobody uploads 200 MB to a path that does not exist
+        if match is None:  # now, so that no client uploads 200 MB to a path that does not exist
             raise _not_found()
         _ask(match.handler.before_body, request, match.length)
 
@@ -91,7 +91,7 @@ class Mount(BaseHandler):
             handler.end_of_turn()
 
     def protect(self, path: str, page: BaseHandler) -> BaseHandler:
-        """The handler that `path` belongs to protects the page; one at a path that belongs to nobody is public."""
+        """Lets the handler at `path` protect the page. Without one, the page is public."""
         match = self._find(path)
         return page if match is None else match.handler.protect(path[match.length :], page)
 
@@ -101,7 +101,7 @@ class Mount(BaseHandler):
 
     def _find(self, raw_path: str) -> _Match | None:
         """Finds the handler with the longest prefix of `raw_path`."""
-        if raw_path[:1] != "/":  # `OPTIONS *` is about the server as a whole: for the handler of everything
+        if raw_path[:1] != "/":  # `OPTIONS *` is about the server as a whole: it goes to the handler at "/"
             whole = self._handlers.get(())
             return None if whole is None else _Match(*whole, 0)
         raw_segments = raw_path.split("/")[1:]
@@ -137,7 +137,7 @@ def _ask(hook: Callable[[Request], T], request: Request, length: int) -> T:
 
 
 def _redirect(request: Request) -> Response:
-    """To the same path with a slash at its end.
+    """Redirects to the same path with a slash at its end.
 
     The location is relative to the path that was asked for (RFC 3986 §4.2), so it is also right where a proxy has taken
     a prefix off that path.

@@ -1,7 +1,7 @@
-"""What a server says when it refuses: statuses, their reason phrases, and the one exception.
+"""HTTPError, the exception that becomes an error response, and the reason phrases of the statuses.
 
-Knows the names of the statuses (RFC 9110 §15). Does not know how an error is shown (`messages.error_response`), nor
-what happens to the connection afterwards (`framing.persists`).
+Knows the names of the statuses (RFC 9110 §15). Does not know what an error response looks like
+(`messages.error_response`), nor what happens to the connection afterwards (`framing.persists`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 __all__ = ["PHRASES", "HTTPError", "body_too_large"]
 
-# The standard table, with the names RFC 9110 gave to the statuses that older Pythons call otherwise.
+# The standard table, with the names of RFC 9110, since Python before 3.13 has older ones for some.
 PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus} | {
     413: "Content Too Large",
     414: "URI Too Long",
@@ -29,17 +29,17 @@ class HTTPError(Exception):
     Attributes:
         status: 400 to 599.
         reason: one sentence for the client. It never repeats what the client sent, nor says where files are.
-        fields: further headers, such as `("Allow", "GET, HEAD")` (RFC 9110 §15.5.6).
+        headers: further headers, such as `("Allow", "GET, HEAD")` (RFC 9110 §15.5.6).
         close: whether the connection closes after the response.
     """
 
     def __init__(
-        self, status: int, reason: str, fields: tuple[tuple[str, str], ...] = (), *, close: bool = False
+        self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = (), *, close: bool = False
     ) -> None:
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
-        self.fields = fields
+        self.headers = headers
         self.close = close
 
     def __str__(self) -> str:

@@ -1,7 +1,8 @@
-"""Where a message ends and whether the connection goes on: each decided in one function, step by step as the RFC.
+"""Where a message ends and whether the connection persists: each is decided in one function, in the steps of the RFC.
 
-Knows RFC 9112 §6.3 (message body length) and §9.3 (persistence). Does not know how bodies are read or written. A length
-is a count of bytes, or one of the negative marks below.
+Knows RFC 9112 §6.3 (message body length) and §9.3 (persistence). Does not know how bodies are read or written. A
+framing is a number of bytes, or one of the negative constants `CHUNKED`, `UNTIL_CLOSE` and `NO_LENGTH`: one int,
+because the compiled build keeps it in a C variable.
 """
 
 from __future__ import annotations
@@ -36,61 +37,69 @@ __all__ = [
 ]
 
 CHUNKED = -1
-UNTIL_CLOSE = -2
-NO_LENGTH = -3
+UNTIL_CLOSE = -2  # the body ends when the connection does
+NO_LENGTH = -3  # there is no body, and no Content-Length either
 
-_MAX_DIGITS = 19  # what a 64-bit length has
-_LARGEST = 2**63 - 1  # an answer's, which whoever reads it must be able to count
+_MAX_DIGITS = 19  # of a length that fits into 64 bits
+_MAX_LENGTH = 2**63 - 1  # bytes of a response; clients keep the length in a signed 64-bit number
 
 
 def request_framing(request: Request) -> int:
-    """The length of the body of `request`: a count, or `CHUNKED` (RFC 9112 §6.3, whose steps are numbered here).
+    """Decides how the body of a request ends (RFC 9112 §6.3, whose steps are numbered here).
 
-    Raises HTTPError 400 for framing that two readers could understand differently, 413 for a length beyond any number
-    of 64 bits, and 501 for a transfer coding other than chunked.
+    Returns:
+        The number of bytes, or `CHUNKED`.
+
+    Raises:
+        HTTPError: 400 for framing that two readers could understand differently (request smuggling), 413 for a length
+            of more than 64 bits, 501 for a transfer coding other than chunked.
     """
     if not request.flags & (TRANSFER_ENCODING | CONTENT_LENGTH):
-        return 0  # Step 7: without either there is no body; a request is never delimited by closing.
+        return 0  # Step 7: there is no body. Only the body of a response can end with the connection.
     # Steps 1 and 2 are about responses.
     if request.flags & TRANSFER_ENCODING:
-        # Step 3: it wins over Content-Length. `persists` closes the connection afterwards, as for HTTP/1.0 (§6.1).
+        # Step 3: it overrides Content-Length. If both are there, or the client speaks HTTP/1.0, `persists` closes the
+        # connection after the response (§6.1).
         _check_codings(request.values("transfer-encoding"))
         return CHUNKED  # Step 4: chunked is the final coding.
-    # Step 5: anything but one plain number is unrecoverable. A list of equal numbers may be refused, and is.
+    # Step 5: anything but one number is an unrecoverable error. A list of equal numbers may be rejected, too, and is.
     lengths = request.values("content-length")
     if len(lengths) != 1 or DIGITS.fullmatch(lengths[0].encode("latin-1")) is None:
         raise HTTPError(400, "Content-Length is not one number")
-    digits = lengths[0].lstrip("0")  # any number of zeros may stand in front; int() takes only so many
+    digits = lengths[0].lstrip("0")  # any number of leading zeros is valid, but int() raises for more than 4300 digits
     if len(digits) > _MAX_DIGITS:
         raise HTTPError(413, "the body is too large")
     return int(digits or "0")  # Step 6.
 
 
 def _check_codings(values: list[str]) -> None:
-    """Raises HTTPError unless the codings are `chunked` alone: 400 where the end of the body could not be found for
-    sure, 501 for a coding not known here (RFC 9112 §6.1, §6.3 step 4)."""
+    """Checks that the only coding is `chunked` (RFC 9112 §6.1, §6.3 step 4). Raises HTTPError: 400 if the end of the
+    body is not certain, 501 for a coding that is not supported."""
     codings = [coding.strip(" \t") for value in values for coding in value.split(",")]
     for coding in codings:
         if TOKEN.fullmatch(coding.encode("latin-1")) is None:
             raise HTTPError(400, "Transfer-Encoding is malformed")
     names = [coding.lower() for coding in codings]
     if "chunked" in names[:-1]:
-        raise HTTPError(400, "chunked is not the last transfer coding, or not the only one of its kind")
+        raise HTTPError(400, "chunked must be the last transfer coding, and be there once")
     if names != ["chunked"]:
-        raise HTTPError(501, "only the transfer coding chunked is known here")
+        raise HTTPError(501, "the only transfer coding that is supported is chunked")
 
 
 def check_expectation(request: Request) -> bool:
-    """Whether the client waits for `100 Continue` (RFC 9110 §10.1.1). Raises HTTPError 417 for other expectations.
+    """Returns whether the client waits for `100 Continue` (RFC 9110 §10.1.1).
 
-    An HTTP/1.0 client cannot expect anything: its field is ignored.
+    The header of an HTTP/1.0 client is ignored, as that section requires.
+
+    Raises:
+        HTTPError: 417 for any other expectation.
     """
     if not request.flags & EXPECT or request.minor == 0:
         return False
     members = ",".join(request.values("expect")).split(",")
     expectations = {member.strip(" \t").lower() for member in members} - {""}  # empty ones are ignored (§5.6.1)
     if expectations - {"100-continue"}:
-        raise HTTPError(417, "no expectation but 100-continue can be met")
+        raise HTTPError(417, "the only expectation that is supported is 100-continue")
     return bool(expectations)
 
 
@@ -121,13 +130,13 @@ def response_framing(response: Response, declared: bool, sends_content: bool, is
         if response.status == 204:
             return NO_LENGTH  # RFC 9110 §8.6: must not have a Content-Length.
         if response.status == 205:
-            return 0  # §15.3.6: says that there is nothing
+            return 0  # RFC 9110 §15.3.6: must say that it has no content.
         if declared:
-            return _declared_length(response)  # what GET would have got
+            return _declared_length(response)  # HEAD, 304: what a GET would get.
         if response.status == 304 or known < 0:
-            return NO_LENGTH  # unknown without making a body that nobody wants
+            return NO_LENGTH  # The length is not known without making the body.
         return known
-    # Step 2 is about CONNECT, which never gets here. Steps 3 to 6 in the order a sender has it:
+    # Step 2 is about CONNECT, which is not supported. Steps 3 to 6, from the point of view of a sender:
     if declared:
         length = _declared_length(response)
         if 0 <= known != length:
@@ -135,57 +144,59 @@ def response_framing(response: Response, declared: bool, sends_content: bool, is
         return length
     if known >= 0:
         return known
-    return UNTIL_CLOSE if is_http_1_0 else CHUNKED  # Step 8: HTTP/1.0 has no other way.
+    return UNTIL_CLOSE if is_http_1_0 else CHUNKED  # Step 8: HTTP/1.0 does not know chunks.
 
 
 def has_content(status: int, head_only: bool) -> bool:
-    """Whether a response with `status` is followed by content (RFC 9110 §6.4.1).
+    """Returns whether the head of a response is followed by content (RFC 9110 §6.4.1).
 
     Args:
-        status: of the response.
+        status: the status of the response.
         head_only: whether the request was HEAD.
     """
     return not head_only and status not in (204, 205, 304)
 
 
 def _declared_length(response: Response) -> int:
-    """The Content-Length a handler gave. Raises ValueError unless it is one number."""
+    """Returns the Content-Length that the handler gave. Raises ValueError unless it is one number."""
     lengths = response.headers.get_all("content-length")
     if len(lengths) != 1 or DIGITS.fullmatch(lengths[0].encode("latin-1", "replace")) is None:
         raise ValueError(f"not a Content-Length: {lengths!r}")
     length = int(lengths[0])
-    if length > _LARGEST:
+    if length > _MAX_LENGTH:
         raise ValueError(f"the Content-Length is too large: {length}")
     return length
 
 
 def persists(request: Request | None, framing: int, may_persist: bool) -> bool:
-    """Whether the connection is kept after the response to `request` (RFC 9112 §9.3).
+    """Decides whether the connection persists after the response to `request` (RFC 9112 §9.3).
 
     Args:
         request: None if it could not be read.
-        framing: of the response, as `response_framing` says.
+        framing: the framing of the response, from `response_framing`.
         may_persist: False if the server or the handler wants to close.
     """
     if not may_persist or request is None or framing == UNTIL_CLOSE:
         return False
     flags = request.flags
     if flags & TRANSFER_ENCODING and (flags & CONTENT_LENGTH or request.minor == 0):
-        return False  # §6.1: an attempt at smuggling, or faulty framing; answered, and that is all.
+        return False  # §6.1: perhaps request smuggling. The request gets its response, but no second one is read.
     if flags & CLOSE:
         return False
     return request.minor > 0 or flags & KEEP_ALIVE != 0
 
 
 def _options(value: str) -> set[str]:
-    """What a Connection line says."""
+    """Returns the options in the value of a Connection header, in lower case."""
     return {option.strip(" \t").lower() for option in value.split(",")}
 
 
 def strip_hop_by_hop(fields: list[FieldLine]) -> list[FieldLine]:
-    """The fields of an answer without those of one hop, which are the server's own, and without those that the
-    handler's own Connection line would make such (RFC 9110 §7.6.1). That a line wishes to close, or to keep the
-    connection, is no fault: it is kept, and understood elsewhere."""
+    """Returns the headers of a response without the hop-by-hop ones (RFC 9110 §7.6.1).
+
+    Those are the server's to set. The ones that the handler's own Connection header names are hop-by-hop as well. A
+    Connection header that says only `close` or `keep-alive` stays: it is the handler's wish, which the encoder reads.
+    """
     lines = [value for name, value in fields if name.lower() == "connection"]
     named = _options(",".join(lines)) - {"close", "keep-alive", ""}
     return [
@@ -197,8 +208,8 @@ def strip_hop_by_hop(fields: list[FieldLine]) -> list[FieldLine]:
     ]
 
 
-# What a trailer may not bring: framing, routing, request modifiers, authentication, the handling of the content, and
-# what belongs to one hop (RFC 9110 §6.5.1).
+# Fields that must not be trailers: those for framing, routing, conditions and other request modifiers, authentication,
+# and processing of the content, and the hop-by-hop ones (RFC 9110 §6.5.1).
 _NEVER_TRAILERS = frozenset(
     """
     transfer-encoding content-length host trailer
@@ -213,5 +224,5 @@ _NEVER_TRAILERS = frozenset(
 
 
 def allowed_trailers(trailers: list[FieldLine]) -> list[FieldLine]:
-    """The trailers that a handler may see, or send; the forbidden ones are dropped."""
+    """Returns the trailers without the forbidden ones, which a handler neither sees nor sends."""
     return [line for line in trailers if line[0].lower() not in _NEVER_TRAILERS]

@@ -14,6 +14,7 @@ import re
 
 __all__ = [
     "CHUNK_SIZE_LINE",
+    "CHUNK_SIZE_LINE_START",
     "DIGITS",
     "FIELD_LINE",
     "FIELD_NAME",
@@ -21,6 +22,7 @@ __all__ = [
     "LONE_LINE_END",
     "OWS",
     "QUOTED_STRING_TEXT",
+    "REASON_PHRASE",
     "REQUEST_LINE",
     "REQUEST_LINE_START",
     "STATUS_LINE",
@@ -52,6 +54,7 @@ FIELD_VALUE = re.compile(_FIELD_CHARS)
 FIELD_LINE = re.compile(rb"(" + _TCHAR + rb"+):(" + _FIELD_CHARS + rb")")
 REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"+) (" + _TARGET_CHARS + rb") HTTP/([0-9])\.([0-9])")
 
+REASON_PHRASE = FIELD_VALUE  # the same characters (RFC 9112 §4), and perhaps none
 # The reason may be missing, the space in front of it may not (RFC 9112 §4).
 STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([0-9]{3}) (" + _FIELD_CHARS + rb")")
 
@@ -66,7 +69,15 @@ LONE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\x00")
 # chunk-size [ chunk-ext ], RFC 9112 §7.1. Any real length needs sixteen hexadecimal digits at most; more of them after
 # the leading zeros are an attempt at an overflow. White space is allowed around the ";" and "=" of an extension only
 # (BWS).
-CHUNK_SIZE_LINE = re.compile(
-    rb"(0*[0-9A-Fa-f]{1,16})"
-    rb"(?:[ \t]*;[ \t]*" + _TCHAR + rb"+(?:[ \t]*=[ \t]*(?:" + _TCHAR + rb"+|" + _QUOTED_STRING + rb"))?)*"
+_OPEN_QUOTE = _QUOTED_STRING.removesuffix(b'"') + rb"\\?"
+_CHUNK_SIZE = rb"(0*[0-9A-Fa-f]{1,16})"
+_CHUNK_EXTENSION = rb"[ \t]*;[ \t]*" + _TCHAR + rb"+(?:[ \t]*=[ \t]*(?:" + _TCHAR + rb"+|" + _QUOTED_STRING + rb"))?"
+CHUNK_SIZE_LINE = re.compile(_CHUNK_SIZE + rb"(?:" + _CHUNK_EXTENSION + rb")*")
+
+# What such a line may look like while it is still arriving, its CR included. As in REQUEST_LINE_START, each optional
+# group stands for the bytes that may not have arrived yet. A quoted string has its closing quote cut off, and perhaps
+# the second half of a pair that begins with a backslash.
+CHUNK_SIZE_LINE_START = re.compile(
+    rb"(?:" + _CHUNK_SIZE + rb"(?:" + _CHUNK_EXTENSION + rb")*"
+    rb"(?:\r|[ \t]*(?:;[ \t]*(?:" + _TCHAR + rb"+[ \t]*(?:=[ \t]*(?:" + _OPEN_QUOTE + rb")?)?)?)?))?"
 )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from .memo import remember
+
 __all__ = ["KeepAlive", "read_max", "read_timeout"]
 
 _TIMEOUT = re.compile(r"\s*timeout\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE | re.ASCII)
@@ -76,8 +78,7 @@ class KeepAlive:
         if lines is None:
             most = b", max=" + str(remaining).encode("ascii") if remaining > 0 else b""
             lines = self._prefix + most + b"\r\n\r\n"
-            if len(self._lines) < _MAX_REMEMBERED:  # not `remember`, which is a call of Python even when compiled
-                self._lines[remaining] = lines
+            remember(self._lines, remaining, lines, _MAX_REMEMBERED)
         return lines
 
 

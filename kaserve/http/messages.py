@@ -1,8 +1,10 @@
 """What goes in and out of a handler: `Request`, `Response`, `Headers` and `FileSpan`.
 
-Knows the parts of a message and pleasant ways to read and make them. Does not know how they look on the wire (`wire`),
-where they end (`framing`), nor that there are connections. Field lines are pairs of str, decoded as Latin-1, so that
-every byte a field may hold survives; the names of received ones are in lower case.
+Knows the parts of a message, and convenient ways to read and make them. Does not know how they look on the wire
+(`wire`), where they end (`framing`), nor that there are connections.
+
+Field lines (RFC 9112 §5) are pairs of str, decoded as Latin-1: a field may contain any byte from 0x80 on (RFC 9110
+§5.5), and this decoding loses none. The names of received field lines are in lower case.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from concurrent.futures import Future
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import parse_qsl, quote, unquote
 
+from .address import UNNAMED, AnyAddress
 from .errors import PHRASES, HTTPError
 
 __all__ = [
@@ -41,19 +44,17 @@ __all__ = [
     "Request",
     "Response",
     "error_response",
-    "host_of",
     "new_response",
 ]
 
-# The reserved characters of RFC 3986 §2.2, and the sign of what is encoded already.
+# The reserved characters of RFC 3986 §2.2, and the percent sign, so that what is encoded already stays as it is.
 _URI = ":/?#[]@!$&'()*+,;=%"
 
 FieldLine = tuple[str, str]
-Address = tuple[str, int] | str | None
 
-# One bit for each field that decides something about framing or the connection, or makes a common answer uncommon, so
-# that its absence costs one test. The parser and the encoder set them. Of Connection the options that matter have bits
-# themselves.
+# One bit for each header that decides something about framing, the connection, or whether a handler may take its fast
+# path. The parser and the encoder set the bits, so that the absence of all these headers costs one test instead of a
+# search of the field lines. Two options of Connection have bits of their own.
 HOST = 1
 DUPLICATE_HOST = 2  # more than one
 CONTENT_LENGTH = 4
@@ -64,12 +65,12 @@ KEEP_ALIVE = 64
 EXPECT = 128
 DATE = 256
 HOP_BY_HOP = 512
-CONDITIONAL = 1024  # or for a range; but for the two that a browser sends again and again
+CONDITIONAL = 1024  # a condition or a range, except the two conditions that browsers send to revalidate
 IF_NONE_MATCH = 2048
 IF_MODIFIED_SINCE = 4096
 ACCEPT_ENCODING = 8192
 
-# The fields behind the bits. Those of one hop (RFC 9110 §7.6.1) are the server's own in an answer.
+# The headers that set the bits. In a response the hop-by-hop ones (RFC 9110 §7.6.1) are the server's to set.
 FLAGS: dict[str, int] = {
     "host": HOST,
     "content-length": CONTENT_LENGTH,
@@ -93,7 +94,7 @@ FLAGS: dict[str, int] = {
 
 
 class Headers:
-    """Field lines as a mapping: names without case, several values under one name, order kept (RFC 9110 §5.2, §5.3).
+    """Headers as a mapping: case-insensitive names, several values per name, in order (RFC 9110 §5.2, §5.3).
 
     >>> headers = Headers([("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
     >>> headers["set-cookie"], headers.get_all("SET-COOKIE")
@@ -103,7 +104,7 @@ class Headers:
     __slots__ = ("_lines",)
 
     def __init__(self, lines: list[FieldLine] | None = None) -> None:
-        """A view of `lines`: what is changed here is changed there."""
+        """Makes a view of `lines`, not a copy: changes to one show in the other."""
         self._lines = [] if lines is None else lines
 
     def __getitem__(self, name: str) -> str:
@@ -113,7 +114,7 @@ class Headers:
         return value
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """The first value under `name`."""
+        """Returns the first value of `name`, or `default`."""
         name = name.lower()
         for key, value in self._lines:
             if key.lower() == name:
@@ -121,38 +122,38 @@ class Headers:
         return default
 
     def get_all(self, name: str) -> list[str]:
-        """Every value under `name`, one an item, in the order received."""
+        """Returns the values of all lines with `name`, in the order of the lines."""
         name = name.lower()
         return [value for key, value in self._lines if key.lower() == name]
 
     def combined(self, name: str) -> str | None:
-        """All values under `name` as one list, joined as RFC 9110 §5.3 allows; None without any."""
+        """Returns all values of `name` joined by commas (RFC 9110 §5.3); None if there are none."""
         values = self.get_all(name)
         return ", ".join(values) if values else None
 
     def add(self, name: str, value: str) -> None:
-        """One more line, at the end."""
+        """Appends a line."""
         self._lines.append((name, value))
 
     def set(self, name: str, value: str) -> None:
-        """`value` alone under `name`."""
+        """Replaces all lines with `name` by one, which is appended."""
         self.remove(name)
         self.add(name, value)
 
     def remove(self, name: str) -> None:
-        """No line under `name` any more; fine when there was none."""
+        """Removes all lines with `name`, if there are any."""
         name = name.lower()
         self._lines[:] = [line for line in self._lines if line[0].lower() != name]
 
     def items(self) -> list[FieldLine]:
-        """The field lines, repeated names included."""
+        """Returns a copy of the lines, repeated names included."""
         return list(self._lines)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.get(name) is not None
 
     def __iter__(self) -> Iterator[str]:
-        """The names, each once, as they were first written."""
+        """Yields each name once, in the case of its first line."""
         seen: dict[str, str] = {}
         for key, _ in self._lines:
             seen.setdefault(key.lower(), key)
@@ -164,40 +165,51 @@ class Headers:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Headers) and self._lines == other._lines
 
-    __hash__ = None  # type: ignore[assignment]  # mutable, so unhashable, as Python's own containers say it
+    __hash__ = None  # type: ignore[assignment]  # mutable, so unhashable, like a dict
 
     def __repr__(self) -> str:
         return f"Headers({self._lines!r})"
 
 
 class FieldSource:
-    """The field lines of a head that has been checked, made into objects only when somebody asks for them."""
+    """The field lines of a head that has been checked. Objects are made only when a handler asks for them."""
 
     __slots__ = ()
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of lines."""
         raise NotImplementedError
 
     def lines(self) -> list[FieldLine]:
-        """All of them."""
+        """Returns all lines."""
         raise NotImplementedError
 
     def values(self, name: str) -> list[str]:
-        """Those of the field `name`, which is in lower case."""
+        """Returns the values of `name`, which is in lower case."""
         raise NotImplementedError
 
 
 class Request:
-    """A request, complete: its head checked and its body received.
+    """A request whose head has been checked and whose body has been received.
 
-    method: the token as sent. target: the request-target as sent (RFC 9112 §3.2). minor: 0 or 1, of HTTP/1.x.
-    fields: the field lines as pairs, names in lower case. field_count: how many came. flags: the bits above `FLAGS`.
-    raw_path: the path still percent-encoded ("*" for OPTIONS of the server). query: what follows "?", "" without one.
-    authority: host and port the request is for, "" when it names none. scheme: "http" or "https".
-    client, server: (host, port) of the two ends, or the path of a Unix socket.
-    mount: what `handlers.Mount` has taken off the front of raw_path, "" for nothing. remote_user: the user that a
-    handler such as `BasicAuth` has let in, "" for none. received: what the sink of `BaseHandler.body_sink` returned.
+    Attributes:
+        method: the method as sent, case-sensitive (RFC 9110 §9.1).
+        target: the request target as sent (RFC 9112 §3.2).
+        minor: 0 or 1, of HTTP/1.x.
+        field_count: number of field lines received.
+        flags: the bits of `FLAGS` for the headers that the request has.
+        raw_path: the path, still percent-encoded; "*" for OPTIONS of the server as a whole.
+        query: what follows "?" in the target; "" for none.
+        authority: host and port that the request is for; "" if it does not say.
+        scheme: "http" or "https".
+        client: the address of the client, as the connection or a trusted proxy says. A middleware that replaces it must
+            set an `Address` (`kaserve.http.address`), not a plain tuple: logs show its `label`.
+        server: the address that the client has connected to.
+        mount: the prefix that `Mount` has removed from `raw_path`; "" for none.
+        disconnected: whether the connection has ended before the response was complete, so that the work can stop.
+        remote_user: the user that a handler such as `BasicAuth` has let in; "" for none. Access logs and WSGI
+            applications (REMOTE_USER) read it.
+        received: what the sink of `BaseHandler.body_sink` returned; None if `body` holds the content.
     """
 
     __slots__ = (
@@ -206,6 +218,7 @@ class Request:
         "_trailers",
         "authority",
         "client",
+        "disconnected",
         "field_count",
         "flags",
         "method",
@@ -229,13 +242,23 @@ class Request:
         flags: int = 0,
         host: str = "",
     ) -> None:
-        """host: the value of the Host field, unchecked; it becomes `authority`."""
+        """Makes a request without a body, for a handler's tests, for instance.
+
+        Args:
+            method: as in the attributes.
+            target: as in the attributes. It is not parsed: `raw_path` is the target, and `query` is empty.
+            minor: 0 or 1, of HTTP/1.x.
+            fields: the field lines; names in lower case.
+            flags: the bits of `FLAGS`.
+            host: the value of Host, which becomes `authority`, unchecked.
+        """
         self._fill(method, target, minor, fields, flags, host)
 
     def _fill(
         self, method: str, target: str, minor: int, fields: list[FieldLine] | FieldSource, flags: int, host: str
     ) -> None:
-        """What __init__ does, without what a call from C costs."""
+        """Sets all attributes. The compiled parser calls this as a C function, since calling a class with arguments
+        costs several hundred instructions more."""
         self.method = method
         self.target = target
         self.minor = minor
@@ -247,10 +270,11 @@ class Request:
         self.authority = host
         self.scheme = "http"
         self.mount = ""
-        self.client: Address = None
-        self.server: Address = None
+        self.client: AnyAddress = UNNAMED
+        self.server: AnyAddress = UNNAMED
         self.remote_user = ""
         self.received: Any = None
+        self.disconnected = False
         self._trailers: list[FieldLine] | None = None
         self._body: BinaryIO | None = None
 
@@ -261,20 +285,20 @@ class Request:
 
     @property
     def fields(self) -> list[FieldLine]:
-        """The field lines as pairs, names in lower case."""
+        """The headers as pairs, names in lower case."""
         if not isinstance(self._fields, list):
             self._fields = self._fields.lines()
         return self._fields
 
     def values(self, name: str) -> list[str]:
-        """Every value of the field `name`, which is in lower case; cheaper than `headers`."""
+        """Returns the values of `name`, which must be in lower case. Cheaper than `headers`, which makes all lines."""
         if not isinstance(self._fields, list):
             return self._fields.values(name)
         return [value for key, value in self._fields if key == name]
 
     @property
     def trailers(self) -> list[FieldLine]:
-        """The field lines behind a chunked body, as in `fields`."""
+        """The trailers, which came after a chunked body, as in `fields` (RFC 9110 §6.5)."""
         if self._trailers is None:
             self._trailers = []
         return self._trailers
@@ -285,22 +309,22 @@ class Request:
 
     @property
     def headers(self) -> Headers:
-        """`fields` as a mapping without case; what is changed there is changed here."""
+        """The headers as a mapping with case-insensitive names, which is a view of `fields`."""
         return Headers(self.fields)
 
     @property
     def path(self) -> str:
-        """The path, percent-decoded once as UTF-8; bytes that are not UTF-8 become surrogates (PEP 383)."""
+        """The path, percent-decoded as UTF-8, once. Bytes that are not UTF-8 become surrogates (PEP 383)."""
         return unquote(self.raw_path, errors="surrogateescape")
 
     @property
     def arguments(self) -> list[tuple[str, str]]:
-        """The query as decoded (name, value) pairs, in order, empty values kept."""
+        """The query as decoded pairs of name and value, in order, including those with empty values."""
         return parse_qsl(self.query, keep_blank_values=True)
 
     @property
     def body(self) -> BinaryIO:
-        """The content, a binary file at its start: in memory, or a temporary file when it is large."""
+        """The content, as a binary file at its start: in memory, or in a temporary file if it is large."""
         if self._body is None:
             self._body = io.BytesIO()
         return self._body
@@ -311,20 +335,24 @@ class Request:
 
     @property
     def content_length(self) -> int | None:
-        """What Content-Length announced; None without one or when Transfer-Encoding framed the body."""
+        """The value of Content-Length; None without it, or if the body was chunked (RFC 9112 §6.3)."""
         if not self.flags & CONTENT_LENGTH or self.flags & TRANSFER_ENCODING:
             return None
         return int(self.values("content-length")[0].lstrip("0") or "0")
 
     def require_length(self) -> int:
-        """`content_length`, for a handler that insists on one: raises HTTPError 411 (RFC 9110 §15.5.12)."""
+        """Returns `content_length`, for a handler that needs it in advance.
+
+        Raises:
+            HTTPError: 411 if there is none (RFC 9110 §15.5.12).
+        """
         length = self.content_length
         if length is None:
-            raise HTTPError(411, "this resource takes a body with Content-Length only")
+            raise HTTPError(411, "this resource requires a Content-Length")
         return length
 
     def close(self) -> None:
-        """Releases the body, and what a sink made of it."""
+        """Closes the body and `received`."""
         if self._body is not None:
             self._body.close()
             self._body = None
@@ -337,31 +365,40 @@ class Request:
 
 
 class Owner(Protocol):
-    """What a descriptor belongs to that several answers share."""
+    """The owner of a descriptor that several responses share, such as a cache of open files."""
 
     def close(self) -> None:
-        """One of them needs it no longer."""
+        """Called when one of the responses no longer needs the descriptor."""
 
 
 class FileSpan:
-    """`length` bytes of an open file from `offset` on, as a body or a piece of one.
+    """Part of an open file, as the body of a response or a piece of it. It is sent without being read into memory.
 
-    The server sends it without reading it into memory. As the body of a response it owns the descriptor, unless there
-    is an `owner`, whose close() is then called instead; once, however often close() is.
-
-    fd: a descriptor of a regular file, -1 when closed. offset, length: bytes, which the file must have.
+    Attributes:
+        fd: the descriptor of a regular file; -1 after `close`.
+        offset: position of the first byte in the file.
+        length: number of bytes, which the file must have. A response from a file that has become shorter ends with a
+            reset, so that the client does not take it for complete.
     """
 
     __slots__ = ("_owner", "fd", "length", "offset")
 
     def __init__(self, fd: int, offset: int, length: int, owner: Owner | None = None) -> None:
+        """Takes over the descriptor, unless it has an owner.
+
+        Args:
+            fd: a descriptor of a regular file.
+            offset: position of the first byte.
+            length: number of bytes.
+            owner: `close` calls its close() instead of closing the descriptor.
+        """
         self.fd = fd
         self.offset = offset
         self.length = length
         self._owner = owner
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the descriptor, or tells its owner; only the first call does anything."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             if self._owner is not None:
@@ -380,60 +417,93 @@ Trailers = Fields | Callable[[], Fields] | None
 
 
 class Response:
-    """What a handler answers.
+    """A response.
 
-    status: 200 to 599. body: bytes; or a `FileSpan`; or an iterable of both, pulled only as fast as the client reads,
-    its close() called in every case. Spans among its pieces remain its own; a piece that is not there yet may be a
-    `Future` of one, for which the connection waits while the others are served.
-    fields: pairs of str, such as `("Content-Type", "text/plain")`, or a mapping.
+    Date, Connection, Keep-Alive, Transfer-Encoding and other hop-by-hop headers are the server's to set; those of a
+    handler are dropped, and logged. `("Connection", "close")` has the connection close after the response.
 
-    The length is known for bytes and spans. An iterable is sent in chunks (delimited by closing to HTTP/1.0), unless
-    `fields` has a Content-Length: then it must yield exactly that much. Date, Connection, Keep-Alive and
-    Transfer-Encoding are the server's own; `("Connection", "close")` is understood as the wish to close afterwards.
-
-    trailers: fields behind the content, as `fields`; or a function that returns them, called once when the last piece
-    has been made. They go to whoever gets chunks, and to nobody else: a client may drop them (RFC 9110 §6.5), so they
-    are for what it can do without, such as a checksum. One that says `TE: trailers` promises not to. A field `Trailer`
-    announces them, if the handler has set it.
+    Attributes:
+        status: 200 to 599.
+        body: the content; see `__init__`.
+        fields: the headers as a list of pairs.
+        trailers: see `__init__`.
+        reason: the reason phrase; None for the standard one.
     """
 
-    __slots__ = ("body", "fields", "status", "trailers")
+    __slots__ = ("body", "fields", "reason", "status", "trailers")
 
-    def __init__(self, status: int = 200, body: Body = b"", fields: Fields = (), trailers: Trailers = None) -> None:
+    def __init__(
+        self,
+        status: int = 200,
+        body: Body = b"",
+        headers: Fields = (),
+        trailers: Trailers = None,
+        *,
+        reason: str | None = None,
+    ) -> None:
+        """Makes a response.
+
+        Args:
+            status: 200 to 599.
+            body: bytes; or a `FileSpan`; or an iterable of both. An iterable is advanced only as fast as the client
+                reads, and its close() is called in every case. It keeps the descriptors of its spans. A piece that is
+                not available yet may be a `Future` of one: the connection waits for it while others are served.
+
+                The length of bytes and spans is known. An iterable is sent in chunks (to HTTP/1.0 until the connection
+                closes), unless `headers` has a Content-Length: then it must yield exactly that many bytes.
+            headers: pairs of str, such as `("Content-Type", "text/plain")`, or a dict.
+            trailers: fields after the content, as `headers`; or a function that returns them, which is called once,
+                after the last piece. They are sent only if the body is chunked, and a client may drop them (RFC 9110
+                §6.5), so they are for what it can do without, such as a checksum. A client that sends `TE: trailers`
+                promises not to drop them. If the handler sets the header Trailer, it announces them.
+            reason: the reason phrase of the status line (RFC 9112 §4), one line of Latin-1; None for the standard one.
+                Clients may ignore it, so it must not say anything that the content does not say.
+        """
         self.status = status
+        self.reason = reason
         self.body = body
-        self.fields: list[FieldLine] = list(fields.items() if isinstance(fields, dict) else fields)
+        self.fields: list[FieldLine] = list(headers.items() if isinstance(headers, dict) else headers)
         self.trailers = trailers
 
     @property
     def headers(self) -> Headers:
-        """`fields` as a mapping without case; what is changed there is changed here."""
+        """The headers as a mapping with case-insensitive names, which is a view of `fields`."""
         return Headers(self.fields)
 
     @classmethod
     def text(cls, text: str, status: int = 200) -> Response:
-        """Plain text, sent as UTF-8."""
+        """Returns a response with plain text, sent as UTF-8."""
         return _typed_response(cls, status, text, _PLAIN_TEXT)
 
     @classmethod
     def html(cls, text: str, status: int = 200) -> Response:
-        """A page, sent as UTF-8."""
+        """Returns a response with an HTML page, sent as UTF-8."""
         return _typed_response(cls, status, text, _HTML)
 
     @classmethod
     def json(cls, value: object, status: int = 200) -> Response:
-        """`value` as JSON (RFC 8259); raises TypeError or ValueError for what JSON cannot say."""
+        """Returns a response with `value` as JSON (RFC 8259).
+
+        Raises:
+            TypeError: JSON has no such type.
+            ValueError: a number that JSON does not have, such as NaN; or a circular reference.
+        """
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return _typed_response(cls, status, text, _JSON)
 
     @classmethod
     def redirect(cls, location: str, status: int = 303) -> Response:
-        """Sends the client to `location`, a URI reference (RFC 9110 §10.2.2, §15.4). What a URI cannot contain, such as
-        spaces and characters beyond ASCII, is percent-encoded (RFC 3987 §3.1)."""
+        """Returns a redirect to `location` (RFC 9110 §10.2.2, §15.4).
+
+        Args:
+            location: a URI reference. Characters that a URI cannot contain, such as spaces and those beyond ASCII, are
+                percent-encoded (RFC 3987 §3.1).
+            status: 303 makes the client send a GET; 307 and 308 make it repeat the request.
+        """
         return cls(status, b"", (("Location", quote(location, safe=_URI)),))
 
     def close(self) -> None:
-        """Lets go of the body, whether it was sent or not (PEP 3333's close() for iterables)."""
+        """Closes the body if it has a close(), as PEP 3333 requires for iterables. Called once, sent or not."""
         close = getattr(self.body, "close", None)
         if close is not None:
             close()
@@ -448,31 +518,27 @@ _JSON = ("Content-Type", "application/json")
 
 
 def _typed_response(cls: type[Response], status: int, text: str, content_type: FieldLine) -> Response:
-    """Returns a response with `text` as UTF-8. A subclass may want other arguments, so it is called; `Response` itself
-    is made without a call, at half the cost."""
+    """Returns a response with `text` as UTF-8. A subclass is called, since it may do more in its `__init__`; a plain
+    `Response` is made without a call of the class, which saves 300 instructions, 2 % of a small response."""
     if cls is Response:
         return new_response(status, text.encode(), [content_type])
     return cls(status, text.encode(), [content_type])
 
 
 def new_response(status: int, body: Body, fields: list[FieldLine]) -> Response:
-    """Returns a `Response` that takes over `fields`, without what a call of the class and a copy of the list cost."""
+    """Returns a `Response` that owns the list `fields`: without the cost of calling the class and copying the list."""
     response = Response.__new__(Response)
     response.status = status
     response.body = body
     response.fields = fields
     response.trailers = None
+    response.reason = None
     return response
 
 
 def error_response(error: HTTPError) -> Response:
-    """The answer that shows `error`: one line of text, since whoever reads it may not be a browser."""
+    """Returns the response that shows `error`: one line of plain text, since the client may not be a browser."""
     phrase = PHRASES.get(error.status, "Error")
     response = Response.text(f"{error.status} {phrase}: {error.reason}\n", error.status)
-    response.fields.extend(error.fields)
+    response.fields.extend(error.headers)
     return response
-
-
-def host_of(address: Address) -> str:
-    """The host of a client; "unix" for one that came through a Unix socket."""
-    return address[0] if isinstance(address, tuple) else "unix"

@@ -2,7 +2,7 @@
 
 Knows how the body of a response is framed, and what may follow the last piece of it. Does not know when anything is
 sent. Whether the connection goes on afterwards, and how the body ends, is decided once, when the response is started;
-everybody else reads it here.
+all other code reads it here.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Outgoing:
         """Returns what follows the last piece of the body.
 
         Raises:
-            ValueError: a counted body is too short. The client cannot be told that in any way but by a reset.
+            ValueError: a counted body is too short. Only a reset can tell the client.
         """
         if self.framing == CHUNKED:
             return b"0\r\n\r\n" if self.trailers is None else b"0\r\n%b\r\n" % self._encode_trailers()

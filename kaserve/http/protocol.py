@@ -1,15 +1,15 @@
 """HTTPProtocol: one connection's conversation, from bytes to requests and from responses to bytes.
 
-Knows the order of things: which phase follows which, and what each may do. Does not know sockets, time, or handlers;
-where a message ends and whether the connection persists is decided in `framing`, and how bytes are read and written in
-`wire`. The owner feeds it, asks it, and sends what it gets:
+Knows which phase follows which, and what may happen in each. Does not know sockets, time, or handlers. Where a message
+ends and whether the connection persists is decided in `framing`; how bytes are parsed and encoded, in `wire`. Its owner
+passes on what it receives and sends what it gets, in this order:
 
     receive(data) -> read_head() -> read_body() -> prepare(outgoing, response, ...) -> start(outgoing)
         -> outgoing.encode(piece) ... outgoing.end() -> finish()
 
-Why the received bytes are one `bytes` object rather than a bytearray or a list of pieces: nearly always a request comes
-in one piece, and then nothing is copied; the compiled parser reads it where the kernel put it. Only what is left of a
-request that comes in several pieces is joined again.
+The received bytes are one `bytes` object, rather than a bytearray or a list of pieces: nearly every request arrives in
+one piece, and then nothing is copied; the compiled parser reads it where the kernel put it. When a request arrives in
+several pieces, its unread part is copied to join the next piece. The limits keep that part small.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from .framing import (
     response_framing,
     strip_hop_by_hop,
 )
+from .grammar import REASON_PHRASE
 from .incomplete_head import check_head_size, check_incomplete_head
 from .keep_alive import KeepAlive
 from .limits import Limits
@@ -48,27 +49,30 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _CR = 13
 _CLOSE_LINES = b"Connection: close\r\n\r\n"
+_BEFORE_REASON = len(b"HTTP/1.1 200 ")
 
 
 class HTTPProtocol:
-    """One connection's conversation. The methods follow `phase`; each says in which phases it may be called.
+    """The HTTP conversation on one connection. Each method says in which phases it may be called.
 
-    Malformed input raises HTTPError from `read_head` or `read_body`; the owner responds to it as to a request, after
-    which nothing more is read.
+    `read_head` and `read_body` raise HTTPError for malformed input. The owner sends it as the response, and nothing
+    more is read after that.
 
     Attributes:
-        phase: where the conversation is.
+        phase: how far the conversation has come.
         request: the request that is being read or responded to; None when it could not be read, and while idle.
         outgoing: the response that is being sent.
         served: responses started on this connection.
-        sink: where the body of the request goes; the owner may set it before the first `read_body`, else it is a Spool.
-        ended: whether the client has closed its side: it will send nothing more.
+        sink: receives the body of the request. The owner may set it before the first `read_body`; otherwise it is a
+            Spool.
+        ended: whether the client has closed its side, so that nothing more will come.
     """
 
     __slots__ = (
         "_allowance",
         "_body_left",
         "_decoder",
+        "_empty_lines_left",
         "_keep_alive",
         "_limits",
         "_received",
@@ -92,17 +96,18 @@ class HTTPProtocol:
         self.served = 0
         self.sink: Sink | None = None
         self.ended = False
-        self._received = b""  # what was received and not yet read starts at _start
+        self._received = b""  # what was received and not read yet starts at _start
         self._start = 0
-        self._scanned = 0  # up to here there is no end of a head
-        self._decoder: ChunkedDecoder | None = None  # of a chunked body
-        self._body_left = 0  # of a counted body: bytes still to come
-        self._allowance = 0  # of a chunked body: bytes that may still come
+        self._scanned = 0  # up to here there is no end of the head
+        self._decoder: ChunkedDecoder | None = None  # for a chunked body
+        self._body_left = 0  # bytes of a body with Content-Length that are still to come
+        self._allowance = 0  # bytes of a chunked body that may still come
+        self._empty_lines_left: int = limits.empty_lines  # before the next request
 
     # Reading: IDLE, HEAD, BODY.
 
     def receive(self, data: bytes) -> None:
-        """Takes what the client sent; empty when it will send nothing more."""
+        """Any phase: accepts what the client has sent; b"" if it will send nothing more."""
         if not data:
             self.ended = True
         elif self._start == len(self._received):
@@ -114,13 +119,17 @@ class HTTPProtocol:
             self._start = 0
 
     def has_received(self) -> bool:
-        """Whether there are bytes that were not read yet: more of a request, or the next ones of a pipeline."""
+        """Returns whether there are unread bytes: the rest of a request, or the next requests of a pipeline."""
         return self._start < len(self._received)
 
     def read_head(self) -> Request | None:
-        """IDLE, HEAD: the next request, once its head is here; then its body is due (BODY), or there is none (HANDLER).
+        """IDLE, HEAD: reads the head of the next request. Then its body is due (BODY), or it has none (HANDLER).
 
-        None: more bytes are needed, or none will come (CLOSED). Raises HTTPError.
+        Returns:
+            The request; None if more bytes are needed (HEAD, or still IDLE), or none will come (CLOSED).
+
+        Raises:
+            HTTPError: the request is malformed or exceeds a limit.
         """
         data = self._received
         if not data:
@@ -139,12 +148,12 @@ class HTTPProtocol:
         request = self.request = parse_head(data, self._start, end + 2)
         self._consume(end + 4)
         if request.field_count > self._limits.fields:
-            raise HTTPError(431, "there are too many fields")
+            raise HTTPError(431, "there are too many headers")
         resolve_target(request)
         framing = request_framing(request)
         check_expectation(request)
         if self._keep_alive.minor == 0:
-            request.minor = 0  # a server of HTTP/1.0 treats every client as one of HTTP/1.0
+            request.minor = 0  # a server that is set to speak HTTP/1.0 treats every client as one of HTTP/1.0
         if framing == 0:
             self.phase = HANDLER
         else:
@@ -152,28 +161,33 @@ class HTTPProtocol:
         return request
 
     def _consume(self, position: int) -> None:
-        """What stands before `position` has been read. Nothing is kept that was."""
+        """Marks everything before `position` as read. If that is all, the bytes are released."""
         if position == len(self._received):
             self._received = b""
             position = 0
         self._start = self._scanned = position
 
     def _skip_empty_lines(self) -> bool:
-        """Drops empty lines in front of a request line (RFC 9112 §2.2); whether there were any."""
+        """Skips empty lines before a request line (RFC 9112 §2.2). Returns True if there were any. Raises HTTPError 400
+        for too many: they are no request, and reading them has no other limit."""
         position = self._start
         while self._received.startswith(b"\r\n", position):
             position += 2
+            self._empty_lines_left -= 1
+            if self._empty_lines_left < 0:
+                self.phase = HEAD
+                raise HTTPError(400, "there are too many empty lines in front of a request")
         if position == self._start:
             return False
         self._consume(position)
         return True
 
     def _await_head(self) -> None:
-        """Checks the part of a head that is here: what can never become a good head is rejected now, not when the
+        """Checks an incomplete head: bytes that can never become a valid one are rejected now, rather than when the
         deadline has passed."""
         data, start = self._received, self._start
         if len(data) - start == 1 and data[start] == _CR and not self.ended:
-            return  # half of an empty line
+            return  # perhaps the first half of an empty line
         self.phase = HEAD
         check_incomplete_head(data, start, self._scanned, self._limits)
         if self.ended:
@@ -183,7 +197,7 @@ class HTTPProtocol:
     def _await_body(self, request: Request, framing: int) -> None:
         if framing == CHUNKED:
             if request.flags & CONTENT_LENGTH:
-                request.headers.remove("content-length")  # it means nothing (RFC 9112 §6.3); `flags` remembers it
+                request.headers.remove("content-length")  # overridden (RFC 9112 §6.3); `flags` still has its bit
             self._decoder = ChunkedDecoder(self._limits)
             self._allowance = self._limits.body
         elif framing > self._limits.body:
@@ -194,12 +208,19 @@ class HTTPProtocol:
 
     @property
     def must_continue(self) -> bool:
-        """BODY: whether the client waits for `CONTINUE` before it sends the body, of which nothing has come yet."""
+        """BODY: whether the client waits for `CONTINUE` before it sends the body. Not if it has begun to send it."""
         assert self.request is not None
         return not self.has_received() and check_expectation(self.request)
 
     def read_body(self) -> bool:
-        """BODY: hands on what has come of the body; True when that was all of it (HANDLER). Raises HTTPError."""
+        """BODY: passes what has arrived of the body to the sink.
+
+        Returns:
+            True if the body is complete (HANDLER).
+
+        Raises:
+            HTTPError: the body is malformed, exceeds a limit, or will never be complete; or the sink raises it.
+        """
         assert self.request is not None
         if self.sink is None:
             self.sink = Spool()
@@ -213,7 +234,7 @@ class HTTPProtocol:
         return complete
 
     def _read_counted(self, sink: Sink) -> bool:
-        """Content-Length: as many bytes as were announced."""
+        """Reads a body with Content-Length. Returns True if it is complete."""
         start = self._start
         stop = min(len(self._received), start + self._body_left)
         if stop > start:
@@ -223,7 +244,7 @@ class HTTPProtocol:
         return self._body_left == 0
 
     def _read_chunks(self, sink: Sink) -> bool:
-        """Transfer-Encoding: chunk after chunk, up to the limit of any body, and then the trailers."""
+        """Reads a chunked body, and the trailers after it. Returns True if it is complete."""
         assert self.request is not None
         assert self._decoder is not None
         decoder = self._decoder
@@ -243,20 +264,21 @@ class HTTPProtocol:
     # Responding: SEND.
 
     def prepare(self, outgoing: Outgoing, response: Response, date: bytes, may_persist: bool) -> None:
-        """HEAD, BODY, HANDLER: frames `response` and decides whether the connection persists; changes nothing here.
+        """HEAD, BODY, HANDLER: encodes the head of `response`, and decides how its body ends and whether the connection
+        persists. Changes nothing but `outgoing`, so that another response can be prepared if this one fails.
 
         Args:
-            outgoing: filled in, for `start`.
+            outgoing: its attributes are set, for `start`.
             response: what a handler returned, or an error.
             date: the Date field line.
             may_persist: False if the server has already decided to close the connection.
 
         Raises:
-            ValueError, TypeError: the response cannot be sent as it is.
+            ValueError, TypeError: the response cannot be sent, because of a status or a header, for instance.
         """
         request = outgoing.request = self.request
-        # An unreadable request that begins like HEAD must get no content either: its client would read it as the next
-        # response.
+        # An unreadable request that begins like HEAD must get no content either: its client would take the content for
+        # the next response.
         head_only = request.method == "HEAD" if request is not None else self._begins_with(b"HEAD ")
         sends_content = has_content(response.status, head_only)
         lines, flags = encode_head(response.fields)
@@ -267,9 +289,12 @@ class HTTPProtocol:
             if flags & CLOSE:
                 may_persist = False
         status_line = self._status_line(response.status)
+        if response.reason is not None:
+            status_line = _with_reason(status_line, response.reason)
         remaining = self._keep_alive.requests - self.served - 1
         is_last = remaining <= 0 < self._keep_alive.requests
-        # In the middle of a body (not HANDLER) the rest of it is not read, so the next request could not be found.
+        # A response before the body has been read (not HANDLER) is the last one: the rest of the body is not read, so
+        # the beginning of the next request cannot be found.
         may_persist = may_persist and not is_last and self.phase == HANDLER and self._keep_alive.enabled
         body = response.body
         outgoing.framing = framing
@@ -290,7 +315,7 @@ class HTTPProtocol:
         )
 
     def start(self, outgoing: Outgoing) -> None:
-        """HEAD, BODY, HANDLER: from now on `outgoing` is being sent (SEND), and nothing more of its request is read."""
+        """HEAD, BODY, HANDLER: begins to send `outgoing` (SEND). No more of its request is read."""
         self.outgoing = outgoing
         self.served += 1
         self.phase = SEND
@@ -298,12 +323,12 @@ class HTTPProtocol:
             self._abandon_body()
 
     def _begins_with(self, text: bytes) -> bool:
-        """Whether the bytes that were not read yet begin with `text`."""
+        """Returns whether the unread bytes begin with `text`."""
         return self._received.startswith(text, self._start)
 
     def _strip_hop_by_hop(self, response: Response, lines: bytes, has_trailers: bool) -> bytes:
-        """Returns the field lines without those that are not the handler's to set (RFC 9110 §7.6.1), which are logged;
-        but with Trailer, which it may set if there will be trailers (§6.6.2)."""
+        """Returns the encoded headers without the hop-by-hop ones, which the handler must not set (RFC 9110 §7.6.1) and
+        which are logged. Trailer stays if there will be trailers (§6.6.2)."""
         kept = strip_hop_by_hop(response.fields)
         announced = [line for line in response.fields if line[0].lower() == "trailer"] if has_trailers else []
         dropped = [line[0] for line in response.fields if line not in kept and line not in announced]
@@ -314,36 +339,37 @@ class HTTPProtocol:
         return lines + b"".join([b"Trailer: %b\r\n" % value.encode("latin-1") for _, value in announced])
 
     def _status_line(self, status: int) -> bytes:
-        """RFC 9112 §4. Raises ValueError for a status that no final response can have."""
+        """Returns the status line (RFC 9112 §4). Raises ValueError if `status` is not that of a final response."""
         if not 200 <= status < 600:
             raise ValueError(f"the status of a response must be from 200 to 599, not {status!r}")
         lines = _status_lines[self._keep_alive.minor]
         return lines[status - 200]
 
     def finish(self) -> None:
-        """SEND: the response is encoded to its end; the next request may come (IDLE), or must not (LINGER)."""
+        """SEND: ends the response. The next request may come (IDLE), if the connection persists; else LINGER."""
         assert self.outgoing is not None
         goes_on = self.outgoing.persists
         self._release()
         if goes_on:
             self.phase = IDLE
+            self._empty_lines_left = self._limits.empty_lines
         else:
             self.phase = LINGER
-            self._consume(len(self._received))  # nothing gets a response after a close
+            self._consume(len(self._received))  # requests after the last response are not read (RFC 9112 §9.6)
 
     def close_idle(self) -> None:
-        """IDLE: no further request will be read (LINGER)."""
+        """IDLE: stops reading requests (LINGER)."""
         self.phase = LINGER
 
     def close(self) -> None:
-        """Any phase: the connection is gone (CLOSED)."""
+        """Any phase: releases everything (CLOSED)."""
         self._abandon_body()
         self._release()
         self._consume(len(self._received))
         self.phase = CLOSED
 
     def _release(self) -> None:
-        """Drops the request and its response: an idle connection holds nothing of them."""
+        """Releases the request and its response: an idle connection keeps neither."""
         self.outgoing = None
         request, self.request = self.request, None
         if request is not None:
@@ -357,7 +383,7 @@ class HTTPProtocol:
             sink.abandon()
 
 
-# What is written into heads again and again, ready-made.
+# Lines that most heads have, encoded in advance.
 _status_lines: list[list[bytes]] = [
     [b"HTTP/1.%d %d %b\r\n" % (minor, status, PHRASES.get(status, "").encode("ascii")) for status in range(200, 600)]
     for minor in (0, 1)
@@ -368,8 +394,25 @@ _length_lines: dict[int, bytes] = {}
 _MAX_REMEMBERED = 4096
 
 
+def _with_reason(status_line: bytes, reason: str) -> bytes:
+    """Returns `status_line` with the handler's reason phrase (RFC 9112 §4).
+
+    Raises:
+        TypeError, ValueError: `reason` is not one, such as a text with a line end.
+    """
+    if not isinstance(reason, str):
+        raise TypeError(f"a reason phrase must be a str, not {reason!r}")
+    try:
+        phrase = reason.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(f"a reason phrase must be Latin-1, not {reason!r}") from None
+    if REASON_PHRASE.fullmatch(phrase) is None:
+        raise ValueError(f"a reason phrase must not contain control characters: {reason!r}")
+    return b"%b%b\r\n" % (status_line[:_BEFORE_REASON], phrase)
+
+
 def _framing_line(framing: int) -> bytes:
-    """Returns the header line that tells the client how to find the end of the body, as `response_framing` says."""
+    """Returns the header line for `framing`, by which the client finds the end of the body."""
     if 0 <= framing < len(_short_length_lines):
         return _short_length_lines[framing]
     if framing < 0:

@@ -74,7 +74,7 @@ class Spool:
 
 
 class DrainSink:
-    """Receives a small body without keeping it, so that the connection can persist although nobody reads the body."""
+    """Receives a small body without keeping it, so that the connection can persist."""
 
     __slots__ = ("_error", "_left")
 
@@ -103,8 +103,8 @@ class DrainSink:
 def drain_or_reject(request: Request, error: HTTPError) -> DrainSink:
     """Decides what becomes of the body of a request whose response is `error`, whatever the body is.
 
-    To respond first and close saves the client the rest of a large upload; to drain a small body and respond then saves
-    it a new connection. How much comes in chunks shows only as it comes.
+    Responding at once and closing saves the client the rest of a large upload. Draining a small body first saves it a
+    new connection. The size of a chunked body is not known in advance, so it is drained up to the same limit.
 
     Returns:
         The sink for a body that is small enough to be drained.

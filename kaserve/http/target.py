@@ -19,11 +19,12 @@ __all__ = ["is_host", "resolve_target"]
 _REG_NAME = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
 _HOST = re.compile(rf"(?P<name>{_REG_NAME})(?::(?P<port>[0-9]*))?|\[(?P<v6>[^\]]*)\](?::(?P<port6>[0-9]*))?", re.ASCII)
 _IP_FUTURE = re.compile(r"[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+", re.ASCII)
+_ZONE = re.compile(r"[A-Za-z0-9\-._~]+", re.ASCII)  # RFC 6874 §2, without percent-encoded bytes
 _ABSOLUTE = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<authority>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
 )
 
-# The hosts that were found valid: most requests have a host that an earlier one had. Their values mean nothing.
+# The hosts that were found valid: most requests have a host that an earlier one had. The values are not used.
 _valid_hosts: dict[str, bool] = {}
 _MAX_VALID_HOSTS = 256
 
@@ -81,7 +82,11 @@ def _resolve_absolute(request: Request) -> None:
 
 
 def is_host(value: str) -> bool:
-    """Returns whether `value` is `uri-host [":" port]`: no userinfo, path, white space, zone or port beyond 65535."""
+    """Returns whether `value` is `uri-host [":" port]`: no userinfo, path, white space or port beyond 65535.
+
+    An IPv6 address may have a zone, as `%eth0` or `%25eth0` (RFC 6874): clients of link-local addresses send what their
+    user typed. It means something on the client's machine alone, and no reader takes it for another host.
+    """
     if len(value) > 1024:  # a DNS name has 253 characters at most
         return False
     match = _HOST.fullmatch(value)
@@ -97,7 +102,9 @@ def is_host(value: str) -> bool:
 
 
 def _is_ipv6(text: str) -> bool:
+    address, percent, zone = text.partition("%")
     try:
-        return ipaddress.IPv6Address(text).scope_id is None
+        ipaddress.IPv6Address(address)
     except ValueError:
         return False
+    return not percent or _ZONE.fullmatch(zone) is not None

@@ -18,10 +18,10 @@ They know syntax and nothing else, are strict, and have no options. Every decisi
 `ChunkedDecoder(limits: Limits)`
     Decodes one chunked body (RFC 9112 §7.1). `feed(data: bytes, start: int) -> int` reads `data[start:]`, adds the
     content to the list `content` (bytes, in order, in pieces that need not be the chunks), and returns the index of the
-    first byte that it did not read, which is len(data) until the body is `done`. Extensions are checked and ignored.
-    `missing` is how many bytes of the current chunk have not arrived yet, so that a chunk that is too large can be
-    rejected before it arrives. `trailers` are pairs like the fields of a request. Raises HTTPError 400 for malformed
-    chunks and for extensions over the limits, 431 for trailers over them.
+    first byte that it did not read, which is len(data) until the body is `done`. Extensions are checked and ignored. A
+    chunk-size line is checked while it arrives. `missing` is how many bytes of the current chunk have not arrived yet,
+    so that a chunk that is too large can be rejected before it arrives. `trailers` are pairs like the fields of a
+    request. Raises HTTPError 400 for malformed chunks and for extensions over the limits, 431 for trailers over them.
 
 `encode_head(fields: Sequence[FieldLine]) -> tuple[bytes, int]`
     Returns the field lines of a response without those that the protocol writes itself (the names in `messages.FLAGS`

@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .errors import HTTPError
-from .grammar import CHUNK_SIZE_LINE, FIELD_LINE, FIELD_NAME, FIELD_VALUE, LONE_LINE_END, OWS, REQUEST_LINE
+from .grammar import (
+    CHUNK_SIZE_LINE,
+    CHUNK_SIZE_LINE_START,
+    FIELD_LINE,
+    FIELD_NAME,
+    FIELD_VALUE,
+    LONE_LINE_END,
+    OWS,
+    REQUEST_LINE,
+)
 from .limits import Limits
 from .memo import remember
 from .messages import (
@@ -226,6 +235,10 @@ class ChunkedDecoder:
         if self._read_line is ChunkedDecoder._read_trailer:
             if len(rest) > self._limits.field_size + 1:  # 1: its CR
                 raise HTTPError(431, "the trailers are too large")
-        elif len(rest) > self._limits.chunk_line + 1:
+        elif len(rest) > self._limits.chunk_line + 1 or not self._may_become_size(rest):
             raise HTTPError(400, "a chunk size is malformed")
         self._held = rest
+
+    def _may_become_size(self, rest: bytes) -> bool:
+        """Returns whether `rest` may be the start of a chunk-size line; True if the next line is another one."""
+        return self._read_line is not ChunkedDecoder._read_size or CHUNK_SIZE_LINE_START.fullmatch(rest) is not None

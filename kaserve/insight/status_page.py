@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..http.address import Address
 from ..http.messages import Request, Response
 from .event_feed import CallLater, EventFeed
 from .page import Page
@@ -94,9 +95,9 @@ def is_local(request: Request) -> bool:
       browser on this machine: the page's owner changed the address of the name to ours after the page had been loaded
       (DNS rebinding), so that the browser takes this server for the page's own.
     """
-    if isinstance(request.client, tuple):
+    if isinstance(request.client, Address):
         try:
-            address = ipaddress.ip_address(request.client[0].partition("%")[0])  # without the zone of fe80::1%eth0
+            address = ipaddress.ip_address(request.client.host.partition("%")[0])  # without the zone of fe80::1%eth0
         except ValueError:
             return False
         # Not every Python in use looks into ::ffff:127.0.0.1 for `is_loopback`.

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable
 
+from ..http.memo import remember
 from .stderr import StderrHandler
 
 __all__ = ["RateLimit", "set_up"]
@@ -67,10 +68,8 @@ class RateLimit(logging.Filter):
         kind = (record.name, record.pathname, record.lineno, exception)
         count = self._counts.get(kind)
         if count is None:
-            # A bounded memo: starts again when it is full, which is rare enough and needs no bookkeeping.
-            if len(self._counts) >= _MAX_KINDS:
-                self._counts.clear()
-            count = self._counts[kind] = _Count(now)
+            count = _Count(now)
+            remember(self._counts, kind, count, _MAX_KINDS)
         return count
 
 

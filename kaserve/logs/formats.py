@@ -22,7 +22,8 @@ from collections.abc import Callable
 from json.encoder import encode_basestring_ascii
 
 from ..http.grammar import TOKEN
-from ..http.messages import Request, Response, host_of
+from ..http.memo import remember
+from ..http.messages import Request, Response
 from ..net.exchange import Exchange
 
 __all__ = ["Format", "LogClock", "escape", "make_format", "parse_atoms"]
@@ -36,35 +37,35 @@ _MAX_REMEMBERED = 1024  # texts; most logs have a few of them again and again
 _MAX_REMEMBERED_LENGTH = 256  # characters; a client chooses the texts, so they must not fill the memory
 
 
-class _Memo(dict[str, str]):
-    """A bounded memo of `make(text)`: starts again when it is full, which is rare enough and needs no bookkeeping."""
-
-    def __init__(self, make: Callable[[str], str]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, text: str) -> str:
-        made = self._make(text)
-        if len(text) <= _MAX_REMEMBERED_LENGTH:
-            if len(self) >= _MAX_REMEMBERED:
-                self.clear()
-            self[text] = made
-        return made
+_escaped: dict[str, str] = {}
+_quoted: dict[str, str] = {}
 
 
-# DEL is the one control character that JSON does not escape.
-_quoted = _Memo(lambda text: encode_basestring_ascii(text).replace("\x7f", "\\u007f"))
-_escaped = _Memo(lambda text: _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text))
+def _escape_character(match: re.Match[str]) -> str:
+    return f"\\x{ord(match[0]):02x}"
 
 
 def escape(text: str) -> str:
-    """`text` for a line of text: everything that a client could use to break out of quotes is written as \\xHH."""
-    return _escaped[text]
+    """Returns `text` for a line of text: everything that a client could use to break out of quotes becomes \\xHH."""
+    escaped = _escaped.get(text)
+    if escaped is None:
+        escaped = _UNSAFE.sub(_escape_character, text)
+        _remember(_escaped, text, escaped)
+    return escaped
 
 
 def _quote(text: str) -> str:
-    """`text` as a JSON string."""
-    return _quoted[text]
+    """Returns `text` as a JSON string."""
+    quoted = _quoted.get(text)
+    if quoted is None:
+        quoted = encode_basestring_ascii(text).replace("\x7f", "\\u007f")  # DEL, which JSON need not escape
+        _remember(_quoted, text, quoted)
+    return quoted
+
+
+def _remember(memo: dict[str, str], text: str, made: str) -> None:
+    if len(text) <= _MAX_REMEMBERED_LENGTH:
+        remember(memo, text, made, _MAX_REMEMBERED)
 
 
 class LogClock:
@@ -154,8 +155,8 @@ class CommonFormat(Format):
         request, status, size = exchange.request, _status(exchange), exchange.bytes_sent
         sent = f"{size}" if size else "-"
         if request is None:
-            return f'{host_of(exchange.client)} - - {when} "-" {status} {sent}'
-        host = host_of(request.client)  # the client that a trusted proxy names, if there is one
+            return f'{exchange.client.label} - - {when} "-" {status} {sent}'
+        host = request.client.label  # the client that a trusted proxy names, if there is one
         user = "-" if request.remote_user == "" else escape(request.remote_user)
         target = escape(request.target)
         return f'{host} - {user} {when} "{request.method} {target} HTTP/1.{request.minor}" {status} {sent}'
@@ -184,7 +185,7 @@ class JSONFormat(Format):
             asked = f'"method":"{request.method}","target":{_quote(request.target)},"version":"1.{request.minor}",'
         return (
             f'{{"time":"{clock.iso}.{clock.millisecond:03d}{clock.zone}","connection":{exchange.connection},'
-            f'"request":{exchange.number},"client":"{host_of(client)}","user":{user},{asked}'
+            f'"request":{exchange.number},"client":"{client.label}","user":{user},{asked}'
             f'"status":{_status(exchange)},"bytes":{exchange.bytes_sent},"arrival":{_seconds(arrival)},"handler":{_seconds(handler)},'
             f'"send":{_seconds(send)},"referer":{_json_header(request, "referer")},'
             f'"user_agent":{_json_header(request, "user-agent")}}}'
@@ -306,7 +307,7 @@ def _response_header(response: Response | None, name: str) -> str:
 
 
 def _client(exchange: Exchange) -> str:
-    return host_of(exchange.client if exchange.request is None else exchange.request.client)
+    return (exchange.client if exchange.request is None else exchange.request.client).label
 
 
 def _request_line(request: Request | None) -> str:

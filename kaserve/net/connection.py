@@ -1,7 +1,8 @@
 """Connection: one socket, driven by the table of its phases.
 
-Knows when to read, write, wait and close. Does not know HTTP: what bytes mean and what may follow what is the business
-of `http.protocol`, and what to respond is the handler's.
+Knows what is waited for, how long, and how a connection ends; what it does in between is in `request_loop`. Does not
+know HTTP: what bytes mean and what may follow what is the business of `http.protocol`, and what to respond is the
+handler's.
 
 Theory of operation
 ===================
@@ -20,18 +21,39 @@ writer's, and nothing else sends. Everything about one request and its response,
 `Exchange`, which an idle connection does not have: an idle connection holds a socket, its place on the timer wheel, and
 some numbers.
 
-**A turn.** The reactor calls `ready` when the socket is readable or writable. That receives once, and then `_run` goes
-on for as long as possible without waiting: read a head, read a body, call the handler, send. It stops when it would
-have to wait, or when the turn is used up: after `_MAX_REQUESTS_PER_TURN` requests of a pipeline, `_MAX_BUFFERED` bytes
-of responses, or what the writer allows for a body; then other connections have their turn, and it goes on in the next
-one. So a turn of one connection is short whatever its client does. Responses to a pipeline are collected and leave in
-one send. In the steady state a request is one recv, one send, one assignment to its deadline, and no change to what the
-poller waits for.
+**A turn.** The reactor calls `ready` when the socket is readable or writable. That receives once, and then
+`RequestLoop._run` goes on for as long as possible without waiting: read a head, read a body, call the handler, send. It
+stops when it would have to wait, or when the turn is used up: after `_MAX_REQUESTS_PER_TURN` requests of a pipeline,
+`_MAX_BUFFERED` bytes of responses, or what the writer allows for a body; then other connections have their turn, and it
+goes on in the next one. So a turn of one connection is short whatever its client does. Responses to a pipeline are
+collected and leave in one send. In the steady state a request is one recv, one send, one assignment to its deadline,
+and no change to what the poller waits for.
 
 **The last look.** When an idle connection's time is over, a request may have arrived in the same moment. Closing then
 would reset the request, and the client cannot know whether it was processed. So before an idle connection is closed its
 socket is read once more, and a request that is there is responded to, as the last one (`_finish_idle`). A request that
 arrives even later is lost: it is counted (`races_lost`), since avoiding it is what the settings of keep-alive are for.
+The same holds for a request that is incomplete at its deadline (`_expire_request`): the client is not slow if this
+process was stopped, or its machine asleep, while the rest arrived. Then the poller is interrupted, finds nothing ready,
+and the first thing that it sees is that deadlines have passed.
+
+**Clients that leave.** In every phase in which the socket is read or written, doing so tells when the client is gone.
+In HANDLER nothing is read, so the poller is asked for nothing but the client's leaving (`service.CLIENT_LEAVES`). That
+costs the connections that stay nothing: to stop watching a socket takes as many system calls as to watch it for this.
+
+- A reset ends the connection at once (`DISCONNECTED`).
+- A half-close does not mean that the client has left: `nc -N`, `printf | nc` and others finish sending, and wait for
+  the response. But until it is sent something, a client that has closed its socket entirely looks the same, and a
+  handler may wait for an event that never comes. So a half-close starts a deadline, `half_close_timeout`. It counts
+  anew in each wait: a client that was sent something in between, and did not respond with a reset, was still there.
+  After a half-close the poller is asked for a hangup alone, since a half-close persists, and would be reported in every
+  turn.
+- A client that vanishes without a packet (a pulled cable, a NAT that forgot it) is not seen by a server that only
+  listens. So a connection that has waited for `_KEEPALIVE_AFTER` seconds has the kernel probe the client (TCP
+  keepalive). The timer runs out once in each long wait, and costs a short one an assignment.
+
+When the connection ends, `request.disconnected` is set and then the Future is cancelled, so that work in a queue is not
+begun and work in a thread can look.
 
 **Lingering.** After the last response the connection shuts down only its sending side, and reads on until the client
 has closed as well (LINGER). Closing at once would make the kernel respond to bytes that are still on their way with a
@@ -51,105 +73,52 @@ import math
 import socket
 import struct
 
+from ..http.address import AnyAddress
 from ..http.errors import HTTPError
-from ..http.messages import Address, host_of
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
-from ..http.protocol import HTTPProtocol
-from ..telemetry.counters import NO_GAP
 from ..telemetry.endings import UNSOLICITED, Ending
-from ..telemetry.timeline import ConnectionTrace
-from .exchange import Exchange, begin_exchange
-from .failures import log_current_exception, reraise_exit_signals
-from .poller import NOTHING, READ, WRITE
-from .progress import AWAITING, BROKEN, DONE, LOST
+from .failures import log_current_exception
+from .poller import HALF_CLOSE, HANGUP, NOTHING, READ, WRITE
+from .request_loop import RequestLoop
 from .service import RECENT_USE_GRACE, Service
-from .sockets import PlainSocket, queued_bytes
-from .timerwheel import Timer
+from .sockets import PlainSocket, enable_keepalive, queued_bytes
 from .tls import NotTLSError, TLSSocket
-from .writer import Writer
 
 __all__ = ["Connection"]
 
 log = logging.getLogger("kaserve")
 
 _READ_SIZE = 32 * 1024  # bytes; a larger buffer costs malloc more to free than it saves system calls
-_MAX_BUFFERED = 64 * 1024  # bytes of responses to a pipeline that are collected before they are sent
-_MAX_REQUESTS_PER_TURN = 64
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST, and discards what was not sent
 
+# How often, at most, the socket is read before a request is given up that did not arrive in time. Once is rarely enough
+# for a large body that has arrived while the process was stopped.
+_MAX_LAST_LOOKS = 64
+# Seconds in HANDLER after which the kernel is asked to find out whether the client is still there. Not immediately: it
+# takes four system calls, and most handlers are done long before.
+_KEEPALIVE_AFTER = 10.0
 # How often, within one send_timeout, the kernel is asked whether its send queue has become shorter.
 _PROGRESS_CHECKS = 8
 # Seconds that a client may take to close after an idle connection was drained: no response is at stake.
 _DRAIN_LINGER = 0.1
-# The share of its maximum age that a connection may be spared at random, so that connections which were opened together
-# are not closed together.
-_AGE_JITTER = 0.1
 
 
-class Connection(Timer):
-    """One client's connection. The reactor calls `ready`, the timer wheel `expired`, the server the other methods.
+class Connection(RequestLoop):
+    """One client's connection. The reactor calls `ready`, the timer wheel `expired`, the server the other methods."""
 
-    Attributes:
-        client, server: the two ends.
-        number: counted from 1 since the server started.
-        phase: the phase entered last; see the theory above for how it differs from `protocol.phase`.
-        protocol: the conversation.
-        ending: why the connection ends, once that is known.
-    """
+    __slots__ = ("_progress_from", "_queued_before", "_race_lost")
 
-    __slots__ = (
-        "_closing",
-        "_exchange",
-        "_idle_allowance",
-        "_idle_from",
-        "_interest",
-        "_max_age_at",
-        "_min_progress_left",
-        "_opened",
-        "_progress_from",
-        "_queued_before",
-        "_race_lost",
-        "_request_started",
-        "_service",
-        "_sock",
-        "_trace",
-        "_writer",
-        "client",
-        "ending",
-        "number",
-        "phase",
-        "protocol",
-        "server",
-    )
+    def __init__(self, service: Service, sock: PlainSocket | TLSSocket, client: AnyAddress, server: AnyAddress) -> None:
+        """Takes over `sock`, which is connected and non-blocking, and waits for a request.
 
-    def __init__(self, service: Service, sock: PlainSocket | TLSSocket, client: Address, server: Address) -> None:
-        """Takes over `sock`, which is connected and non-blocking, and waits for a request."""
-        super().__init__()
-        now = service.reactor.now
-        self._service = service
-        self._sock: PlainSocket | TLSSocket = sock
-        self.client = client
-        self.server = server
-        self.protocol = HTTPProtocol(service.limits, service.keep_alive)
-        self.phase = CLOSED  # none entered yet
-        self.ending: Ending | None = None
-        self._writer = Writer()
-        self._exchange: Exchange | None = None
-        self._trace: ConnectionTrace | None = None
-        self._opened = now
-        self._max_age_at = now + service.age * (1.0 - _AGE_JITTER * service.rng())
-        self._request_started = now
-        self._idle_from = now  # when the last response left
-        self._idle_allowance = service.idle  # for how long it may be idle from then on
-        self._interest = NOTHING  # what the reactor watches the socket for
-        self._min_progress_left = 0  # bytes that must still move before the deadline is extended
+        Raises:
+            OSError: the system refuses to watch the socket.
+        """
+        super().__init__(service, sock, client, server)
         self._queued_before = 0  # bytes in the kernel's send queue when the deadline was set,
         self._progress_from = 0.0  # and when that was
-        self._closing = False  # the next response is the last one
         self._race_lost = False
-        self._enter(
-            HANDSHAKE if isinstance(sock, TLSSocket) else IDLE
-        )  # raises OSError if the system refuses to watch it
+        self._enter(HANDSHAKE if isinstance(sock, TLSSocket) else IDLE)
         service.connections.add(self)
         service.stats.accepted += 1
         self.number = service.stats.accepted
@@ -166,6 +135,9 @@ class Connection(Timer):
             elif self.phase != CLOSED:
                 if events & self._interest & READ:
                     self._receive()
+                elif events and self._interest & HANGUP:
+                    self._client_leaves(events)
+                    return
                 self._run()
         except Exception:
             self._fail()
@@ -179,12 +151,17 @@ class Connection(Timer):
 
     def drain(self) -> None:
         """The server shuts down: closes an idle connection, unless it was busy a moment ago and may be again; shortens
-        a handshake. A busy connection closes after its response without being told."""
+        the time for a handshake, and for the rest of a request. A busy connection closes after its response in any
+        case."""
         wheel, now = self._service.reactor.wheel, self._service.reactor.now
         idle_since = self.idle_since
         self._idle_allowance = RECENT_USE_GRACE
         if self.phase == HANDSHAKE:
             wheel.schedule(self, min(self.deadline, now + RECENT_USE_GRACE))
+        elif self.phase in (HEAD, BODY):
+            timeout = self._service.timeouts[self.phase]
+            self._min_progress_left = min(self._min_progress_left, timeout.min_bytes)
+            wheel.schedule(self, min(self.deadline, now + timeout.seconds))
         elif self.phase == LINGER and self.ending in UNSOLICITED:
             wheel.schedule(self, min(self.deadline, now + _DRAIN_LINGER))
         elif self.phase == IDLE:
@@ -242,21 +219,56 @@ class Connection(Timer):
         if phase == IDLE:
             self._finish_idle(Ending.DRAIN if self._service.draining else Ending.IDLE)
         elif phase in (HEAD, BODY):
-            ending = Ending.HEADER_TIMEOUT if phase == HEAD else Ending.BODY_TIMEOUT
-            self._refuse(HTTPError(408, "the request did not arrive in time"), ending)
-            self._run()
+            self._expire_request()
         elif phase == SEND:
             self._check_progress()
         elif phase == HANDSHAKE:
-            self._close(Ending.HANDSHAKE)
+            self._shake_hands()  # a last look
+            if self.phase == HANDSHAKE:
+                self._close(Ending.HANDSHAKE)
+        elif phase == HANDLER:
+            self._end_wait()
         else:
             self._read_late_bytes()  # so that no lost request goes uncounted
             if self.phase != CLOSED:
                 self._close(Ending.LAST_RESPONSE)
 
+    def _expire_request(self) -> None:
+        """HEAD, BODY: the request has not arrived in time; but what has arrived by now is read first."""
+        phase = self.phase
+        for _ in range(_MAX_LAST_LOOKS):
+            if not self._receive():
+                break
+            self._run()
+            if self.phase != phase or self.deadline > self._service.reactor.now:
+                return
+        if self.phase == phase:
+            ending = Ending.HEADER_TIMEOUT if phase == HEAD else Ending.BODY_TIMEOUT
+            self._refuse(HTTPError(408, "the request did not arrive in time"), ending)
+            self._run()
+
+    def _client_leaves(self, events: int) -> None:
+        """HANDLER: the client has half-closed the connection, or is gone. A half-close starts its deadline."""
+        if events & HALF_CLOSE and not events & HANGUP:
+            reactor = self._service.reactor
+            self._watch(HANGUP)
+            reactor.wheel.schedule(self, reactor.read_clock() + self._service.timeouts[HANDLER].seconds)
+        else:
+            self._close(Ending.DISCONNECTED)
+
+    def _end_wait(self) -> None:
+        """HANDLER: the deadline after a half-close has passed; or, without one, the wait has become long."""
+        exchange = self._exchange
+        if exchange is None or not exchange.is_pending():
+            return  # it goes on in the next turn: the delay is ours
+        if self._interest == HANGUP:
+            self._reset(Ending.HALF_CLOSE_TIMEOUT)  # a part of the response may have been sent
+        else:
+            enable_keepalive(self._sock)
+
     def _check_progress(self) -> None:
         """SEND: the kernel has accepted nothing more for a while. But its buffers are large, and a slow client may have
-        taken enough out of them all the same. There is no event for that, so the queue is looked at several times
+        taken enough out of them anyway. There is no event for that, so the queue is looked at several times
         within the deadline."""
         reactor = self._service.reactor
         seconds = self._service.timeouts[SEND].seconds
@@ -306,6 +318,8 @@ class Connection(Timer):
             self._progress_from = now
             self._queued_before = queued_bytes(self._sock.fileno())
             reactor.wheel.schedule(self, now + timeout.seconds / _PROGRESS_CHECKS)
+        elif phase == HANDLER:
+            reactor.wheel.schedule(self, now + _KEEPALIVE_AFTER)
         else:
             reactor.wheel.schedule(self, now + timeout.seconds)
 
@@ -317,7 +331,7 @@ class Connection(Timer):
     # Receiving.
 
     def _shake_hands(self) -> None:
-        """HANDSHAKE: a client that cannot speak TLS is told so, by an alert or, in plain HTTP, by a response."""
+        """HANDSHAKE: a client that does not speak TLS gets an alert or, if it speaks HTTP, a response in plain HTTP."""
         assert isinstance(self._sock, TLSSocket)
         try:
             self._sock.handshake()
@@ -337,198 +351,22 @@ class Connection(Timer):
             self._idle_from = self._service.reactor.now
             self._enter(IDLE)
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Hands what has come to the protocol, the client's end included; False if nothing has, or by a reset."""
         try:
             data = self._sock.recv(_READ_SIZE)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:  # the client has reset the connection: it wants no response either
             self._close(Ending.RESET)
-            return
+            return False
         if self.phase == IDLE:
             self._request_started = self._service.reactor.now
         self._service.stats.received += len(data)
         if self.phase == BODY:
             self._min_progress_left -= len(data)
         self.protocol.receive(data)
-
-    def _run(self) -> None:
-        """Reads, responds and sends for as long as that is possible without waiting, up to the limits of a turn."""
-        writer, protocol = self._writer, self.protocol
-        if writer.buffer and not self._flush():
-            self._update_state()
-            return
-        requests_left = _MAX_REQUESTS_PER_TURN
-        while True:
-            phase = protocol.phase
-            if phase == SEND:
-                if writer.source is not None and not self._send_body():
-                    break
-                self._finish_response()
-            elif phase == HANDLER:
-                exchange = self._exchange
-                assert exchange is not None
-                if exchange.future is not None and not exchange.future.done():
-                    break
-                if requests_left == 0 or len(writer.buffer) + writer.queued >= _MAX_BUFFERED:
-                    break
-                exchange.call_handler(self._may_persist())
-                self._response_started()
-                requests_left -= 1
-            elif (
-                (phase == IDLE and not protocol.has_received() and not protocol.ended)
-                or phase > SEND
-                or not self._read()
-            ):
-                break
-        if writer.buffer:
-            self._flush()
-        self._update_state()
-        if self.phase == HANDLER and not self._is_awaiting():  # the turn was used up
-            self._service.reactor.again(self)
-
-    # A request and its response.
-
-    def _read(self) -> bool:
-        """Reads on in a request; False if that takes bytes which are not here yet."""
-        protocol = self.protocol
-        try:
-            if protocol.phase != BODY:
-                request = protocol.read_head()
-                if request is None:
-                    return protocol.phase == CLOSED
-                request.client = self.client
-                request.scheme = self._service.scheme
-                request.server = self.server
-                exchange = self._begin_exchange()
-                gap = exchange.started - self._idle_from if protocol.served else NO_GAP
-                self._service.stats.request_parsed(gap)
-                if self._trace is None and self._service.timeline.recording:
-                    self._start_trace()
-                if protocol.phase == BODY:
-                    exchange.begin_body()
-            if protocol.phase == BODY:
-                return protocol.read_body()
-        except HTTPError as error:
-            self._refuse(error, Ending.REFUSED)
-        except BaseException as error:  # of before_body, or of a sink: a full disk, say
-            reraise_exit_signals(error)
-            log.exception("the body of %r could not be received", protocol.request)
-            assert self._exchange is not None
-            self._exchange.respond_failure(self._may_persist())
-            self._response_started()
         return True
-
-    def _begin_exchange(self) -> Exchange:
-        self._exchange = exchange = begin_exchange(
-            self._service, self.protocol, self._writer, self, self.number, self.client, self._request_started
-        )
-        return exchange
-
-    def _start_trace(self) -> None:
-        """Somebody looks at the live page: what happens from now on may be shown there."""
-        service = self._service
-        host, now = host_of(self.client), service.reactor.now
-        self._trace = service.timeline.start_trace(self.number, host, self._opened, now)
-
-    def _may_persist(self) -> bool:
-        return not self._closing and self._service.reactor.now < self._max_age_at
-
-    def _refuse(self, error: HTTPError, ending: Ending) -> None:
-        """Responds to a request that cannot be read, or is not read to its end; then the connection closes."""
-        exchange = self._exchange or self._begin_exchange()
-        self.ending = ending
-        exchange.refuse(error)
-        self._response_started()
-
-    def _response_started(self) -> None:
-        """The handler has been called: if that led to a response, its head is with the writer now."""
-        exchange, service = self._exchange, self._service
-        if exchange is None or exchange.response is None:
-            return
-        if self.ending is None and not exchange.persists:
-            self.ending = self._why_last()
-        self.phase = SEND  # whatever phase follows is entered anew, the one before the request as well
-        self._idle_allowance = service.idle
-        if self._writer.source is not None:
-            try:
-                exchange.start_body()
-            except BaseException as error:
-                self._fail_response(error)
-
-    def _why_last(self) -> Ending | None:
-        """Why the response that was just started is the last one, as far as the server is the reason."""
-        service = self._service
-        if not self._closing and service.reactor.now >= self._max_age_at:
-            return Ending.AGE
-        if self.protocol.served == service.keep_alive.requests:
-            return Ending.REQUEST_LIMIT
-        return None
-
-    def _finish_response(self) -> None:
-        """The response is encoded to its end."""
-        exchange, self._exchange = self._exchange, None
-        assert exchange is not None
-        assert exchange.response is not None
-        exchange.finish()
-        now = exchange.finished
-        self._idle_from = now
-        self._service.stats.latency.add(now - exchange.started)
-        if self._trace is not None:
-            self._trace.add(exchange.started, now, exchange.response.status)
-        self._request_started = now  # of the next one, if it is here already
-        self.protocol.finish()
-
-    def _is_awaiting(self) -> bool:
-        """Whether a handler or a body is waited for."""
-        return self._exchange is not None and self._exchange.future is not None
-
-    # Sending.
-
-    def _flush(self) -> bool:
-        """Sends what is encoded; True if the kernel accepted all of it."""
-        progress = self._writer.flush(self._sock)
-        self._count_sent()
-        if progress == LOST:
-            self._close(Ending.RESET)
-        return progress == DONE
-
-    def _send_body(self) -> bool:
-        """Sends on in a body that is not in memory; True if all of it is encoded."""
-        exchange, writer = self._exchange, self._writer
-        assert exchange is not None
-        if exchange.is_pending():
-            return False
-        exchange.future = None
-        try:
-            progress = writer.pump(self._sock)
-        except BaseException as error:
-            self._fail_response(error)
-            return False
-        self._count_sent()
-        if progress == AWAITING:
-            assert writer.source is not None
-            assert writer.source.pending is not None
-            exchange.wait_for(writer.source.pending)
-        elif progress == LOST:
-            self._close(Ending.RESET)
-        elif progress == BROKEN:
-            self._reset(Ending.FAILED)
-        return progress == DONE
-
-    def _count_sent(self) -> None:
-        writer = self._writer
-        self._service.stats.sent += writer.moved
-        if self._interest == WRITE:
-            self._min_progress_left -= writer.moved
-        writer.moved = 0
-
-    def _fail_response(self, error: BaseException) -> None:
-        """The handler's own code failed after the head was encoded: only a reset can tell the client."""
-        reraise_exit_signals(error)
-        log.exception("the handler failed while responding to %r", self.protocol.request)
-        self._service.stats.failed += 1
-        self._reset(Ending.FAILED)
 
     # Ending.
 
@@ -545,7 +383,7 @@ class Connection(Timer):
                 self.drain()
 
     def _half_close(self) -> bool:
-        """Tells the client that nothing more will come; True if there is anything to wait for afterwards."""
+        """Shuts down the sending side. Returns True if the client may still send, so that it makes sense to wait."""
         if not self.protocol.ended:
             try:
                 self._sock.shutdown(socket.SHUT_WR)
@@ -610,7 +448,7 @@ class Connection(Timer):
     def _drop_exchange(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.finish()
+            exchange.abandon()
 
     def _count_end(self, ending: Ending, by_client: bool) -> None:
         service, protocol = self._service, self.protocol
@@ -618,7 +456,7 @@ class Connection(Timer):
         carried = protocol.served + (protocol.phase in (BODY, HANDLER))  # with a last request that got no response
         service.stats.connection_ended(
             ending,
-            host_of(self.client),
+            self.client.label,
             carried,
             now - self._idle_from,
             by_client=by_client,

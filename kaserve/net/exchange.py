@@ -1,8 +1,8 @@
 """Exchange: one request on a connection and the response to it.
 
-Has the handler asked, turns what it returns or raises into a response, and hands that to the writer. Records what the
-access log, the counters and the timeline want to know. Knows the handler, the protocol and the writer; does not know
-sockets, deadlines, or when it is its turn: that is the connection's business.
+Calls the handler, turns what it returns or raises into a response, and passes that to the writer. Records times and
+sizes for the access log, the counters and the timeline. Knows the handler, the protocol and the writer. Does not know
+sockets and deadlines; the connection decides when it goes on.
 
 It exists from the moment the request has been read (or turned out to be unreadable) until its response is encoded to
 its end, so an idle connection has none.
@@ -15,8 +15,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from ..http.address import AnyAddress
 from ..http.errors import HTTPError
-from ..http.messages import Address, Response, error_response
+from ..http.messages import Response, error_response
 from ..http.outgoing import Outgoing
 from ..http.protocol import CONTINUE, HTTPProtocol
 from ..http.sinks import drain_or_reject
@@ -79,7 +80,7 @@ class Exchange(Outgoing):
         writer: Writer,
         channel: Channel,
         connection: int,
-        client: Address,
+        client: AnyAddress,
         started: float,
     ) -> None:
         """Begins the exchange that `protocol` has come to. Nothing has been called or sent yet.
@@ -102,7 +103,7 @@ class Exchange(Outgoing):
         writer: Writer,
         channel: Channel,
         connection: int,
-        client: Address,
+        client: AnyAddress,
         started: float,
     ) -> None:
         """What __init__ does. Compiled, `begin_exchange` calls it as a C function: the call of a class with arguments
@@ -193,12 +194,12 @@ class Exchange(Outgoing):
         self.respond(error_response(error), False)
 
     def respond_failure(self, may_persist: bool) -> None:
-        """Responds in place of a handler that failed, of which nothing was sent yet: the connection persists."""
+        """Responds in place of a handler that failed before anything was sent, so the connection persists."""
         self._service.stats.failed += 1
         self.respond(error_response(HTTPError(500, "the server failed to respond")), may_persist)
 
     def respond(self, response: Response, may_persist: bool) -> None:
-        """Starts `response`: its head goes to the writer, and with it what is there of its body. A response that cannot
+        """Starts `response`: its head goes to the writer, and with it a body that is in memory. A response that cannot
         be sent is replaced by a 500 before anything is counted."""
         service, protocol, writer = self._service, self._protocol, self._writer
         reactor = service.reactor
@@ -255,6 +256,14 @@ class Exchange(Outgoing):
         if service.access_log is not None:
             service.access_log.log(self)
 
+    def abandon(self) -> None:
+        """Ends the exchange because the connection has ended, if it had not ended before: nobody receives the rest of
+        the response. The request says so before the Future is cancelled, so that a thread which completes the Future
+        meanwhile can look."""
+        if self.request is not None:
+            self.request.disconnected = True
+        self.finish()
+
     # Waiting.
 
     def wait_for(self, future: Future[Any]) -> None:
@@ -279,7 +288,7 @@ def begin_exchange(
     writer: Writer,
     channel: Channel,
     connection: int,
-    client: Address,
+    client: AnyAddress,
     started: float,
 ) -> Exchange:
     """Returns Exchange(...) at a fraction of its cost."""

@@ -11,19 +11,19 @@ import os
 import socket
 import stat
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
-from ..http.messages import Address
+from ..http.address import Address, AnyAddress, UnixAddress
 from .poller import NOTHING, READ
 from .reactor import Reactor
 from .timerwheel import Timer
 
-__all__ = ["ConnectionQuota", "Listener", "address_of", "open_listener", "split_host_port"]
+__all__ = ["ConnectionQuota", "Listener", "address_of", "open_listeners", "split_host_port"]
 
 log = logging.getLogger("kaserve")
 
 # Gets each accepted socket, with the addresses of the client and of the server.
-AcceptCallback = Callable[[socket.socket, Address, Address], object]
+AcceptCallback = Callable[[socket.socket, AnyAddress, AnyAddress], object]
 
 _MAX_PER_TURN = 128  # connections accepted in one turn, so that the open ones are served in between
 _MAX_IN_BACKLOG = 65536
@@ -32,6 +32,10 @@ _PAUSE = 0.25  # seconds without accepting at the limit, unless a connection end
 # The system has no descriptor or no buffer left. accept() would fail again at once, and since the client stays in the
 # backlog, the listening socket stays readable: without a pause the loop would spin.
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+# There is no such address on this machine, or no such family.
+_NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
+_MAX_PORT_TRIES = 20  # to find a port that is free at each address of a name
 
 
 class ConnectionQuota(Protocol):
@@ -51,7 +55,7 @@ class Listener(Timer):
     """Accepts connections from one listening socket. It is a timer to end its pauses.
 
     Attributes:
-        address: what the socket is bound to: (host, port), or the path of a Unix socket.
+        address: what the socket is bound to.
     """
 
     __slots__ = ("_interest", "_on_accept", "_quota", "_reactor", "_sock", "address")
@@ -114,7 +118,7 @@ class Listener(Timer):
         # the client delays that acknowledgement: 40 ms for nothing, request after request.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         assert isinstance(peer, tuple)
-        self._on_accept(sock, (peer[0], peer[1]), self.address)
+        self._on_accept(sock, Address(peer[0], peer[1]), self.address)
 
     def expired(self, now: float) -> None:
         self.resume()
@@ -150,48 +154,64 @@ class Listener(Timer):
         self.pause()
         self._reactor.wheel.cancel(self)
         self._sock.close()
-        if isinstance(self.address, str) and _is_abandoned(self.address):
+        if isinstance(self.address, UnixAddress) and _is_abandoned(self.address):
             try:
                 os.unlink(self.address)
             except OSError:  # the directory may be read-only for us by now
                 pass
 
 
-def address_of(sock: socket.socket) -> Address:
-    """Returns the address that `sock` is bound to: (host, port), or the path of a Unix socket."""
+def address_of(sock: socket.socket) -> AnyAddress:
+    """Returns the address that `sock` is bound to, with the zone of a link-local host, and `@name` for an abstract Unix
+    socket."""
     name = sock.getsockname()
     if isinstance(name, tuple):
-        return name[0], name[1]
-    return os.fsdecode(name)
+        zone = f"%{socket.if_indextoname(name[3])}" if len(name) == 4 and name[3] else ""
+        return Address(name[0] + zone, name[1])
+    path = os.fsdecode(name)
+    return UnixAddress("@" + path[1:] if path.startswith("\0") else path)
 
 
-def open_listener(bind: str, port: int, *, backlog: int, reuse_port: bool = False) -> socket.socket:
-    """Opens a socket that listens, does not block, and is not inherited by child processes.
+def open_listeners(
+    bind: str, port: int, *, backlog: int, reuse_port: bool = False, unix_mode: int = 0o666
+) -> list[socket.socket]:
+    """Opens the sockets of one address, which listen, do not block, and are not inherited by child processes.
+
+    All forms have one socket, but for a name with several addresses (`localhost` has 127.0.0.1 and ::1).
 
     Args:
-        bind: HOST, HOST:PORT, [V6]:PORT, `unix:PATH` or `fd:N`. An empty host is every address of the machine.
+        bind: HOST, HOST:PORT, [V6]:PORT, `unix:PATH`, `unix:@NAME` (abstract, Linux) or `fd:N`. An empty host and `::`
+            are every address of the machine, IPv4 and IPv6; `0.0.0.0` is those of IPv4.
         port: used if `bind` has none; 0 for any free port.
         backlog: connections that the kernel keeps until they are accepted.
         reuse_port: whether other processes may listen on the same port (SO_REUSEPORT).
+        unix_mode: the permissions of the path of a Unix socket, whatever the umask; connecting takes the right to
+            write.
 
     Raises:
         ValueError: `bind` has another form.
         OSError: the address cannot be used.
     """
     if bind.startswith("unix:"):
-        sock = _open_unix(bind.removeprefix("unix:"))
+        sockets = [_open_unix(bind.removeprefix("unix:"), unix_mode)]
     elif bind.startswith("fd:"):
-        sock = socket.socket(fileno=_parse_number(bind.removeprefix("fd:"), "descriptor", 2**31 - 1))
+        sockets = [socket.socket(fileno=_parse_number(bind.removeprefix("fd:"), "descriptor", 2**31 - 1))]
     else:
-        sock = _open_tcp(*split_host_port(bind, port), reuse_port=reuse_port)
+        sockets = _open_tcp(*split_host_port(bind, port), reuse_port=reuse_port)
     try:
-        sock.listen(backlog)
-        sock.setblocking(False)
-        sock.set_inheritable(False)
+        for sock in sockets:
+            sock.listen(backlog)
+            sock.setblocking(False)
+            sock.set_inheritable(False)
     except BaseException:
-        sock.close()
+        _close_all(sockets)
         raise
-    return sock
+    return sockets
+
+
+def _close_all(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
 
 
 def split_host_port(bind: str, port: int) -> tuple[str, int]:
@@ -222,23 +242,59 @@ def _parse_number(digits: str, what: str, largest: int) -> int:
     return int(digits)
 
 
-def _open_tcp(host: str, port: int, *, reuse_port: bool) -> socket.socket:
-    """Binds a TCP socket. An empty host is one socket for IPv4 and IPv6, where the system has those."""
-    if host:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server((str(address[0]), port), family=socket.AddressFamily(family), reuse_port=reuse_port)
-    dual = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if dual else socket.AF_INET
-    return socket.create_server(("", port), family=family, reuse_port=reuse_port, dualstack_ipv6=dual)
+def _open_tcp(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
+    """Binds a TCP socket to each address of `host`, all with the same port."""
+    if host in ("", "::"):
+        dual = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if dual or host else socket.AF_INET
+        return [socket.create_server((host, port), family=family, reuse_port=reuse_port, dualstack_ipv6=dual)]
+    addresses: dict[tuple[Any, ...], int] = {}
+    for family, _, _, _, found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
+        addresses[found] = family
+    for _ in range(_MAX_PORT_TRIES if port == 0 else 1):
+        try:
+            return _bind_each(addresses, port, reuse_port=reuse_port)
+        except OSError as error:
+            last = error  # with port 0: the port that was free at one address is in use at another
+    raise last
 
 
-def _open_unix(path: str) -> socket.socket:
+def _bind_each(addresses: dict[tuple[Any, ...], int], port: int, *, reuse_port: bool) -> list[socket.socket]:
+    """Binds a socket to each of `addresses`, which are sockaddrs with their families. The sockaddr is used as a whole,
+    since that of a link-local address has a scope. An address that this machine does not have (::1 where IPv6 is
+    switched off) is left out if there is another one."""
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    for (host, _, *scope), family in addresses.items():
+        try:
+            sock = socket.create_server(
+                (host, port, *scope),
+                family=socket.AddressFamily(family),
+                reuse_port=reuse_port,
+            )
+        except OSError as error:
+            if error.errno in _NOT_HERE:
+                missing = error
+                continue
+            _close_all(sockets)
+            raise
+        port = sock.getsockname()[1]
+        sockets.append(sock)
+    if not sockets and missing is not None:
+        raise missing
+    return sockets
+
+
+def _open_unix(path: str, mode: int) -> socket.socket:
     """Binds a Unix socket. Replaces a socket that a crashed server has left, but not one that a running server listens
     on, and nothing that is not a socket."""
-    if not path:  # the kernel would make up an abstract name
+    if path in ("", "@"):  # the kernel would make up an abstract name
         raise ValueError("a Unix socket needs a path")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        if path.startswith("@"):
+            sock.bind("\0" + path[1:])
+            return sock
         try:
             sock.bind(path)
         except OSError as error:
@@ -246,6 +302,8 @@ def _open_unix(path: str) -> socket.socket:
                 raise
             os.unlink(path)
             sock.bind(path)
+        # Before it listens, so that nobody connects in between. Not by the umask, which other threads share.
+        os.chmod(path, mode)
     except BaseException:
         sock.close()
         raise
@@ -254,6 +312,8 @@ def _open_unix(path: str) -> socket.socket:
 
 def _is_abandoned(path: str) -> bool:
     """Returns whether `path` is a Unix socket on which no process listens."""
+    if path.startswith("@"):  # an abstract name; a path that begins like that can be written as ./@
+        return False
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):  # connecting to any other file is refused as well
             return False

@@ -4,19 +4,20 @@ Knows the headers of both versions (https://www.haproxy.org/download/3.0/doc/pro
 that text), and how to take exactly one header from a socket. Does not know what follows it, which is TLS or HTTP.
 
 A connection must begin with a header, or it is closed. If connections with and without a header were allowed on one
-port, any client could send a header of its own and pretend to be somebody else.
+port, any client could send a header of its own and pretend to have another address.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..http.messages import Address
+from ..http.address import Address, AnyAddress, UnixAddress
 from .poller import NOTHING, READ
 from .reactor import Reactor
 from .timerwheel import Timer
@@ -55,8 +56,8 @@ class ProxyHeader(NamedTuple):
     """
 
     size: int
-    client: Address = None
-    server: Address = None
+    client: AnyAddress | None = None
+    server: AnyAddress | None = None
 
 
 def read_proxy_header(data: bytes) -> ProxyHeader | None:
@@ -94,7 +95,7 @@ def _read_v1(data: bytes) -> ProxyHeader | None:
     ports = int(client_port), int(server_port)
     if max(ports) > 65535:
         raise ProxyError("a malformed port")
-    return ProxyHeader(size, (hosts[0], ports[0]), (hosts[1], ports[1]))
+    return ProxyHeader(size, Address(hosts[0], ports[0]), Address(hosts[1], ports[1]))
 
 
 def _read_v2(data: bytes) -> ProxyHeader | None:
@@ -124,7 +125,7 @@ def _addresses_size(family: int) -> int:
     return 2 * _ADDRESS_SIZES.get(family, 0) + (4 if family in (_TCP4, _TCP6) else 0)
 
 
-def _read_v2_addresses(family: int, block: bytes) -> tuple[Address, Address]:
+def _read_v2_addresses(family: int, block: bytes) -> tuple[AnyAddress | None, AnyAddress | None]:
     """Reads the client's and the server's address from the bytes after the fixed fields."""
     if family not in _ADDRESS_SIZES:
         return None, None
@@ -135,14 +136,14 @@ def _read_v2_addresses(family: int, block: bytes) -> tuple[Address, Address]:
     ip_version = socket.AF_INET if family == _TCP4 else socket.AF_INET6
     ports = block[2 * size : 2 * size + 4]
     return (
-        (socket.inet_ntop(ip_version, client), int.from_bytes(ports[:2], "big")),
-        (socket.inet_ntop(ip_version, server), int.from_bytes(ports[2:], "big")),
+        Address(socket.inet_ntop(ip_version, client), int.from_bytes(ports[:2], "big")),
+        Address(socket.inet_ntop(ip_version, server), int.from_bytes(ports[2:], "big")),
     )
 
 
-def _read_path(padded: bytes) -> str:
+def _read_path(padded: bytes) -> UnixAddress:
     """Reads the path of a Unix socket, "" for one without a name. The first byte of an abstract name is NUL."""
-    return os.fsdecode(padded[:1] + padded[1:].partition(b"\0")[0]).removesuffix("\0")
+    return UnixAddress(os.fsdecode(padded[:1] + padded[1:].partition(b"\0")[0]).removesuffix("\0"))
 
 
 class ProxyHeaderReader(Timer):
@@ -156,18 +157,19 @@ class ProxyHeaderReader(Timer):
         server: our address, as the socket has it.
     """
 
-    __slots__ = ("_on_end", "_on_header", "_reactor", "_received", "_sock", "client", "server")
+    __slots__ = ("_on_end", "_on_failure", "_on_header", "_reactor", "_received", "_sock", "client", "server")
 
     def __init__(
         self,
         reactor: Reactor,
         sock: socket.socket,
-        client: Address,
-        server: Address,
+        client: AnyAddress,
+        server: AnyAddress,
         *,
         timeout: float,
-        on_header: Callable[[socket.socket, Address, Address], object],
+        on_header: Callable[[socket.socket, AnyAddress, AnyAddress], object],
         on_end: Callable[[ProxyHeaderReader], object],
+        on_failure: Callable[[ProxyHeaderReader, str], object],
     ) -> None:
         """Starts waiting for the header.
 
@@ -179,6 +181,8 @@ class ProxyHeaderReader(Timer):
             timeout: seconds within which the header must arrive; then the connection closes.
             on_header: called with the socket, from which the header alone was taken, and both addresses.
             on_end: called at the end, after `on_header` or when the connection was closed without a header.
+            on_failure: called before `on_end` if no header came, with the reason; "" if the client left without a byte,
+                as a health check does that only opens a port. Not called after `close`.
         """
         super().__init__()
         self._reactor = reactor
@@ -186,6 +190,7 @@ class ProxyHeaderReader(Timer):
         self._received = b""  # of the header
         self._on_header = on_header
         self._on_end = on_end
+        self._on_failure = on_failure
         self.client = client
         self.server = server
         reactor.watch(sock.fileno(), self, NOTHING, READ)
@@ -196,8 +201,9 @@ class ProxyHeaderReader(Timer):
             header = self._receive()
         except (BlockingIOError, InterruptedError):
             return
-        except (OSError, ProxyError):  # no response: without a header we do not know whether it speaks TLS or HTTP
-            self.close()
+        except (OSError, ProxyError) as error:
+            reason = error.strerror or "reset" if isinstance(error, OSError) else str(error)
+            self._fail(reason if self._received or isinstance(error, ProxyError) else "")
             return
         if header is not None:
             self._stop_watching()
@@ -213,13 +219,20 @@ class ProxyHeaderReader(Timer):
         """Takes bytes of the header from the socket, and none of what follows it: so it peeks first."""
         peeked = self._sock.recv(_MAX_SIZE, socket.MSG_PEEK)
         if not peeked:
-            raise ProxyError("the connection ended before the header")
+            raise ProxyError("the connection ended within the header") if self._received else ConnectionResetError
         header = read_proxy_header(self._received + peeked)
         taken = len(peeked) if header is None else header.size - len(self._received)
         self._received += self._sock.recv(taken)
         return header
 
     def expired(self, now: float) -> None:
+        self.ready(READ)  # a last look: it may have arrived while this process was stopped
+        if self.deadline < math.inf:
+            self._fail("the header did not arrive in time")
+
+    def _fail(self, reason: str) -> None:
+        """Closes without a response: without a header we do not know whether the client speaks TLS or HTTP."""
+        self._on_failure(self, reason)
         self.close()
 
     def close(self) -> None:

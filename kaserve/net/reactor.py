@@ -23,7 +23,7 @@ from .wakeup import Wakeup
 __all__ = ["Channel", "Reactor"]
 
 _READ_WRITE = READ | WRITE
-_MAX_EXPIRED = 256  # timers examined in one turn, which takes a few milliseconds
+_MAX_EXPIRED = 256  # timers examined in one turn: a few milliseconds of work
 
 
 class Channel(Protocol):
@@ -34,7 +34,8 @@ class Channel(Protocol):
 
         Args:
             events: `READ`, `WRITE` or both. A descriptor in trouble counts as both: reading or writing it tells what is
-                wrong. `NOTHING` after `Reactor.again`.
+                wrong. `HALF_CLOSE` and `HANGUP` come in addition, if neither of the two was waited for. `NOTHING` after
+                `Reactor.again`.
         """
 
 
@@ -164,7 +165,7 @@ class Reactor:
                 # Not by way of _call: this runs for every request. A try costs nothing until something is raised, while
                 # a bound method and a tuple of arguments would cost a few hundred instructions.
                 try:
-                    channel.ready(events & _READ_WRITE or _READ_WRITE)  # neither of the two: trouble
+                    channel.ready(events & _READ_WRITE or events | _READ_WRITE)  # neither of the two: trouble
                 except Exception:
                     log_current_exception(_FAILED)
         for channel in again:

@@ -10,18 +10,21 @@ from collections.abc import Callable
 from random import random
 from typing import Any, NamedTuple, Protocol
 
+from ..http.address import AnyAddress
 from ..http.errors import HTTPError
 from ..http.handler import BaseHandler, FunctionHandler
 from ..http.keep_alive import KeepAlive
 from ..http.limits import Limits
-from ..http.phases import HANDSHAKE, Phase
+from ..http.phases import BODY, HANDSHAKE, HEAD, Phase
 from ..telemetry.counters import Stats
 from ..telemetry.endings import Ending
 from ..telemetry.timeline import Timeline
-from .poller import NOTHING, READ, WRITE
+from .poller import HALF_CLOSE, HANGUP, READ, WRITE
 from .reactor import Reactor
 
 __all__ = [
+    "CLIENT_LEAVES",
+    "INCOMPLETE_REQUEST_GRACE",
     "PHASES",
     "RECENT_USE_GRACE",
     "AccessLog",
@@ -37,7 +40,7 @@ class PhaseSpec(NamedTuple):
     """How a connection behaves in one phase.
 
     Attributes:
-        waits_for: `READ`, `WRITE` or `NOTHING`.
+        waits_for: `READ` or `WRITE`; or `CLIENT_LEAVES`, while nothing is to be read or written.
         deadline: the field of `Deadlines`; "" for none.
         since: what the deadline is counted from.
         on_expiry: what happens when it has passed.
@@ -49,6 +52,10 @@ class PhaseSpec(NamedTuple):
     on_expiry: str
 
 
+# In HANDLER nothing is read, so that a client cannot fill our memory with requests while it waits for a response. But a
+# client that leaves must be noticed, since its handler may wait for an event that never comes.
+CLIENT_LEAVES = HALF_CLOSE | HANGUP
+
 # A deadline that counts from here is extended when enough bytes have moved to satisfy `Deadlines.min_rate`. A byte now
 # and then is not enough: a client that sends one a minute would hold its connection for ever.
 _EACH_PROGRESS = "each progress"
@@ -59,7 +66,7 @@ PHASES: dict[Phase, PhaseSpec] = {
     Phase.IDLE: PhaseSpec(READ, "keep_alive", "the last response", "close silently (never 408)"),
     Phase.HEAD: PhaseSpec(READ, "header_timeout", "first byte", "408, close"),
     Phase.BODY: PhaseSpec(READ, "body_timeout", _EACH_PROGRESS, "408, close"),
-    Phase.HANDLER: PhaseSpec(NOTHING, "", "", ""),
+    Phase.HANDLER: PhaseSpec(CLIENT_LEAVES, "half_close_timeout", "a half-close", "reset"),
     Phase.SEND: PhaseSpec(WRITE, "send_timeout", _EACH_PROGRESS, "reset"),
     Phase.LINGER: PhaseSpec(READ, "linger", "total", "close"),
 }
@@ -70,13 +77,17 @@ _ANNOUNCED_GRACE = 1.0
 # Seconds. A connection that was busy less than this ago may have a request on its way to us, or our last response on
 # its way to the client: neither graceful shutdown nor eviction closes it.
 RECENT_USE_GRACE = 1.0
+# Seconds. While the server shuts down, the rest of a request that has begun is waited for only this long, and a body
+# this long after each progress: a client that stalls would hold the shutdown for all of its timeout, and it gets no
+# response in the end. A client that is still sending is done in less.
+INCOMPLETE_REQUEST_GRACE = 5.0
 
 
 class Deadlines(NamedTuple):
     """The limits on how long a connection may stay in a phase, by the names of `PHASES`.
 
     Attributes:
-        keep_alive, header_timeout, body_timeout, send_timeout, linger: seconds.
+        keep_alive, header_timeout, body_timeout, half_close_timeout, send_timeout, linger: seconds.
         age: seconds after which a connection gets its last response.
         min_rate: bytes per second, on average over body_timeout and send_timeout, below which there is no progress.
     """
@@ -84,6 +95,7 @@ class Deadlines(NamedTuple):
     keep_alive: float = 120.0
     header_timeout: float = 30.0
     body_timeout: float = 60.0
+    half_close_timeout: float = 30.0
     send_timeout: float = 60.0
     linger: float = 5.0
     age: float = 3600.0
@@ -108,7 +120,7 @@ class OpenConnection(Protocol):
 
     number: int
     phase: Phase
-    client: Any
+    client: AnyAddress
     ending: Ending | None
 
     @property
@@ -210,9 +222,12 @@ class Service:
         self.idle = seconds + _ANNOUNCED_GRACE
 
     def drain(self) -> None:
-        """Starts draining: idle connections close after RECENT_USE_GRACE, busy ones after their current response."""
+        """Starts draining: idle connections close after RECENT_USE_GRACE, busy ones after their current response, and
+        requests that are incomplete have INCOMPLETE_REQUEST_GRACE."""
         self.draining = True
         self.idle = self.timeouts[HANDSHAKE].seconds = RECENT_USE_GRACE
+        self.timeouts[HEAD].shorten(INCOMPLETE_REQUEST_GRACE)
+        self.timeouts[BODY].shorten(INCOMPLETE_REQUEST_GRACE)
         for connection in list(self.connections):
             connection.drain()
 
@@ -232,3 +247,10 @@ class PhaseTimeout:
         self.events = spec.waits_for
         self.seconds: float = getattr(deadlines, spec.deadline) if spec.deadline else math.inf
         self.min_bytes = max(1, int(deadlines.min_rate * self.seconds)) if spec.since == _EACH_PROGRESS else 0
+
+    def shorten(self, seconds: float) -> None:
+        """Makes the deadline `seconds`, if it is later. The rate that progress must have stays the same."""
+        if seconds < self.seconds:
+            if self.min_bytes:
+                self.min_bytes = max(1, int(self.min_bytes * seconds / self.seconds))
+            self.seconds = seconds

@@ -7,6 +7,7 @@ implementations behave alike.
 from __future__ import annotations
 
 import socket
+import struct
 import sys
 from collections.abc import Callable
 from typing import Protocol
@@ -17,7 +18,7 @@ try:
 
     # Bytes not sent yet (SIOCOUTQNSD of linux/sockios.h, for TCP alone), or else bytes not acknowledged yet.
     _QUEUE_REQUESTS: tuple[int, ...] = (0x894B, TIOCOUTQ) if sys.platform == "linux" else (TIOCOUTQ,)
-except ImportError:  # Windows, whose sockets do not tell
+except ImportError:  # Windows, whose sockets do not say
     _QUEUE_REQUESTS = ()
 
 Socket: Callable[[socket.socket], PlainSocket] | None
@@ -26,7 +27,14 @@ try:
 except ImportError:
     Socket = None
 
-__all__ = ["PlainSocket", "adopt", "queued_bytes"]
+__all__ = ["PlainSocket", "adopt", "enable_keepalive", "queued_bytes"]
+
+# TCP keepalive: seconds without a packet before the first probe and between two probes, and how many of them a peer
+# leaves unanswered before the connection is given up. In all, a peer that is gone is noticed after two minutes.
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+
+
+_ON = struct.pack("i", 1)
 
 
 class PlainSocket(Protocol):
@@ -57,11 +65,33 @@ def adopt(sock: socket.socket) -> PlainSocket:
     return sock if Socket is None else Socket(sock)
 
 
+class _HasOptions(Protocol):
+    """What `enable_keepalive` needs of a socket."""
+
+    def setsockopt(self, level: int, option: int, value: bytes, /) -> None:
+        """Sets an option, as setsockopt(2) does."""
+
+
+def enable_keepalive(sock: _HasOptions) -> None:
+    """Has the kernel probe the peer while nothing is sent, so that one that vanished without a packet is noticed.
+
+    Where the system cannot set the times, its own apply (two hours on most). Does nothing for a Unix socket, whose peer
+    cannot vanish.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, _ON)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), struct.pack("i", value))
+    except OSError:
+        pass
+
+
 def queued_bytes(fd: int) -> int:
     """Returns how many bytes the kernel has taken for the socket `fd` and still keeps in its send queue.
 
     Where the system can tell, these are the bytes that were not sent yet; otherwise those that were not acknowledged
-    yet. 0 where the system does not tell at all.
+    yet. 0 where the system does not say.
     """
     for request in _QUEUE_REQUESTS:
         try:

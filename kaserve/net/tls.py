@@ -10,9 +10,11 @@ them.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from .certificate import host_names
 from .sockets import PlainSocket, adopt
@@ -52,10 +54,25 @@ class TLS:
         Raises:
             OSError: a file cannot be read or used. The text names it.
         """
-        self._certificates = certificates
-        self._password_file = password_file
-        self._ca = ca
+        self._load: Callable[[], ssl.SSLContext] = partial(_load_contexts, certificates, password_file, ca)
         self._context = self._load()
+
+    @classmethod
+    def of_context(cls, context: ssl.SSLContext) -> TLS:
+        """Returns the TLS settings of a context that is ready, with its certificates, ciphers and client certificates.
+
+        Nothing of it is read again by `reload`. ALPN and renegotiation are set as this server needs them.
+
+        Raises:
+            ValueError: the context is for clients.
+        """
+        if context.protocol is ssl.PROTOCOL_TLS_CLIENT:
+            raise ValueError("ssl_context must be for a server, as ssl.PROTOCOL_TLS_SERVER is")
+        _adapt(context)
+        tls = cls.__new__(cls)
+        tls._load = lambda: context
+        tls._context = context
+        return tls
 
     def wrap(self, sock: socket.socket) -> TLSSocket:
         """Returns a TLSSocket that owns the descriptor of `sock`, which is connected and does not block.
@@ -73,22 +90,25 @@ class TLS:
         """
         self._context = self._load()
 
-    def _load(self) -> ssl.SSLContext:
-        """Returns the context of the first certificate, with a callback that selects the others by name."""
-        password = _read_password(self._password_file)
-        contexts: list[ssl.SSLContext] = []
-        by_name: dict[str, ssl.SSLContext] = {}
-        for certificate, key in self._certificates:
-            context, names = _new_context(certificate, key, password, self._ca)
-            if contexts and not names:
-                raise OSError(
-                    f"the certificate {certificate} has no host name (subjectAltName), so no client could ask for it"
-                )
-            contexts.append(context)
-            by_name = dict.fromkeys(names, context) | by_name  # of two certificates for one name the first is used
-        if len(contexts) > 1:
-            contexts[0].sni_callback = _new_sni_callback(by_name)
-        return contexts[0]
+
+def _load_contexts(
+    certificates: Sequence[tuple[str, str | None]], password_file: str | None, ca: str | None
+) -> ssl.SSLContext:
+    """Returns the context of the first certificate, with a callback that selects the others by name."""
+    password = _read_password(password_file)
+    contexts: list[ssl.SSLContext] = []
+    by_name: dict[str, ssl.SSLContext] = {}
+    for certificate, key in certificates:
+        context, names = _new_context(certificate, key, password, ca)
+        if contexts and not names:
+            raise OSError(
+                f"the certificate {certificate} has no host name (subjectAltName), so no client could ask for it"
+            )
+        contexts.append(context)
+        by_name = dict.fromkeys(names, context) | by_name  # of two certificates for one name the first is used
+    if len(contexts) > 1:
+        contexts[0].sni_callback = _new_sni_callback(by_name)
+    return contexts[0]
 
 
 def _read_password(path: str | None) -> str:
@@ -113,17 +133,15 @@ def _new_context(certificate: str, key: str | None, password: str, ca: str | Non
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    # A client that ends its side with a FIN alone, without close_notify, still wants its responses. The end of the
-    # connection never delimits a request, so a truncated request cannot be taken for a complete one.
-    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    context.set_alpn_protocols(["http/1.1"])  # RFC 7301 §6
+    _adapt(context)
     what = f"the certificate {certificate}"
     try:
-        with open(certificate, encoding="ascii", errors="replace") as file:
-            pem = file.read()
+        pem = _read_pem(certificate)
+        if not _CERTIFICATE.search(pem):
+            raise ValueError("there is no certificate in PEM in this file")
         if key is not None:
             what = f"the key {key} of the certificate {certificate}"
+        _check_key(pem if key is None else _read_pem(key), bool(password), is_alone=key is not None)
         context.load_cert_chain(certificate, key, password)
         names = host_names(pem)
         if ca is not None:
@@ -131,17 +149,59 @@ def _new_context(certificate: str, key: str | None, password: str, ca: str | Non
             context.load_verify_locations(ca)
             context.verify_mode = ssl.CERT_REQUIRED
     except (OSError, ValueError) as error:
-        raise OSError(getattr(error, "errno", None), f"cannot use {what}: {_reason(error)}") from None
+        raise OSError(getattr(error, "errno", None), f"cannot use {what}: {_reason(error, bool(password))}") from None
     return context, names
 
 
-def _reason(error: Exception) -> str:
-    """Returns the reason in words. OpenSSL's own text consists of constants and places in its source."""
+def _reason(error: Exception, has_password: bool) -> str:
+    """Returns the reason in words. OpenSSL's own text consists of constants and places in its source.
+
+    About a key that it cannot decrypt it says no more than about one that is damaged.
+    """
     if isinstance(error, ssl.SSLError):
-        if error.reason is None or error.reason == "BAD_DECRYPT":  # all it says about a key that it cannot decrypt
-            return "it is not in PEM, or its password is wrong"
+        if not error.reason or error.reason == "BAD_DECRYPT":
+            return "the password of its private key is wrong, or it is damaged" if has_password else "it is damaged"
         return error.reason.lower().replace("_", " ")
     return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+_CERTIFICATE = re.compile("-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----")
+_KEY = re.compile("-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----")
+_ENCRYPTED = re.compile("-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: *4, *ENCRYPTED", re.MULTILINE)
+
+
+def _read_pem(path: str) -> str:
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.read()
+
+
+def _check_key(pem: str, has_password: bool, *, is_alone: bool) -> None:
+    """Checks what OpenSSL has no words for.
+
+    Args:
+        pem: the text of the file that must have the private key.
+        has_password: whether there is a password for it.
+        is_alone: whether the file was named for its key; otherwise it was named for its certificate.
+
+    Raises:
+        ValueError: there is no key in it, or an encrypted one and no password.
+    """
+    if not _KEY.search(pem):
+        hint = "" if is_alone else "; name the file that has it with --tls-key (tls_key)"
+        raise ValueError(f"there is no private key in PEM in this file{hint}")
+    if _ENCRYPTED.search(pem) and not has_password:
+        raise ValueError(
+            "its private key is encrypted; name a file with the password with --tls-password-file (tls_password_file)"
+        )
+
+
+def _adapt(context: ssl.SSLContext) -> None:
+    """Sets what this server needs of every context."""
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    # A client that ends its side with a FIN alone, without close_notify, still wants its responses. The end of the
+    # connection never delimits a request, so a truncated request cannot be taken for a complete one.
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    context.set_alpn_protocols(["http/1.1"])  # RFC 7301 §6
 
 
 def _new_sni_callback(

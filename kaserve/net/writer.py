@@ -1,11 +1,11 @@
 """Writer: sends a connection's responses, and is the only thing that does.
 
 Knows the socket and what is encoded: first the output buffer, then the body that is still to be encoded. Does not know
-what a response means, nor what follows it; who calls it looks at the `Progress` and decides.
+what a response means, nor what follows it; its caller looks at the `Progress` and decides.
 
-Why the buffer is one `bytes` object with a list behind it, and not a bytearray: a response is nearly always sent whole
-by one call, and then no byte is copied. The responses to a pipeline are joined once, just before they are sent; adding
-each to a bytearray was five times as dear.
+The buffer is one `bytes` object with a queue after it, and not a bytearray: nearly every response is sent by one call,
+and then no byte is copied. The responses to a pipeline are joined once, just before they are sent; adding each of them
+to a bytearray took five times as long.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Writer:
 
     Attributes:
         buffer: what is encoded and not yet accepted by the kernel.
-        queued: bytes in the queue behind it.
+        queued: bytes in the queue after it.
         source: the body that is still to be encoded; None for none.
         moved: bytes that the kernel has accepted since this was last set to 0.
     """

@@ -6,10 +6,12 @@ and the connection limit is applied. Does not know HTTP, nor when a server start
 
 from __future__ import annotations
 
+import logging
+import math
 import socket
 from collections.abc import Callable, Iterable
 
-from ..http.messages import Address
+from ..http.address import AnyAddress
 from ..net.connection import Connection
 from ..net.limiter import ConnectionLimiter
 from ..net.listener import Listener
@@ -17,8 +19,13 @@ from ..net.proxy_protocol import ProxyHeaderReader
 from ..net.service import Service
 from ..net.sockets import adopt
 from ..net.tls import TLS
+from ..telemetry.endings import Ending
 
 __all__ = ["Acceptor"]
+
+log = logging.getLogger("kaserve")
+
+_LOG_INTERVAL = 60.0  # seconds between two lines about missing PROXY headers; any client can cause as many as it likes
 
 
 class Acceptor:
@@ -49,7 +56,7 @@ class Acceptor:
                 begin with a request.
             on_end: called after a connection has ended, even if it ended before its PROXY header arrived.
         """
-        self.addresses: list[Address] = []
+        self.addresses: list[AnyAddress] = []
         self._service = service
         self._tls = tls
         self._proxy_header_timeout = proxy_header_timeout
@@ -57,6 +64,9 @@ class Acceptor:
         self._listeners: list[Listener] = []
         self._proxy_readers: set[ProxyHeaderReader] = set()  # connections whose PROXY header has not arrived yet
         self._limiter = ConnectionLimiter(service, max_connections, max_connections_per_address, self._proxy_readers)
+        self._is_draining = False
+        self._next_log = -math.inf  # reactor time
+        self._unlogged = 0  # missing PROXY headers since the last line about one
         service.on_close = self._connection_closed
 
     @property
@@ -77,6 +87,7 @@ class Acceptor:
 
     def limit_proxy_headers(self, seconds: float) -> None:
         """Gives the PROXY headers that have not arrived yet no more than `seconds` to do so."""
+        self._is_draining = True
         reactor = self._service.reactor
         for reader in self._proxy_readers:
             reactor.wheel.schedule(reader, min(reader.deadline, reactor.now + seconds))
@@ -96,7 +107,7 @@ class Acceptor:
 
     # The steps of a connection.
 
-    def _accept(self, sock: socket.socket, client: Address, server: Address) -> None:
+    def _accept(self, sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
         """A listener has accepted a connection."""
         if self._proxy_header_timeout is None:
             self._connect(sock, client, server)
@@ -110,13 +121,36 @@ class Acceptor:
                 timeout=self._proxy_header_timeout,
                 on_header=self._connect,
                 on_end=self._proxy_reader_ended,
+                on_failure=self._proxy_header_missing,
             )
         )
 
-    def _connect(self, sock: socket.socket, client: Address, server: Address) -> None:
+    def _connect(self, sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
         """The addresses of a connection are known. It enters the service."""
         channel = adopt(sock) if self._tls is None else self._tls.wrap(sock)
         self._limiter.enter(Connection(self._service, channel, client, server))
+
+    def _proxy_header_missing(self, reader: ProxyHeaderReader, reason: str) -> None:
+        """Counts a connection that never became one of the service, and logs it unless nobody waits for it."""
+        if self._is_draining:
+            ending = Ending.DRAIN
+        else:
+            ending = Ending.PROXY_HEADER if reason else Ending.CLIENT
+        stats = self._service.stats
+        stats.accepted += 1
+        stats.connection_ended(ending, reader.client.label, 0, 0.0, by_client=not reason, race_lost=False)
+        if ending is Ending.PROXY_HEADER:
+            self._log_missing_header(reader.client, reason)
+
+    def _log_missing_header(self, client: AnyAddress, reason: str) -> None:
+        now = self._service.reactor.now
+        if now < self._next_log:
+            self._unlogged += 1
+            return
+        more = f"; {self._unlogged} more since the last line like this" if self._unlogged else ""
+        log.warning("a connection from %s did not begin with a PROXY header (%s)%s", client.label, reason, more)
+        self._next_log = now + _LOG_INTERVAL
+        self._unlogged = 0
 
     def _proxy_reader_ended(self, reader: ProxyHeaderReader) -> None:
         self._proxy_readers.discard(reader)
@@ -127,7 +161,7 @@ class Acceptor:
         self._connection_ended()
 
     def _connection_ended(self) -> None:
-        """Tells the owner, and has listeners go on that paused because the server was full; closed ones stay closed."""
+        """Informs the owner, and resumes listeners that paused because the server was full; closed ones stay closed."""
         self._on_end()
         for listener in self._listeners:
             listener.resume()

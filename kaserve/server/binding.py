@@ -10,8 +10,8 @@ import os
 import socket
 
 from ..config import Config
-from ..http.messages import Address
-from ..net.listener import open_listener, split_host_port
+from ..http.address import AnyAddress, UnixAddress
+from ..net.listener import open_listeners, split_host_port
 
 __all__ = ["open_sockets", "url_of"]
 
@@ -32,7 +32,7 @@ def open_sockets(config: Config) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for bind in binds:
-            sockets.append(_open(bind, config))
+            sockets += _open(bind, config)
     except BaseException:
         for sock in sockets:
             sock.close()
@@ -56,10 +56,12 @@ def _inherited_sockets() -> list[int]:
     return list(range(_FIRST_LISTEN_FD, _FIRST_LISTEN_FD + int(count)))
 
 
-def _open(bind: str, config: Config) -> socket.socket:
+def _open(bind: str, config: Config) -> list[socket.socket]:
     """Raises OSError whose text names the address."""
     try:
-        return open_listener(bind, config.port, backlog=config.backlog, reuse_port=config.reuse_port)
+        return open_listeners(
+            bind, config.port, backlog=config.backlog, reuse_port=config.reuse_port, unix_mode=int(config.unix_mode, 8)
+        )
     except OSError as error:
         number, reason = error.errno or errno.EINVAL, error.strerror or str(error)
         reason = reason.partition(" (while")[0]  # socket.create_server() adds the address in words of its own
@@ -76,15 +78,15 @@ def _describe(bind: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
 
 
-def url_of(address: Address, scheme: str) -> str:
+def url_of(address: AnyAddress | None, scheme: str) -> str:
     """Returns the URL at which a client on this machine reaches `address`; "" for None.
 
     A wildcard address becomes the loopback address, since no client can connect to a wildcard.
     """
-    if isinstance(address, str):
+    if isinstance(address, UnixAddress):
         return f"unix:{address}"
     if address is None:
         return ""
     host, port = address
-    host = _LOCAL.get(host, host)
+    host = _LOCAL.get(host, host).replace("%", "%25")  # a zone in a URL: RFC 6874
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"

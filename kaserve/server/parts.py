@@ -7,10 +7,10 @@ Knows which settings each part is made from. Does not know in which order, nor h
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable, Mapping
 
-from ..config import Config
-from ..handlers.middleware.forwarded import Forwarded, Trusted
+from ..config import Config, ConfigError
 from ..handlers.middleware.own_paths import OwnPaths
 from ..http.handler import BaseHandler
 from ..insight.endpoints import StatusEndpoints
@@ -25,7 +25,6 @@ from ..telemetry.snapshot import Settings, Snapshot
 from .acceptor import Acceptor
 
 __all__ = [
-    "add_middleware",
     "add_own_pages",
     "max_connections",
     "new_acceptor",
@@ -47,12 +46,22 @@ _UNLIMITED_DESCRIPTORS = 1 << 20
 _UNKNOWN_DESCRIPTORS = 512  # on Windows, whose limit Python cannot ask for
 
 
-def new_tls(config: Config) -> TLS | None:
+def new_tls(config: Config, context: ssl.SSLContext | None) -> TLS | None:
     """Returns what encrypts connections; None for plain HTTP.
 
+    Args:
+        config: names the files.
+        context: a context that is ready, instead of files.
+
     Raises:
+        ConfigError: there are files although there is a context.
         OSError: a certificate or key cannot be used; the text names the file.
+        ValueError: the context is not for a server.
     """
+    if context is not None:
+        if config.tls_cert:
+            raise ConfigError("{} has no effect with an ssl_context, which has its own certificate", "tls_cert")
+        return TLS.of_context(context)
     if not config.tls_cert:
         return None
     keys = config.tls_key or (None,) * len(config.tls_cert)
@@ -100,13 +109,6 @@ def new_access_log(
     return AccessLog(write or write_stderr, log_format=config.log_format, time=time)
 
 
-def add_middleware(config: Config, handler: BaseHandler) -> BaseHandler:
-    """Returns `handler` with the middleware in front that the settings ask for."""
-    if config.forwarded_allow_ips:
-        handler = Forwarded(handler, Trusted(config.forwarded_allow_ips))
-    return handler
-
-
 def new_endpoints(
     config: Config,
     snapshot: Callable[[], Snapshot],
@@ -148,6 +150,7 @@ def new_service(
     reactor: Reactor,
     handler: BaseHandler,
     access_log: AccessLog | None,
+    scheme: str,
     rng: Callable[[], float],
 ) -> Service:
     """Returns what all connections share.
@@ -157,6 +160,7 @@ def new_service(
         reactor: runs the connections.
         handler: responds to their requests, with everything in front of it.
         access_log: logs their responses; None if it is off.
+        scheme: "https" or "http".
         rng: returns random numbers in [0, 1).
     """
     return Service(
@@ -166,7 +170,7 @@ def new_service(
         keep_alive=config.new_keep_alive(),
         deadlines=config.deadlines,
         access_log=access_log,
-        scheme="https" if config.tls_cert else "http",
+        scheme=scheme,
         rng=rng,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -17,17 +18,20 @@ from random import random
 from types import TracebackType
 
 from .. import systemd
-from ..config import Config
+from ..config import Config, ConfigError
+from ..effects import Served, Way, check_effects
+from ..http.address import AnyAddress
 from ..http.handler import BaseHandler, Handler, as_handler
-from ..http.messages import Address
 from ..http.phases import Phase
 from ..insight.advice_log import AdviceLog
 from ..net.reactor import Reactor
+from ..net.timerwheel import Alarm
 from ..telemetry.counters import Stats
 from ..telemetry.snapshot import Snapshot, take_snapshot
 from . import parts
 from .binding import open_sockets, url_of
-from .shutdown import Alarm, GracefulShutdown, Stage
+from .chain import add_middleware
+from .shutdown import GracefulShutdown, Stage
 from .signals import SignalHandlers
 
 __all__ = ["Server"]
@@ -36,6 +40,8 @@ log = logging.getLogger("kaserve")
 
 # Seconds for running requests after Ctrl-C and at the end of a `with` block, where a person or a test is waiting.
 _SHORT_TIMEOUT = 3.0
+
+_LIBRARY = Way()  # a program that makes its handler itself
 
 
 class Server:
@@ -67,20 +73,30 @@ class Server:
         time: Callable[[], float] = time.time,
         rng: Callable[[], float] = random,
         log_lines: Callable[[bytes], object] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        way: Way = _LIBRARY,
     ) -> None:
         """Makes a server that does not listen yet.
 
         Args:
-            handler: responds to requests: a function, or an instance of a subclass of `BaseHandler`.
+            handler: responds to requests: a function, or an instance of a subclass of `BaseHandler`. What the settings
+                put around it (users, headers, CORS, trusted proxies) is closed with the server, the handler is not.
             config: the settings; by default all have their default values.
             clock: returns monotonic seconds.
             time: returns seconds since the epoch.
             rng: returns random numbers in [0, 1).
             log_lines: receives the lines of the access log, at most once in a turn of the reactor. By default they go
                 where the settings say.
+            ssl_context: encrypts connections, instead of the certificates of the settings. The server changes it: it
+                offers http/1.1 alone by ALPN, and allows no renegotiation.
+            way: how the handler was made, which decides which settings have an effect. For the command line, gunicorn
+                and `kaserve.testing`, which make handlers from the settings.
 
         Raises:
-            OSError: a certificate or the file of the access log cannot be used.
+            ConfigError: a setting would have no effect here, or the file of users has a line that is not a user.
+            OSError: a certificate, the file of users or the file of the access log cannot be used.
+            TypeError: the handler is neither a function nor a BaseHandler.
+            ValueError: `ssl_context` is not for a server.
         """
         self.config = config = config or Config()
         self.on_stop: Callable[[], object] | None = None
@@ -90,18 +106,24 @@ class Server:
         self._is_open = self._is_closed = False
         self._is_main_program = False
 
-        # The parts. Each needs some of those before it, as its arguments show, so this is the order. The first two may
-        # raise OSError, when there is nothing yet that would have to be closed.
-        self._tls = parts.new_tls(config)
+        check_effects(config, way)
+        if log_lines is not None and config.access_log_file is not None:
+            raise ConfigError("{} has no effect with log_lines, which receives the lines", "access_log_file")
+
+        # The parts. Each needs some of those before it, as its arguments show, so this is the order. The first three
+        # may raise, when there is nothing yet that would have to be closed.
+        self._chain = add_middleware(config, as_handler(handler), has_headers=way.served is Served.DIRECTORY)
+        self._tls = parts.new_tls(config, ssl_context)
         self._log_file = parts.open_log_file(config) if log_lines is None else None
         self._reactor = Reactor(clock, time)
         write = log_lines if self._log_file is None else self._log_file.write
         self._access_log = parts.new_access_log(config, write, time)
-        self._handler = parts.add_middleware(config, as_handler(handler))
+        self._handler = self._chain.handler
         # Its pages read the figures through `self` when they are asked for, so they may come before the service.
         self._endpoints = parts.new_endpoints(config, self.snapshot, self._render_timeline, self._call_later)
         handler_with_pages = parts.add_own_pages(self._handler, self._endpoints.pages)
-        self._service = parts.new_service(config, self._reactor, handler_with_pages, self._access_log, rng)
+        scheme = "http" if self._tls is None else "https"
+        self._service = parts.new_service(config, self._reactor, handler_with_pages, self._access_log, scheme, rng)
         self._max_connections = parts.max_connections(config)
         self._acceptor = parts.new_acceptor(
             config, self._service, self._tls, self._max_connections, self._connection_ended
@@ -127,15 +149,16 @@ class Server:
     # State.
 
     @property
-    def address(self) -> Address:
+    def address(self) -> AnyAddress | None:
         """The first of `addresses`; None before `open`."""
         return self._acceptor.addresses[0] if self._acceptor.addresses else None
 
     @property
-    def addresses(self) -> list[Address]:
+    def addresses(self) -> list[AnyAddress]:
         """All addresses that the server listens on, or listened on before it stopped, in the order of the settings.
 
-        Each is (host, port), or the path of a Unix socket. Before `open` there are none.
+        Each is an `Address`, a tuple of host and port, or a `UnixAddress`, the path of a Unix socket. Before `open`
+        there are none.
         """
         return list(self._acceptor.addresses)
 
@@ -144,7 +167,7 @@ class Server:
         """The URL at which a client on this machine reaches the server; "" before `open`."""
         return self.url_of(self.address)
 
-    def url_of(self, address: Address) -> str:
+    def url_of(self, address: AnyAddress | None) -> str:
         """Returns the URL of one of `addresses`. A wildcard address becomes the loopback address."""
         return url_of(address, self._service.scheme)
 
@@ -332,6 +355,7 @@ class Server:
             self._shutdown.finish()
         self._is_closed = True
         self._acceptor.close()
+        self._chain.close()
         if self._access_log is not None:
             self._access_log.flush()
         if self._log_file is not None:

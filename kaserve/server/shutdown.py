@@ -5,7 +5,7 @@ that are being read, and to idle and busy connections. Does not know signals, th
 
 The stages come in this order; GRACE and DRAINING may be skipped:
 
-SERVING   Nobody has asked for a shutdown. New connections are accepted, and responses invite the next request.
+SERVING   No shutdown has begun. New connections are accepted, and responses invite the next request.
 GRACE     The drain delay. Load balancers need time to notice that `Server.ready` is false, and send new clients here
           until they have: to refuse those would lose requests. So everything goes on, except that each response says
           `Connection: close` (RFC 9112 section 9.6). Clients leave one by one, while another server can accept them.
@@ -16,6 +16,9 @@ DRAINING  - Listening sockets: the connections in their backlog are accepted, si
             and is closed after that second.
           - Busy connections: served until the response that the client waits for is complete. A response that begins
             now says `Connection: close`; one that has begun may have invited another request, which gets a second.
+          - Incomplete requests: get five seconds for the rest, and a body five after each progress. Those that are
+            not complete then get a 408: a client that stalls would otherwise hold the shutdown for the whole graceful
+            timeout, and would get no response all the same.
           - TLS handshakes: get a second, too.
           DRAINING ends when no connection is left, or at the graceful timeout, which resets those that are left. It
           resets them rather than closing them, so that no client takes a part of a response for the whole.
@@ -33,10 +36,10 @@ from collections.abc import Callable
 
 from ..http.phases import BODY, HANDLER, HEAD, SEND
 from ..net.service import Service
-from ..net.timerwheel import Timer, TimerWheel
+from ..net.timerwheel import Alarm
 from .acceptor import Acceptor
 
-__all__ = ["Alarm", "GracefulShutdown", "Stage"]
+__all__ = ["GracefulShutdown", "Stage"]
 
 log = logging.getLogger("kaserve")
 
@@ -135,21 +138,3 @@ class GracefulShutdown:
             self._service.drain()
             self._acceptor.limit_proxy_headers(_PROXY_HEADER_GRACE)
         self.connection_ended()
-
-
-class Alarm(Timer):
-    """A timer that calls a function."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        super().__init__()
-        self._function = function
-
-    def advance(self, wheel: TimerWheel, deadline: float) -> None:
-        """Schedules it, unless it has an earlier deadline (seconds on the clock of the wheel) already."""
-        if deadline < self.deadline:
-            wheel.schedule(self, deadline)
-
-    def expired(self, now: float) -> None:
-        self._function()

@@ -36,12 +36,15 @@ class Ending(enum.StrEnum):
     HEADER_TIMEOUT = "header timeout"
     BODY_TIMEOUT = "body timeout"
     SEND_TIMEOUT = "send timeout"
+    HALF_CLOSE_TIMEOUT = "half-close timeout"  # the client finished sending, and its response took too long
     HANDSHAKE = "handshake"  # TLS could not be agreed on
+    PROXY_HEADER = "proxy header"  # the connection did not begin with a PROXY header, although it must
     FAILED = "failed"  # a response could not be completed
 
     # The client ended it.
     CLIENT = "client"  # orderly, between two requests
     RESET = "reset"
+    DISCONNECTED = "disconnected"  # while the handler made the response
 
 
 UNSOLICITED = frozenset({Ending.IDLE, Ending.DRAIN, Ending.EVICTED, Ending.SHUTDOWN})

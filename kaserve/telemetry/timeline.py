@@ -1,6 +1,6 @@
 """Timeline: the requests of a few connections during the last seconds, for the live page.
 
-Nothing is recorded while nobody has the page open. While it is open, requests are recorded for as many connections as
+Nothing is recorded until the page is opened. While it is open, requests are recorded for as many connections as
 fit on the page. On a server with more connections than that, each rendering gives a few others a row: the rows of
 connections that have ended or have been idle for the whole window. Requests that follow each other so closely that no
 screen could show the difference are merged into one block. So the cost does not depend on how busy the server is.
@@ -156,7 +156,7 @@ class Timeline:
             The traces in the order in which their rows were taken. All times are seconds before `now`.
         """
         start = now - _WINDOW
-        if now > self._until:  # nobody had the page open for a while, and the traces have holes
+        if now > self._until:  # the page was not open for a while, so the traces have gaps
             self._keep([])
         elif not self.recording:  # there are more connections than rows
             self._free_rows(start)

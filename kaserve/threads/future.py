@@ -27,10 +27,15 @@ _PENDING, _RUNNING, _CANCELLED, _DONE = range(4)
 
 @runtime_checkable
 class FutureLike(Protocol[T_co]):
-    """What a connection calls of a Future: these four methods and nothing else.
+    """The methods of a Future that a connection calls, and no others.
 
-    `concurrent.futures.Future` and LightFuture are such. (asyncio's is not: it belongs to a loop, and calls back only
-    when that loop runs.)
+    `concurrent.futures.Future` and LightFuture have them. (asyncio's Future does not fit: it belongs to a loop, and
+    calls back only while that loop runs.)
+
+    `http.handler.HandlerResult` still names Future and not this Protocol, and LightFuture derives from Future. A
+    connection must tell a Future from a Response and from a mistake, by isinstance, and isinstance with a Protocol
+    looks up each method by name. For a LightFuture that takes 8 us on Python 3.11 instead of 0.03 us: as long as a
+    whole request.
     """
 
     def done(self) -> bool:
@@ -44,6 +49,12 @@ class FutureLike(Protocol[T_co]):
 
     def cancel(self) -> bool:
         """Cancels what has not begun. Returns False if it has."""
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+
+    def exception(self) -> BaseException | None:
+        """The exception, once it is done; None if there is a result instead."""
 
 
 class LightFuture(Future[T]):

@@ -5,24 +5,27 @@ from __future__ import annotations
 import pytest
 
 from kaserve.cli import qr
-from kaserve.http.messages import Address
+from kaserve.http.address import Address, AnyAddress, UnixAddress
 from tests.tools.server import Process
 
 
 @pytest.mark.parametrize(
     ("addresses", "url"),
     [
-        ([("127.0.0.1", 80)], None),
-        ([("::1", 80), "/run/socket", None], None),
-        ([("localhost", 80)], None),
+        ([Address("127.0.0.1", 80)], None),
+        ([Address("::1", 80), UnixAddress("/run/socket")], None),
+        ([Address("localhost", 80)], None),
         ([], None),
-        ([("192.0.2.7", 8000)], "http://192.0.2.7:8000/"),
-        ([("127.0.0.1", 80), ("2001:db8::7", 8000), ("192.0.2.7", 80)], "http://[2001:db8::7]:8000/"),
-        ([("0.0.0.0", 8000)], "http://192.0.2.9:8000/"),
-        ([("::", 8000)], "http://[2001:db8::9]:8000/"),
+        ([Address("192.0.2.7", 8000)], "http://192.0.2.7:8000/"),
+        (
+            [Address("127.0.0.1", 80), Address("2001:db8::7", 8000), Address("192.0.2.7", 80)],
+            "http://[2001:db8::7]:8000/",
+        ),
+        ([Address("0.0.0.0", 8000)], "http://192.0.2.9:8000/"),
+        ([Address("::", 8000)], "http://[2001:db8::9]:8000/"),
     ],
 )
-def test_the_address_for_others(addresses: list[Address], url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_for_others(addresses: list[AnyAddress], url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     own = {"192.0.2.1": "192.0.2.9", "2001:db8::1": "2001:db8::9"}
     monkeypatch.setattr(qr, "_own_address", lambda family, there: own[there])
     assert qr.url_for_others("http", addresses) == url
@@ -33,7 +36,7 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError
 
     monkeypatch.setattr("socket.socket.connect", no_network)
-    assert qr.url_for_others("http", [("0.0.0.0", 8000)]) is None
+    assert qr.url_for_others("http", [Address("0.0.0.0", 8000)]) is None
 
 
 def test_a_code() -> None:

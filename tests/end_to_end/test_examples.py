@@ -24,7 +24,7 @@ import pytest
 
 from examples import in_asyncio
 from kaserve import Server
-from kaserve.cli.arguments import read_config
+from kaserve.cli.arguments import read_arguments
 from kaserve.telemetry.endings import Ending
 from tests.tools.server import PATIENCE, ROOT, config, connect, environment, get, hello, missing, program, wait_for
 
@@ -243,7 +243,7 @@ class TestUnits:
         service = self.read("kaserve.service")["Service"]
         python, *arguments = shlex.split(service["ExecStart"])
         assert (Path(python).name, arguments[:2]) == ("python3", ["-m", "kaserve"])
-        config = read_config(arguments[2:], {})
+        config = read_arguments(arguments[2:], {}).config
         assert config.directory == "/srv/www"
         assert service["Type"] == "notify"
         assert float(service["TimeoutStopSec"]) > config.graceful_timeout

@@ -1,12 +1,12 @@
 #!/bin/sh
-# The compiled part under AddressSanitizer and UndefinedBehaviorSanitizer, and against pages that cannot be touched.
+# Tests the compiled part under AddressSanitizer and UndefinedBehaviorSanitizer, and with guard pages.
 #
 #     tests/fuzz/asan.sh [PYTHON]            CASES=5000000 tests/fuzz/asan.sh    more cases of the fuzzer
 #
-# It needs Linux and gcc. PYTHON has Cython, setuptools, pytest, hypothesis and h11, as .venv has. All happens in a copy
+# It needs Linux and gcc. PYTHON has Cython, setuptools, pytest, hypothesis and h11, as .venv has. It works in a copy
 # that is removed afterwards. All hot modules are built with both sanitizers, whose library is loaded in front of Python;
 # PYTHONMALLOC=malloc gives every object a block of its own, with a poisoned zone on either side, in place of a part of
-# Python's pools. That zone begins behind the NUL that ends every bytes object; guarded.py looks at that one byte.
+# Python's pools. That zone begins after the NUL that ends every bytes object; guarded.py tests that one byte.
 set -eu
 
 python=${1:-python3}
@@ -52,7 +52,7 @@ PYTHONMALLOC=malloc
 KASERVE_PURE=
 export LD_PRELOAD ASAN_OPTIONS UBSAN_OPTIONS PYTHONMALLOC KASERVE_PURE
 
-say "are they at work?"
+say "are the sanitizers active?"
 "$python" - <<'PROOF'
 import ctypes, os, sys
 sys.path.insert(0, "")
@@ -63,16 +63,16 @@ data = b"x" * 100
 end = id(data) + sys.getsizeof(data)
 poisoned = ctypes.CDLL(None).__asan_address_is_poisoned
 assert not poisoned(ctypes.c_void_p(end - 1)), "the NUL of a bytes object is poisoned"
-assert poisoned(ctypes.c_void_p(end)), "what is behind a bytes object is not poisoned"
+assert poisoned(ctypes.c_void_p(end)), "the memory after a bytes object is not poisoned"
 with open("/proc/self/maps") as maps:
     assert "libubsan" in maps.read(), "no UndefinedBehaviorSanitizer"
 print("yes")
 PROOF
 
 say "the corpus, and all tests of what is compiled"
-"$python" -m pytest --compiled -p no:cacheprovider ${TESTS:-tests/test_http_*.py tests/net/test_timerwheel.py tests/test_net_*.py}
+"$python" -m pytest --compiled -p no:cacheprovider ${TESTS:-tests/http tests/net}
 
-say "against a guard page"
+say "with a guard page"
 "$python" -m tests.fuzz.guarded --cases "$cases"
 
 say "the fuzzer"

@@ -1,11 +1,11 @@
-"""The coverage-guided fuzzer: what leads to new places in the pure build is kept and changed further.
+"""The coverage-guided fuzzer: input that reaches new code of the pure build is kept and mutated further.
 
     python -m tests.fuzz.atheris_wire --seconds 180 --findings build/atheris
 
-It needs atheris, which is not among the tools of the project, as it has no wheels for every Python; `make atheris`
-makes an environment for it. As with tests/fuzz/differential.py the compiled build must make the same of every input.
-What happens within the regular expressions of the pure syntax is hidden from the coverage, so the corpus and the parts
-of the grammar are given to it as seeds and dictionary.
+It needs atheris, which is not one of the project's tools, since it has no wheels for every Python; `make atheris` makes
+an environment for it. As with tests/fuzz/differential.py, the compiled build must give the same result for every input.
+Coverage does not see inside the regular expressions of the pure syntax, so the corpus and the parts of the grammar are
+its seeds and its dictionary.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tests.tools.wire import PURE
 
 __all__ = ["case_of", "main"]
 
-MODULES = ("wire_pure", "messages", "target", "framing", "body", "protocol", "errors", "limits")
+MODULES = ("wire_pure", "messages", "target", "framing", "sinks", "protocol", "errors", "limits", "memo")
 
-# The first byte of an input says what it is.
+# The first byte of an input selects the kind of case.
 HEAD, CHUNKS, FIELDS, PIPELINE = range(4)
 
 
 def case_of(data: bytes) -> Case:
-    """The case that `data` stands for; any bytes stand for one. The second byte is a place to cut at."""
+    """Returns the case for `data`; there is one for any bytes. The second byte is a place to cut at."""
     kind, place, rest = data[0] % 4, data[1], data[2:]
     if kind == HEAD:
         return Head(rest + b"\r\n")
@@ -44,7 +44,7 @@ def case_of(data: bytes) -> Case:
 
 
 def seeds() -> Iterator[bytes]:
-    """The corpus, as `case_of` reads it."""
+    """Yields the corpus, in the format of `case_of`."""
     wires = corpus_wires()
     for kind, texts in ((HEAD, heads_of(wires)), (CHUNKS, streams_of(wires)), (PIPELINE, wires)):
         for text in texts:
@@ -53,7 +53,7 @@ def seeds() -> Iterator[bytes]:
 
 
 def functions(module: ModuleType) -> Iterator[FunctionType]:
-    """Those that are defined in `module`, in its classes as well."""
+    """Yields the functions that are defined in `module`, those of its classes as well."""
     for value in vars(module).values():
         members = vars(value).values() if isinstance(value, type) else [value]
         for member in members:
@@ -74,19 +74,21 @@ def write_seeds(directory: Path) -> None:
 
 
 def write_dictionary(path: Path) -> None:
-    """In the format of libFuzzer: everything escaped."""
+    """Writes the tokens in the format of libFuzzer: everything is escaped."""
     path.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in token) + '"\n' for token in TOKENS))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.atheris_wire")
-    parser.add_argument("--seconds", type=int, default=180, help="how long (default: %(default)s)")
-    parser.add_argument("--findings", type=Path, default=Path("build/atheris"), help="kept here (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=180, help="running time (default: %(default)s)")
+    parser.add_argument(
+        "--findings", type=Path, default=Path("build/atheris"), help="folder for findings (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     if len(BUILDS) < 2:
-        print("there is only one build, the pure one: nothing to compare", file=sys.stderr)
+        print("only the pure build is available: nothing to compare", file=sys.stderr)
         return 2
-    atheris: Any = import_module("atheris")  # which no type checker needs to find
+    atheris: Any = import_module("atheris")  # not for the type checker, which cannot find it
     for name in MODULES:
         for function in functions(PURE.module(name)):
             atheris.instrument_func(function)
@@ -98,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         *(f"-max_total_time={options.seconds}", "-max_len=2048", "-print_final_stats=1"),
     ]
     atheris.Setup(command, one_input)
-    atheris.Fuzz()  # ends the process: with 0 after the time given, with another status at the first difference
+    atheris.Fuzz()  # exits: with code 0 when the time is over, with another one at the first difference
     return 0
 
 

@@ -1,8 +1,8 @@
-"""What the fuzzers try, and what can be seen of a build that tries it.
+"""The cases of the fuzzers, and what is observed of a build that gets one.
 
-A case knows its input, everything observable that a build makes of it, smaller versions of itself, and how it would
-stand in the corpus or in a test. It knows neither where it came from nor what would be right: two builds that see the
-same thing may both be wrong, and that is what the corpus is for.
+A case knows its input, everything observable that a build does with it, smaller versions of itself, and its text for
+the corpus or for a test. It knows neither its origin nor the right result: two builds that agree may both be wrong,
+which is what the corpus is for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ __all__ = ["BUILDS", "Build", "Case", "Chunks", "Difference", "Fields", "Head", 
 
 
 class Build:
-    """An implementation with what the fuzzers call at hand, which makes them faster. Tests may replace a part."""
+    """An implementation, with the functions that the fuzzers call as attributes, which is faster. Tests may replace
+    some."""
 
     def __init__(self, implementation: Implementation) -> None:
         wire = implementation.module("wire")
@@ -38,13 +39,13 @@ class Build:
 
 class Case(Protocol):
     def seen_by(self, build: Build) -> object:
-        """All that can be observed, as something that compares with ==."""
+        """Returns everything observable, as an object that compares with ==."""
 
     def smaller(self) -> Iterator[Case]:
-        """Cases like this one with something left out, those that leave out most first."""
+        """Yields cases like this one with something left out, the smallest first."""
 
     def entry(self) -> str:
-        """The case as text that can be pasted where such cases are kept."""
+        """Returns the case as text that can be pasted into the corpus or a test."""
 
 
 # Heads.
@@ -52,7 +53,7 @@ class Case(Protocol):
 
 @dataclass(slots=True)
 class Head:
-    """A complete head, as the contract of `wire` has it: it ends with CRLF. Other bytes stand around it."""
+    """A complete head, which ends with CRLF as in the contract of `wire`. It is parsed with other bytes around it."""
 
     wire: bytes
 
@@ -70,7 +71,7 @@ class Head:
         try:
             request = build.parse_head(data, start, end)
         except build.HTTPError as error:
-            return _refusal(error)
+            return _rejection(error)
         asked = request.values("host"), request.values("connection"), request.values("x"), request.field_count
         lines = request.fields
         return (
@@ -93,11 +94,11 @@ class Head:
 
 @dataclass(slots=True)
 class Chunks:
-    """A chunked body that begins at `start` of what is received, and the ways to cut it into pieces."""
+    """A chunked body that begins at `start` of the received bytes, and the ways to cut it into pieces."""
 
     stream: bytes
     start: int
-    cuts: Sequence[Sequence[int]]  # each the places of one way, sorted
+    cuts: Sequence[Sequence[int]]  # for each way the places, sorted
     limits: dict[str, int]
 
     def seen_by(self, build: Build) -> object:
@@ -105,18 +106,18 @@ class Chunks:
         return [list(self._feed(build, limits, places)) for places in self.cuts]
 
     def _feed(self, build: Build, limits: Any, places: Sequence[int]) -> Iterator[object]:
-        """What can be seen after each piece."""
+        """Yields what is observed after each piece."""
         decoder = build.ChunkedDecoder(limits)
         content = decoder.content
         start = self.start
         for piece in cut(self.stream, places) if places else (self.stream,):
-            if start > len(piece):  # the cut is within what stands before the body
+            if start > len(piece):  # the cut is before the body
                 start -= len(piece)
                 continue
             try:
                 stop = decoder.feed(piece, start)
             except build.HTTPError as error:
-                yield _refusal(error)
+                yield _rejection(error)
                 return
             start = 0
             yield stop, b"".join(content), decoder.missing, decoder.done, list(decoder.trailers)
@@ -138,12 +139,12 @@ class Chunks:
         return Pipeline(head + self.stream[self.start :], places, limits=self.limits).entry()
 
 
-# Fields of an answer.
+# Fields of a response.
 
 
 @dataclass(slots=True)
 class Fields:
-    """Field lines for `encode_head`, which may also be none."""
+    """Fields for `encode_head`; some may not even be pairs."""
 
     lines: list[object]
 
@@ -153,7 +154,7 @@ class Fields:
         except ValueError as error:
             return str(error)
         except TypeError:
-            return TypeError  # in Python's own words, which are not the same in C
+            return TypeError  # the text of Python's own errors differs in C
 
     def smaller(self) -> Iterator[Fields]:
         for index in range(len(self.lines)):
@@ -168,13 +169,13 @@ class Fields:
 
 @dataclass(slots=True)
 class Pipeline:
-    """What a client sends on one connection, where it is cut, and what the server was told."""
+    """The bytes of a client on one connection, where they are cut, and the settings of the server."""
 
     wire: bytes
     places: Sequence[int] = ()
     eof: bool = False
     limits: dict[str, int] | None = None
-    requests: int = 1000  # how many the connection takes
+    requests: int = 1000  # the limit of the connection
 
     def seen_by(self, build: Build) -> object:
         return self._outcome(build.implementation, _handle)
@@ -196,16 +197,16 @@ class Pipeline:
             yield replace(self, limits={})
 
     def entry(self) -> str:
-        """With what the pure build makes of it, which whoever pastes it must hold against the RFC."""
+        """The entry has the result of the pure build, which must be compared with the RFC before it is pasted."""
         outcome = replace(self, requests=1000)._outcome(PURE, _hello)
         values: dict[str, object] = {"name": "?", "rfc": "? §?", "wire": self.wire.decode("latin-1")}
         values["requests"] = [_written(seen) for seen in outcome.requests]
         if outcome.error is not None:
-            bodiless = outcome.output.endswith(b"\r\n\r\n")  # the text of an error ends with one LF
+            bodiless = outcome.output.endswith(b"\r\n\r\n")  # the body of an error response ends with one LF
             values |= {"error": outcome.error, "refuses": "HEAD" if bodiless else "GET"}
         values |= {"phase": outcome.phase, "eof": self.eof, "limits": self.limits or {}}
-        told = f"# cut at {list(self.places)}, with at most {self.requests} requests on the connection\n"
-        return told + "[[case]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+        comment = f"# cut at {list(self.places)}, with at most {self.requests} requests on the connection\n"
+        return comment + "[[case]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
 
 
 def _hello(request: Any) -> Any:
@@ -213,12 +214,13 @@ def _hello(request: Any) -> Any:
 
 
 def _response_of(request: Any) -> Any:
-    """The class Response of the build that made `request`."""
+    """Returns the class Response of the build that made `request`."""
     return _RESPONSES[type(request)]
 
 
 def _handle(request: Any) -> Any:
-    """An answer of every kind that the protocol frames in its own way; the length of the target chooses."""
+    """Returns a response of one of the kinds that the protocol frames in different ways; the length of the target
+    chooses."""
     response = _response_of(request)
     body = request.body.read()
     request.body.seek(0)
@@ -226,7 +228,7 @@ def _handle(request: Any) -> Any:
     if kind == 0:
         return response(204 if body else 304)
     if kind == 1:
-        return response(200, body, {"Content-Type": "text/plain", "Keep-Alive": "never mine to say"})
+        return response(200, body, {"Content-Type": "text/plain", "Keep-Alive": "not for handlers"})
     if kind == 2:
         return response(200, [b"in pieces: ", body, b"", b"."])
     if kind == 3:
@@ -241,34 +243,34 @@ def _handle(request: Any) -> Any:
 
 @dataclass(slots=True, eq=False)
 class Crash:
-    """An exception that the contract knows nothing of. It equals nothing: two builds that crash are not alike."""
+    """An exception that the contract does not allow. It equals nothing: two builds that crash do not agree."""
 
     text: str
 
 
 class Difference(AssertionError):
-    """Two builds that see different things. `case` is as small as it could be made."""
+    """Two builds disagree. `case` is as small as it could be made."""
 
-    def __init__(self, case: Case, seen: Sequence[tuple[str, object]], told: str = "") -> None:
-        super().__init__(case, seen, told)
+    def __init__(self, case: Case, seen: Sequence[tuple[str, object]], note: str = "") -> None:
+        super().__init__(case, seen, note)
         self.case = case
         self.seen = seen
-        self.told = told
+        self.note = note
 
     def __str__(self) -> str:
         seen = "\n".join(f"# {name}: {what!r}" for name, what in self.seen)
-        return f"the builds differ{self.told}\n\n{seen}\n{self.case.entry()}"
+        return f"the builds differ{self.note}\n\n{seen}\n{self.case.entry()}"
 
 
 BUILDS = [Build(implementation) for implementation in IMPLEMENTATIONS]
 _RESPONSES = {module.Request: module.Response for module in (each.module("messages") for each in IMPLEMENTATIONS)}
 
 
-def compare(case: Case, builds: Sequence[Build] = BUILDS, told: str = "") -> None:
-    """Raises Difference unless all `builds` see the same. told: what to say besides, such as the seed."""
+def compare(case: Case, builds: Sequence[Build] = BUILDS, note: str = "") -> None:
+    """Raises Difference unless all `builds` do the same. `note` becomes part of its text: the seed, for instance."""
     if _differ(case, builds):
         case = _shrunk(case, builds)
-        raise Difference(case, [(build.name, observe(case, build)) for build in builds], told)
+        raise Difference(case, [(build.name, observe(case, build)) for build in builds], note)
 
 
 def observe(case: Case, build: Build) -> object:
@@ -284,7 +286,7 @@ def _differ(case: Case, builds: Sequence[Build]) -> bool:
 
 
 def _shrunk(case: Case, builds: Sequence[Build]) -> Case:
-    """A small case that differs still; it need not be the smallest there is."""
+    """Returns a small case that still shows a difference; not always the smallest."""
     while True:
         smaller = next((each for each in case.smaller() if _differ(each, builds)), None)
         if smaller is None:
@@ -293,7 +295,7 @@ def _shrunk(case: Case, builds: Sequence[Build]) -> Case:
 
 
 def _shorter(data: bytes) -> Iterator[bytes]:
-    """`data` without some of its bytes: halves first, single bytes last."""
+    """Yields `data` without some of its bytes: halves first, single bytes last."""
     size = len(data) // 2
     while size:
         for start in range(0, len(data) - size + 1, size):
@@ -301,15 +303,15 @@ def _shorter(data: bytes) -> Iterator[bytes]:
         size //= 2
 
 
-def _refusal(error: Any) -> tuple[int, str, object]:
-    return error.status, error.reason, error.fields
+def _rejection(error: Any) -> tuple[int, str, object]:
+    return error.status, error.reason, error.headers
 
 
 # The format of the corpus.
 
 
 def _written(seen: Seen) -> dict[str, object]:
-    """A request as the corpus has it: only what is not as it would be without being said."""
+    """Returns a request as in the corpus: only the values that are not the defaults."""
     path, _, query = seen.target.partition("?")
     plain = Seen(target=seen.target, path=path, query=query, fields=seen.fields)
     keys = [key.name for key in fields(Seen) if getattr(seen, key.name) != getattr(plain, key.name)]

@@ -1,14 +1,16 @@
-"""The differential fuzzer: what the pure and the compiled build make of the same input must be the same.
+"""The differential fuzzer: the pure and the compiled build must give the same result for the same input.
 
     python -m tests.fuzz.differential --cases 1000000 --seed 7 --seconds 600
 
-Stops at the first difference with exit status 1, and prints the case, made small, as an entry for the corpus. With
-only one build there is nothing to compare: exit status 2.
+Stops at the first difference with exit code 1, and prints the case, made small, as an entry for the corpus. With only
+one
+build there is nothing to compare: exit code 2.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import sys
 import time
@@ -20,7 +22,7 @@ from tests.fuzz.generate import GENERATORS, Generator
 
 __all__ = ["fuzz"]
 
-# Of 64 cases; the slowest kind is the rarest, since what it adds to the others is how they follow each other.
+# Of 64 cases. The slowest kind is the rarest: all that it adds to the others is how requests follow each other.
 SHARES = {"heads": 36, "chunks": 12, "fields": 12, "pipelines": 4}
 
 
@@ -33,9 +35,21 @@ def fuzz(
     builds: Sequence[Build] = BUILDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Counter[str]:
-    """Tries `cases` cases, or as many as `seconds` allow; how many of each kind there were. Raises Difference.
+    """Tries cases until one shows a difference.
 
-    "cuts" counts the chunked streams again, once for each way in which one was cut into pieces.
+    Args:
+        cases: how many at most.
+        seed: the same one gives the same cases.
+        kinds: keys of `GENERATORS`.
+        seconds: how long at most.
+        builds: the ones to compare.
+        clock: returns seconds.
+
+    Returns:
+        The number of cases of each kind. "cuts" counts each chunked stream once for each way to cut it.
+
+    Raises:
+        Difference: two builds disagree.
     """
     generator = Generator(seed)
     turns = [(kind, GENERATORS[kind]) for kind in kinds for _ in range(SHARES[kind])]
@@ -44,7 +58,7 @@ def fuzz(
     for number in range(cases):
         if number % 256 == 0 and clock() > end:
             break
-        kind, generate = generator.chance.pick(turns)
+        kind, generate = generator.rng.pick(turns)
         case = generate(generator)
         compare(case, builds, f", seed {seed}, case {number}")
         tried[kind] += 1
@@ -55,14 +69,18 @@ def fuzz(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.differential")
-    parser.add_argument("--cases", type=int, default=1_000_000, help="at most so many (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="at most so long (default: no limit)")
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of another run (default: new)")
+    parser.add_argument("--cases", type=int, default=1_000_000, help="maximum number of cases (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="maximum time (default: no limit)")
+    parser.add_argument(
+        "--seed", type=int, default=random.randrange(1 << 32), help="seed of an earlier run (default: a new one)"
+    )
     parser.add_argument("--kinds", nargs="+", choices=GENERATORS, default=[*GENERATORS], help="(default: all)")
     options = parser.parse_args(arguments)
     if len(BUILDS) < 2:
-        print("there is only one build, the pure one: nothing to compare", file=sys.stderr)
+        print("only the pure build is available: nothing to compare", file=sys.stderr)
         return 2
+    # The handlers of the cases make mistakes on purpose, of which the server logs thousands.
+    logging.getLogger("kaserve").addHandler(logging.NullHandler())
     print(f"seed {options.seed}", flush=True)
     start = time.monotonic()
     try:

@@ -1,7 +1,7 @@
-"""Inputs for the fuzzers: from a grammar that now and then errs, mutated from the corpus, and at random.
+"""Inputs for the fuzzers: from a grammar that makes a mistake now and then, mutated from the corpus, and at random.
 
-The grammar makes what is nearly right, since junk is refused at its first byte and shows nothing of what stands behind.
-Each case decides first how often it errs, and many never do.
+The grammar makes input that is nearly valid: junk is rejected at its first byte, so it never reaches the code after
+that. Each case first decides how often it makes a mistake; many never do.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import TypeVar
 from tests.fuzz.cases import Case, Chunks, Fields, Head, Pipeline
 from tests.tools.wire import load_corpus
 
-__all__ = ["GENERATORS", "TOKENS", "Chance", "Generator", "corpus_wires", "heads_of", "named", "streams_of"]
+__all__ = ["GENERATORS", "TOKENS", "Generator", "Rng", "corpus_wires", "heads_of", "named", "streams_of"]
 
 T = TypeVar("T")
 
 
-class Chance:
-    """Random choices: plainer ones than those of `random.Random`, and several times as fast."""
+class Rng:
+    """Random choices: simpler ones than those of `random.Random`, and several times as fast."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self.next = self._random.random
 
     def below(self, most: int) -> int:
-        """A number from 0 on; 0 when `most` is 0."""
+        """Returns a number from 0 to `most` exclusive; 0 if `most` is 0."""
         return int(self.next() * most)
 
     def one_in(self, number: float) -> bool:
@@ -39,23 +39,23 @@ class Chance:
         return options[int(self.next() * len(options))]
 
     def some(self, options: Sequence[T], most: int) -> list[T]:
-        """As many as `most` of them, any of them also more than once."""
+        """Returns up to `most` of the options, some of them perhaps more than once."""
         return [self.pick(options) for _ in range(self.below(most + 1))]
 
     def bytes(self, most: int) -> bytes:
         return self._random.randbytes(self.below(most + 1))
 
 
-def named(*functions: Callable[[Chance], bytes]) -> list[tuple[str, Callable[[Chance], bytes]]]:
-    """Kinds of what may be sent, by the names of the functions that make them."""
+def named(*functions: Callable[[Rng], bytes]) -> list[tuple[str, Callable[[Rng], bytes]]]:
+    """Returns pairs of a kind of input, named after its function, and the function."""
     return [(function.__name__.replace("_", " "), function) for function in functions]
 
 
 @dataclass(slots=True)
 class Part:
-    """A part of the grammar: what may stand there, and what does when it errs."""
+    """A part of the grammar: valid texts, and texts for a mistake."""
 
-    good: list[bytes]  # the usual ones so often that they are about half of it
+    good: list[bytes]  # the usual ones so often that they are about half of the list
     bad: list[bytes]
 
 
@@ -72,10 +72,10 @@ METHOD, TARGET, VERSION = _PARTS["method"], _PARTS["target"], _PARTS["version"]
 NAME, COLON, VALUE, SPACE, LINE_END = (_PARTS[name] for name in ("name", "colon", "value", "space", "line-end"))
 SIZE, EXTENSION = _PARTS["size"], _PARTS["extension"]
 
-# What mutations put in.
+# What mutations insert.
 TOKENS = sorted({text for part in _PARTS.values() for text in part.good + part.bad} - {b""})
 
-# Characters for fields of an answer: ASCII, the rest of Latin-1, what is beyond it, and what no field may hold.
+# Characters for fields of a response: ASCII, the rest of Latin-1, others, and those that no field may have.
 CHARACTERS = "abcXYZ019-_~!:;,= \t\xa0\xe9\xff\x85" * 2 + "\u0100\u212a\u20ac\U0001f600\ud800" + "\r\n\0\x7f\x1f()"
 ANSWERED = ["Content-Type", "Set-Cookie", "ETag", "X", "Server", "Date", "date"]
 ODD_NAMES = ["\u212aeep-Alive", "\u0130", "X\u0100", "X\udc80", *(name.decode("latin-1") for name in NAME.bad)]
@@ -84,7 +84,7 @@ ODD_VALUES += [value.decode("latin-1") for value in VALUE.bad]
 NAMES = ANSWERED * 16 + [name.decode("latin-1") for name in NAME.good] + ODD_NAMES
 VALUES = [value.decode("latin-1") for value in VALUE.good] * 6 + ODD_VALUES
 
-# Limits with the figures they are changed to: such as short input exceeds at times.
+# Limits, and the range of low values for each that short input exceeds at times.
 LIMITS = [
     *(("request_line", 10, 40), ("fields", 0, 6), ("field_size", 4, 60), ("head", 20, 120), ("body", 0, 30)),
     ("chunk_line", 0, 20),
@@ -92,18 +92,18 @@ LIMITS = [
 
 
 class DerivedText(str):
-    """As the members of a StrEnum and the texts of template engines are."""
+    """A subclass of str, as the members of a StrEnum and the texts of template engines are."""
 
 
 NO_TEXTS: list[object] = [None, b"bytes", 5, 1.5, ("a", "b"), ["a"], DerivedText("derived"), DerivedText("\r")]
 
 
 class Generator:
-    """Cases without end, the same ones for the same seed."""
+    """Endless cases, the same ones for the same seed."""
 
     def __init__(self, seed: int) -> None:
-        self.chance = Chance(seed)
-        self._errs = 0.0  # how often a part of this case is not what it should be
+        self.rng = Rng(seed)
+        self._errs = 0.0  # how often a part of this case is a mistake
         self._wires = corpus_wires()
         self._heads = heads_of(self._wires)
         self._streams = streams_of(self._wires)
@@ -112,7 +112,7 @@ class Generator:
 
     def head(self) -> Head:
         self._choose_errors()
-        way = self.chance.next()
+        way = self.rng.next()
         if way < 0.6:
             wire = self._head()
         elif way < 0.95:
@@ -123,156 +123,157 @@ class Generator:
 
     def chunks(self) -> Chunks:
         self._choose_errors()
-        chance = self.chance
-        way = chance.next()
+        rng = self.rng
+        way = rng.next()
         if way < 0.6:
-            stream = self._stream() + chance.pick((b"", b"", b"GET / HTTP/1.1\r\n", b"\r\n"))
+            stream = self._stream() + rng.pick((b"", b"", b"GET / HTTP/1.1\r\n", b"\r\n"))
         elif way < 0.95:
             stream = self._mutated(self._streams)
         else:
             stream = self._junk()
-        start = chance.below(4) if chance.one_in(4) else 0
+        start = rng.below(4) if rng.one_in(4) else 0
         return Chunks(b"5\r\n\x00"[:start] + stream, start, self._cuts(len(stream)), self._limits())
 
     def fields(self) -> Fields:
-        chance = self.chance
+        rng = self.rng
         lines: list[object] = []
-        for _ in range(chance.below(6)):
-            name = self._text() if chance.one_in(32) else chance.pick(NAMES)
-            value = self._text() if chance.one_in(8) else chance.pick(VALUES)
+        for _ in range(rng.below(6)):
+            name = self._text() if rng.one_in(32) else rng.pick(NAMES)
+            value = self._text() if rng.one_in(8) else rng.pick(VALUES)
             lines.append((name, value))
-        if lines and chance.one_in(20):
-            lines[chance.below(len(lines))] = self._no_field()
+        if lines and rng.one_in(20):
+            lines[rng.below(len(lines))] = self._no_field()
         return Fields(lines)
 
     def pipeline(self) -> Pipeline:
         self._choose_errors()
-        chance = self.chance
-        way = chance.next()
+        rng = self.rng
+        way = rng.next()
         if way < 0.5:
-            wire = b"".join([self._request() for _ in range(1 + chance.below(4))])
+            wire = b"".join([self._request() for _ in range(1 + rng.below(4))])
         elif way < 0.9:
-            wire = b"".join([self._good_request() for _ in range(chance.below(3))]) + self._mutated(self._wires)
+            wire = b"".join([self._valid_request() for _ in range(rng.below(3))]) + self._mutated(self._wires)
         else:
-            wire = b"".join(chance.some(TOKENS, 12))
+            wire = b"".join(rng.some(TOKENS, 12))
         (places,) = self._cuts(len(wire), ways=1)
-        requests = 1 + chance.below(3) if chance.one_in(4) else 1000
-        return Pipeline(wire, places, chance.one_in(4), self._limits(), requests)
+        requests = 1 + rng.below(3) if rng.one_in(4) else 1000
+        return Pipeline(wire, places, rng.one_in(4), self._limits(), requests)
 
     # Heads.
 
     def _choose_errors(self) -> None:
-        self._errs = self.chance.pick((0.0, 0.0, 0.02, 0.1))
+        self._errs = self.rng.pick((0.0, 0.0, 0.02, 0.1))
 
     def _part(self, part: Part) -> bytes:
-        chance = self.chance
-        return chance.pick(part.bad if chance.next() < self._errs else part.good)
+        rng = self.rng
+        return rng.pick(part.bad if rng.next() < self._errs else part.good)
 
     def _head(self) -> bytes:
-        """A request line and field lines."""
+        """Returns a request line and field lines."""
         parts = [self._part(METHOD), b" ", self._part(TARGET), b" "]
         parts += [self._part(VERSION), self._part(LINE_END)]
-        parts += [self._field_line() for _ in range(self.chance.below(7))]
+        parts += [self._field_line() for _ in range(self.rng.below(7))]
         return b"".join(parts)
 
     def _field_line(self) -> bytes:
-        chance = self.chance
+        rng = self.rng
         name = self._part(NAME)
-        if chance.one_in(4):
+        if rng.one_in(4):
             name = name.swapcase()
         value = self._part(VALUE)
-        if chance.one_in(8):  # runs of any length, since sixteen bytes are looked at together
-            value = chance.pick((b"a", b"\xe9", b" ")) * chance.below(700 if chance.one_in(20) else 70) + value
+        if rng.one_in(8):  # runs of any length, since sixteen bytes are scanned at once
+            value = rng.pick((b"a", b"\xe9", b" ")) * rng.below(700 if rng.one_in(20) else 70) + value
         line_end = self._part(LINE_END)
         return b"".join((name, self._part(COLON), value, self._part(SPACE), line_end))
 
     # Chunks.
 
     def _stream(self) -> bytes:
-        """A chunked body."""
-        chance = self.chance
-        chunks = [self._chunk() for _ in range(chance.below(4))]
-        last = [chance.pick((b"0", b"0", b"000")), self._part(EXTENSION)]
+        """Returns a chunked body."""
+        rng = self.rng
+        chunks = [self._chunk() for _ in range(rng.below(4))]
+        last = [rng.pick((b"0", b"0", b"000")), self._part(EXTENSION)]
         trailers = [self._part(LINE_END)]
-        trailers += [self._field_line() for _ in range(chance.below(3) if chance.one_in(2) else 0)]
+        trailers += [self._field_line() for _ in range(rng.below(3) if rng.one_in(2) else 0)]
         return b"".join([*chunks, *last, *trailers, self._part(LINE_END)])
 
     def _chunk(self) -> bytes:
-        chance = self.chance
+        rng = self.rng
         size = self._part(SIZE)
         length = min(int(size, 16), 40) if size in SIZE.good else 3
-        content = bytes(length) if chance.one_in(4) else (b"\r\n0\r\n\r\nhello\r" * 4)[:length]
-        if chance.next() < self._errs:
+        content = bytes(length) if rng.one_in(4) else (b"\r\n0\r\n\r\nhello\r" * 4)[:length]
+        if rng.next() < self._errs:
             content += b"x"
         line_ends = self._part(LINE_END), self._part(LINE_END)
         return b"".join((size, self._part(EXTENSION), line_ends[0], content, line_ends[1]))
 
     def _limits(self) -> dict[str, int]:
-        """Low ones now and then, so that short input exceeds them."""
-        if not self.chance.one_in(5):
+        """Returns low limits now and then, so that short input exceeds them."""
+        if not self.rng.one_in(5):
             return {}
-        name, least, most = self.chance.pick(LIMITS)
-        return {name: least + self.chance.below(most - least)}
+        name, least, most = self.rng.pick(LIMITS)
+        return {name: least + self.rng.below(most - least)}
 
     def _cuts(self, size: int, ways: int = 3) -> list[Sequence[int]]:
-        """Ways to cut `size` bytes: whole, bytewise and at every single place when they are few, else at random."""
+        """Returns ways to cut `size` bytes: at once, byte by byte and at each place if they are few, otherwise at
+        random."""
         if ways > 1 and 0 < size <= 24:
             return [(), range(size), *((place,) for place in range(1, size))]
-        chance = self.chance
-        cuts: list[Sequence[int]] = [()] if ways > 1 or chance.one_in(2) else []
+        rng = self.rng
+        cuts: list[Sequence[int]] = [()] if ways > 1 or rng.one_in(2) else []
         while len(cuts) < ways:
-            if size <= 200 and chance.one_in(8):
+            if size <= 200 and rng.one_in(8):
                 cuts.append(range(size))
             else:
-                cuts.append(sorted([chance.below(size + 1) for _ in range(1 + chance.below(4))]))
+                cuts.append(sorted([rng.below(size + 1) for _ in range(1 + rng.below(4))]))
         return cuts
 
     # Pipelines.
 
     def _request(self) -> bytes:
-        """A request, good unless it errs."""
-        if self.chance.next() < self._errs:
-            return self._mutated([self._good_request()])
-        return self._head() + b"\r\n" if self.chance.one_in(8) else self._good_request()
+        """Returns a request; a valid one, unless it makes a mistake."""
+        if self.rng.next() < self._errs:
+            return self._mutated([self._valid_request()])
+        return self._head() + b"\r\n" if self.rng.one_in(8) else self._valid_request()
 
-    def _good_request(self) -> bytes:
-        """A request with a body that its head announces; only the chunks may err."""
-        chance = self.chance
-        method, target = chance.pick((b"GET", b"HEAD", b"POST", b"PUT")), chance.pick((b"/", b"//h/%20", b"http://h:1"))
-        query = b"?query="[: chance.below(8)]  # of any length, since the handler chooses by the length of the target
-        lines = [b"%b %b%b HTTP/1.%d" % (method, target, query, chance.below(8) > 0), b"Host: h"]
-        lines += [b"Connection: " + chance.pick((b"close", b"keep-alive", b"x, Keep-Alive"))] * chance.one_in(6)
-        lines += [b"Expect: " + chance.pick((b"100-continue", b"100-CONTINUE", b"x"))] * chance.one_in(12)
+    def _valid_request(self) -> bytes:
+        """Returns a request with the body that its head announces; only its chunks may have mistakes."""
+        rng = self.rng
+        method, target = rng.pick((b"GET", b"HEAD", b"POST", b"PUT")), rng.pick((b"/", b"//h/%20", b"http://h:1"))
+        query = b"?query="[: rng.below(8)]  # of any length, since the handler chooses by the length of the target
+        lines = [b"%b %b%b HTTP/1.%d" % (method, target, query, rng.below(8) > 0), b"Host: h"]
+        lines += [b"Connection: " + rng.pick((b"close", b"keep-alive", b"x, Keep-Alive"))] * rng.one_in(6)
+        lines += [b"Expect: " + rng.pick((b"100-continue", b"100-CONTINUE", b"x"))] * rng.one_in(12)
         body = b""
-        if chance.one_in(3):
-            body = chance.bytes(40)
+        if rng.one_in(3):
+            body = rng.bytes(40)
             lines.append(b"Content-Length: %d" % len(body))
-        elif chance.one_in(2):
+        elif rng.one_in(2):
             body = self._stream()
-            lines += [b"Transfer-Encoding: chunked"] + [b"Content-Length: 5"] * chance.one_in(12)
+            lines += [b"Transfer-Encoding: chunked"] + [b"Content-Length: 5"] * rng.one_in(12)
         return b"\r\n".join([*lines, b"", body])
 
-    # Mutations, and no grammar at all.
+    # Mutations and junk.
 
     def _mutated(self, seeds: Sequence[bytes]) -> bytes:
-        """One of `seeds` with a few changes; now and then with none."""
-        chance = self.chance
-        data = chance.pick(seeds)
-        for _ in range(chance.below(4)):
-            data = chance.pick(_MUTATIONS)(self, data, seeds)
+        """Returns one of `seeds` with a few changes, or sometimes none."""
+        rng = self.rng
+        data = rng.pick(seeds)
+        for _ in range(rng.below(4)):
+            data = rng.pick(_MUTATIONS)(self, data, seeds)
         return data
 
     def _replace_byte(self, data: bytes, seeds: Sequence[bytes]) -> bytes:
-        place = self.chance.below(len(data))
-        return data[:place] + bytes((self.chance.below(256),)) + data[place + 1 :]
+        place = self.rng.below(len(data))
+        return data[:place] + bytes((self.rng.below(256),)) + data[place + 1 :]
 
     def _insert_token(self, data: bytes, seeds: Sequence[bytes]) -> bytes:
-        place = self.chance.below(len(data) + 1)
-        return data[:place] + self.chance.pick(TOKENS) + data[place:]
+        place = self.rng.below(len(data) + 1)
+        return data[:place] + self.rng.pick(TOKENS) + data[place:]
 
     def _replace_span(self, data: bytes, seeds: Sequence[bytes]) -> bytes:
         start, stop = self._span(data)
-        return data[:start] + self.chance.pick(TOKENS) + data[stop:]
+        return data[:start] + self.rng.pick(TOKENS) + data[stop:]
 
     def _delete_span(self, data: bytes, seeds: Sequence[bytes]) -> bytes:
         start, stop = self._span(data)
@@ -280,34 +281,34 @@ class Generator:
 
     def _repeat_span(self, data: bytes, seeds: Sequence[bytes]) -> bytes:
         start, stop = self._span(data)
-        return data[:stop] + data[start:stop] * (1 + self.chance.below(3)) + data[stop:]
+        return data[:stop] + data[start:stop] * (1 + self.rng.below(3)) + data[stop:]
 
     def _swap_case(self, data: bytes, seeds: Sequence[bytes]) -> bytes:
         start, stop = self._span(data)
         return data[:start] + data[start:stop].swapcase() + data[stop:]
 
     def _splice(self, data: bytes, seeds: Sequence[bytes]) -> bytes:
-        other = self.chance.pick(seeds)
-        return data[: self.chance.below(len(data) + 1)] + other[self.chance.below(len(other) + 1) :]
+        other = self.rng.pick(seeds)
+        return data[: self.rng.below(len(data) + 1)] + other[self.rng.below(len(other) + 1) :]
 
     def _span(self, data: bytes) -> tuple[int, int]:
-        start = self.chance.below(len(data))
-        return start, start + 1 + self.chance.below(16)
+        start = self.rng.below(len(data))
+        return start, start + 1 + self.rng.below(16)
 
     def _junk(self) -> bytes:
-        return self.chance.bytes(60) if self.chance.one_in(2) else b"".join(self.chance.some(TOKENS, 12))
+        return self.rng.bytes(60) if self.rng.one_in(2) else b"".join(self.rng.some(TOKENS, 12))
 
-    # Fields of an answer.
+    # Fields of a response.
 
     def _text(self) -> str:
-        text = "".join(self.chance.some(CHARACTERS, 6))
-        return "a" * self.chance.below(40) + text if self.chance.one_in(8) else text
+        text = "".join(self.rng.some(CHARACTERS, 6))
+        return "a" * self.rng.below(40) + text if self.rng.one_in(8) else text
 
     def _no_field(self) -> object:
-        """What is not a pair of str, or is one in a way of its own."""
-        chance = self.chance
-        odd = chance.pick(NO_TEXTS)
-        return chance.pick([(odd, "a"), ("X", odd), ["X", "a"], ("X",), ("X", "a", "b"), (), None, 5, "Xa"])
+        """Returns an object that is not a pair of str, or an unusual one that is."""
+        rng = self.rng
+        odd = rng.pick(NO_TEXTS)
+        return rng.pick([(odd, "a"), ("X", odd), ["X", "a"], ("X",), ("X", "a", "b"), (), None, 5, "Xa"])
 
 
 _MUTATIONS: list[Callable[[Generator, bytes, Sequence[bytes]], bytes]] = [
@@ -320,7 +321,7 @@ _MUTATIONS: list[Callable[[Generator, bytes, Sequence[bytes]], bytes]] = [
     Generator._splice,
 ]
 
-# The kinds of cases there are.
+# The kinds of cases.
 GENERATORS: dict[str, Callable[[Generator], Case]] = {
     "heads": Generator.head,
     "chunks": Generator.chunks,
@@ -333,16 +334,16 @@ GENERATORS: dict[str, Callable[[Generator], Case]] = {
 
 
 def corpus_wires() -> list[bytes]:
-    """What the cases of the corpus send, but for the long ones: from 2000 bytes on there is little but repetition."""
+    """Returns the input of each case of the corpus, except the long ones, which are mostly repetition."""
     return [case.wire for case in load_corpus() if 0 < len(case.wire) <= 2000]
 
 
 def heads_of(wires: Sequence[bytes]) -> list[bytes]:
-    """The first head of each, as `parse_head` gets it."""
+    """Returns the first head of each, as `parse_head` gets it."""
     return sorted({wire.partition(b"\r\n\r\n")[0] + b"\r\n" for wire in wires})
 
 
 def streams_of(wires: Sequence[bytes]) -> list[bytes]:
-    """What follows the first head, of those where it is chunked."""
+    """Returns the bytes after the first head of those that have a chunked body."""
     parts = [wire.partition(b"\r\n\r\n") for wire in wires]
     return sorted({body for head, _, body in parts if b"\r\ntransfer-encoding: chunked" in head.lower()} - {b""})

@@ -2,10 +2,10 @@
  *
  *     cc -O2 -I ext -o guard_page tests/fuzz/guard_page.c && ./guard_page
  *
- * On both sides of the page are pages that cannot be touched, so one byte too far is SIGSEGV, at once and for sure.
- * Every length from 0 to 64 is tried, at every alignment, with each of the 256 bytes at each place, and more lengths of
- * what works in blocks; what is returned must be what looking at one byte after the other returns; which bytes a class
- * has is for other tests. Built a second time, with -U__SSE2__, it tries the plain loops.
+ * The page lies between two pages that cannot be read, so one byte too far always kills the process by SIGSEGV.
+ * Every length from 0 to 64 is tried, at every alignment, with each of the 256 bytes at each place, and longer texts for
+ * the functions that work in blocks. The results must be those of a loop over single bytes. Other tests check which bytes
+ * a class has. Compiled with -U__SSE2__ it tries the plain loops of scan.h.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ static void fail(const char *why) {
     exit(2);
 }
 
-/* A page between two that cannot be touched. */
+/* Returns a page between two that cannot be read. */
 static unsigned char *guarded_page(size_t size) {
     unsigned char *pages = mmap(NULL, 3 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED || mprotect(pages + size, size, PROT_READ | PROT_WRITE) != 0)
@@ -36,7 +36,7 @@ static unsigned char *guarded_page(size_t size) {
     return pages + size;
 }
 
-/* Whether touching this byte kills the process: what all of this relies on. */
+/* Returns whether reading this byte kills the process, which all of this relies on. */
 static int is_out_of_bounds(const volatile unsigned char *byte) {
     int status;
     pid_t child = fork();
@@ -51,7 +51,7 @@ static int is_out_of_bounds(const volatile unsigned char *byte) {
     return WIFSIGNALED(status);
 }
 
-/* The reference: one byte after the other. */
+/* The reference: a loop over single bytes. */
 static const unsigned char *plainly(in_class is_in, const unsigned char *at, const unsigned char *end) {
     while (at < end && is_in(*at))
         at++;
@@ -67,7 +67,7 @@ static void check(const char *name, scan skip, in_class is_in, const unsigned ch
     }
 }
 
-/* All bytes at all places of the run at..end, which otherwise consists of `good`. */
+/* Tries all bytes at all places of the run at..end, which otherwise consists of `good`. */
 static void check_run(const char *name, scan skip, in_class is_in, unsigned char *at, unsigned char *end, int good) {
     memset(at, good, (size_t)(end - at));
     check(name, skip, is_in, at, end);
@@ -86,9 +86,9 @@ static void check_all(
 ) {
     for (size_t length = 0; length <= LONGEST; length++) {
         unsigned char *last = page + size - length;
-        check_run(name, skip, is_in, last, page + size, good[0]); /* against the guard behind */
-        check_run(name, skip, is_in, page, page + length, good[1]); /* and the one in front */
-        /* At the other alignments there are good bytes behind the end, which must not be counted. */
+        check_run(name, skip, is_in, last, page + size, good[0]); /* before the guard page */
+        check_run(name, skip, is_in, page, page + length, good[1]); /* after the guard page */
+        /* At the other alignments there are bytes of the class after the end, which must not be counted. */
         for (size_t shift = 1; shift < ALIGNMENTS; shift++) {
             memset(last - shift, good[0], length + shift);
             check_run(name, skip, is_in, last - shift, last - shift + length, good[0]);
@@ -97,7 +97,7 @@ static void check_all(
     printf("%s: well\n", name);
 }
 
-/* A name and tokens of every length, against the guard; the token differs in one place at most. */
+/* Tries a name and tokens of every length, before the guard page; the token differs in one place at most. */
 static void check_names(unsigned char *page, size_t size, unsigned char *other_page) {
     static const char tchars[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     static const char in_names[] = "-az";
@@ -145,7 +145,7 @@ static void check_controls_of(const unsigned char *at, const unsigned char *end)
     }
 }
 
-/* All bytes at all places, alone and beside line ends, in texts of more than two blocks. */
+/* Tries all bytes at all places, alone and next to line ends, in texts of more than two blocks. */
 static void check_controls(unsigned char *page, size_t size) {
     static const char *const around[] = {"aaaa", "\r\n\r\n", "a\r\na"};
     for (size_t length = 0; length <= 3 * LONGEST; length++) {
@@ -169,7 +169,7 @@ static void check_controls(unsigned char *page, size_t size) {
     puts("kas_next_control: well");
 }
 
-/* The reference: one place after the other. */
+/* The reference: a loop over all places. */
 static const unsigned char *find_plainly(const unsigned char *at, const unsigned char *end) {
     for (; end - at >= 4; at++) {
         if (memcmp(at, "\r\n\r\n", 4) == 0)
@@ -186,7 +186,7 @@ static void check_head_end(const unsigned char *at, const unsigned char *end) {
     }
 }
 
-/* The end of a head, and what resembles it, at all places of texts of more than two blocks; two of them, side by side. */
+/* Tries the end of a head, and what resembles it, at all places of texts of more than two blocks; also two in a row. */
 static void check_head_ends(unsigned char *page, size_t size) {
     static const char *const ends[] = {
         "\r\n\r\n", "\r\n\r", "\n\r\n", "\r\r\n\r\n", "\r\n\rx", "\rx\r\n", "\r\r\r\r\r\r\r\r",
@@ -202,7 +202,7 @@ static void check_head_ends(unsigned char *page, size_t size) {
                         memcpy(at + first, ends[which], all);
                         memcpy(at + second, ends[which], all);
                         check_head_end(at, at + length);
-                        check_head_end(at, at + length - 1); /* what is behind the end is not looked at */
+                        check_head_end(at, at + length - 1); /* the bytes after the end do not count */
                     }
                 }
             }

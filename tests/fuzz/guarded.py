@@ -1,13 +1,14 @@
-"""The compiled syntax on input that ends where its page ends, with a page behind it that nobody may touch.
+"""The compiled syntax on input that ends where its page ends, followed by a page that cannot be read.
 
-Behind the last byte of every bytes object stands a NUL, and behind that whatever there is, so a parser that reads a
-byte too far goes unnoticed; AddressSanitizer, too, only sees what lies beyond the NUL. The objects made here are images
-of ordinary ones, without the NUL, that end at the end of a page: one byte too far and the process dies of SIGSEGV.
+A NUL follows the last byte of every bytes object, and arbitrary memory follows the NUL, so a parser that reads a byte
+too far goes unnoticed. AddressSanitizer does not see it either, since the NUL belongs to the object. The objects made
+here are
+copies of ordinary ones, without the NUL, that end at the end of a page: one byte too far kills the process by SIGSEGV.
 
     python -m tests.fuzz.guarded --cases 50000     the corpus, cut off after every byte; then cases of the fuzzer
-    python -m tests.fuzz.guarded --overread        reads a byte too far, and must die of it
+    python -m tests.fuzz.guarded --overread        reads a byte too far, and must be killed
 
-It tells of its progress, so that it is known where it died; the exit status is that of a process killed by a signal.
+It prints its progress, so that one knows where it was killed. The exit code is that of a process killed by a signal.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ B = TypeVar("B", bytes, str)
 
 
 class Guard:
-    """Some pages, and behind them one that cannot be read."""
+    """Some pages, followed by one that cannot be read."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _SIZE + mmap.PAGESIZE)
@@ -45,10 +46,10 @@ class Guard:
             raise OSError(ctypes.get_errno(), "mprotect")
 
     def place(self, original: B) -> B:
-        """An image of `original`, whose last byte is the last before the guard. It is overwritten by the next one.
+        """Returns an image of `original`, whose last byte is the last one before the guard page.
 
-        Its reference count is a copy, too, so it counts references that nobody will ever give back, and the image is
-        never freed. It must be out of use before the next one is placed.
+        Its reference count is a copy as well, so it counts references that are never released, and the image is never
+        freed. The next image overwrites it, so it must be out of use by then.
         """
         size = sys.getsizeof(original) - 1  # the header and the content, without the NUL
         ctypes.memmove(self.end - size, id(original), size)
@@ -57,11 +58,11 @@ class Guard:
 
 
 class Fleeting(tuple[object, ...]):
-    """A pair that is not plainly one, so that the encoder does not remember it: its texts are images."""
+    """A pair of images. It is a subclass of tuple, so that the encoder does not cache it."""
 
 
 class GuardedDecoder:
-    """A decoder that is fed images."""
+    """A decoder that gets its input in images."""
 
     def __init__(self, decoder: Any, guard: Guard) -> None:
         self._decoder = decoder
@@ -78,13 +79,13 @@ class GuardedDecoder:
 
 
 class Guarded(Build):
-    """A build that gets all its input in guarded images."""
+    """A build that gets all its input in images."""
 
     def __init__(self, build: Build) -> None:
         super().__init__(build.implementation)
         self.name = f"{build.name}, guarded"
         guard = Guard()
-        self._guards = itertools.cycle([Guard() for _ in range(32)])  # the parts of a list of fields stand side by side
+        self._guards = itertools.cycle([Guard() for _ in range(32)])  # all texts of a list of fields are in use at once
         self.find_head_end = lambda data, start: build.find_head_end(guard.place(data), start)
         self.parse_head = lambda data, start, end: build.parse_head(guard.place(data[:end]), start, end)
         self.encode_head = lambda lines: build.encode_head([self._place_field(line) for line in lines])
@@ -94,16 +95,16 @@ class Guarded(Build):
         return Fleeting(map(self._place_text, line)) if type(line) is tuple else line
 
     def _place_text(self, text: object) -> object:
-        """An image of a str of one byte a character: the others are refused before anybody looks into them."""
+        """Returns an image of a Latin-1 str. The others are rejected before their characters are read."""
         if type(text) is not str or max(text, default="\0") > "\xff":
             return text
         return next(self._guards).place(text)
 
 
 def run_corpus(builds: Sequence[Build]) -> int:
-    """What the corpus sends, cut off after every byte; how many cases that were.
+    """Tries the inputs of the corpus, cut off after every byte, and returns how many cases that were.
 
-    No head ends in the middle of a line, but nothing may be read beyond its end for that.
+    A head that ends in the middle of a line breaks the contract, but nothing may be read beyond its end even then.
     """
     wires = corpus_wires()
     heads = [Head(wire[:end]) for wire in wires for end in range(len(wire) + 1)]
@@ -116,9 +117,11 @@ def run_corpus(builds: Sequence[Build]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.guarded")
-    parser.add_argument("--cases", type=int, default=50_000, help="of the fuzzer (default: %(default)s)")
+    parser.add_argument(
+        "--cases", type=int, default=50_000, help="number of cases of the fuzzer (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--overread", action="store_true", help="show that the guard holds, by dying")
+    parser.add_argument("--overread", action="store_true", help="read the guard page, which must kill the process")
     options = parser.parse_args(arguments)
     faulthandler.enable()
     if options.overread:
@@ -126,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     compiled = BUILDS[-1]
     if compiled.name != "compiled":
-        print("the compiled build is not here", file=sys.stderr)
+        print("the compiled build is not available", file=sys.stderr)
         return 2
     builds = (compiled, Guarded(compiled))
     print("the corpus, cut off after every byte", flush=True)

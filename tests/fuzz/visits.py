@@ -1,11 +1,12 @@
 """Visits for the storms: what a client sends in which pieces, whether it reads, and how it leaves.
 
-Some send what the differential fuzzer tries (from the grammar, mutated from the corpus, at random), the others what
-somebody sends who wants to harm: to hold the server up, to fill its memory, or to be understood in two ways. Over TLS
-some of them want no handshake, or none that ends.
+Some send what the differential fuzzer tries (from the grammar, mutated from the corpus, at random). The others send
+what an
+attacker sends: to hold the server up, to fill its memory, or to be understood in two ways. Over TLS some of them want
+no handshake, or none that ends.
 
-Knows no server: tests/end_to_end/test_storm.py plays visits to connections with a clock of its own,
-tests/fuzz/storm.py to a server in a process of its own.
+Does not know a server: tests/end_to_end/test_storm.py plays visits to connections with a fake clock,
+tests/fuzz/storm.py to a server in another process.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from tests.fuzz.generate import Chance, Generator, named
+from tests.fuzz.generate import Generator, Rng, named
 from tests.fuzz.handshakes import HANDSHAKES
 from tests.tools.wire import cut
 
@@ -25,7 +26,7 @@ class Leaving(Enum):
 
     STAY = "waits until the server closes"
     FINISH = "closes its sending side"
-    VANISH = "closes, whatever is on its way"
+    VANISH = "closes at once, with unread responses"
     RESET = "closes with a reset"
 
 
@@ -33,9 +34,9 @@ class Leaving(Enum):
 class Visit:
     kind: str
     pieces: tuple[bytes, ...]
-    reads: bool  # what it is sent; or nothing, ever
+    reads: bool  # whether it ever reads
     leaving: Leaving
-    bare: bool = False  # over TLS: this is what is sent from the first byte on, instead of a handshake
+    bare: bool = False  # over TLS: the pieces are sent instead of a handshake
 
     @property
     def wire(self) -> bytes:
@@ -43,117 +44,113 @@ class Visit:
 
 
 class Visits:
-    """Visits without end, the same ones for the same seed. tls: to a server that speaks it."""
+    """Endless visits, the same ones for the same seed. `tls`: to a server that speaks TLS."""
 
     def __init__(self, seed: int, *, tls: bool = False) -> None:
         self._generator = Generator(seed)
-        self.chance = self._generator.chance
+        self.rng = self._generator.rng
         self.tls = tls
 
     def next(self) -> Visit:
-        chance = self.chance
-        bare = self.tls and chance.one_in(2)
+        rng = self.rng
+        bare = self.tls and rng.one_in(2)
         if bare:
-            kind, harm = chance.pick(HANDSHAKES)
-            pieces = self._cut(harm(chance))
-        elif chance.one_in(3):
-            kind, harm = chance.pick(MALICE)
-            pieces = self._cut(harm(chance))
-        elif chance.one_in(16):
+            kind, harm = rng.pick(HANDSHAKES)
+            pieces = self._cut(harm(rng))
+        elif rng.one_in(3):
+            kind, harm = rng.pick(MALICE)
+            pieces = self._cut(harm(rng))
+        elif rng.one_in(16):
             kind = "noise"
-            pieces = (chance.bytes(200),)
+            pieces = (rng.bytes(200),)
         else:
             kind = "fuzz"
             case = self._generator.pipeline()
             pieces = tuple(cut(case.wire, case.places))
-        leaving = chance.pick((Leaving.STAY, Leaving.STAY, Leaving.FINISH, Leaving.VANISH, Leaving.RESET))
-        return Visit(kind, tuple(filter(None, pieces)), not chance.one_in(8), leaving, bare)
+        leaving = rng.pick((Leaving.STAY, Leaving.STAY, Leaving.FINISH, Leaving.VANISH, Leaving.RESET))
+        return Visit(kind, tuple(filter(None, pieces)), not rng.one_in(8), leaving, bare)
 
     def _cut(self, wire: bytes) -> tuple[bytes, ...]:
-        chance = self.chance
-        return tuple(cut(wire, sorted(chance.below(len(wire) + 1) for _ in range(chance.below(4)))))
+        rng = self.rng
+        return tuple(cut(wire, sorted(rng.below(len(wire) + 1) for _ in range(rng.below(4)))))
 
 
-# Malice. Each makes one stream of bytes, from so many as are harmless to more than any limit lets in.
+# Malice. Each function makes one stream of bytes: some are short and harmless, some exceed every limit.
 
 _HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n"
 _CHUNKED = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 _GET = _HEAD + b"\r\n"
 
 
-def _many(chance: Chance, most: int) -> int:
-    """A number up to `most`, of any magnitude."""
-    return 1 + chance.below(chance.pick((2, 30, 300, most)))
+def _many(rng: Rng, most: int) -> int:
+    """Returns a number up to `most`, of any magnitude."""
+    return 1 + rng.below(rng.pick((2, 30, 300, most)))
 
 
-def endless_request_line(chance: Chance) -> bytes:
-    return b"GET /" + b"a" * _many(chance, 70_000)
+def endless_request_line(rng: Rng) -> bytes:
+    return b"GET /" + b"a" * _many(rng, 70_000)
 
 
-def endless_field(chance: Chance) -> bytes:
-    return _HEAD + b"X: " + b"a" * _many(chance, 70_000)
+def endless_field(rng: Rng) -> bytes:
+    return _HEAD + b"X: " + b"a" * _many(rng, 70_000)
 
 
-def endless_fields(chance: Chance) -> bytes:
-    return _HEAD + b"X: y\r\n" * _many(chance, 12_000)
+def endless_fields(rng: Rng) -> bytes:
+    return _HEAD + b"X: y\r\n" * _many(rng, 12_000)
 
 
-def endless_empty_lines(chance: Chance) -> bytes:
-    return b"\r\n" * _many(chance, 40_000) + chance.pick((b"", _GET))
+def endless_empty_lines(rng: Rng) -> bytes:
+    return b"\r\n" * _many(rng, 40_000) + rng.pick((b"", _GET))
 
 
-def endless_chunk_extension(chance: Chance) -> bytes:
-    return _CHUNKED + b"5;" + b"a" * _many(chance, 70_000)
+def endless_chunk_extension(rng: Rng) -> bytes:
+    return _CHUNKED + b"5;" + b"a" * _many(rng, 70_000)
 
 
-def endless_trailers(chance: Chance) -> bytes:
-    return _CHUNKED + b"0\r\n" + b"X: y\r\n" * _many(chance, 12_000)
+def endless_trailers(rng: Rng) -> bytes:
+    return _CHUNKED + b"0\r\n" + b"X: y\r\n" * _many(rng, 12_000)
 
 
-def crumbs(chance: Chance) -> bytes:
-    """A body in chunks of a byte."""
-    return _CHUNKED + b"1\r\nx\r\n" * _many(chance, 10_000) + chance.pick((b"", b"0\r\n\r\n", b"0\r\n\r\n" + _GET))
+def crumbs(rng: Rng) -> bytes:
+    """A body in chunks of one byte."""
+    return _CHUNKED + b"1\r\nx\r\n" * _many(rng, 10_000) + rng.pick((b"", b"0\r\n\r\n", b"0\r\n\r\n" + _GET))
 
 
-def huge_chunk(chance: Chance) -> bytes:
-    size = chance.pick(
-        (b"7fffffffffffffff", b"ffffffffffffffff", b"10000000000000005", b"0" * 5000 + b"5", b"fffffffe")
-    )
+def huge_chunk(rng: Rng) -> bytes:
+    size = rng.pick((b"7fffffffffffffff", b"ffffffffffffffff", b"10000000000000005", b"0" * 5000 + b"5", b"fffffffe"))
     return _CHUNKED + size + b"\r\nhello\r\n0\r\n\r\n"
 
 
-def huge_length(chance: Chance) -> bytes:
-    digits = chance.pick(
-        (b"99999", b"2147483648", b"4294967301", b"18446744073709551621", b"9" * 5000, b"0" * 20 + b"5")
-    )
+def huge_length(rng: Rng) -> bytes:
+    digits = rng.pick((b"99999", b"2147483648", b"4294967301", b"18446744073709551621", b"9" * 5000, b"0" * 20 + b"5"))
     return b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: " + digits + b"\r\n\r\nhello"
 
 
-def two_framings(chance: Chance) -> bytes:
-    """A second request hides in a body, or a body in it."""
+def two_framings(rng: Rng) -> bytes:
+    """A second request is hidden in a body, or a body in it."""
     hidden = b"GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n"
     fields = [
-        chance.pick((b"Content-Length: 4", b"Content-Length: %d" % (5 + len(hidden)), b"Content-Length: 0")),
-        chance.pick((b"Transfer-Encoding: chunked", b"Transfer-Encoding : chunked", b"Transfer-Encoding:\x0bchunked")),
-        chance.pick((b"X: y", b"Transfer-Encoding: identity", b"Content-Length: 5", b"\tTransfer-Encoding: chunked")),
+        rng.pick((b"Content-Length: 4", b"Content-Length: %d" % (5 + len(hidden)), b"Content-Length: 0")),
+        rng.pick((b"Transfer-Encoding: chunked", b"Transfer-Encoding : chunked", b"Transfer-Encoding:\x0bchunked")),
+        rng.pick((b"X: y", b"Transfer-Encoding: identity", b"Content-Length: 5", b"\tTransfer-Encoding: chunked")),
     ]
-    if chance.one_in(2):
+    if rng.one_in(2):
         fields.reverse()
     return b"POST / HTTP/1.1\r\nHost: h\r\n" + b"\r\n".join([*fields, b"", b"0\r\n\r\n"]) + hidden
 
 
-def unread_pipeline(chance: Chance) -> bytes:
-    return _GET * _many(chance, 3000)
+def unread_pipeline(rng: Rng) -> bytes:
+    return _GET * _many(rng, 3000)
 
 
-def promises(chance: Chance) -> bytes:
-    """Bodies that are announced and never come."""
+def promises(rng: Rng) -> bytes:
+    """Bodies that are announced and never sent."""
     expected = b"PUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 50000\r\nExpect: 100-continue\r\n\r\n"
-    return expected * _many(chance, 20)
+    return expected * _many(rng, 20)
 
 
-def other_protocols(chance: Chance) -> bytes:
-    return chance.pick(
+def other_protocols(rng: Rng) -> bytes:
+    return rng.pick(
         (
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32),
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
@@ -169,44 +166,40 @@ def other_protocols(chance: Chance) -> bytes:
     )
 
 
-def upgrades(chance: Chance) -> bytes:
-    wish = chance.pick(
-        (b"h2c\r\nHTTP2-Settings: AAMAAABk", b"websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
-    )
-    behind = chance.pick((b"", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x81\x85\x00\x00\x00\x00hello", _GET))
-    return _HEAD + b"Connection: Upgrade\r\nUpgrade: " + wish + b"\r\n\r\n" + behind
+def upgrades(rng: Rng) -> bytes:
+    wish = rng.pick((b"h2c\r\nHTTP2-Settings: AAMAAABk", b"websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="))
+    more = rng.pick((b"", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x81\x85\x00\x00\x00\x00hello", _GET))
+    return _HEAD + b"Connection: Upgrade\r\nUpgrade: " + wish + b"\r\n\r\n" + more
 
 
-def many_ranges(chance: Chance) -> bytes:
-    ranges = b",".join([chance.pick((b"0-", b"-1", b"1-1", b"5-2", b"0-9999999999999999999999"))] * _many(chance, 1500))
+def many_ranges(rng: Rng) -> bytes:
+    ranges = b",".join([rng.pick((b"0-", b"-1", b"1-1", b"5-2", b"0-9999999999999999999999"))] * _many(rng, 1500))
     return b"GET /index.html HTTP/1.1\r\nHost: h\r\nRange: bytes=" + ranges + b"\r\n\r\n"
 
 
-def many_tags(chance: Chance) -> bytes:
-    return b"GET /index.html HTTP/1.1\r\nHost: h\r\nIf-None-Match: " + b'W/"a",' * _many(chance, 1300) + b"\r\n\r\n"
+def many_tags(rng: Rng) -> bytes:
+    return b"GET /index.html HTTP/1.1\r\nHost: h\r\nIf-None-Match: " + b'W/"a",' * _many(rng, 1300) + b"\r\n\r\n"
 
 
-def many_hops(chance: Chance) -> bytes:
-    return _HEAD + b"Connection: " + b"close-not," * _many(chance, 800) + b"\r\n\r\n" + _GET
+def many_hops(rng: Rng) -> bytes:
+    return _HEAD + b"Connection: " + b"close-not," * _many(rng, 800) + b"\r\n\r\n" + _GET
 
 
-def paths_outside(chance: Chance) -> bytes:
-    steps = chance.pick((b"../", b"..%2f", b"%2e%2e/", b"..\\", b"%00/", b"//", b"./", b"%c0%ae%c0%ae/", b"..;/"))
-    return b"GET /" + steps * _many(chance, 1500) + b"etc/passwd HTTP/1.1\r\nHost: h\r\n\r\n"
+def paths_outside(rng: Rng) -> bytes:
+    steps = rng.pick((b"../", b"..%2f", b"%2e%2e/", b"..\\", b"%00/", b"//", b"./", b"%c0%ae%c0%ae/", b"..;/"))
+    return b"GET /" + steps * _many(rng, 1500) + b"etc/passwd HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
-def odd_queries(chance: Chance) -> bytes:
-    query = chance.pick(
-        (b"zip", b"json", b"sort=" + b"a" * 5000, b"&" * 5000, b"%" * 5000, b"a=b&" * 2000, b"zip=../..")
-    )
+def odd_queries(rng: Rng) -> bytes:
+    query = rng.pick((b"zip", b"json", b"sort=" + b"a" * 5000, b"&" * 5000, b"%" * 5000, b"a=b&" * 2000, b"zip=../.."))
     return b"GET /?" + query + b" HTTP/1.1\r\nHost: h\r\nAccept: application/json\r\n\r\n"
 
 
-def forms(chance: Chance) -> bytes:
-    """Of several parts, with a boundary that is missing, too long, or everywhere."""
-    boundary = chance.pick((b"b", b"-", b"a" * 70, b"a" * 4000, b'"', b""))
+def forms(rng: Rng) -> bytes:
+    """A form of several parts, with a boundary that is missing, too long, or everywhere."""
+    boundary = rng.pick((b"b", b"-", b"a" * 70, b"a" * 4000, b'"', b""))
     part = b"--" + boundary + b'\r\nContent-Disposition: form-data; name="f"; filename="../x"\r\n\r\n'
-    body = (part + b"\r\n") * _many(chance, 300) + chance.pick((b"", b"--" + boundary + b"--\r\n"))
+    body = (part + b"\r\n") * _many(rng, 300) + rng.pick((b"", b"--" + boundary + b"--\r\n"))
     head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=" + boundary
     return head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 

@@ -1,6 +1,6 @@
 """Every handler in every middleware and in Mount, with the server's own pages in front: each hook reaches its owner.
 
-A chain is made of links, each of which puts something around what is there so far. All chains of up to three links are
+Each link of a chain stands in front of the links before it. All chains of up to three links are
 tried around a handler that notes each call, so that protection or notification cannot be lost in a composition that
 nobody thought of.
 """
@@ -20,8 +20,9 @@ from kaserve import Server
 from kaserve.handlers import WSGI, Files, Mount
 from kaserve.handlers.middleware.base import Middleware
 from kaserve.handlers.middleware.basic_auth import BasicAuth
+from kaserve.handlers.middleware.cors import CORSPreflight
 from kaserve.handlers.middleware.forwarded import Forwarded, Trusted
-from kaserve.handlers.middleware.headers import HeaderMiddleware, Preflight
+from kaserve.handlers.middleware.headers import HeaderMiddleware
 from kaserve.handlers.middleware.own_paths import OwnPaths
 from kaserve.handlers.uploads.upload import Uploads
 from kaserve.http.errors import HTTPError
@@ -40,7 +41,7 @@ LINKS: dict[str, Link] = {
     "Middleware": Middleware,
     "OwnPaths": lambda handler: OwnPaths(handler, {"/of-the-server": FunctionHandler(lambda request: Response())}),
     "HeaderMiddleware": lambda handler: HeaderMiddleware(handler, (("X-More", "1"),)),
-    "Preflight": Preflight,
+    "CORSPreflight": CORSPreflight,
     "Forwarded": lambda handler: Forwarded(handler, Trusted("*")),
     "BasicAuth": lambda handler: BasicAuth(handler, USERS),
     "Mount": lambda handler: Mount({"/": handler}),

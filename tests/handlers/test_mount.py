@@ -1,4 +1,4 @@
-"""Handlers under one roof: which one is asked, and what it sees of the path."""
+"""Mount: which handler responds, and what it sees of the path."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def asked(target: str) -> Request:
 
 
 class Named(BaseHandler):
-    """A handler that tells its name and what it saw."""
+    """A handler that responds with its name and what it saw."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -42,7 +42,7 @@ def mount(*prefixes: str) -> Mount:
     return Mount({prefix: Named(prefix) for prefix in prefixes})
 
 
-def answer(site: Mount, target: str) -> str:
+def respond(site: Mount, target: str) -> str:
     """What the handler of `target` saw, or status and location."""
     response = site(asked(target))
     assert isinstance(response, Response)
@@ -77,33 +77,33 @@ def test_the_example_in_the_documentation() -> None:
         ("/%61pi/%61", "/api /%61pi /%61"),  # the same path, RFC 3986 §6.2.2.2
         ("/%73tatic", "301 %73tatic/"),
         ("/c:d", "301 ./c:d/"),  # RFC 3986 §4.2: it would be a scheme
-        ("/api%2Fv2", "/  /api%2Fv2"),  # another one
+        ("/api%2Fv2", "/  /api%2Fv2"),  # another path
         ("/a%20b/c", "/a b /a%20b /c"),
         ("/%C3%A4/c", "/\xe4 /%C3%A4 /c"),
-        ("//api", "/  //api"),  # sent as it is: what it means is the handler's business
+        ("//api", "/  //api"),  # passed on as it is: the handler decides what it means
         ("/x/../api", "/  /x/../api"),
         ("/api/../x", "/api /api /../x"),
         ("*", "/  *"),
     ],
 )
-def test_the_longest_prefix_is_asked(target: str, seen: str) -> None:
-    assert answer(mount("/", "/api", "/api/v2", "/static/", "/a b", "/\xe4", "/c:d/"), target) == seen
+def test_the_handler_with_the_longest_prefix_responds(target: str, seen: str) -> None:
+    assert respond(mount("/", "/api", "/api/v2", "/static/", "/a b", "/\xe4", "/c:d/"), target) == seen
 
 
-def test_what_is_nobodys_is_not_there() -> None:
+def test_a_path_without_a_handler_is_a_404() -> None:
     site = mount("/api")
     for target in ("/", "/x", "/ap", "/apis", "*"):
-        assert answer(site, target) == "404"
-    assert answer(site, "/api") == "/api /api "
+        assert respond(site, target) == "404"
+    assert respond(site, "/api") == "/api /api "
 
 
 def test_mounts_within_mounts() -> None:
     site = Mount({"/a": Mount({"/": Named("root"), "/b/": Named("b")}), "/c": mount("/d")})
-    assert answer(site, "/a/b/c") == "b /a/b /c"
-    assert answer(site, "/a/b") == "301 b/"
-    assert answer(site, "/a/x") == "root /a /x"
-    assert answer(site, "/a") == "root /a "
-    assert answer(site, "/c") == "404"
+    assert respond(site, "/a/b/c") == "b /a/b /c"
+    assert respond(site, "/a/b") == "301 b/"
+    assert respond(site, "/a/x") == "root /a /x"
+    assert respond(site, "/a") == "root /a "
+    assert respond(site, "/c") == "404"
 
 
 @pytest.mark.parametrize("prefix", ["", "api", "//api", "/a//b"])
@@ -112,7 +112,7 @@ def test_prefixes_are_paths(prefix: str) -> None:
         mount(prefix)
 
 
-def test_each_once() -> None:
+def test_a_prefix_is_given_once() -> None:
     with pytest.raises(ValueError, match="twice"):
         mount("/api", "/api/")
 
@@ -124,7 +124,7 @@ def test_closing_closes_all() -> None:
 
 
 class Choosy(Named):
-    """Has both hooks."""
+    """A handler with both hooks for bodies."""
 
     def before_body(self, request: Request) -> None:
         if request.raw_path == "/no":
@@ -134,7 +134,7 @@ class Choosy(Named):
         return DrainSink()
 
 
-def test_hooks_are_asked_as_those_of_a_handler_alone() -> None:
+def test_hooks_see_the_request_as_their_handler_does() -> None:
     site = Mount({"/a": Choosy("a"), "/b": Named("b")})
     for target, refused in (("/a/no", True), ("/a/yes", False), ("/b/no", False)):
         request = asked(target)
@@ -175,7 +175,7 @@ def test_files_and_an_application(tmp_path: Path) -> None:
     site.close()
 
 
-def test_a_body_in_memory_is_left_alone() -> None:
+def test_a_body_in_memory_stays_there() -> None:
     request = asked("/b/c")
     request.body = io.BytesIO(b"x")
     Mount({"/b": Named("b")})(request)

@@ -1,7 +1,7 @@
-"""Both builds, one answer: whatever comes in, the pure and the compiled code make the same of it.
+"""Both builds do the same: the pure and the compiled code give equal results for any input.
 
-Three hunters: the fuzzer (tests/fuzz, which can run for longer by hand), hypothesis, whose cases are fewer and further
-out, and guard pages, which show that the compiled code reads its input and nothing else.
+Three ways to look for a difference: the fuzzer (tests/fuzz, which can run for longer by hand), hypothesis, whose cases
+are fewer and stranger, and guard pages, which show that the compiled code reads its input and nothing else.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tests.tools.wire import PURE, Implementation, converse, load_group
 
 ROOT = Path(__file__).parent.parent.parent
 
-needs_both = pytest.mark.skipif(len(BUILDS) < 2, reason="only the pure build is here: there is nothing to compare")
+needs_both = pytest.mark.skipif(len(BUILDS) < 2, reason="only the pure build is available")
 
 
 # The fuzzer.
 
-# The same ones every time: what failed once fails again.
+# The same cases every time: what failed once fails again.
 CASES = {"heads": 200_000, "chunks": 40_000, "fields": 60_000, "pipelines": 15_000}
 
 
@@ -57,17 +57,17 @@ def test_the_same_seed_gives_the_same_cases() -> None:
     assert first == second != other
 
 
-# Whether the fuzzer would notice: small faults, planted in a copy of the pure build.
+# The fuzzer notices a difference: small faults, planted in a copy of the pure build, are found.
 
 
 def planted_head(build: Build) -> None:
-    """Takes a no-break space for white space, as str.strip() does."""
+    """Counts a no-break space as white space, as str.strip() does."""
     parse_head = build.parse_head
     build.parse_head = lambda data, start, end: parse_head(data.replace(b"\xa0", b" "), start, end)
 
 
 def planted_size(build: Build) -> None:
-    """Takes a chunk size with a sign, as int() does."""
+    """Accepts a chunk size with a sign, as int() does."""
 
     class Decoder(PURE.module("wire").ChunkedDecoder):  # type: ignore[misc]
         def _read_size(self, data: bytes, start: int, end: int) -> None:
@@ -81,7 +81,7 @@ def planted_size(build: Build) -> None:
 
 
 def planted_held_line(build: Build) -> None:
-    """Forgets what it held when the next piece is empty of content."""
+    """Drops the incomplete line when the next piece is a line end alone."""
 
     class Decoder(PURE.module("wire").ChunkedDecoder):  # type: ignore[misc]
         def feed(self, data: bytes, start: int) -> int:
@@ -93,7 +93,7 @@ def planted_held_line(build: Build) -> None:
 
 
 def planted_field(build: Build) -> None:
-    """Takes the Kelvin sign for a k, as str.lower() does."""
+    """Counts the Kelvin sign as a k, as str.lower() does."""
     encode_head = build.encode_head
     build.encode_head = lambda lines: encode_head(
         [(line[0].replace("\u212a", "k"), line[1]) if is_pair(line) else line for line in lines]
@@ -105,7 +105,7 @@ def is_pair(line: object) -> bool:
 
 
 def planted_crash(build: Build) -> None:
-    """Fails in a way that the contract does not know."""
+    """Raises an exception that the contract does not allow."""
     parse_head = build.parse_head
     build.parse_head = lambda data, start, end: parse_head(data, start, end) if b"X:" not in data else 1 / 0
 
@@ -119,14 +119,14 @@ def test_a_planted_fault_is_found(plant: Callable[[Build], None]) -> None:
     plant(faulty)
     with pytest.raises(Difference, match="the builds differ, seed 7, case") as caught:
         fuzz(20_000, seed=7, kinds=("heads", "chunks", "fields"), builds=(Build(PURE), faulty))
-    # What is shown is small, and differs still.
+    # The case that is shown is small, and still shows the difference.
     case = caught.value.case
     assert len(case.entry()) < 500
     with pytest.raises(Difference):
         compare(case, (Build(PURE), faulty))
 
 
-def test_a_fault_that_both_builds_have_is_found_when_it_is_a_crash() -> None:
+def test_a_crash_of_both_builds_is_found() -> None:
     faulty = Build(PURE)
     planted_crash(faulty)
     with pytest.raises(Difference):
@@ -142,7 +142,7 @@ def test_an_entry_can_be_pasted_into_the_corpus(tmp_path: Path) -> None:
         case.check(converse(PURE, [wire]))
 
 
-def test_a_bound_of_time() -> None:
+def test_a_limit_of_time() -> None:
     ticks = iter(range(100))
     tried = fuzz(10**9, seed=1, kinds=["fields"], seconds=10, builds=[Build(PURE)], clock=lambda: next(ticks))
     assert 0 < tried["fields"] <= 10 * 256
@@ -160,13 +160,13 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert "seed 3, case" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(len(BUILDS) > 1, reason="there are two builds to compare")
+@pytest.mark.skipif(len(BUILDS) > 1, reason="both builds are available")
 def test_one_build_cannot_be_compared(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--cases", "1"]) == 2
     assert "nothing to compare" in capsys.readouterr().err
 
 
-# What was found, and must not come back.
+# Differences that were found once.
 
 
 class MediaType(enum.StrEnum):
@@ -178,11 +178,11 @@ class Line(NamedTuple):
     value: str
 
 
-def test_a_field_may_be_of_classes_derived_from_str_and_tuple(implementation: Implementation) -> None:
-    """The compiled encoder took plain ones only."""
+def test_a_field_may_be_of_subclasses_of_str_and_tuple(implementation: Implementation) -> None:
+    """The compiled encoder accepted plain str and tuple only."""
     line = Line("Content-Type", MediaType.TEXT)
     encode_head = implementation.module("wire").encode_head
-    for _ in range(2):  # the second time it may be remembered
+    for _ in range(2):  # the second time it may come from the cache
         assert encode_head([line]) == (b"Content-Type: text/plain\r\n", 0)
 
 
@@ -202,8 +202,8 @@ def test_a_field_may_be_of_classes_derived_from_str_and_tuple(implementation: Im
         "Xa",
     ],
 )
-def test_what_is_no_pair_of_str_is_never_sent(implementation: Implementation, line: Any) -> None:
-    """The compiled encoder took lists, and looked into None as if it were text; the pure one took `"Xa"`."""
+def test_only_pairs_of_str_are_sent(implementation: Implementation, line: Any) -> None:
+    """The compiled encoder accepted lists, and read None as if it were text; the pure one accepted `"Xa"`."""
     for _ in range(2):
         with pytest.raises(TypeError):
             implementation.module("wire").encode_head([("A", "1"), line])
@@ -211,7 +211,7 @@ def test_what_is_no_pair_of_str_is_never_sent(implementation: Implementation, li
 
 # Hypothesis.
 
-more_examples = settings(max_examples=5 * settings().max_examples)  # of the profile that was chosen, see conftest.py
+more_examples = settings(max_examples=5 * settings().max_examples)  # than those of the profile, see conftest.py
 
 PARTS = st.lists(st.sampled_from(TOKENS) | st.binary(max_size=20), max_size=16).map(b"".join)
 NAME = st.sampled_from(["Host", "Connection", "CONTENT-LENGTH", "transfer-encoding", "X", "Date", "Keep-Alive"])
@@ -224,8 +224,8 @@ PLACES = st.lists(st.integers(0, 200), max_size=8).map(sorted)
 
 
 @st.composite
-def good_heads(draw: st.DrawFn) -> bytes:
-    """A request line that is good, and field lines that may be."""
+def nearly_valid_heads(draw: st.DrawFn) -> bytes:
+    """A valid request line, and field lines that may be valid."""
     target = "/" + draw(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=40))
     lines = draw(st.lists(st.tuples(ANY_NAME, st.sampled_from([":", ": ", ":\t"]), LATIN_1).map("".join), max_size=6))
     version = draw(st.sampled_from(["HTTP/1.1", "HTTP/1.0"]))
@@ -233,7 +233,7 @@ def good_heads(draw: st.DrawFn) -> bytes:
 
 
 @needs_both
-@given(head=good_heads(), parts=PARTS)
+@given(head=nearly_valid_heads(), parts=PARTS)
 @more_examples
 def test_heads(head: bytes, parts: bytes) -> None:
     for wire in (head, parts, head + parts, b"GET / HTTP/1.1\r\nX: " + parts):
@@ -255,10 +255,10 @@ def test_chunks(stream: bytes, places: list[int], limits: dict[str, int]) -> Non
     limits=LIMITS,
 )
 @more_examples
-def test_chunks_that_are_nearly_good(
+def test_nearly_valid_chunks(
     chunks: list[tuple[bytes, int, bytes]], trailers: list[tuple[str, str]], places: list[int], limits: dict[str, int]
 ) -> None:
-    """Any content, any number of zeros, and what follows a semicolon may be anything."""
+    """Any content, any number of zeros, and anything after a semicolon."""
     stream = b"".join(
         b"0" * zeros + b"%X" % len(content) + (b";" + extension if extension else b"") + b"\r\n" + content + b"\r\n"
         for content, zeros, extension in chunks
@@ -275,25 +275,26 @@ def test_fields(fields: list[object]) -> None:
 
 
 @needs_both
-@given(head=good_heads(), body=PARTS, places=PLACES, eof=st.booleans(), limits=LIMITS)
+@given(head=nearly_valid_heads(), body=PARTS, places=PLACES, eof=st.booleans(), limits=LIMITS)
 @more_examples
 def test_conversations(head: bytes, body: bytes, places: list[int], eof: bool, limits: dict[str, int]) -> None:
     for framing in (b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"):
         compare(Pipeline(head + b"\r\n" + framing + b"\r\n" + body, places, eof, limits))
 
 
-# What is read, and that nothing else is.
+# The compiled code reads its input and nothing else.
 
 
 @needs_both
-def test_nothing_is_read_behind_the_end() -> None:
-    """The corpus, cut off after every byte, and more, each at the end of a page (see tests/fuzz/guarded.py)."""
+def test_nothing_is_read_after_the_end() -> None:
+    """The corpus cut off after every byte, and cases of the fuzzer, each at the end of a page (see
+    tests/fuzz/guarded.py)."""
     done = subprocess.run([sys.executable, "-m", "tests.fuzz.guarded"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @needs_both
-def test_the_guard_would_tell() -> None:
+def test_the_guard_page_kills_an_overread() -> None:
     command = [sys.executable, "-m", "tests.fuzz.guarded", "--overread"]
     assert subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL).returncode in (-signal.SIGSEGV, -signal.SIGBUS)
 
@@ -301,7 +302,7 @@ def test_the_guard_would_tell() -> None:
 @needs_both
 @pytest.mark.parametrize("option", ["-DPLAIN", "-U__SSE2__"])
 def test_the_scans_stop_at_the_end(tmp_path: Path, option: str) -> None:
-    """Also where they look at one byte after the other, as on machines without SSE2 (see tests/fuzz/guard_page.c)."""
+    """Also without SSE2, where they scan byte by byte (see tests/fuzz/guard_page.c)."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler")

@@ -1,4 +1,4 @@
-"""Where a message ends and whether the connection goes on; each decision as a table, beside the corpus."""
+"""Where a message ends and whether the connection persists: each decision as a table, in addition to the corpus."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_length_of_a_request(lines: list[str], length: int) -> None:
         (["Transfer-Encoding: gzip", "Content-Length: 5"], 501),
     ],
 )
-def test_a_request_without_a_length_that_all_agree_on(lines: list[str], status: int) -> None:
+def test_a_request_whose_length_is_ambiguous(lines: list[str], status: int) -> None:
     with pytest.raises(HTTPError) as caught:
         request_framing(request(*lines))
     assert caught.value.status == status
@@ -92,7 +92,7 @@ def test_expectations(lines: list[str], minor: int, waits: bool) -> None:
 
 
 @pytest.mark.parametrize("value", ["x", "100-continue, x", "100", "100-continue;q=1", "\xa0100-continue"])
-def test_an_expectation_that_cannot_be_met(value: str) -> None:
+def test_an_unsupported_expectation(value: str) -> None:
     with pytest.raises(HTTPError) as caught:
         check_expectation(request(f"Expect: {value}"))
     assert caught.value.status == 417
@@ -125,7 +125,7 @@ FIVE: list[FieldLine] = [("Content-Length", "5")]
         (GET, 404, [], 5),
         (None, 400, [], 5),
         (OLD, 200, [], 5),
-        (HEAD, 200, [], 5),  # what GET would have got
+        (HEAD, 200, [], 5),  # what GET would get
         (HEAD, 200, [("Content-Length", "7")], 7),
         (HEAD, 404, [], 5),
         (GET, 204, [], NO_LENGTH),  # RFC 9110 §8.6
@@ -137,7 +137,7 @@ FIVE: list[FieldLine] = [("Content-Length", "5")]
         (HEAD, 304, FIVE, 5),
     ],
 )
-def test_the_length_of_an_answer_whose_body_is_known(
+def test_the_framing_of_a_response_whose_length_is_known(
     to: Request | None, status: int, fields: list[FieldLine], length: int
 ) -> None:
     assert length_of(to, Response(status, b"hello", fields)) == length
@@ -159,7 +159,7 @@ def test_the_length_of_an_answer_whose_body_is_known(
         (GET, 304, [], NO_LENGTH),
     ],
 )
-def test_the_length_of_an_answer_whose_body_is_not_known(
+def test_the_framing_of_a_response_whose_length_is_unknown(
     to: Request | None, status: int, fields: list[FieldLine], length: int
 ) -> None:
     assert length_of(to, Response(status, pieces(), fields)) == length
@@ -167,18 +167,18 @@ def test_the_length_of_an_answer_whose_body_is_not_known(
 
 @pytest.mark.parametrize("body", [b"hello", span(5)])
 @pytest.mark.parametrize("declared", ["4", "6", "0", "", "+5", "5.0", "0_5", " 5", "five", "٥", "5,5"])
-def test_a_length_that_is_not_the_body_s_is_a_mistake(body: bytes | FileSpan, declared: str) -> None:
+def test_a_content_length_that_differs_from_the_body_is_an_error(body: bytes | FileSpan, declared: str) -> None:
     with pytest.raises(ValueError, match="Content-Length"):
         length_of(GET, Response(200, body, [("Content-Length", declared)]))
 
 
-def test_two_lengths_are_a_mistake() -> None:
+def test_two_content_lengths_are_an_error() -> None:
     with pytest.raises(ValueError, match="Content-Length"):
         length_of(GET, Response(200, b"hello", FIVE + FIVE))
 
 
 @pytest.mark.parametrize("declared", ["", "-1", "x", "0x5", "9223372036854775808"])
-def test_a_length_that_is_none_is_a_mistake_also_without_content(declared: str) -> None:
+def test_a_malformed_content_length_is_an_error_even_without_content(declared: str) -> None:
     for to, body in ((HEAD, b""), (GET, pieces())):
         with pytest.raises(ValueError, match="Content-Length"):
             length_of(to, Response(200, body, [("Content-Length", declared)]))
@@ -230,14 +230,14 @@ def test_persistence(lines: list[str], old: bool, new: bool) -> None:
         assert persists(asked, UNTIL_CLOSE, True) is False
 
 
-def test_a_request_that_could_not_be_read_ends_the_connection() -> None:
+def test_an_unreadable_request_ends_the_connection() -> None:
     assert persists(None, 5, True) is False
 
 
-# kept_trailers: RFC 9110 §6.5.1.
+# allowed_trailers: RFC 9110 §6.5.1.
 
 
-def test_trailers_that_stay() -> None:
+def test_allowed_trailers() -> None:
     lines = [("x-sum", "1"), ("etag", '"a"'), ("digest", "b"), ("server-timing", "c"), ("x-sum", "2")]
     assert allowed_trailers(lines) == lines
     assert allowed_trailers([]) == []
@@ -249,5 +249,5 @@ def test_trailers_that_stay() -> None:
     "transfer-encoding content-length host trailer connection keep-alive te upgrade expect authorization cookie "
     "set-cookie content-type content-encoding content-range cache-control max-forwards if-match range".split(),
 )
-def test_trailers_that_do_not(name: str) -> None:
+def test_forbidden_trailers(name: str) -> None:
     assert allowed_trailers([("a", "1"), (name, "x"), ("b", "2")]) == [("a", "1"), ("b", "2")]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import string
+from itertools import chain, product
 
 import pytest
 
 from kaserve.http.grammar import (
     CHUNK_SIZE_LINE,
+    CHUNK_SIZE_LINE_START,
     DIGITS,
     FIELD_LINE,
     FIELD_NAME,
@@ -128,9 +130,22 @@ def test_a_chunk_extension() -> None:  # RFC 9112 §7.1.1, RFC 9110 §5.6.4
     assert matching(CHUNK_SIZE_LINE, b'5;a="\\', b'"') == VCHAR | OBS_TEXT | set(b" \t")
 
 
+def test_the_start_of_a_chunk_size_line_matches_if_it_can_be_completed() -> None:
+    """All texts of up to five of these bytes, each with every ending that completes a line."""
+    ends = (b"", b"5", b"a", b'"', b'a"', b";a", b"=a")
+    for text in map(bytes, chain.from_iterable(product(b'5;a= "\\\r{', repeat=length) for length in range(6))):
+        line = text.removesuffix(b"\r")
+        endings = ends if line == text else (b"",)
+        possible = any(CHUNK_SIZE_LINE.fullmatch(line + end) for end in endings)
+        assert (CHUNK_SIZE_LINE_START.fullmatch(text) is not None) == (possible or not text), text
+
+
 @pytest.mark.parametrize(
     ("pattern", "data"),
     [
+        pytest.param(CHUNK_SIZE_LINE_START, b"5" + b";a=b" * 16000 + b"@", id="the-start-of-extensions"),
+        pytest.param(CHUNK_SIZE_LINE_START, b'5;a="' + b"\\" * 65000 + b"\r", id="the-start-of-quotes"),
+        pytest.param(CHUNK_SIZE_LINE_START, b"5" + b";a " * 16000 + b"\r", id="the-start-of-white-space"),
         pytest.param(CHUNK_SIZE_LINE, b"5" + b";a=b" * 16000 + b"@", id="extensions"),
         pytest.param(CHUNK_SIZE_LINE, b"5;a=" + b'"' * 65001, id="quotes"),
         pytest.param(CHUNK_SIZE_LINE, b'5;a="' + b"\\" * 65001, id="backslashes"),

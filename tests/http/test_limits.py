@@ -10,7 +10,7 @@ from kaserve.http.limits import Limits
 def test_the_default_limits() -> None:
     limits = Limits()
     assert (limits.request_line, limits.fields, limits.field_size, limits.head) == (8190, 100, 8190, 65536)
-    assert (limits.body, limits.chunk_line) == (1 << 30, 1024)
+    assert (limits.body, limits.chunk_line, limits.empty_lines) == (1 << 30, 1024, 32)
 
 
 @pytest.mark.parametrize(

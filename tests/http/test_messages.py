@@ -1,4 +1,4 @@
-"""Requests, responses, their fields and errors, as handlers see them."""
+"""Requests, responses, headers and errors, as handlers see them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_examples_in_the_documentation() -> None:
 # Headers.
 
 
-def test_headers_without_case_and_in_order() -> None:  # RFC 9110 §5.1, §5.3
+def test_headers_are_case_insensitive_and_in_order() -> None:  # RFC 9110 §5.1, §5.3
     headers = Headers([("A", "1"), ("b", "2"), ("a", "3")])
     assert headers["a"] == headers["A"] == "1"
     assert headers.get("B") == "2"
@@ -57,7 +57,7 @@ def test_headers_without_case_and_in_order() -> None:  # RFC 9110 §5.1, §5.3
     assert 1 not in headers
 
 
-def test_headers_that_are_not_there() -> None:
+def test_missing_headers() -> None:
     headers = Headers()
     with pytest.raises(KeyError, match="a"):
         headers["a"]
@@ -69,7 +69,7 @@ def test_headers_that_are_not_there() -> None:
     assert list(headers) == []
 
 
-def test_headers_with_an_empty_value_are_there() -> None:
+def test_headers_with_an_empty_value() -> None:
     headers = Headers([("A", "")])
     assert headers["a"] == ""
     assert "a" in headers
@@ -126,7 +126,7 @@ def test_version() -> None:
     assert request(minor=0).http_version == "HTTP/1.0"
 
 
-def test_a_request_has_a_body_even_when_it_has_none() -> None:
+def test_a_request_without_a_body_has_an_empty_one() -> None:
     empty = request()
     assert empty.body.read() == b""
     empty.body = io.BytesIO(b"hello")
@@ -145,20 +145,20 @@ def test_content_length() -> None:  # RFC 9110 §8.6
     assert request(fields=[("content-length", "0" * 5000)]).content_length == 0
 
 
-def test_content_length_means_nothing_beside_transfer_encoding() -> None:  # RFC 9112 §6.3 step 3
+def test_transfer_encoding_overrides_content_length() -> None:  # RFC 9112 §6.3 step 3
     both = request(fields=[("transfer-encoding", "chunked"), ("content-length", "5")])
     assert both.flags == TRANSFER_ENCODING | CONTENT_LENGTH
     assert both.content_length is None
 
 
-def test_a_handler_may_insist_on_a_length() -> None:  # RFC 9110 §15.5.12
+def test_a_handler_may_require_a_length() -> None:  # RFC 9110 §15.5.12
     assert request(fields=[("content-length", "5")]).require_length() == 5
     with pytest.raises(HTTPError) as caught:
         request().require_length()
     assert caught.value.status == 411
 
 
-def test_request_shows_itself() -> None:
+def test_repr_of_a_request() -> None:
     assert repr(request("/a?b")) == "<Request GET /a?b HTTP/1.1>"
 
 
@@ -172,7 +172,7 @@ def test_response_defaults() -> None:
     response.close()
 
 
-def test_response_fields_from_pairs_and_mappings_are_copied() -> None:
+def test_headers_of_a_response_are_copied_from_pairs_or_a_dict() -> None:
     given: list[FieldLine] = [("A", "1"), ("A", "2")]
     response = Response(200, b"", given)
     response.headers.add("B", "3")
@@ -189,20 +189,20 @@ def test_response_fields_from_pairs_and_mappings_are_copied() -> None:
         (Response.json({"a": ["é", None]}), "application/json", '{"a":["é",null]}'.encode()),
     ],
 )
-def test_response_makers(response: Response, content_type: str, body: bytes) -> None:
+def test_short_forms_of_a_response(response: Response, content_type: str, body: bytes) -> None:
     assert response.status == 200
     assert response.headers["content-type"] == content_type
     assert response.body == body
 
 
-def test_response_makers_take_a_status() -> None:
+def test_short_forms_accept_a_status() -> None:
     assert Response.text("", 404).status == 404
     assert Response.html("", 500).status == 500
     assert Response.json(None, 201).status == 201
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"bytes"])
-def test_json_that_is_none(value: object) -> None:  # RFC 8259
+def test_values_that_json_does_not_have(value: object) -> None:  # RFC 8259
     with pytest.raises((ValueError, TypeError)):
         Response.json(value)
 
@@ -266,7 +266,7 @@ def test_error_response() -> None:
     assert response.headers["allow"] == "GET"  # RFC 9110 §15.5.6
 
 
-def test_error_shows_itself() -> None:
+def test_text_of_an_error() -> None:
     assert str(HTTPError(400, "why")) == "400 Bad Request: why"
     assert error_response(HTTPError(499, "why")).body == b"499 Error: why\n"
 

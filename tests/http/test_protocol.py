@@ -1,4 +1,4 @@
-"""The conversation: the corpus in every way it can arrive, answers and what they say, and any bytes at all.
+"""The conversation: the corpus in every way it can arrive, responses and what they say, and any bytes at all.
 
 The corpus holds what bytes from a client must mean; here is how they are sent, and all that the corpus cannot say.
 """
@@ -50,11 +50,11 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 # The corpus.
 
-# Good requests that stand in front of a case on the same connection, and what they mean.
+# Valid requests before a case on the same connection, and what they mean.
 FRONTS = {
     "alone": (b"", ()),
-    "behind a GET": (b"GET /good HTTP/1.1\r\nHost: h\r\n\r\n", (Seen(target="/good", path="/good"),)),
-    "behind chunks": (CHUNKED + b"2\r\nok\r\n0\r\nA: b\r\n\r\n", (Seen("POST", body="ok", trailers=(("a", "b"),)),)),
+    "after a GET": (b"GET /good HTTP/1.1\r\nHost: h\r\n\r\n", (Seen(target="/good", path="/good"),)),
+    "after chunks": (CHUNKED + b"2\r\nok\r\n0\r\nA: b\r\n\r\n", (Seen("POST", body="ok", trailers=(("a", "b"),)),)),
 }
 
 
@@ -69,7 +69,7 @@ def run(implementation: Implementation, case: Case, way: Callable[[bytes], list[
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_corpus_whole(implementation: Implementation, case: Case) -> None:
+def test_corpus_in_one_piece(implementation: Implementation, case: Case) -> None:
     run(implementation, case, whole)
 
 
@@ -86,12 +86,12 @@ def test_corpus_cut_at_random(implementation: Implementation, case: Case) -> Non
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_corpus_pipelined(implementation: Implementation, case: Case) -> None:
     """A valid request gets its response, whatever follows it in the same segment (RFC 9112 §9.3.2)."""
-    for front in ("behind a GET", "behind chunks"):
+    for front in ("after a GET", "after chunks"):
         run(implementation, case, whole, front)
         run(implementation, case, cut_at_random, front)
 
 
-def test_corpus_is_large_and_its_names_are_its_own() -> None:
+def test_corpus_is_large_and_its_names_are_unique() -> None:
     assert len(CASES) > 900
     assert len({str(case) for case in CASES}) == len(CASES)
 
@@ -101,8 +101,8 @@ def test_every_case_names_its_section() -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.error is None and not case.limits], ids=str)
-def test_corpus_refuses_only_what_it_says(implementation: Implementation, case: Case) -> None:
-    """No start of what is taken is ever refused: whatever arrives first, the rest may still come."""
+def test_no_beginning_of_a_valid_case_is_rejected(implementation: Implementation, case: Case) -> None:
+    """Whatever part of it arrives first, the rest may still come."""
     if len(case.wire) < 1000:
         for end in range(1, len(case.wire)):
             assert converse(implementation, [case.wire[:end]]).error is None, case.wire[:end]
@@ -142,7 +142,7 @@ NEARLY_HTTP = st.lists(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """Cases of the corpus behind each other, a few bytes of them changed, added or taken away."""
+    """Cases of the corpus one after the other, with a few bytes changed, added or removed."""
     cases = draw(st.lists(st.sampled_from(SHORT_CASES), min_size=1, max_size=3))
     wire = bytearray(b"".join(case.wire for case in cases))
     for _ in range(draw(st.integers(0, 3))):
@@ -159,13 +159,13 @@ PLACES = st.lists(st.integers(min_value=0, max_value=300), max_size=12).map(sort
 @more_examples
 @given(stream=STREAMS, places=PLACES, eof=st.booleans())
 @each_implementation
-def test_any_bytes_however_they_are_cut(
+def test_any_bytes_have_the_same_outcome_in_any_pieces(
     implementation: Implementation, stream: bytes, places: list[int], eof: bool
 ) -> None:
-    """Nothing but HTTPError, no phase but those of the table, and the very same answers for every way to cut."""
+    """It raises nothing but HTTPError, ends in a phase of the table, and responds the same however they are cut."""
     outcome = converse(implementation, whole(stream), eof=eof)
     assert outcome.phase in ("IDLE", "HEAD", "BODY", "LINGER", "CLOSED")
-    assert not eof or outcome.phase in ("LINGER", "CLOSED")  # nobody waits for a client that has gone
+    assert not eof or outcome.phase in ("LINGER", "CLOSED")  # it does not wait for a client that has left
     assert outcome.error is None or 400 <= outcome.error < 600
     assert outcome.phase == "LINGER" or (outcome.error is None and all(seen.persists for seen in outcome.requests))
     methods = [seen.method for seen in outcome.requests]
@@ -177,13 +177,13 @@ def test_any_bytes_however_they_are_cut(
 
 
 def meaning(outcome: Outcome) -> tuple[list[Seen], int | None, str]:
-    """All but the wording of a refusal, which depends on how much of a bad line was there when it was noticed."""
+    """All but the text of an error, which depends on how much of a malformed line had arrived when it was noticed."""
     return outcome.requests, outcome.error, outcome.phase
 
 
 @more_examples
 @given(stream=STREAMS, eof=st.booleans())
-def test_all_implementations_answer_alike(stream: bytes, eof: bool) -> None:
+def test_all_implementations_respond_alike(stream: bytes, eof: bool) -> None:
     first, *others = [converse(implementation, whole(stream), eof=eof) for implementation in IMPLEMENTATIONS]
     assert all(other == first for other in others)
 
@@ -265,7 +265,7 @@ def _is_bare(implementation: Implementation, protocol: Any) -> bool:
     ],
 )
 def test_no_client_makes_the_buffers_grow(implementation: Implementation, start: bytes, piece: bytes) -> None:
-    """A client that sends and sends: what is kept of it stays below the limit of a head and one piece."""
+    """However much a client sends, no more of it is kept than the limit of a head and one piece."""
     outcome = converse(implementation, [start, *[piece] * 300])
     assert outcome.most_held <= 65536 + 2000
 
@@ -281,7 +281,7 @@ EXPECT = b"Expect: 100-continue\r\n\r\n"
         (POST, False),
         (POST[:-2] + EXPECT, True),
         (CHUNKED[:-2] + EXPECT, True),
-        (POST[:-2] + EXPECT + b"h", False),  # it comes already
+        (POST[:-2] + EXPECT + b"h", False),  # it is arriving already
         (CHUNKED[:-2] + EXPECT + b"5", False),
         (POST.replace(b"HTTP/1.1", b"HTTP/1.0")[:-2] + EXPECT, False),
         (POST[:-2] + b"Expect:\r\n\r\n", False),
@@ -295,7 +295,7 @@ def test_continue(implementation: Implementation, wire: bytes, expected: bool) -
     assert protocol.must_continue is expected
 
 
-def test_continue_is_an_interim_answer(implementation: Implementation) -> None:
+def test_continue_is_an_interim_response(implementation: Implementation) -> None:
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="POST", target="/", headers=[("Host", "h"), ("Content-Length", "5")]))
     client.receive_data(implementation.module("protocol").CONTINUE)
@@ -311,7 +311,7 @@ def test_a_server_of_http_1_0_never_says_continue(implementation: Implementation
     assert protocol.must_continue is False
 
 
-# Answers. `ask` sends a request and reads the answer by the letter of the RFC.
+# Responses. `ask` sends a request and reads the response by the letter of the RFC.
 
 
 def _keep_alive(implementation: Implementation, timeout: float = 120.0, requests: int = 1000, minor: int = 1) -> Any:
@@ -339,15 +339,15 @@ def ask(
 ) -> Answer:
     protocol = _ready(implementation, wire, keep_alive)
     method = protocol.request.method
-    response = implementation.module("messages").Response(status, body, fields)
-    head, content = send(protocol, response, may_persist)
+    made = implementation.module("messages").Response(status, body, fields)
+    head, content = send(protocol, made, may_persist)
     protocol.finish()
-    (answer,) = read_answers(head + content, [method])
-    assert implementation.phase(protocol) == ("IDLE" if answer.persists else "LINGER")
-    return answer
+    (response,) = read_answers(head + content, [method])
+    assert implementation.phase(protocol) == ("IDLE" if response.persists else "LINGER")
+    return response
 
 
-def test_an_answer(implementation: Implementation) -> None:
+def test_a_response(implementation: Implementation) -> None:
     protocol = _ready(implementation, GET)
     response = implementation.module("messages").Response(
         200, b"hello", [("Content-Type", "text/plain"), ("X", "\xe9")]
@@ -368,35 +368,35 @@ def test_an_answer(implementation: Implementation) -> None:
 @pytest.mark.parametrize("wire", [GET, OLD, POST + b"hello"])
 def test_a_known_length(implementation: Implementation, wire: bytes) -> None:  # RFC 9112 §6.2
     for body in (b"hello", b""):
-        answer = ask(implementation, wire, body=body)
-        assert (answer.framing, answer.body, answer.persists) == ("length", body, True)
-        assert answer.value("content-length") == str(len(body))
+        response = ask(implementation, wire, body=body)
+        assert (response.framing, response.body, response.persists) == ("length", body, True)
+        assert response.value("content-length") == str(len(body))
 
 
 def test_an_unknown_length_is_chunked(implementation: Implementation) -> None:  # RFC 9112 §7.1
     for body in ([b"hello, ", b"", b"world"], [], [b"x" * 100_000]):
-        answer = ask(implementation, GET, body=body)
-        assert (answer.framing, answer.body, answer.persists) == ("chunked", b"".join(body), True)
+        response = ask(implementation, GET, body=body)
+        assert (response.framing, response.body, response.persists) == ("chunked", b"".join(body), True)
 
 
 def test_an_unknown_length_ends_with_the_connection_for_http_1_0(implementation: Implementation) -> None:
-    answer = ask(implementation, OLD, body=[b"hello, ", b"world"])  # RFC 9112 §6.3 step 8
-    assert (answer.framing, answer.body, answer.persists) == ("close", b"hello, world", False)
+    response = ask(implementation, OLD, body=[b"hello, ", b"world"])  # RFC 9112 §6.3 step 8
+    assert (response.framing, response.body, response.persists) == ("close", b"hello, world", False)
 
 
 def test_a_declared_length(implementation: Implementation) -> None:
     for wire in (GET, OLD):
-        answer = ask(implementation, wire, body=[b"hello, ", b"world"], fields=[("content-length", "12")])
-        assert (answer.framing, answer.body, answer.persists) == ("length", b"hello, world", True)
-        assert answer.values("transfer-encoding") == []
+        response = ask(implementation, wire, body=[b"hello, ", b"world"], fields=[("content-length", "12")])
+        assert (response.framing, response.body, response.persists) == ("length", b"hello, world", True)
+        assert response.values("transfer-encoding") == []
 
 
 def test_more_than_declared_is_cut_off(implementation: Implementation) -> None:
-    answer = ask(implementation, GET, body=[b"hel", b"lo, ", b"world"], fields=[("Content-Length", "5")])
-    assert (answer.framing, answer.body) == ("length", b"hello")
+    response = ask(implementation, GET, body=[b"hel", b"lo, ", b"world"], fields=[("Content-Length", "5")])
+    assert (response.framing, response.body) == ("length", b"hello")
 
 
-def test_less_than_declared_is_an_error_that_cannot_be_hidden(implementation: Implementation) -> None:
+def test_less_than_declared_is_an_error(implementation: Implementation) -> None:
     protocol = _ready(implementation, GET)
     response = implementation.module("messages").Response(200, [b"hell"], [("Content-Length", "5")])
     outgoing = new_outgoing(protocol)
@@ -411,9 +411,9 @@ def ask_for_trailers(
 ) -> Answer:
     protocol = _ready(implementation, wire)
     method = protocol.request.method
-    response = implementation.module("messages").Response(200, body, fields, trailers)
-    (answer,) = read_answers(b"".join(send(protocol, response)), [method])
-    return answer
+    made = implementation.module("messages").Response(200, body, fields, trailers)
+    (response,) = read_answers(b"".join(send(protocol, made)), [method])
+    return response
 
 
 def test_trailers(implementation: Implementation) -> None:  # RFC 9112 §7.1.2
@@ -424,9 +424,9 @@ def test_trailers(implementation: Implementation) -> None:  # RFC 9112 §7.1.2
         return [("ETag", '"x"'), ("X-Sum", "1"), ("X-Sum", "\xe9")]
 
     for trailers in (late, late(), tuple(late())):
-        answer = ask_for_trailers(implementation, GET, trailers)
-        assert (answer.body, answer.trailers) == (b"hello", ('ETag: "x"', "X-Sum: 1", "X-Sum: \xe9"))
-        assert answer.persists
+        response = ask_for_trailers(implementation, GET, trailers)
+        assert (response.body, response.trailers) == (b"hello", ('ETag: "x"', "X-Sum: 1", "X-Sum: \xe9"))
+        assert response.persists
     assert len(asked) == 3
     for of_a_mapping in ({"A": "b"}, lambda: {"A": "b"}):
         assert ask_for_trailers(implementation, GET, of_a_mapping).trailers == ("A: b",)
@@ -435,7 +435,7 @@ def test_trailers(implementation: Implementation) -> None:  # RFC 9112 §7.1.2
         assert ask_for_trailers(implementation, GET, none).trailers == ()
 
 
-def test_trailers_are_made_when_the_content_is(implementation: Implementation) -> None:
+def test_trailers_are_made_after_the_content(implementation: Implementation) -> None:
     made: list[bytes] = []
 
     def pieces() -> Iterator[bytes]:
@@ -443,11 +443,11 @@ def test_trailers_are_made_when_the_content_is(implementation: Implementation) -
             made.append(piece)
             yield piece
 
-    answer = ask_for_trailers(implementation, GET, lambda: [("X-Made", str(len(made)))], pieces())
-    assert (answer.body, answer.trailers) == (b"ab", ("X-Made: 2",))
+    response = ask_for_trailers(implementation, GET, lambda: [("X-Made", str(len(made)))], pieces())
+    assert (response.body, response.trailers) == (b"ab", ("X-Made: 2",))
 
 
-def test_trailers_are_of_one_answer(implementation: Implementation) -> None:
+def test_trailers_belong_to_one_response(implementation: Implementation) -> None:
     protocol = _ready(implementation, GET)
     make = implementation.module("messages").Response
     first = send(protocol, make(200, [b"x"], (), {"A": "b"}))[1]
@@ -491,21 +491,21 @@ def test_there_are_no_trailers_without_chunks(
     ],
     ids=repr,
 )
-def test_a_bad_trailer_is_told_to_the_log(
+def test_a_malformed_trailer_is_logged(
     implementation: Implementation, bad: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And breaks neither the stream nor the others (RFC 9110 §6.5.1)."""
-    answer = ask_for_trailers(implementation, GET, [("A", "1"), bad, ("B", "2")])
-    assert (answer.body, answer.trailers) == (b"hello", ("A: 1", "B: 2"))
+    """It breaks neither the stream nor the other trailers (RFC 9110 §6.5.1)."""
+    response = ask_for_trailers(implementation, GET, [("A", "1"), bad, ("B", "2")])
+    assert (response.body, response.trailers) == (b"hello", ("A: 1", "B: 2"))
     assert [record.getMessage()[-len(repr(bad)) :] for record in caplog.records] == [repr(bad)]
 
 
 @pytest.mark.parametrize("trailers", [lambda: 1 / 0, lambda: 5, 5])
-def test_trailers_that_cannot_be_had(
+def test_a_function_for_trailers_that_fails(
     implementation: Implementation, trailers: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = ask_for_trailers(implementation, GET, trailers)
-    assert (answer.body, answer.trailers) == (b"hello", ())
+    response = ask_for_trailers(implementation, GET, trailers)
+    assert (response.body, response.trailers) == (b"hello", ())
     assert "the function for the trailers" in caplog.text
 
 
@@ -524,19 +524,23 @@ def test_trailers_may_be_announced(implementation: Implementation, caplog: pytes
 
 @pytest.mark.parametrize("body", [b"hello", [b"hello"]])
 def test_no_content_for_head(implementation: Implementation, body: Any) -> None:  # RFC 9110 §9.3.2
-    answer = ask(implementation, HEAD, body=body)
-    assert (answer.framing, answer.body, answer.persists) == ("none", b"", True)
-    assert answer.values("content-length") == (["5"] if body == b"hello" else [])
+    response = ask(implementation, HEAD, body=body)
+    assert (response.framing, response.body, response.persists) == ("none", b"", True)
+    assert response.values("content-length") == (["5"] if body == b"hello" else [])
     assert ask(implementation, HEAD, body=b"", fields=[("Content-Length", "7")]).value("content-length") == "7"
 
 
 @pytest.mark.parametrize("wire", [GET, HEAD, OLD])
 @pytest.mark.parametrize("fields", [[], [("Content-Length", "5")]])
 def test_204_and_304(implementation: Implementation, wire: bytes, fields: list[Any]) -> None:
-    answer = ask(implementation, wire, 204, fields=fields)  # RFC 9110 §15.3.5, §8.6
-    assert (answer.framing, answer.persists, answer.values("content-length")) == ("none", True, [])
-    answer = ask(implementation, wire, 304, fields=fields)  # RFC 9110 §15.4.5, §8.6
-    assert (answer.framing, answer.persists, answer.values("content-length")) == ("none", True, ["5"] if fields else [])
+    response = ask(implementation, wire, 204, fields=fields)  # RFC 9110 §15.3.5, §8.6
+    assert (response.framing, response.persists, response.values("content-length")) == ("none", True, [])
+    response = ask(implementation, wire, 304, fields=fields)  # RFC 9110 §15.4.5, §8.6
+    assert (response.framing, response.persists, response.values("content-length")) == (
+        "none",
+        True,
+        ["5"] if fields else [],
+    )
 
 
 @pytest.mark.parametrize("status", [200, 206, 299, 301, 404, 451, 499, 500, 599])
@@ -546,7 +550,35 @@ def test_every_final_status(implementation: Implementation, status: int) -> None
 
 @pytest.mark.parametrize("status", [-1, 0, 99, 100, 101, 199, 600, 1000, 20000])
 def test_no_other_status(implementation: Implementation, status: int) -> None:
-    _refuses_to_send(implementation, status, b"", [])
+    _cannot_be_sent(implementation, status, b"", [])
+
+
+@pytest.mark.parametrize("wire", [GET, GET.replace(b"GET", b"HEAD")])
+@pytest.mark.parametrize("reason", ["Already running", "", "L\xf6we\t!", "conflict"])
+@pytest.mark.parametrize("status", [204, 299, 409])
+def test_the_reason_phrase_of_the_handler(
+    implementation: Implementation, wire: bytes, reason: str, status: int
+) -> None:  # RFC 9112 §4
+    make = implementation.module("messages").Response
+    protocol = _ready(implementation, wire)
+    head, _ = send(protocol, make(status, b"hello", reason=reason))
+    assert head.startswith(f"HTTP/1.1 {status} {reason}\r\n".encode("latin-1"))
+    protocol.finish()
+    assert implementation.phase(protocol) == "IDLE"
+    assert make(409).reason is None
+    assert make.text("x").reason is None
+
+
+@pytest.mark.parametrize("reason", ["a\r\nX: b", "a\nb", "a\rb", "\0", "\x7f", "\x01", "\u20ac"])
+def test_a_reason_phrase_that_cannot_be_sent(implementation: Implementation, reason: str) -> None:
+    _cannot_be_sent(implementation, 200, b"", [], reason)
+
+
+def test_a_reason_phrase_must_be_text(implementation: Implementation) -> None:
+    protocol = _ready(implementation, GET)
+    response = implementation.module("messages").Response(200, reason=b"OK")
+    with pytest.raises(TypeError, match="reason phrase"):
+        protocol.prepare(new_outgoing(protocol), response, DATE, True)
 
 
 @pytest.mark.parametrize(
@@ -566,16 +598,18 @@ def test_no_other_status(implementation: Implementation, status: int) -> None:
         ([b"hello"], [("Content-Length", "five")]),
     ],
 )
-def test_what_cannot_be_sent_as_it_is(implementation: Implementation, body: Any, fields: list[Any]) -> None:
-    _refuses_to_send(implementation, 200, body, fields)
+def test_responses_that_cannot_be_sent(implementation: Implementation, body: Any, fields: list[Any]) -> None:
+    _cannot_be_sent(implementation, 200, body, fields)
 
 
-def _refuses_to_send(implementation: Implementation, status: int, body: Any, fields: list[Any]) -> None:
-    """ValueError, and nothing has changed: another answer can be sent instead."""
+def _cannot_be_sent(
+    implementation: Implementation, status: int, body: Any, fields: list[Any], reason: str | None = None
+) -> None:
+    """Raises ValueError and changes nothing, so that another response can be sent."""
     protocol = _ready(implementation, GET + GET)
     make = implementation.module("messages").Response
     with pytest.raises(ValueError, match=r"not|says"):
-        protocol.prepare(new_outgoing(protocol), make(status, body, fields), DATE, True)
+        protocol.prepare(new_outgoing(protocol), make(status, body, fields, reason=reason), DATE, True)
     assert implementation.phase(protocol) == "HANDLER"
     assert protocol.served == 0
     head, _ = send(protocol, make(500))
@@ -584,7 +618,7 @@ def _refuses_to_send(implementation: Implementation, status: int, body: Any, fie
     assert protocol.read_head() is not None  # and the connection goes on
 
 
-def test_fields_of_the_protocol_are_its_own(implementation: Implementation) -> None:
+def test_a_handler_cannot_set_the_headers_of_the_protocol(implementation: Implementation) -> None:
     """A handler cannot set framing or hop-by-hop fields (RFC 9110 §7.6.1, RFC 9112 §6)."""
     mine = [
         ("Transfer-Encoding", "gzip"),
@@ -596,17 +630,17 @@ def test_fields_of_the_protocol_are_its_own(implementation: Implementation) -> N
         ("Trailer", "X"),
         ("X-Mine", "stays"),
     ]
-    answer = ask(implementation, GET, fields=mine)
-    names = [name for name, _ in answer.fields]
+    response = ask(implementation, GET, fields=mine)
+    names = [name for name, _ in response.fields]
     assert names == ["date", "x-mine", "content-length", "connection", "keep-alive"]
-    assert answer.value("connection") == "keep-alive"
-    assert answer.value("keep-alive") == "timeout=120, max=999"
+    assert response.value("connection") == "keep-alive"
+    assert response.value("keep-alive") == "timeout=120, max=999"
 
 
-def test_fields_that_the_handler_itself_says_are_of_one_hop(
+def test_headers_that_the_handlers_connection_header_names_are_dropped(
     implementation: Implementation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its Connection is not sent, and so what that names would go on as if it were meant for everybody (§7.6.1)."""
+    """Its Connection header is not sent, so the headers that it names would be taken for end-to-end ones (§7.6.1)."""
     mine = [
         ("connection", "close, X-Mine"),
         ("x-mine", "1"),
@@ -614,14 +648,14 @@ def test_fields_that_the_handler_itself_says_are_of_one_hop(
         ("Connection", " x-YOURS ,"),
         ("X", "3"),
     ]
-    answer = ask(implementation, GET, fields=mine)
-    assert [name for name, _ in answer.fields] == ["date", "x", "content-length", "connection"]
-    assert not answer.persists
+    response = ask(implementation, GET, fields=mine)
+    assert [name for name, _ in response.fields] == ["date", "x", "content-length", "connection"]
+    assert not response.persists
     assert "which are dropped: connection, x-mine, X-Yours, Connection" in caplog.text
 
 
 @pytest.mark.parametrize("field", [*FLAGS, "X"])
-def test_only_what_is_left_out_is_told_to_the_log(
+def test_only_dropped_headers_are_logged(
     implementation: Implementation, field: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     value = {"content-length": "5", "connection": "Close, keep-alive"}.get(field, "x")
@@ -633,8 +667,8 @@ def test_only_what_is_left_out_is_told_to_the_log(
 def test_a_handler_may_close(implementation: Implementation) -> None:  # RFC 9112 §9.6
     for value in ("close", "Close", "x, CLOSE"):
         for wire in (GET, OLD):
-            answer = ask(implementation, wire, fields=[("connection", value)])
-            assert (answer.persists, answer.values("keep-alive")) == (False, [])
+            response = ask(implementation, wire, fields=[("connection", value)])
+            assert (response.persists, response.values("keep-alive")) == (False, [])
 
 
 def test_a_handler_cannot_keep_alive(implementation: Implementation) -> None:
@@ -642,7 +676,7 @@ def test_a_handler_cannot_keep_alive(implementation: Implementation) -> None:
     assert not ask(implementation, close, fields=[("Connection", "keep-alive")]).persists
 
 
-def test_a_handler_may_date_its_answer(implementation: Implementation) -> None:  # RFC 9110 §6.6.1: not twice
+def test_a_handler_may_date_its_response(implementation: Implementation) -> None:  # RFC 9110 §6.6.1: not twice
     assert ask(implementation, GET).value("date") == "Sun, 06 Nov 1994 08:49:37 GMT"
     for name in ("Date", "DATE", "date"):
         assert ask(implementation, GET, fields=[(name, "Thu, 01 Jan 1970 00:00:00 GMT")]).value("date")[5:] == (
@@ -650,7 +684,7 @@ def test_a_handler_may_date_its_answer(implementation: Implementation) -> None: 
         )
 
 
-def test_the_version_is_the_server_s(implementation: Implementation) -> None:  # RFC 9110 §6.2
+def test_the_version_is_that_of_the_server(implementation: Implementation) -> None:  # RFC 9110 §6.2
     assert ask(implementation, GET).minor == 1
     assert ask(implementation, OLD).minor == 1
 
@@ -661,24 +695,24 @@ def test_the_version_is_the_server_s(implementation: Implementation) -> None:  #
 def test_the_count_runs_down_to_a_close(implementation: Implementation) -> None:
     keep_alive = _keep_alive(implementation, 5.0, 3)
     outcome = converse(implementation, [GET * 5], keep_alive=keep_alive)
-    answers = read_answers(outcome.output, ["GET"] * 3)
-    assert [answer.values("keep-alive") for answer in answers] == [["timeout=5, max=2"], ["timeout=5, max=1"], []]
-    assert [answer.value("connection") for answer in answers] == ["keep-alive", "keep-alive", "close"]
+    responses = read_answers(outcome.output, ["GET"] * 3)
+    assert [response.values("keep-alive") for response in responses] == [["timeout=5, max=2"], ["timeout=5, max=1"], []]
+    assert [response.value("connection") for response in responses] == ["keep-alive", "keep-alive", "close"]
     assert outcome.phase == "LINGER"
 
 
 def test_one_request_only(implementation: Implementation) -> None:
     keep_alive = _keep_alive(implementation, 5.0, 1)
     outcome = converse(implementation, [GET * 2], keep_alive=keep_alive)
-    (answer,) = read_answers(outcome.output, ["GET"])
-    assert not answer.persists
+    (response,) = read_answers(outcome.output, ["GET"])
+    assert not response.persists
 
 
 def test_any_number_of_requests(implementation: Implementation) -> None:
     keep_alive = _keep_alive(implementation, 5.0, 0)
     outcome = converse(implementation, [GET * 500], keep_alive=keep_alive)
-    answers = read_answers(outcome.output, ["GET"] * 500)
-    assert {answer.value("keep-alive") for answer in answers} == {"timeout=5"}
+    responses = read_answers(outcome.output, ["GET"] * 500)
+    assert {response.value("keep-alive") for response in responses} == {"timeout=5"}
 
 
 @pytest.mark.parametrize(("timeout", "announced"), [(120.0, 120), (5.9, 5), (1.0, 1), (0.5, 1)])
@@ -686,8 +720,8 @@ def test_the_timeout_is_announced_as_a_whole_number(
     implementation: Implementation, timeout: float, announced: int
 ) -> None:
     """Rounded down, but never to 0, which would say that the connection is closed already."""
-    answer = ask(implementation, GET, keep_alive=_keep_alive(implementation, timeout, 10))
-    assert answer.value("keep-alive") == f"timeout={announced}, max=9"
+    response = ask(implementation, GET, keep_alive=_keep_alive(implementation, timeout, 10))
+    assert response.value("keep-alive") == f"timeout={announced}, max=9"
 
 
 def test_keep_alive_switched_off_and_on_while_running(implementation: Implementation) -> None:
@@ -721,32 +755,34 @@ def test_a_server_that_wants_to_close(implementation: Implementation) -> None:
         assert not ask(implementation, wire, may_persist=False).persists
 
 
-def test_http_1_0_hears_that_it_persists(implementation: Implementation) -> None:  # RFC 9112, appendix C.2.2
-    answer = ask(implementation, OLD)
-    assert (answer.value("connection"), answer.value("keep-alive")) == ("keep-alive", "timeout=120, max=999")
+def test_http_1_0_clients_are_told_that_the_connection_persists(
+    implementation: Implementation,
+) -> None:  # RFC 9112, appendix C.2.2
+    response = ask(implementation, OLD)
+    assert (response.value("connection"), response.value("keep-alive")) == ("keep-alive", "timeout=120, max=999")
 
 
 def test_a_server_of_http_1_0(implementation: Implementation) -> None:
-    """`--protocol HTTP/1.0`: everybody is taken for an HTTP/1.0 client."""
+    """`--protocol HTTP/1.0`: every client is treated as an HTTP/1.0 client."""
     keep_alive = _keep_alive(implementation, minor=0)
-    answer = ask(implementation, GET, keep_alive=keep_alive)
-    assert (answer.minor, answer.persists) == (0, False)
+    response = ask(implementation, GET, keep_alive=keep_alive)
+    assert (response.minor, response.persists) == (0, False)
     asked = GET.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n")
-    answer = ask(implementation, asked, keep_alive=keep_alive)
-    assert (answer.minor, answer.persists) == (0, True)
-    answer = ask(implementation, asked, body=[b"hello"], keep_alive=keep_alive)
-    assert (answer.framing, answer.body, answer.persists) == ("close", b"hello", False)
-    answer = ask(implementation, CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", keep_alive=keep_alive)
-    assert (answer.minor, answer.persists) == (0, False)
+    response = ask(implementation, asked, keep_alive=keep_alive)
+    assert (response.minor, response.persists) == (0, True)
+    response = ask(implementation, asked, body=[b"hello"], keep_alive=keep_alive)
+    assert (response.framing, response.body, response.persists) == ("close", b"hello", False)
+    response = ask(implementation, CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", keep_alive=keep_alive)
+    assert (response.minor, response.persists) == (0, False)
 
 
-# Refusals.
+# Error responses.
 
 
 @pytest.mark.parametrize(
     "wire",
     [
-        b"",  # nothing has come but a bit of a request; then the deadline
+        b"",  # a part of a request has arrived, and the deadline passes
         b"GET / HT",
         b"GET / HTTP/1.1\r\nHost: h\r\n",
         POST,
@@ -754,33 +790,33 @@ def test_a_server_of_http_1_0(implementation: Implementation) -> None:
         CHUNKED + b"5\r\nhel",
     ],
 )
-def test_an_answer_before_the_request_is_complete_closes(implementation: Implementation, wire: bytes) -> None:
-    """A 408, for example: the unread rest cannot be told from the next request (RFC 9112 §9.6)."""
+def test_a_response_before_the_request_is_complete_closes(implementation: Implementation, wire: bytes) -> None:
+    """A 408, for example: the unread rest could be taken for the next request (RFC 9112 §9.6)."""
     messages, errors = implementation.module("messages"), implementation.module("errors")
     protocol = implementation.protocol()
     protocol.receive(b"\r\n" + wire)
     take_turn(implementation, protocol, _empty(implementation), Outcome())
     assert implementation.phase(protocol) in ("IDLE", "HEAD", "BODY")
     head, content = send(protocol, messages.error_response(errors.HTTPError(408, "too slow")))
-    (answer,) = read_answers(head + content, ["GET"])
-    assert (answer.status, answer.persists, answer.body) == (408, False, b"408 Request Timeout: too slow\n")
+    (response,) = read_answers(head + content, ["GET"])
+    assert (response.status, response.persists, response.body) == (408, False, b"408 Request Timeout: too slow\n")
     protocol.finish()
     assert implementation.phase(protocol) == "LINGER"
     assert not protocol.has_received()
 
 
-def test_a_handler_that_answers_before_the_body_closes(implementation: Implementation) -> None:
+def test_a_handler_that_responds_before_the_body_closes(implementation: Implementation) -> None:
     protocol = implementation.protocol()
     protocol.receive(POST + b"he" + b"llo" + GET)
     assert protocol.read_head() is not None
     head, content = send(protocol, implementation.module("messages").Response(401))
-    (answer,) = read_answers(head + content, ["POST"])
-    assert not answer.persists
+    (response,) = read_answers(head + content, ["POST"])
+    assert not response.persists
     protocol.finish()
     assert not protocol.has_received()
 
 
-def test_the_answer_to_a_refused_request_shows_nothing_of_it(implementation: Implementation) -> None:
+def test_the_response_to_a_rejected_request_repeats_nothing_of_it(implementation: Implementation) -> None:
     outcome = converse(implementation, [b"GET /<script> HTTP/1.1\r\nHost: secret host\r\n\r\n"])
     assert outcome.error == 400
     assert b"script" not in outcome.output
@@ -794,15 +830,15 @@ def test_allow_goes_with_405(implementation: Implementation) -> None:  # RFC 911
         raise errors.HTTPError(405, "not here", (("Allow", "GET, HEAD"),))
 
     outcome = converse(implementation, [GET], handler=refuse)
-    (answer,) = read_answers(outcome.output, ["GET"])
-    assert (answer.status, answer.value("allow"), answer.framing) == (405, "GET, HEAD", "length")
+    (response,) = read_answers(outcome.output, ["GET"])
+    assert (response.status, response.value("allow"), response.framing) == (405, "GET, HEAD", "length")
 
 
 # Bodies of requests and their sinks.
 
 
 class Notes:
-    """A sink that writes down what happens to it."""
+    """A sink that records the calls of its methods."""
 
     def __init__(self, refuse: Exception | None = None) -> None:
         self.said: list[Any] = []
@@ -821,7 +857,7 @@ class Notes:
         self.said.append("abandon")
 
 
-def test_a_sink_of_one_s_own(implementation: Implementation) -> None:
+def test_a_custom_sink(implementation: Implementation) -> None:
     for head, pieces in (
         (POST, [b"he", b"llo"]),
         (CHUNKED, [b"5\r\nhe", b"llo\r\n", b"0\r\n\r\n"]),
@@ -855,7 +891,7 @@ def test_a_body_that_never_ends_is_abandoned(implementation: Implementation) -> 
             assert sink.said[-1] == "abandon"
 
 
-def test_a_sink_may_refuse(implementation: Implementation) -> None:
+def test_a_sink_may_reject_the_body(implementation: Implementation) -> None:
     error = implementation.module("errors").HTTPError(413, "enough")
     for wire in (POST + b"hello", CHUNKED + b"5\r\nhello\r\n0\r\n\r\n"):
         protocol = implementation.protocol()
@@ -869,7 +905,7 @@ def test_a_sink_may_refuse(implementation: Implementation) -> None:
         assert sink.said == ["abandon"]
 
 
-def test_a_large_body_and_the_request_behind_it(implementation: Implementation) -> None:
+def test_a_large_body_and_the_request_after_it(implementation: Implementation) -> None:
     """A megabyte with Content-Length and chunked, in pieces as a socket returns them (RFC 9112 §6.2, §7.1, §9.3.2)."""
     content = random.Random(9112).randbytes(1_000_000)
     sizes = random.Random(7)
@@ -889,7 +925,7 @@ def test_a_large_body_and_the_request_behind_it(implementation: Implementation) 
 # The end of the stream: RFC 9112 §8, and the half-close in "The close policy" of docs/keep-alive.md.
 
 
-def test_a_half_closed_client_still_gets_its_answers(implementation: Implementation) -> None:
+def test_a_half_closed_client_still_gets_its_responses(implementation: Implementation) -> None:
     protocol = implementation.protocol()
     protocol.receive(GET * 3)
     protocol.receive(b"")
@@ -899,7 +935,7 @@ def test_a_half_closed_client_still_gets_its_answers(implementation: Implementat
     assert implementation.phase(protocol) == "CLOSED"
 
 
-def test_a_client_that_leaves_without_a_word(implementation: Implementation) -> None:
+def test_a_client_that_closes_without_a_request(implementation: Implementation) -> None:
     assert converse(implementation, [], eof=True) == Outcome(phase="CLOSED")
     outcome = converse(implementation, [GET], eof=True)
     assert (outcome.phase, outcome.error) == ("CLOSED", None)
@@ -914,13 +950,13 @@ def test_close_idle_and_close(implementation: Implementation) -> None:
     protocol.close()
 
 
-# h11, which is somebody else's, reads what is answered.
+# h11, an independent implementation, reads the responses.
 
 
 def read_with_h11(
     method: str, output: bytes, pieces: Callable[[bytes], list[bytes]]
 ) -> tuple[h11.Response, bytes, Any]:
-    """The answer, its content, and what h11 thinks of the connection afterwards."""
+    """The response, its content, and what h11 thinks of the connection afterwards."""
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method=method, target="/", headers=[("Host", "h")]))
     client.send(h11.EndOfMessage())
@@ -940,7 +976,7 @@ def read_with_h11(
             else:
                 assert event is h11.NEED_DATA, event
                 break
-    raise AssertionError("h11 waits for the rest of the answer")
+    raise AssertionError("h11 waits for the rest of the response")
 
 
 FIELD_NAMES = st.from_regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,12}", fullmatch=True)
@@ -971,7 +1007,7 @@ BODIES: st.SearchStrategy[bytes | list[bytes]] = st.binary(max_size=200) | st.li
     bytewise_=st.booleans(),
 )
 @each_implementation
-def test_h11_reads_every_answer(
+def test_h11_reads_every_response(
     implementation: Implementation,
     method: str,
     minor: int,
@@ -1008,7 +1044,7 @@ def test_h11_reads_every_answer(
 
 
 def test_h11_reads_a_pipeline(implementation: Implementation) -> None:
-    """Answers of every framing behind each other on one connection, one after the other."""
+    """Responses of every framing, one after the other on one connection."""
     bodies: Iterator[Any] = iter([b"one", [b"two", b"2"], b"", [], [b"five"]])
     make = implementation.module("messages").Response
     outcome = converse(implementation, [GET * 5], handler=lambda request: make(200, next(bodies)))
@@ -1028,7 +1064,7 @@ def test_h11_reads_a_pipeline(implementation: Implementation) -> None:
     assert contents == [b"one", b"two2", b"", b"", b"five"]
 
 
-# The tools themselves: a test that cannot fail shows nothing.
+# The test tools themselves: they must be able to fail.
 
 
 def test_held_sees_what_is_kept(implementation: Implementation) -> None:
@@ -1052,6 +1088,6 @@ def test_held_sees_what_is_kept(implementation: Implementation) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\nDate: x\r\nX y: a\r\n\r\n",
     ],
 )
-def test_the_reader_of_answers_is_strict(output: bytes) -> None:
+def test_the_reader_of_responses_is_strict(output: bytes) -> None:
     with pytest.raises(AssertionError):
         read_answers(output, ["GET"])

@@ -1,4 +1,4 @@
-"""The contract of the syntax, on each implementation of it (see `kaserve.http.wire`)."""
+"""The contract of the syntax (see `kaserve.http.wire`), on each implementation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parse(implementation: Implementation, head: bytes) -> Any:
     return implementation.module("wire").parse_head(head, 0, len(head))
 
 
-def refusal(implementation: Implementation, head: bytes) -> int:
+def rejected_with(implementation: Implementation, head: bytes) -> int:
     with pytest.raises(implementation.module("errors").HTTPError) as caught:
         parse(implementation, head)
     return int(caught.value.status)
@@ -29,23 +29,23 @@ def refusal(implementation: Implementation, head: bytes) -> int:
 @pytest.mark.parametrize(
     ("data", "start", "end"),
     [
-        (b"", 0, -1),
-        (b"\r\n\r", 0, -1),
-        (b"\r\n\r\n", 0, 0),
-        (b"\r\n\r\n", 1, -1),
-        (b"\r\n\r\n", 4, -1),
-        (b"a\r\n\r\n\r\n", 0, 1),
-        (b"a\r\n\r\n\r\n", 2, 3),
-        (b"a\r\nb\r\r\n\r\n", 0, 5),
-        (b"a" * 100 + b"\r\n\r\n" + b"b" * 100, 0, 100),
-        (b"a" * 100 + b"\r\n\r\n" + b"b" * 100, 101, -1),
+        pytest.param(b"", 0, -1, id="empty"),
+        pytest.param(b"\r\n\r", 0, -1, id="cut-off"),
+        pytest.param(b"\r\n\r\n", 0, 0, id="at-once"),
+        pytest.param(b"\r\n\r\n", 1, -1, id="after-its-start"),
+        pytest.param(b"\r\n\r\n", 4, -1, id="after-its-end"),
+        pytest.param(b"a\r\n\r\n\r\n", 0, 1, id="the-first-of-two"),
+        pytest.param(b"a\r\n\r\n\r\n", 2, 3, id="the-second-of-two"),
+        pytest.param(b"a\r\nb\r\r\n\r\n", 0, 5, id="a-lone-CR-before"),
+        pytest.param(b"a" * 100 + b"\r\n\r\n" + b"b" * 100, 0, 100, id="in-the-middle"),
+        pytest.param(b"a" * 100 + b"\r\n\r\n" + b"b" * 100, 101, -1, id="start-after-it"),
     ],
 )
 def test_the_end_of_a_head(implementation: Implementation, data: bytes, start: int, end: int) -> None:
     assert implementation.module("wire").find_head_end(data, start) == end
 
 
-# parse_head. What it must take and refuse is the business of the corpus; here is what it must return.
+# parse_head. The corpus says what it must accept and reject; these tests say what it must return.
 
 
 def test_a_head(implementation: Implementation) -> None:
@@ -56,10 +56,10 @@ def test_a_head(implementation: Implementation) -> None:
     assert request.trailers == []
 
 
-def test_what_stands_around_a_head_is_not_part_of_it(implementation: Implementation) -> None:
+def test_bytes_around_a_head_are_not_part_of_it(implementation: Implementation) -> None:
     head = b"GET / HTTP/1.1\r\nA: 1\r\n"
-    for behind in (b"", b"\r\n", b"B: 2\r\n", b"x" * 100_000):
-        request = implementation.module("wire").parse_head(b"B: 0\r\n" + head + behind, 6, 6 + len(head))
+    for more in (b"", b"\r\n", b"B: 2\r\n", b"x" * 100_000):
+        request = implementation.module("wire").parse_head(b"B: 0\r\n" + head + more, 6, 6 + len(head))
         assert (request.method, request.target, request.field_count) == ("GET", "/", 1)
         assert request.values("b") == []
         assert request.fields == [("a", "1")]
@@ -151,7 +151,7 @@ def test_the_first_host_is_the_authority(implementation: Implementation) -> None
     assert parse(implementation, b"GET / HTTP/1.1\r\nHost: not a host\r\n").authority == "not a host"
 
 
-def test_the_target_is_not_looked_into(implementation: Implementation) -> None:
+def test_the_target_is_not_parsed(implementation: Implementation) -> None:
     assert parse(implementation, b"GET nonsense HTTP/1.1\r\n").target == "nonsense"
 
 
@@ -163,17 +163,17 @@ def test_the_target_is_not_looked_into(implementation: Implementation) -> None:
         (b"GET / HTTP/0.9\r\n", 505),
         (b"GET / http/1.1\r\n", 400),
         (b"GET / HTTP/1.1\r\nbad\r\n", 400),
-        (b"GET / HTTP/1.1\r\n\r\n", 400),  # an empty line is no field
+        (b"GET / HTTP/1.1\r\n\r\n", 400),  # an empty line is not a field line
         (b"\r\n", 400),
-        (b"\r\nGET / HTTP/1.1\r\n", 400),  # who calls has skipped it
+        (b"\r\nGET / HTTP/1.1\r\n", 400),  # the caller has skipped it
     ],
 )
-def test_refusals(implementation: Implementation, head: bytes, status: int) -> None:
-    assert refusal(implementation, head) == status
+def test_rejected_heads(implementation: Implementation, head: bytes, status: int) -> None:
+    assert rejected_with(implementation, head) == status
 
 
 def test_every_byte_of_a_head_replaced_by_every_byte(implementation: Implementation) -> None:
-    """Nothing but HTTPError, whatever stands where; and what is taken has the parts it must have (RFC 9112 §3, §5)."""
+    """Any byte anywhere raises HTTPError or gives a request with the right parts (RFC 9112 §3, §5)."""
     head = b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: x\r\n"
     error = implementation.module("errors").HTTPError
     for place in range(len(head) - 2):  # the last line end is part of the contract
@@ -193,8 +193,8 @@ def test_every_byte_of_a_head_replaced_by_every_byte(implementation: Implementat
                 assert value.encode("latin-1") == raw_value.strip(b" \t")
 
 
-def test_parsing_does_not_remember_too_much(implementation: Implementation) -> None:
-    """Thousands of different fields later the first is still right."""
+def test_the_memo_of_received_lines_is_bounded(implementation: Implementation) -> None:
+    """After thousands of different fields the first one is still parsed correctly."""
     for number in range(3000):
         line = b"X-%d: %d\r\n" % (number, number)
         assert parse(implementation, b"GET / HTTP/1.1\r\n" + line).fields == [(f"x-{number}", str(number))]
@@ -214,7 +214,7 @@ def feed_all(chunks: Any, pieces: list[bytes]) -> None:
 
 
 def decode(implementation: Implementation, pieces: list[bytes]) -> tuple[bytes, list[FieldLine], bytes]:
-    """Content, trailers, and what the decoder did not take."""
+    """Returns the content, the trailers, and the bytes that the decoder did not read."""
     chunks = decoder(implementation)
     content = b""
     rest = b""
@@ -254,7 +254,7 @@ def test_wikipedia_cut_anywhere(implementation: Implementation, place: int) -> N
     assert decode(implementation, cut(stream, [place])) == (b"Wikipedia in \r\n\r\nchunks.", [], b"next")
 
 
-def test_the_index_of_the_first_byte_not_taken(implementation: Implementation) -> None:
+def test_the_index_of_the_first_byte_that_was_not_read(implementation: Implementation) -> None:
     chunks = decoder(implementation)
     assert chunks.feed(b"junk" + b"3\r\nab", 4) == 9
     assert chunks.missing == 1
@@ -266,7 +266,7 @@ def test_the_index_of_the_first_byte_not_taken(implementation: Implementation) -
     assert chunks.trailers == [("a", "b")]
 
 
-def test_what_is_missing_is_known_before_it_comes(implementation: Implementation) -> None:
+def test_missing_bytes_of_a_chunk_are_known_before_they_arrive(implementation: Implementation) -> None:
     chunks = decoder(implementation)
     chunks.feed(b"ffffffffffffffff\r\n", 0)
     assert chunks.missing == 2**64 - 1
@@ -274,7 +274,7 @@ def test_what_is_missing_is_known_before_it_comes(implementation: Implementation
     assert chunks.missing == 2**64 - 4
 
 
-def test_content_is_handed_on_as_it_comes(implementation: Implementation) -> None:
+def test_content_is_available_as_it_arrives(implementation: Implementation) -> None:
     chunks = decoder(implementation)
     for piece, content in [
         (b"a\r\n01", b"01"),
@@ -306,7 +306,7 @@ def test_an_empty_piece_changes_nothing(implementation: Implementation) -> None:
     places=st.lists(st.integers(min_value=0, max_value=400), max_size=10).map(sorted),
 )
 @each_implementation
-def test_what_is_encoded_in_chunks_is_decoded_however_it_is_cut(
+def test_encoded_chunks_are_decoded_however_they_are_cut(
     implementation: Implementation,
     pieces: list[bytes],
     trailers: list[FieldLine],
@@ -327,7 +327,7 @@ def test_what_is_encoded_in_chunks_is_decoded_however_it_is_cut(
 
 
 def result(implementation: Implementation, pieces: list[bytes]) -> object:
-    """All that can be seen of a decoder after `pieces`, but for how much content it had when it refused."""
+    """Returns everything observable of a decoder after `pieces`, except the content before an error."""
     chunks = decoder(implementation)
     taken = 0
     try:
@@ -341,7 +341,7 @@ def result(implementation: Implementation, pieces: list[bytes]) -> object:
     return taken, b"".join(chunks.content), chunks.done, chunks.missing, chunks.trailers
 
 
-# Text that is nearly chunked: its parts in any order.
+# Bytes that are nearly a chunked body: its parts in any order.
 _PARTS = b'0|5|a|\r\n|\r|\n|hello|5\r\nhello\r\n|0\r\n\r\n|;a|="b"|A: b| |\x00|\xff|"|\\|;'.split(b"|")
 NEARLY_CHUNKED = st.lists(st.sampled_from(_PARTS), max_size=20).map(b"".join)
 
@@ -365,19 +365,19 @@ def test_all_implementations_decode_alike(stream: bytes) -> None:
 @pytest.mark.parametrize(
     ("limits", "stream", "status"),
     [
-        ({"chunk_line": 5}, b"5;a=b\r\n", None),
-        ({"chunk_line": 5}, b"5;a=bc\r\n", 400),
-        ({"chunk_line": 5}, b"5;a=b\r", None),
-        ({"chunk_line": 5}, b"5;a=bcd", 400),
-        ({"field_size": 5}, b"0\r\nA: bc\r\n", None),
-        ({"field_size": 5}, b"0\r\nA: bcd\r\n", 431),
-        ({"field_size": 5}, b"0\r\nA: bc\r", None),
-        ({"field_size": 5}, b"0\r\nA: bcde", 431),
-        ({"fields": 2}, b"0\r\nA: b\r\nA: b\r\n\r\n", None),
-        ({"fields": 2}, b"0\r\nA: b\r\nA: b\r\nA: b\r\n", 431),
+        pytest.param({"chunk_line": 5}, b"5;a=b\r\n", None, id="a-chunk-line-at-the-limit"),
+        pytest.param({"chunk_line": 5}, b"5;a=bc\r\n", 400, id="a-chunk-line-over-it"),
+        pytest.param({"chunk_line": 5}, b"5;a=b\r", None, id="its-CR-does-not-count"),
+        pytest.param({"chunk_line": 5}, b"5;a=bcd", 400, id="an-incomplete-chunk-line-over-it"),
+        pytest.param({"field_size": 5}, b"0\r\nA: bc\r\n", None, id="a-trailer-at-the-limit"),
+        pytest.param({"field_size": 5}, b"0\r\nA: bcd\r\n", 431, id="a-trailer-over-it"),
+        pytest.param({"field_size": 5}, b"0\r\nA: bc\r", None, id="its-CR-does-not-count-either"),
+        pytest.param({"field_size": 5}, b"0\r\nA: bcde", 431, id="an-incomplete-trailer-over-it"),
+        pytest.param({"fields": 2}, b"0\r\nA: b\r\nA: b\r\n\r\n", None, id="as-many-trailers-as-allowed"),
+        pytest.param({"fields": 2}, b"0\r\nA: b\r\nA: b\r\nA: b\r\n", 431, id="one-trailer-more"),
     ],
 )
-@pytest.mark.parametrize("bytewise", [False, True])
+@pytest.mark.parametrize("bytewise", [False, True], ids=["at once", "byte by byte"])
 def test_limits_of_chunks(
     implementation: Implementation, limits: dict[str, int], stream: bytes, status: int | None, bytewise: bool
 ) -> None:
@@ -411,7 +411,7 @@ def encode(implementation: Implementation, *fields: FieldLine) -> tuple[bytes, i
     return encoded
 
 
-def test_fields_as_they_were_written(implementation: Implementation) -> None:
+def test_fields_are_sent_as_they_were_written(implementation: Implementation) -> None:
     lines = b"Content-Type: a/b\r\nX: \xe9\r\nx: a  b\r\n"
     assert encode(implementation, ("Content-Type", "a/b"), ("X", "\xe9"), ("x", " a  b\t")) == (lines, 0)
     assert encode(implementation) == (b"", 0)
@@ -435,22 +435,22 @@ def test_fields_as_they_were_written(implementation: Implementation) -> None:
         ("UPGRADE", "x", ["HOP_BY_HOP"]),
     ],
 )
-def test_what_the_protocol_writes_itself_is_left_out(
+def test_fields_of_the_protocol_are_left_out(
     implementation: Implementation, name: str, value: str, flags: list[str]
 ) -> None:  # RFC 9110 §7.6.1
     messages = implementation.module("messages")
-    for _ in range(2):  # the second time it may be remembered
+    for _ in range(2):  # the second time it may come from the cache
         lines, found = encode(implementation, ("A", "1"), (name, value), ("B", "2"))
         assert lines == b"A: 1\r\nB: 2\r\n"
         assert found == sum(getattr(messages, flag) for flag in flags)
 
 
-def test_date_is_told_and_stays(implementation: Implementation) -> None:
+def test_date_has_a_flag_and_is_sent(implementation: Implementation) -> None:
     messages = implementation.module("messages")
     assert encode(implementation, ("date", "now")) == (b"date: now\r\n", messages.DATE)
 
 
-def test_the_first_bad_field_is_told_of(implementation: Implementation) -> None:
+def test_the_first_bad_field_is_reported(implementation: Implementation) -> None:
     encode_head = implementation.module("wire").encode_head
     bad: list[tuple[object, type[Exception], str]] = [
         (("A B", ""), ValueError, "not a field name"),
@@ -458,14 +458,14 @@ def test_the_first_bad_field_is_told_of(implementation: Implementation) -> None:
         (("A", "\u0100"), ValueError, "not Latin-1"),
         (5, TypeError, "5"),
     ]
-    for first, error, told in bad:
+    for first, error, message in bad:
         for second, *_ in bad:
-            with pytest.raises(error, match=told):
+            with pytest.raises(error, match=message):
                 encode_head([("A", "1"), first, second])
 
 
-def test_a_line_that_is_remembered_is_that_of_its_pair_alone(implementation: Implementation) -> None:
-    """The compiled encoder finds it by the pair's place in memory, which hundreds of others come to share."""
+def test_a_cached_line_is_that_of_its_own_pair(implementation: Implementation) -> None:
+    """The compiled encoder finds it by the address of the pair, whose slot hundreds of other pairs share."""
     encode_head = implementation.module("wire").encode_head
     pairs = [(f"X-{number}", str(number)) for number in range(2000)]
     for pair in pairs * 2:
@@ -518,7 +518,7 @@ BAD_VALUES = [
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_a_name_that_is_none_is_never_sent(implementation: Implementation, name: str) -> None:  # RFC 9110 §5.1
+def test_a_bad_name_is_never_sent(implementation: Implementation, name: str) -> None:  # RFC 9110 §5.1
     for _ in range(2):
         with pytest.raises(ValueError, match=r"not|says"):
             encode(implementation, ("A", "1"), (name, "a"))
@@ -526,7 +526,7 @@ def test_a_name_that_is_none_is_never_sent(implementation: Implementation, name:
 
 @pytest.mark.parametrize("value", BAD_VALUES)
 @pytest.mark.parametrize("name", ["X", "Connection", "Content-Length"])
-def test_a_value_that_would_split_the_answer_is_never_sent(
+def test_a_value_that_would_split_the_response_is_never_sent(
     implementation: Implementation, name: str, value: str
 ) -> None:  # RFC 9110 §5.5
     for _ in range(2):
@@ -544,7 +544,7 @@ def test_a_value_that_would_split_the_answer_is_never_sent(
     )
 )
 @each_implementation
-def test_what_is_encoded_is_read_back_or_refused(implementation: Implementation, fields: list[FieldLine]) -> None:
+def test_encoded_fields_are_parsed_back_or_rejected(implementation: Implementation, fields: list[FieldLine]) -> None:
     try:
         lines, _ = encode(implementation, *fields)
     except ValueError:
@@ -555,7 +555,7 @@ def test_what_is_encoded_is_read_back_or_refused(implementation: Implementation,
     assert request.fields == [(name.lower(), value.strip(" \t")) for name, value in fields if name.lower() not in own]
 
 
-def test_encoding_does_not_remember_too_much(implementation: Implementation) -> None:
+def test_the_memo_of_sent_lines_is_bounded(implementation: Implementation) -> None:
     for number in range(3000):
         assert encode(implementation, ("X", str(number)))[0] == b"X: %d\r\n" % number
     assert encode(implementation, ("X", "0"))[0] == b"X: 0\r\n"

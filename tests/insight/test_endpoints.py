@@ -11,7 +11,7 @@ import pytest
 
 from kaserve import HTTPError, Request, Response
 from kaserve.handlers.middleware.basic_auth import BasicAuth
-from kaserve.handlers.middleware.headers import Preflight
+from kaserve.handlers.middleware.cors import CORSPreflight
 from kaserve.handlers.middleware.passwords import hash_password
 from tests.tools.server import Client, Driven, get, hello, post
 
@@ -147,7 +147,7 @@ def test_the_handler_still_responds() -> None:
 @pytest.mark.parametrize("target", ["/metrics", "/metrics?x", "/-/status?json"])
 def test_a_handler_that_asks_for_passwords_protects_the_pages_as_well(target: str) -> None:
     users = {"ann": hash_password(b"secret")}
-    with Driven(Preflight(BasicAuth(hello, users)), status="/-/status", metrics="/metrics") as driven:
+    with Driven(CORSPreflight(BasicAuth(hello, users)), status="/-/status", metrics="/metrics") as driven:
         client = driven.connect()
         responses = {}
         for password in ("", "wrong", "secret"):

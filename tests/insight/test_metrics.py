@@ -162,7 +162,7 @@ def test_the_documentation_has_the_labels_of_all_metrics() -> None:
 def test_the_documentation_explains_every_reason() -> None:
     """In the order in which `Ending` has them, with the mark of those that may lose a request."""
     table = PAGE.partition("| reason | ")[2].partition("\n\n")[0]
-    rows = re.findall(r"^\| ([a-z ]+) \| (.+) \|$", table, re.MULTILINE)
+    rows = re.findall(r"^\| ([a-z -]+) \| (.+) \|$", table, re.MULTILINE)
     assert [reason for reason, _ in rows] == list(Ending)
     assert {reason for reason, meaning in rows if "kaserve closed" in meaning} == UNSOLICITED
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from kaserve import FileSpan, Request, Response, Server
-from kaserve.http.messages import Address, FieldLine
+from kaserve.http.address import Address, AnyAddress, UnixAddress
+from kaserve.http.messages import FieldLine
 from kaserve.insight.event_feed import EventFeed
 from kaserve.insight.overview import overview
 from kaserve.insight.status_page import StatusPage
@@ -53,11 +54,14 @@ class CountingReport:
         return {"made": self.made}
 
 
+LOCAL = Address("127.0.0.1", 5000)
+
+
 def ask(
     query: str = "",
     *fields: FieldLine,
     method: str = "GET",
-    client: Address = ("127.0.0.1", 5000),
+    client: AnyAddress = LOCAL,
     host: str = "localhost:8000",
 ) -> Request:
     request = Request(method, "/s", 1, list(fields), 0, host)
@@ -77,27 +81,27 @@ def status(*, public: bool = False) -> tuple[StatusPage, CountingReport, ManualT
 @pytest.mark.parametrize(
     ("client", "host", "fields", "allowed"),
     [
-        pytest.param(("127.0.0.1", 1), "localhost:8000", [], True, id="localhost"),
-        pytest.param(("127.9.9.9", 1), "127.0.0.1", [], True, id="another loopback address"),
-        pytest.param(("::1", 1), "[::1]:8000", [], True, id="IPv6"),
-        pytest.param(("::ffff:127.0.0.1", 1), "LOCALHOST", [], True, id="IPv4 in IPv6"),
-        pytest.param("/run/kaserve.sock", "localhost", [], True, id="Unix socket"),
-        pytest.param(("127.0.0.1", 1), "", [], True, id="HTTP/1.0 without Host"),
-        pytest.param(("192.0.2.1", 1), "localhost", [], False, id="other machine"),
-        pytest.param(("::ffff:192.0.2.1", 1), "localhost", [], False, id="other machine, IPv4 in IPv6"),
-        pytest.param(("fe80::1%eth0", 1), "localhost", [], False, id="link-local address"),
-        pytest.param(("nonsense", 1), "localhost", [], False, id="no address"),
-        pytest.param(("127.0.0.1", 1), "evil.example", [], False, id="DNS rebinding"),
-        pytest.param(("127.0.0.1", 1), "localhost.evil.example", [], False, id="localhost as a prefix"),
-        pytest.param(("127.0.0.1", 1), "127.0.0.1.evil.example", [], False, id="address as a prefix"),
-        pytest.param(("127.0.0.1", 1), "localhost", [("x-forwarded-for", "192.0.2.1")], False, id="X-Forwarded-For"),
-        pytest.param(("127.0.0.1", 1), "localhost", [("forwarded", "for=192.0.2.1")], False, id="Forwarded"),
-        pytest.param(("127.0.0.1", 1), "localhost", [("via", "1.1 proxy")], False, id="Via"),
-        pytest.param("/run/kaserve.sock", "localhost", [("x-real-ip", "192.0.2.1")], False, id="X-Real-IP"),
+        pytest.param(LOCAL, "localhost:8000", [], True, id="localhost"),
+        pytest.param(Address("127.9.9.9", 1), "127.0.0.1", [], True, id="another loopback address"),
+        pytest.param(Address("::1", 1), "[::1]:8000", [], True, id="IPv6"),
+        pytest.param(Address("::ffff:127.0.0.1", 1), "LOCALHOST", [], True, id="IPv4 in IPv6"),
+        pytest.param(UnixAddress("/run/s"), "localhost", [], True, id="Unix socket"),
+        pytest.param(LOCAL, "", [], True, id="HTTP/1.0 without Host"),
+        pytest.param(Address("192.0.2.1", 1), "localhost", [], False, id="other machine"),
+        pytest.param(Address("::ffff:192.0.2.1", 1), "localhost", [], False, id="other machine, IPv4 in IPv6"),
+        pytest.param(Address("fe80::1%eth0", 1), "localhost", [], False, id="link-local address"),
+        pytest.param(Address("nonsense", 1), "localhost", [], False, id="no address"),
+        pytest.param(LOCAL, "evil.example", [], False, id="DNS rebinding"),
+        pytest.param(LOCAL, "localhost.evil.example", [], False, id="localhost as a prefix"),
+        pytest.param(LOCAL, "127.0.0.1.evil.example", [], False, id="address as a prefix"),
+        pytest.param(LOCAL, "localhost", [("x-forwarded-for", "192.0.2.1")], False, id="X-Forwarded-For"),
+        pytest.param(LOCAL, "localhost", [("forwarded", "for=192.0.2.1")], False, id="Forwarded"),
+        pytest.param(LOCAL, "localhost", [("via", "1.1 proxy")], False, id="Via"),
+        pytest.param(UnixAddress("/run/s"), "localhost", [("x-real-ip", "192.0.2.1")], False, id="X-Real-IP"),
     ],
 )
 @pytest.mark.parametrize("query", ["", "json", "events"], ids=["page", "json", "events"])
-def test_who_may_look(client: Address, host: str, fields: list[FieldLine], allowed: bool, query: str) -> None:
+def test_who_may_look(client: AnyAddress, host: str, fields: list[FieldLine], allowed: bool, query: str) -> None:
     private, _, _ = status()
     public, _, _ = status(public=True)
     request = ask(query, *fields, client=client, host=host)

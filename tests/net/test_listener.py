@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 import os
 import select
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kaserve.http.messages import Address
-from kaserve.net.listener import Listener, address_of, open_listener, split_host_port
+from kaserve.http.address import AnyAddress
+from kaserve.net.listener import Listener, address_of, open_listeners, split_host_port
 from kaserve.net.reactor import Reactor
 from tests.tools.net import START, FakeClock, open_descriptors
+
+
+def open_listener(bind: str, port: int, **settings: Any) -> socket.socket:
+    """The only socket of an address."""
+    (sock,) = open_listeners(bind, port, **settings)
+    return sock
+
 
 PAUSE = 0.25
 TICK = 0.125  # of the reactor's wheel
@@ -49,12 +59,12 @@ class Harness:
         self.clock = FakeClock()
         self.reactor = Reactor(self.clock)
         self.quota = FakeQuota()
-        self.accepted: list[tuple[socket.socket, Address, Address]] = []
+        self.accepted: list[tuple[socket.socket, AnyAddress, AnyAddress]] = []
         self.clients: list[socket.socket] = []
         self.sock = Listening(open_listener("127.0.0.1", 0, backlog=512))
         self.listener = Listener(self.reactor, self.sock, self._on_accept, self.quota)
 
-    def _on_accept(self, sock: socket.socket, client: Address, server: Address) -> None:
+    def _on_accept(self, sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
         self.accepted.append((sock, client, server))
         self.quota.count -= 1
 
@@ -153,7 +163,7 @@ def test_a_client_that_left_after_it_was_accepted_is_skipped(harness: Harness) -
     """Its reset may show in the first system call on the socket; wrapping it for TLS makes some."""
     on_accept = harness.listener._on_accept
 
-    def touch(sock: socket.socket, client: Address, server: Address) -> None:
+    def touch(sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
         if client == harness.clients[0].getsockname():
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         on_accept(sock, client, server)
@@ -319,7 +329,7 @@ def test_resume_after_close_does_nothing(harness: Harness) -> None:
 def test_close_removes_the_path_of_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     reactor = Reactor(FakeClock(START))
-    accepted: list[tuple[socket.socket, Address, Address]] = []
+    accepted: list[tuple[socket.socket, AnyAddress, AnyAddress]] = []
     listener = Listener(
         reactor, open_listener(f"unix:{path}", 0, backlog=5), lambda *it: accepted.append(it), FakeQuota()
     )
@@ -439,13 +449,92 @@ def test_forms_of_an_address(bind: str, host: str, family: socket.AddressFamily)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR), "the port can be used again at once"
 
 
-@pytest.mark.parametrize("bind", ["", ":{port}"])
+@pytest.mark.parametrize("bind", ["", ":{port}", "::", "[::]", "[::]:{port}"])
 def test_an_empty_host_is_every_address_of_the_machine(bind: str) -> None:
     port = free_port()
     with open_listener(bind.format(port=port), port, backlog=5) as sock:
         for host in ("127.0.0.1", "::1") if socket.has_dualstack_ipv6() else ("127.0.0.1",):
             socket.create_connection((host, port)).close()
         assert sock.getsockname()[1] == port
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_a_name_is_all_of_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`localhost`, as most machines have it: one port, free at both addresses."""
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0)),
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 0, 0, 0)),  # not of this machine
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    sockets = open_listeners("localhost", 0, backlog=5)
+    monkeypatch.undo()
+    port = sockets[0].getsockname()[1]
+    assert [address_of(sock) for sock in sockets] == [("::1", port), ("127.0.0.1", port)]
+    for sock in sockets:
+        sock.close()
+
+
+def test_a_name_whose_port_is_in_use_at_one_address_opens_none() -> None:
+    before = open_descriptors()
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
+        open_listeners("localhost", other.getsockname()[1], backlog=5)
+    assert open_descriptors() <= before
+
+
+def test_an_address_that_this_machine_does_not_have() -> None:
+    with pytest.raises(OSError, match="assign requested address"):
+        open_listeners("192.0.2.1", 0, backlog=5)
+
+
+def link_local() -> str:
+    """A link-local address of this machine with its zone."""
+    try:
+        lines = Path("/proc/net/if_inet6").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        address, _, _, scope, _, name = line.split()
+        if scope == "20":
+            return f"{ipaddress.IPv6Address(int(address, 16))}%{name}"
+    pytest.skip("this machine has no link-local address")
+
+
+@pytest.mark.parametrize("form", ["{}", "[{}]", "[{}]:0"])
+def test_a_link_local_address_keeps_its_zone(form: str) -> None:
+    host = link_local()
+    with open_listener(form.format(host), 0, backlog=5) as sock:
+        port = sock.getsockname()[1]
+        assert address_of(sock) == (host, port)
+        socket.create_connection((host, port)).close()
+
+
+def test_an_abstract_unix_socket(tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("only Linux has abstract names")
+    name = f"kaserve-test-{os.getpid()}"
+    with open_listener(f"unix:@{name}", 0, backlog=5) as sock, socket.socket(socket.AF_UNIX) as client:
+        assert address_of(sock) == f"@{name}"
+        assert not os.path.lexists(f"@{name}")
+        client.connect(f"\0{name}")
+        with pytest.raises(OSError, match="in use"):
+            open_listener(f"unix:@{name}", 0, backlog=5)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_unix_socket_may_be_connected_to_by_other_users(tmp_path: Path, umask: int) -> None:
+    """By the workers of nginx, say, which are others: whatever the umask."""
+    before = os.umask(umask)
+    try:
+        for mode in (0o666, 0o660):
+            path = tmp_path / f"{mode:o}"
+            with open_listener(f"unix:{path}", 0, backlog=5, unix_mode=mode):
+                assert stat.S_IMODE(path.stat().st_mode) == mode
+        with open_listener(f"unix:{tmp_path / 'default'}", 0, backlog=5):
+            assert stat.S_IMODE((tmp_path / "default").stat().st_mode) == 0o666
+    finally:
+        os.umask(before)
 
 
 def test_port_0_is_any_free_port() -> None:

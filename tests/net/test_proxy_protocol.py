@@ -14,15 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaserve import Request, Response
-from kaserve.http.messages import Address
+from kaserve.http.address import Address, AnyAddress, UnixAddress
 from kaserve.net.proxy_protocol import ProxyError, ProxyHeader, ProxyHeaderReader, read_proxy_header
 from kaserve.net.reactor import Reactor
+from kaserve.telemetry.endings import Ending
 from tests.tools.net import HERE, PEER, FakeClock, open_descriptors
 from tests.tools.server import PATIENCE, Client, Driven, connect, get, program, serving
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-CLIENT, SERVER = ("192.0.2.7", 4711), ("198.51.100.1", 443)
-CLIENT6, SERVER6 = ("2001:db8::7", 4711), ("2001:db8::1", 443)
+CLIENT, SERVER = Address("192.0.2.7", 4711), Address("198.51.100.1", 443)
+BROADCAST = "255.255.255.255"
+CLIENT6, SERVER6 = Address("2001:db8::7", 4711), Address("2001:db8::1", 443)
 V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n"
 
 
@@ -40,10 +42,14 @@ TCP6 = ends(socket.AF_INET6, CLIENT6, SERVER6)
 UNIX = b"/run/client".ljust(108, b"\0") + b"/run/server".ljust(108, b"\0")
 TLVS = b"\x01\x00\x02h2" + b"\x02\x00\x0bexample.org" + b"\x20\x00\x05\x01\0\0\0\0"
 
-VALID: list[tuple[bytes, Address, Address]] = [
+VALID: list[tuple[bytes, AnyAddress | None, AnyAddress | None]] = [
     (V1, CLIENT, SERVER),
     (b"PROXY TCP6 2001:db8::7 2001:0DB8::1 4711 443\r\n", CLIENT6, SERVER6),
-    (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 0\r\n", ("255.255.255.255", 65535), ("255.255.255.255", 0)),
+    (
+        b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 0\r\n",
+        Address("255.255.255.255", 65535),
+        Address("255.255.255.255", 0),
+    ),
     (b"PROXY UNKNOWN\r\n", None, None),
     (b"PROXY UNKNOWN " + b"f" * 91 + b"\r\n", None, None),  # 107 bytes: the longest line
     (b"PROXY UNKNOWN 1.2.3.4 anything \xff\r\n", None, None),
@@ -51,10 +57,10 @@ VALID: list[tuple[bytes, Address, Address]] = [
     (v2(0x11, TCP4 + TLVS), CLIENT, SERVER),
     (v2(0x21, TCP6), CLIENT6, SERVER6),
     (v2(0x21, TCP6 + b"x" * 4000), CLIENT6, SERVER6),
-    (v2(0x31, UNIX), "/run/client", "/run/server"),
-    (v2(0x31, UNIX + TLVS), "/run/client", "/run/server"),
-    (v2(0x31, bytes(216)), "", ""),
-    (v2(0x31, (b"\0name").ljust(108, b"\0") + b"/" + b"p" * 107), "\0name", "/" + "p" * 107),
+    (v2(0x31, UNIX), UnixAddress("/run/client"), UnixAddress("/run/server")),
+    (v2(0x31, UNIX + TLVS), UnixAddress("/run/client"), UnixAddress("/run/server")),
+    (v2(0x31, bytes(216)), UnixAddress(""), UnixAddress("")),
+    (v2(0x31, (b"\0name").ljust(108, b"\0") + b"/" + b"p" * 107), UnixAddress("\0name"), UnixAddress("/" + "p" * 107)),
     (v2(0x00, b""), None, None),
     (v2(0x00, TLVS), None, None),
     (v2(0x12, TCP4), None, None),  # of datagrams: not the addresses of this connection
@@ -87,12 +93,14 @@ INVALID = [
 
 @pytest.mark.parametrize(("data", "client", "server"), VALID, ids=ascii)
 class TestValidHeaders:
-    def test_at_once_and_with_more_after_it(self, data: bytes, client: Address, server: Address) -> None:
+    def test_at_once_and_with_more_after_it(
+        self, data: bytes, client: AnyAddress | None, server: AnyAddress | None
+    ) -> None:
         assert read_proxy_header(data) == ProxyHeader(len(data), client, server)
         for more in (b"\r\n", b"\0", get(), V1, b"x" * 5000):
             assert read_proxy_header(data + more) == ProxyHeader(len(data), client, server)
 
-    def test_byte_by_byte(self, data: bytes, client: Address, server: Address) -> None:
+    def test_byte_by_byte(self, data: bytes, client: AnyAddress | None, server: AnyAddress | None) -> None:
         assert [end for end in range(len(data)) if read_proxy_header(data[:end]) is not None] == []
 
 
@@ -141,19 +149,29 @@ class Harness:
         self.client, ours = socket.socketpair()
         ours.setblocking(False)
         self.ours = ours
-        self.handed_over: list[tuple[Address, Address]] = []
+        self.handed_over: list[tuple[AnyAddress, AnyAddress]] = []
         self.ended = 0
+        self.failures: list[str] = []
         self.reader = ProxyHeaderReader(
-            self.reactor, ours, PEER, HERE, timeout=30.0, on_header=self._on_header, on_end=self._on_end
+            *(self.reactor, ours, PEER, HERE),
+            timeout=30.0,
+            on_header=self._on_header,
+            on_end=self._on_end,
+            on_failure=self._on_failure,
         )
 
-    def _on_header(self, sock: socket.socket, client: Address, server: Address) -> None:
+    def _on_header(self, sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
         assert sock is self.ours
         self.handed_over.append((client, server))
 
     def _on_end(self, reader: ProxyHeaderReader) -> None:
         assert reader is self.reader
         self.ended += 1
+
+    def _on_failure(self, reader: ProxyHeaderReader, reason: str) -> None:
+        assert reader is self.reader
+        assert not self.ended
+        self.failures.append(reason)
 
     def send(self, data: bytes) -> None:
         self.client.sendall(data)
@@ -201,6 +219,8 @@ class TestReader:
         harness.send(data)
         assert harness.is_closed
         assert harness.handed_over == []
+        (reason,) = harness.failures
+        assert reason
 
     def test_a_client_that_leaves(self, harness: Harness) -> None:
         harness.client.sendall(V1[:-3])
@@ -208,15 +228,23 @@ class TestReader:
         harness.reactor.step()
         harness.reactor.step()
         assert harness.is_closed
+        assert harness.failures == ["the connection ended within the header"]
+
+    def test_a_health_check_that_only_opens_a_port(self, harness: Harness) -> None:
+        harness.client.shutdown(socket.SHUT_WR)
+        harness.reactor.step()
+        assert harness.is_closed
+        assert harness.failures == [""]
 
     def test_a_client_that_says_nothing(self, harness: Harness) -> None:
         harness.send(V1[:-1])
         harness.clock.advance(29.5)
         harness.reactor.step()
-        assert not harness.is_closed
+        assert harness.failures == []
         harness.clock.advance(1.0)
         harness.reactor.step()
-        assert harness.is_closed
+        assert harness.failures == ["the header did not arrive in time"]
+        assert harness.ended == 1
 
 
 # A server.
@@ -244,6 +272,29 @@ class TestServer:
                 pass
             assert server.stats.requests == 0
 
+    def test_connections_without_a_header_are_counted_and_logged_once_a_minute(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A client that does not come through the proxy was reset, and nothing told the operator why."""
+        with Driven(who, proxy_protocol=True) as driven:
+            for _ in range(3):
+                driven.connect_early().send(get())
+                driven.settle()
+            driven.pass_time(60.0)
+            driven.connect_early().send(b"\x16\x03\x01\x00")  # a TLS handshake
+            driven.settle()
+            silent = driven.connect_early()
+            silent.close()
+            driven.settle()
+            stats = driven.server.stats
+            assert stats.closed == {Ending.PROXY_HEADER: 4, Ending.CLIENT: 1}
+            assert (stats.accepted, stats.unused, driven.server.open_connections) == (5, 5, 0)
+        assert [record.getMessage() for record in caplog.records] == [
+            "a connection from 127.0.0.1 did not begin with a PROXY header (no PROXY header)",
+            "a connection from 127.0.0.1 did not begin with a PROXY header (no PROXY header); "
+            "2 more since the last line like this",
+        ]
+
     def test_without_the_setting_a_header_is_a_bad_request(self) -> None:
         with serving(who) as server, connect(server) as client:
             client.send(V1 + get())
@@ -259,6 +310,17 @@ class TestServer:
             assert client.is_quiet
             driven.pass_time(2.0)
             assert client.is_closed
+
+    def test_a_header_that_is_here_at_the_deadline_is_read(self) -> None:
+        """It may have arrived while this process was stopped."""
+        with (
+            Driven(who, proxy_protocol=True, header_timeout=30.0) as driven,
+            connect(driven.server, driven.turn) as client,
+        ):
+            driven.settle()
+            driven.clock.advance(1000.0)
+            driven.server._service.reactor.call(lambda: client.send(V1 + get()))
+            assert client.answer().status == 200
 
     def test_it_counts_as_a_connection(self) -> None:
         with (

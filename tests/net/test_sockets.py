@@ -1,4 +1,4 @@
-"""Plain sockets, in each implementation that is there: the same results, the same exceptions."""
+"""Plain sockets: each implementation that is available, with the same results and exceptions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def adopt(request: pytest.FixtureRequest) -> Adopt:
 
 @pytest.fixture
 def pair(adopt: Adopt) -> Iterator[tuple[socket.socket, PlainSocket]]:
-    """The client's end, and the server's, adopted."""
+    """The client's end, and the server's end as the implementation wraps it."""
     before = open_descriptors()
     theirs, accepted = tcp_pair()
     accepted.setblocking(False)
@@ -40,7 +40,7 @@ def pair(adopt: Adopt) -> Iterator[tuple[socket.socket, PlainSocket]]:
 Pair = tuple[socket.socket, PlainSocket]
 
 
-def test_what_was_sent_is_received(pair: Pair) -> None:
+def test_sending_and_receiving(pair: Pair) -> None:
     theirs, ours = pair
     theirs.sendall(b"question")
     assert ours.recv(5) == b"quest"
@@ -51,7 +51,7 @@ def test_what_was_sent_is_received(pair: Pair) -> None:
 
 
 def test_flags_are_passed_on(pair: Pair) -> None:
-    """MSG_MORE: what is corked leaves with what follows."""
+    """MSG_MORE: the corked bytes leave with the bytes that follow."""
     theirs, ours = pair
     theirs.setblocking(False)
     ours.send(b"head", getattr(socket, "MSG_MORE", 0))
@@ -59,13 +59,13 @@ def test_flags_are_passed_on(pair: Pair) -> None:
     assert theirs.recv(100) == b"headbody"
 
 
-def test_nothing_there_yet(pair: Pair) -> None:
+def test_nothing_has_arrived_yet(pair: Pair) -> None:
     _, ours = pair
     with pytest.raises(BlockingIOError):
         ours.recv(1)
 
 
-def test_the_end(pair: Pair) -> None:
+def test_the_end_of_the_stream(pair: Pair) -> None:
     theirs, ours = pair
     theirs.shutdown(socket.SHUT_WR)
     assert ours.recv(100) == b""
@@ -78,7 +78,7 @@ def send_all(sock: PlainSocket, data: bytes) -> None:
         data = data[sock.send(data) :]
 
 
-def test_a_full_kernel_takes_a_part_and_then_nothing(pair: Pair) -> None:
+def test_a_full_send_buffer_takes_a_part_and_then_nothing(pair: Pair) -> None:
     _, ours = pair
     data = bytes(64 * 1024 * 1024)
     sent = ours.send(data)
@@ -87,7 +87,7 @@ def test_a_full_kernel_takes_a_part_and_then_nothing(pair: Pair) -> None:
         send_all(ours, data)
 
 
-def test_a_peer_that_is_gone_is_an_exception_and_no_signal(pair: Pair) -> None:
+def test_a_peer_that_is_gone_raises_an_exception_and_no_signal(pair: Pair) -> None:
     theirs, ours = pair
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     theirs.close()
@@ -106,7 +106,7 @@ def test_an_option(pair: Pair) -> None:
         theirs.recv(1)
 
 
-def test_a_closed_one(pair: Pair) -> None:
+def test_a_closed_socket(pair: Pair) -> None:
     _, ours = pair
     fd = ours.fileno()
     assert os.fstat(fd)
@@ -124,21 +124,21 @@ def test_a_closed_one(pair: Pair) -> None:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def test_one_that_nobody_closed_is_closed(adopt: Adopt) -> None:
+def test_a_socket_that_is_released_is_closed(adopt: Adopt) -> None:
     before = open_descriptors()
     theirs, accepted = tcp_pair()
     with theirs:
         ours = adopt(accepted)
         if ours is accepted:
             accepted.close()
-            pytest.skip("socket.socket warns of it")
+            pytest.skip("socket.socket warns about it")
         del ours
         assert theirs.recv(1) == b""
     assert open_descriptors() <= before
 
 
-def test_one_that_was_never_made_closes_nothing(pair: Pair) -> None:
-    """Descriptor 0 is somebody's."""
+def test_a_socket_without_init_closes_nothing(pair: Pair) -> None:
+    """Descriptor 0 is standard input."""
     kind = type(pair[1])
     kind.__new__(kind)
     assert os.fstat(0)

@@ -1,4 +1,4 @@
-"""TLS, with real handshakes over socket pairs and a fake clock; the certificates are made for the occasion."""
+"""TLS, with real handshakes over socket pairs and a fake clock. The certificates are made by the tests."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from kaserve.http.messages import Address, Request, Response
+from kaserve.http.messages import Request, Response
 from kaserve.http.phases import CLOSED, HANDSHAKE, IDLE, LINGER, SEND
 from kaserve.net.certificate import host_names
 from kaserve.net.poller import READ, WRITE
 from kaserve.net.tls import TLS, TLSSocket
 from tests.tools.net import GET, LAST_GET, Body, Net, Router, file_span, get, hello, open_descriptors, post
-from tests.tools.server import PATIENCE, Client, Driven, Process, connect, program, serving, wait_for
+from tests.tools.server import PATIENCE, Client, Driven, Process, SocketAddress, connect, program, serving, wait_for
 from tests.tools.tls import Certificate, TLSClient, client_context, make_certificate
 from tests.tools.wire import read_answers
 
@@ -33,7 +33,7 @@ both_versions = pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3], ids=["1.2
 
 
 class Certificates:
-    """Those that most tests share."""
+    """The certificates that most tests share."""
 
     def __init__(self, directory: Path) -> None:
         self.first = make_certificate(directory, "first", "first.example")
@@ -74,7 +74,7 @@ def routed(router: Router) -> Iterator[Net]:
     net.close()
 
 
-# Talking.
+# Requests and responses.
 
 
 @both_versions
@@ -116,7 +116,7 @@ def test_requests_byte_by_byte(net: Net, tls: TLS) -> None:
 
 
 def test_a_record_full_of_requests(routed: Net, tls: TLS, router: Router) -> None:
-    """More than the connection takes in one turn; what is left no poller would tell of."""
+    """More requests than the connection serves in one turn: no poller would report the rest of the record."""
     requests = [get(f"/{number}") for number in range(400)]
     wire = b"".join(requests)
     assert len(wire) < 16384
@@ -126,8 +126,8 @@ def test_a_record_full_of_requests(routed: Net, tls: TLS, router: Router) -> Non
 
 
 @pytest.mark.parametrize("size", [1, 100, 16384, 32768])
-def test_a_record_is_taken_as_a_whole(tls: TLS, size: int) -> None:
-    """Whatever the size that is asked for: nothing stays behind decrypted."""
+def test_a_record_is_received_as_a_whole(tls: TLS, size: int) -> None:
+    """Whatever size is asked for: no decrypted bytes stay in the socket."""
     with Pair(tls) as pair:
         pair.client.sendall(CONTENT[:16384])
         assert pair.server.recv(size) == CONTENT[:16384]
@@ -145,8 +145,8 @@ def test_bodies(routed: Net, tls: TLS, router: Router, version: ssl.TLSVersion) 
     assert client.connection.phase == IDLE
 
 
-def test_answers_of_any_kind_to_a_slow_reader(routed: Net, tls: TLS, router: Router) -> None:
-    """Each time the kernel takes a part of a record, it is sent on, and not begun again."""
+def test_responses_of_every_kind_to_a_slow_reader(routed: Net, tls: TLS, router: Router) -> None:
+    """When the kernel takes a part of a record, the rest is sent next, and the record is not sent again."""
     router.answers["bytes"] = lambda request: Response(200, CONTENT)
     router.answers["file"] = lambda request: Response(200, file_span(CONTENT, 7, 1_000_001))
     router.answers["pieces"] = lambda request: Response(200, Body([CONTENT[:100_001], file_span(CONTENT), b"end"]))
@@ -169,8 +169,8 @@ def test_answers_of_any_kind_to_a_slow_reader(routed: Net, tls: TLS, router: Rou
     ]
 
 
-def test_what_was_taken_is_told_by_records(tls: TLS) -> None:
-    """OpenSSL would remember how far it came with a megabyte, and say nothing."""
+def test_send_reports_what_was_taken_record_by_record(tls: TLS) -> None:
+    """Given a megabyte at once, OpenSSL would keep how far it came, and report nothing."""
     with Pair(tls) as pair:
         taken = pair.server.send(CONTENT)
         assert 0 < taken < len(CONTENT)
@@ -179,7 +179,7 @@ def test_what_was_taken_is_told_by_records(tls: TLS) -> None:
             pair.server.send(CONTENT[taken:])
 
 
-def test_a_client_that_reads_fast_stops_nobody(tls: TLS) -> None:
+def test_a_fast_reader_does_not_keep_others_waiting(tls: TLS) -> None:
     with Pair(tls) as pair:
         Sink(pair.server)
         assert pair.server.send(CONTENT) == len(CONTENT) // 2
@@ -201,7 +201,7 @@ def test_a_file_that_ends_too_early(tls: TLS) -> None:
 
 
 def test_the_deadline_of_a_handshake_is_from_its_beginning(net: Net, tls: TLS) -> None:
-    """A byte now and then does not extend it."""
+    """Single bytes do not extend it."""
     client = TLSClient(net, tls)
     for byte in client.hello()[:29]:
         assert client.connection.phase == HANDSHAKE
@@ -213,8 +213,8 @@ def test_the_deadline_of_a_handshake_is_from_its_beginning(net: Net, tls: TLS) -
     assert net.stats.requests == 0
 
 
-def test_a_handshake_that_has_to_wait_for_room(net: Net, certificates: Certificates, tmp_path: Path) -> None:
-    """A chain of certificates that the kernel does not take at once; the client would wait for the rest of it."""
+def test_a_handshake_that_must_wait_to_send(net: Net, certificates: Certificates, tmp_path: Path) -> None:
+    """The chain of certificates does not fit into the send buffer; the client waits for the rest of it."""
     chain = tmp_path / "chain.pem"
     chain.write_text(Path(certificates.first.cert).read_text() * 40)
     tls = TLS([(str(chain), certificates.first.key)])
@@ -243,7 +243,7 @@ def test_a_client_that_leaves_within_the_handshake(net: Net, tls: TLS, version: 
     assert open_descriptors() <= before
 
 
-def test_a_client_that_vanishes_within_the_handshake(net: Net, tls: TLS) -> None:
+def test_a_client_that_disappears_within_the_handshake(net: Net, tls: TLS) -> None:
     client = TLSClient(net, tls, tcp=True)
     client.send_raw(client.hello()[:100])
     client.raw.reset()
@@ -255,7 +255,7 @@ def test_a_client_that_vanishes_within_the_handshake(net: Net, tls: TLS) -> None
     "junk", [b"\x00", b"\x16\x03\x01\x00\x05hello", b"\x80\x2e\x01\x00\x02", b"\r\nGET", b"\xff" * 99]
 )
 def test_junk(net: Net, tls: TLS, junk: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """What can never become a handshake is refused before its deadline, as far as OpenSSL knows by then."""
+    """Bytes that can never become a handshake are rejected before the deadline, as soon as OpenSSL knows."""
     client = TLSClient(net, tls, tcp=True)
     client.send_raw(junk)
     client.raw.finish()
@@ -271,7 +271,7 @@ def test_junk(net: Net, tls: TLS, junk: bytes, caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "M-SEARCH", "x"])
-def test_plain_http_is_answered(net: Net, tls: TLS, method: str) -> None:
+def test_plain_http_gets_a_response(net: Net, tls: TLS, method: str) -> None:
     client = TLSClient(net, tls, tcp=True)
     client.send_raw(f"{method} / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n".encode())
     (answer,) = client.raw.answers(method)
@@ -287,10 +287,10 @@ def test_plain_http_is_answered(net: Net, tls: TLS, method: str) -> None:
     assert net.stats.refused == {400: 1}
 
 
-def test_plain_http_is_known_by_its_first_byte(net: Net, tls: TLS) -> None:
+def test_plain_http_is_recognised_by_its_first_byte(net: Net, tls: TLS) -> None:
     client = TLSClient(net, tls)
     client.send_raw(b"H")
-    (answer,) = client.raw.answers("GET")  # it may become HEAD, and may not
+    (answer,) = client.raw.answers("GET")  # which may become HEAD, or not
     assert answer.status == 400
 
 
@@ -338,7 +338,7 @@ def test_the_certificate_is_chosen_by_name(
     assert certificate_for(net, tls, name, version) == der(expected)
 
 
-def test_the_first_certificate_for_a_name_is_the_one(net: Net, certificates: Certificates, tmp_path: Path) -> None:
+def test_the_first_certificate_for_a_name_is_used(net: Net, certificates: Certificates, tmp_path: Path) -> None:
     again = make_certificate(tmp_path, "again", "first.example", "second.example", "third.example")
     tls = TLS([certificates.first, certificates.second, again])
     assert certificate_for(net, tls, "first.example") == der(certificates.first)
@@ -361,7 +361,7 @@ def test_host_names(certificates: Certificates) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 5, 50, 200, -1])
-def test_host_names_of_what_is_no_certificate(certificates: Certificates, length: int) -> None:
+def test_host_names_of_malformed_certificates(certificates: Certificates, length: int) -> None:
     pem = ssl.DER_cert_to_PEM_cert(der(certificates.second)[:length])
     with pytest.raises(ValueError, match=r"malformed|there is no certificate"):
         host_names(pem)
@@ -374,7 +374,7 @@ def test_host_names_of_what_is_no_certificate(certificates: Certificates, length
 
 class TestFiles:
     @staticmethod
-    def refused(*certificates: tuple[str, str | None], **more: Any) -> str:
+    def error_text(*certificates: tuple[str, str | None], **more: Any) -> str:
         with pytest.raises(OSError, match=r"cannot use|cannot read|no host name") as caught:
             TLS(certificates, **more)
         message = caught.value.strerror or str(caught.value)
@@ -384,72 +384,90 @@ class TestFiles:
 
     def test_missing(self, certificates: Certificates) -> None:
         first = certificates.first
-        assert self.refused(("x.pem", None)) == "cannot use the certificate x.pem: No such file or directory"
-        key = self.refused((first.cert, "x.key"))
+        assert self.error_text(("x.pem", None)) == "cannot use the certificate x.pem: No such file or directory"
+        key = self.error_text((first.cert, "x.key"))
         assert key == f"cannot use the key x.key of the certificate {first.cert}: No such file or directory"
-        assert self.refused(first, ca="x.pem") == "cannot use the certificates in x.pem: No such file or directory"
-        password = self.refused(first, password_file="x")
+        assert self.error_text(first, ca="x.pem") == "cannot use the certificates in x.pem: No such file or directory"
+        password = self.error_text(first, password_file="x")
         assert password == "cannot read the password in x: No such file or directory"
 
     def test_of_another_key(self, certificates: Certificates) -> None:
-        assert self.refused((certificates.first.cert, certificates.second.key)).endswith("key values mismatch")
+        assert self.error_text((certificates.first.cert, certificates.second.key)).endswith("key values mismatch")
 
     def test_without_a_key(self, certificates: Certificates) -> None:
-        assert self.refused((certificates.first.cert, None)).startswith("cannot use the certificate ")
+        """The message says what is missing; it said that the file was not in PEM, or the password wrong."""
+        cert = certificates.first.cert
+        assert self.error_text((cert, None)) == (
+            f"cannot use the certificate {cert}: there is no private key in PEM in this file; "
+            "name the file that has it with --tls-key (tls_key)"
+        )
+        assert self.error_text((cert, cert)) == (
+            f"cannot use the key {cert} of the certificate {cert}: there is no private key in PEM in this file"
+        )
+        key = certificates.first.key
+        assert self.error_text((key or "", None)) == (
+            f"cannot use the certificate {key}: there is no certificate in PEM in this file"
+        )
 
-    def test_that_are_none(self, certificates: Certificates, tmp_path: Path) -> None:
+    def test_that_are_not_certificates(self, certificates: Certificates, tmp_path: Path) -> None:
         file = tmp_path / "junk"
         file.write_bytes(b"\xff\x00junk")
-        assert self.refused((str(file), None)).startswith(f"cannot use the certificate {file}: ")
-        assert self.refused((certificates.first.cert, str(file))).startswith(f"cannot use the key {file} ")
-        assert self.refused(certificates.first, ca=str(file)).startswith(f"cannot use the certificates in {file}: ")
-        assert self.refused(certificates.first, password_file=str(file)).endswith("it is not text in UTF-8")
+        assert self.error_text((str(file), None)).startswith(f"cannot use the certificate {file}: ")
+        assert self.error_text((certificates.first.cert, str(file))).startswith(f"cannot use the key {file} ")
+        assert self.error_text(certificates.first, ca=str(file)).startswith(f"cannot use the certificates in {file}: ")
+        assert self.error_text(certificates.first, password_file=str(file)).endswith("it is not text in UTF-8")
 
-    def test_that_nobody_could_ask_for(self, certificates: Certificates) -> None:
-        assert "has no host name" in self.refused(certificates.first, certificates.nobody)
+    def test_without_a_host_name(self, certificates: Certificates) -> None:
+        assert "has no host name" in self.error_text(certificates.first, certificates.nobody)
 
     def test_with_a_password(self, net: Net, certificates: Certificates, tmp_path: Path) -> None:
         file = tmp_path / "password"
         file.write_text("open sesame\n")
         tls = TLS([certificates.locked, certificates.second], password_file=str(file))
         assert certificate_for(net, tls, "locked.example") == der(certificates.locked)
-        assert certificate_for(net, tls, "second.example") == der(certificates.second), "its key has none"
+        assert certificate_for(net, tls, "second.example") == der(certificates.second), "its key has no password"
 
     @pytest.mark.parametrize("password", [None, "", "open, please"])
     def test_without_its_password(self, certificates: Certificates, tmp_path: Path, password: str | None) -> None:
-        """It is not asked for either, which would block."""
+        """OpenSSL does not ask for it on the terminal either, which would block."""
         file = tmp_path / "password"
         file.write_text(password or "")
-        message = self.refused(certificates.locked, password_file=None if password is None else str(file))
-        assert message.endswith("it is not in PEM, or its password is wrong")
+        message = self.error_text(certificates.locked, password_file=None if password is None else str(file))
+        if password:
+            assert message.endswith(": the password of its private key is wrong, or it is damaged")
+        else:
+            assert message.endswith(
+                ": its private key is encrypted; name a file with the password with --tls-password-file "
+                "(tls_password_file)"
+            )
 
 
 # Certificates of clients.
 
 
 @pytest.fixture
-def closed_shop(certificates: Certificates) -> TLS:
+def with_client_ca(certificates: Certificates) -> TLS:
     return TLS([certificates.first, certificates.second], ca=certificates.authority.cert)
 
 
 @both_versions
 @pytest.mark.parametrize("name", ["first.example", "second.example"])
-def test_a_client_whose_certificate_is_known(
-    net: Net, closed_shop: TLS, certificates: Certificates, version: ssl.TLSVersion, name: str
+def test_a_client_with_a_signed_certificate(
+    net: Net, with_client_ca: TLS, certificates: Certificates, version: ssl.TLSVersion, name: str
 ) -> None:
-    client = TLSClient(net, closed_shop, client_context(version, own=certificates.ann), name=name).handshake()
+    client = TLSClient(net, with_client_ca, client_context(version, own=certificates.ann), name=name).handshake()
     assert client.ask(GET)[0].status == 200
 
 
 @both_versions
 @pytest.mark.parametrize("name", ["first.example", "second.example"])
-@pytest.mark.parametrize("has_one", [False, True])
-def test_a_client_whose_certificate_is_not_known(
-    net: Net, closed_shop: TLS, certificates: Certificates, version: ssl.TLSVersion, name: str, has_one: bool
+@pytest.mark.parametrize("has_one", [False, True], ids=["none", "unknown"])
+def test_a_client_without_a_signed_certificate(
+    net: Net, with_client_ca: TLS, certificates: Certificates, version: ssl.TLSVersion, name: str, has_one: bool
 ) -> None:
-    """It learns why from an alert, even where it sends a request before it hears of that, as TLS 1.3 has it."""
+    """An alert tells it why, even if it sends a request first, as it may in TLS 1.3."""
     own = certificates.stranger if has_one else None
-    client = TLSClient(net, closed_shop, client_context(version, own=own), name=name, tcp=True)
+    client = TLSClient(net, with_client_ca, client_context(version, own=own), name=name, tcp=True)
     reason = "unknown ca" if has_one else "certificate required" if version == TLS_1_3 else "handshake failure"
     with pytest.raises(ssl.SSLError, match=f"alert {reason}"):
         client.handshake().ask(GET)
@@ -482,12 +500,12 @@ def test_a_second_connection_resumes(
 
 @both_versions
 def test_resuming_with_a_certificate(
-    net: Net, closed_shop: TLS, certificates: Certificates, version: ssl.TLSVersion
+    net: Net, with_client_ca: TLS, certificates: Certificates, version: ssl.TLSVersion
 ) -> None:
     context = client_context(version, own=certificates.ann)
-    first = TLSClient(net, closed_shop, context).handshake()
+    first = TLSClient(net, with_client_ca, context).handshake()
     first.ask(GET)
-    second = TLSClient(net, closed_shop, context, session=first.tls.session).handshake()
+    second = TLSClient(net, with_client_ca, context, session=first.tls.session).handshake()
     assert second.ask(GET)[0].status == 200
     assert second.tls.session_reused
 
@@ -496,8 +514,8 @@ def test_resuming_with_a_certificate(
 
 
 @both_versions
-@pytest.mark.parametrize("length", [True, False])
-def test_the_end_is_told(routed: Net, tls: TLS, router: Router, version: ssl.TLSVersion, length: bool) -> None:
+@pytest.mark.parametrize("length", [True, False], ids=["Content-Length", "until the close"])
+def test_the_end_is_announced(routed: Net, tls: TLS, router: Router, version: ssl.TLSVersion, length: bool) -> None:
     """A body that is delimited by the end of the connection must not be cut off unnoticed (RFC 9112 §9.8)."""
     if not length:
         router.answers[""] = lambda request: Response(200, Body([b"hel", b"lo"]))
@@ -511,7 +529,7 @@ def test_the_end_is_told(routed: Net, tls: TLS, router: Router, version: ssl.TLS
     assert routed.stats.closed == {"last response": 1}
 
 
-def test_an_answer_that_is_cut_off_has_no_end(routed: Net, tls: TLS, router: Router) -> None:
+def test_a_truncated_response_has_no_close_notify(routed: Net, tls: TLS, router: Router) -> None:
     router.answers[""] = lambda request: Response(200, Body([CONTENT, b"never"], fails_after=1))
     client = TLSClient(routed, tls).handshake()
     client.write(GET.replace(b"/1.1", b"/1.0"))
@@ -520,7 +538,7 @@ def test_an_answer_that_is_cut_off_has_no_end(routed: Net, tls: TLS, router: Rou
     assert client.end == "truncated"
 
 
-def test_a_shutdown_cuts_off(routed: Net, tls: TLS, router: Router) -> None:
+def test_abort_sends_no_close_notify(routed: Net, tls: TLS, router: Router) -> None:
     router.answers[""] = lambda request: Response(200, CONTENT * 8)
     client = TLSClient(routed, tls).handshake()
     client.write(GET.replace(b"/1.1", b"/1.0"))
@@ -530,7 +548,7 @@ def test_a_shutdown_cuts_off(routed: Net, tls: TLS, router: Router) -> None:
 
 
 def test_an_idle_connection_ends_with_close_notify(net: Net, tls: TLS) -> None:
-    """The client's own, which comes back, is no request that was lost."""
+    """The client's own close_notify, which follows, does not count as a lost request."""
     client = TLSClient(net, tls).handshake()
     client.ask(GET)
     net.sleep(122.0)
@@ -554,8 +572,8 @@ def test_a_request_after_the_end_is_a_race_lost(net: Net, tls: TLS) -> None:
 
 
 @both_versions
-def test_a_client_that_ends_first_hears_close_notify(net: Net, tls: TLS, version: ssl.TLSVersion) -> None:
-    """As everybody must say it who stops sending (RFC 8446 §6.1)."""
+def test_a_client_that_ends_first_gets_close_notify(net: Net, tls: TLS, version: ssl.TLSVersion) -> None:
+    """Each side must send it before it stops sending (RFC 8446 §6.1)."""
     client = TLSClient(net, tls, client_context(version)).handshake()
     client.ask(GET)
     client.finish()
@@ -566,10 +584,8 @@ def test_a_client_that_ends_first_hears_close_notify(net: Net, tls: TLS, version
 
 
 @both_versions
-@pytest.mark.parametrize("politely", [True, False])
-def test_a_client_that_sends_nothing_more_gets_its_answers(
-    net: Net, tls: TLS, version: ssl.TLSVersion, politely: bool
-) -> None:
+@pytest.mark.parametrize("politely", [True, False], ids=["close_notify", "FIN"])
+def test_a_half_closed_client_gets_its_responses(net: Net, tls: TLS, version: ssl.TLSVersion, politely: bool) -> None:
     """Half-closed by close_notify, or by TCP alone."""
     client = TLSClient(net, tls, client_context(version), tcp=True).handshake()
     wire = client.encrypt(GET + GET)
@@ -586,7 +602,7 @@ def test_a_client_that_sends_nothing_more_gets_its_answers(
     assert client.connection.phase == CLOSED
 
 
-def test_a_body_that_is_cut_off_is_no_body(routed: Net, tls: TLS, router: Router) -> None:
+def test_a_truncated_body_is_rejected(routed: Net, tls: TLS, router: Router) -> None:
     client = TLSClient(routed, tls).handshake()
     client.write(post(b"x" * 100)[:-1])
     client.raw.finish()
@@ -596,8 +612,8 @@ def test_a_body_that_is_cut_off_is_no_body(routed: Net, tls: TLS, router: Router
     assert router.requests == []
 
 
-def test_a_refused_upload_does_not_destroy_the_answer(routed: Net, tls: TLS) -> None:
-    """What comes meanwhile is read and thrown away: a reset would overtake the answer."""
+def test_a_rejected_upload_does_not_destroy_the_response(routed: Net, tls: TLS) -> None:
+    """The bytes that still arrive are read and discarded: a reset would overtake the response."""
     client = TLSClient(routed, tls, tcp=True).handshake()
     head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999\r\n\r\n"
     client.raw.send(client.encrypt(head) + client.encrypt(CONTENT))
@@ -611,8 +627,8 @@ def test_a_refused_upload_does_not_destroy_the_answer(routed: Net, tls: TLS) -> 
     assert not client.raw.was_reset
 
 
-def test_the_end_waits_for_room(routed: Net, tls: TLS, router: Router) -> None:
-    """The answer is with the kernel, which takes no more: close_notify follows when it does."""
+def test_close_notify_waits_for_room(routed: Net, tls: TLS, router: Router) -> None:
+    """The kernel has taken the response, but no more: close_notify follows when there is room."""
     ends = []
     for size in range(5000, 9500, 250):
         router.answers[""] = Response(200, bytes(size))
@@ -628,11 +644,11 @@ def test_the_end_waits_for_room(routed: Net, tls: TLS, router: Router) -> None:
     assert set(ends) == {"close_notify"}
 
 
-# What must not spin.
+# The loop must not spin.
 
 
 class Pair:
-    """The two ends of a connection, after the handshake. The client's waits."""
+    """The two ends of a connection, after the handshake. The client's end blocks."""
 
     def __init__(self, tls: TLS) -> None:
         theirs, ours = socket.socketpair()
@@ -658,10 +674,10 @@ class Pair:
 
 
 class Sink:
-    """Takes the place of an SSLSocket: takes all that is sent, or does what nobody can have OpenSSL do at will."""
+    """Replaces an SSLSocket: takes all bytes that are sent, or raises what OpenSSL cannot be made to raise at will."""
 
     def __init__(self, sock: TLSSocket, error: Exception | None = None) -> None:
-        self._behind = sock._sock
+        self._replaced = sock._sock
         self._error = error
         sock._sock = self  # type: ignore[assignment]
 
@@ -678,11 +694,11 @@ class Sink:
         pass
 
     def close(self) -> None:
-        self._behind.close()
+        self._replaced.close()
 
 
-def test_new_keys_for_a_client_that_takes_nothing(tls: TLS) -> None:
-    """Reading would have to write, and writing to read: to wait for the one while the other is ready would spin."""
+def test_new_keys_for_a_client_that_reads_nothing(tls: TLS) -> None:
+    """Reading needs to write, or writing to read: waiting for the one while the other is ready would spin."""
     with Pair(tls) as pair:
         sink = Sink(pair.server, ssl.SSLWantWriteError())
         with pytest.raises(ConnectionError):
@@ -705,7 +721,7 @@ def test_a_forged_record(net: Net, tls: TLS, caplog: pytest.LogCaptureFixture) -
     assert caplog.records == []
 
 
-def test_a_client_that_vanishes_in_the_middle_of_a_file(
+def test_a_client_that_disappears_in_the_middle_of_a_file(
     routed: Net, tls: TLS, router: Router, caplog: pytest.LogCaptureFixture
 ) -> None:
     router.answers[""] = lambda request: Response(200, file_span(CONTENT * 8))
@@ -718,12 +734,12 @@ def test_a_client_that_vanishes_in_the_middle_of_a_file(
     assert caplog.records == []
 
 
-# Reading certificates again.
+# Reloading certificates.
 
 
 @pytest.fixture
 def changing(certificates: Certificates, tmp_path: Path) -> Certificate:
-    """Files that are written again by the test."""
+    """Files that the test overwrites."""
     files = Certificate(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
     replace(files, certificates.first)
     return files
@@ -748,15 +764,13 @@ def test_reload_is_for_new_connections(net: Net, certificates: Certificates, cha
         assert client.tls.getpeercert(binary_form=True) == der(certificates.first)
 
 
-@pytest.mark.parametrize("missing", [True, False])
-def test_reload_of_what_cannot_be_used(
-    net: Net, certificates: Certificates, changing: Certificate, missing: bool
-) -> None:
+@pytest.mark.parametrize("missing", [True, False], ids=["no key file", "the key of another"])
+def test_reload_of_unusable_files(net: Net, certificates: Certificates, changing: Certificate, missing: bool) -> None:
     tls = TLS([changing])
     if missing:
         Path(changing.key).unlink()
     else:
-        shutil.copyfile(certificates.second.cert, changing.cert)  # and not its key: the moment between two renames
+        shutil.copyfile(certificates.second.cert, changing.cert)  # but not its key: the moment between two renames
     with pytest.raises(OSError, match="cannot use the key"):
         tls.reload()
     assert certificate_for(net, tls, None) == der(certificates.first)
@@ -765,8 +779,8 @@ def test_reload_of_what_cannot_be_used(
 # The server.
 
 
-def connect_tls(address: Address, name: str | None = None) -> tuple[Client, bytes | None]:
-    """A client, and the certificate that it was shown."""
+def connect_tls(address: SocketAddress, name: str | None = None) -> tuple[Client, bytes | None]:
+    """Returns a client, and the certificate that it got."""
     sock = client_context().wrap_socket(connect(address).sock, server_hostname=name)
     return Client(sock), sock.getpeercert(binary_form=True)
 
@@ -797,7 +811,7 @@ def test_sighup_reads_certificates_again(certificates: Certificates, changing: C
 
 
 def test_the_settings_of_a_server(certificates: Certificates, tmp_path: Path) -> None:
-    """Certificates in files of their own, keys in the same order, a password for the one that needs it."""
+    """Several certificates, their keys in the same order, a password for the key that needs one."""
     password = tmp_path / "password"
     password.write_text("open sesame")
     with Process(
@@ -813,13 +827,13 @@ def test_the_settings_of_a_server(certificates: Certificates, tmp_path: Path) ->
             client.close()
 
 
-def test_a_second_handshake_is_refused(certificates: Certificates) -> None:
-    """Renegotiation (RFC 5246 §7.2.2), for which OpenSSL's own client has a command: R."""
+def test_renegotiation_is_rejected(certificates: Certificates) -> None:
+    """RFC 5246 §7.2.2. The command R of OpenSSL's own client asks for it."""
     with serving(hello, tls_cert=certificates.first.cert, tls_key=certificates.first.key) as server:
         assert isinstance(server.address, tuple)
         target = ":".join(map(str, server.address))
         command = [program("openssl"), "s_client", "-tls1_2", "-connect", target]
-        terminal, typed = os.pipe()  # stays open: at its end the client would leave, whatever it waits for
+        terminal, typed = os.pipe()  # stays open: at its end the client would exit at once
         with open(terminal, "rb") as stdin, open(typed, "wb", buffering=0) as keys:
             keys.write(b"R\n")
             said = subprocess.run(command, stdin=stdin, capture_output=True, text=True, timeout=PATIENCE)

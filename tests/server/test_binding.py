@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kaserve import Request, Response, Server
+from kaserve.http.address import Address, AnyAddress, UnixAddress
 from tests.tools.net import open_descriptors
 from tests.tools.server import (
     Process,
@@ -27,7 +28,7 @@ ECHO = ("--handler", "tests.tools.server:echo")
 class TestAddresses:
     def test_several(self) -> None:
         with serving(bind=("127.0.0.1", "127.0.0.2:0", "localhost")) as server:
-            assert len(set(server.addresses)) == 3
+            assert len(set(server.addresses)) >= 3
             for address in server.addresses:
                 with connect(address) as client:
                     assert client.ask().body == b"hello"
@@ -55,15 +56,16 @@ class TestAddresses:
     @pytest.mark.parametrize(
         ("address", "url"),
         [
-            (("127.0.0.1", 80), "http://127.0.0.1:80/"),
-            (("0.0.0.0", 8000), "http://127.0.0.1:8000/"),
-            (("::", 8000), "http://[::1]:8000/"),
-            (("fe80::1", 8000), "http://[fe80::1]:8000/"),
-            ("/run/site.sock", "unix:/run/site.sock"),
+            (Address("127.0.0.1", 80), "http://127.0.0.1:80/"),
+            (Address("0.0.0.0", 8000), "http://127.0.0.1:8000/"),
+            (Address("::", 8000), "http://[::1]:8000/"),
+            (Address("fe80::1", 8000), "http://[fe80::1]:8000/"),
+            (Address("fe80::1%eth0", 8000), "http://[fe80::1%25eth0]:8000/"),  # RFC 6874
+            (UnixAddress("/run/site.sock"), "unix:/run/site.sock"),
             (None, ""),
         ],
     )
-    def test_urls(self, address: tuple[str, int] | str | None, url: str) -> None:
+    def test_urls(self, address: AnyAddress | None, url: str) -> None:
         server = Server(hello, config())
         assert server.url_of(address) == url
         server.close()

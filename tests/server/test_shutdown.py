@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import Future
 
 import pytest
 
@@ -60,9 +61,10 @@ class TestShutdown:
         assert server.stats.accepted == 0
 
     def test_what_runs_longer_is_reset_and_counted(self, caplog: pytest.LogCaptureFixture) -> None:
-        with Driven(echo, graceful_timeout=30) as driven:
+        never: Future[Response] = Future()
+        with Driven(lambda request: never, graceful_timeout=30) as driven:
             begun, idle = driven.connect(), driven.connect()
-            begun.send(post(b"12345")[:-2])
+            begun.send(get())
             driven.settle()
             driven.server.shutdown()
             driven.pass_time(29.5)
@@ -76,6 +78,21 @@ class TestShutdown:
             assert driven.server.stats.closed[Ending.SHUTDOWN] == 1
             with pytest.raises(ConnectionResetError):
                 begun.sock.recv(1)
+
+    @pytest.mark.parametrize("start", [get()[:-2], post(b"12345")[:-2]], ids=["half a head", "half a body"])
+    def test_a_client_that_stalls_within_its_request_does_not_hold_it(self, start: bytes) -> None:
+        with Driven(echo, graceful_timeout=300) as driven:
+            client = driven.connect()
+            client.send(start)
+            driven.settle()
+            driven.server.shutdown()
+            driven.pass_time(4.9)
+            assert client.is_quiet
+            driven.pass_time(0.3)
+            answer = client.answer()
+            assert (answer.status, answer.persists) == (408, False)
+            driven.pass_time(5.2)  # even if it does not close
+            assert driven.server.stopped
 
     def test_the_shorter_time_counts(self) -> None:
         for timeouts in ((2.0, 900.0), (900.0, 2.0), (900.0, 2.0, None)):

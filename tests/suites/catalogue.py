@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 # Reasons for which a test cannot pass over a wire, or not over this one.
 _CONTEXT = "asserts what the context holds that the test itself has pushed; the server's thread does not share it"
 _LATE_BODY = "reads the body of a request that is over"
-_REASON = "asserts a reason phrase of its own, which is dropped (RFC 9112 §4)"
 _STATUS = "ends with a status that is not one of a final answer (RFC 9110 §15)"
 _DATE = "asserts that there is no Date or no Content-Length (RFC 9110 §6.6.1, §8.6)"
 _STR = "its application yields str, where PEP 3333 has bytestrings"
@@ -75,10 +74,6 @@ WERKZEUG = Suite(
     requests=125,
     ignored=("tests/middleware/test_http_proxy.py",),  # against Werkzeug's own server
     exceptions={
-        _REASON: (
-            "tests/middleware/test_dispatcher.py::test_dispatcher",
-            "tests/middleware/test_shared_data.py::test_shared_data_middleware",
-        ),
         _STATUS: ("tests/middleware/test_lint.py::test_lint_middleware_invalid_status",),
         _ENVIRON: (
             "tests/middleware/test_lint.py::test_lint_middleware_check_environ",

@@ -1,7 +1,7 @@
-"""Tools for tests of the net floor: clocks and a reactor turned by hand, clients at the other end of a socket pair.
+"""Tools for tests of the net package: fake clocks, a reactor turned by hand, clients at the other end of a socket pair.
 
-Nothing in here sleeps. A turn of the reactor handles what is there, and what goes through a socket pair or the loopback
-device is there as soon as it was sent.
+Nothing here sleeps. A turn of the reactor handles what has arrived, and bytes sent through a socket pair or the
+loopback device have arrived as soon as they were sent.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from kaserve.http.address import Address
 from kaserve.http.handler import BaseHandler, Handler, as_handler
 from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
@@ -27,8 +28,8 @@ from tests.tools.wire import Answer, read_answers
 
 START = 1000.0
 EPOCH = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT
-PEER = ("192.0.2.1", 4711)
-HERE = ("192.0.2.2", 80)
+PEER = Address("192.0.2.1", 4711)
+HERE = Address("192.0.2.2", 80)
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST_GET = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -62,7 +63,7 @@ class FakeClock:
 
 
 class WatchedPoller:
-    """A real poller that remembers what it waits for, which epoll does not tell."""
+    """A real poller that records what it waits for, which epoll does not tell."""
 
     def __init__(self) -> None:
         self._poller = new_poller()
@@ -124,8 +125,13 @@ class Net:
         self._clients: list[Client] = []
 
     def connect(self, *, tcp: bool = False, send_buffer: int = 0, tls: TLS | None = None) -> tuple[Client, Connection]:
-        """A client and the connection that serves it. send_buffer: how much the kernel takes from the server. tls: what
-        the server speaks, while the client is left to itself."""
+        """Returns a client and the connection that serves it.
+
+        Args:
+            tcp: over the loopback device instead of a socket pair.
+            send_buffer: bytes of the server that the kernel buffers; 0 for the default.
+            tls: the server speaks TLS; the client sends and receives what the test does.
+        """
         theirs, accepted = tcp_pair() if tcp else socket.socketpair()
         ours = ServerSocket(accepted)
         if send_buffer:
@@ -137,16 +143,16 @@ class Net:
         return client, Connection(self.service, ours if tls is None else tls.wrap(ours), PEER, HERE)
 
     def step(self) -> None:
-        """One turn."""
+        """Makes one turn."""
         self.reactor.step(0.0)
 
     @property
     def busy(self) -> bool:
-        """Whether a turn would find something to do."""
+        """Whether a turn would do something."""
         return self.reactor.timeout() == 0.0 or bool(self.reactor._poller.poll(0.0))
 
     def settle(self, most: int = 10_000) -> int:
-        """Turns until nothing is left to do now; how often that was."""
+        """Makes turns until nothing is left to do now, and returns how many."""
         for turns in range(most):
             if not self.busy:
                 return turns
@@ -154,27 +160,27 @@ class Net:
         raise AssertionError("the reactor does not come to rest")
 
     def sleep(self, seconds: float) -> None:
-        """Time passes, and whatever was due by then is done when it was due."""
+        """Lets time pass; each timer that becomes due fires at its time."""
         end = self.clock.now + seconds
         self.settle()
         while (wait := self.reactor.timeout()) is not None and self.clock.now + wait <= end:
-            self.clock.advance(max(wait, 1e-6))  # the least that surely changes the clock
+            self.clock.advance(max(wait, 1e-6))  # at least enough to change the clock
             self.step()
             self.settle()
         self.clock.now = end
         self.settle()
 
     def interest(self, connection: Connection) -> int:
-        """The events that the selector itself waits for on behalf of `connection`."""
+        """Returns the events that the poller waits for on the socket of `connection`."""
         return self.poller.watched.get(connection._sock.fileno(), NOTHING)
 
     def time_left(self, connection: Connection) -> float:
-        """Seconds until the deadline of `connection`, which must be on the wheel if there is one."""
+        """Returns the seconds until the deadline of `connection`, which is on the wheel exactly if it has one."""
         assert (connection._slot >= 0) == (connection.deadline < float("inf"))
         return connection.deadline - self.clock.now
 
     def ask(self, client: Client, *requests: bytes, methods: Iterable[str] = ()) -> list[Answer]:
-        """Sends `requests` at once; the answers to them, when nothing is left to do."""
+        """Sends `requests` at once, and returns the responses when nothing is left to do."""
         wire = b"".join(requests)
         sent = 0
         while sent < len(wire):
@@ -183,7 +189,7 @@ class Net:
         return client.answers(*(methods or [request.split(b" ", 1)[0].decode() for request in requests]))
 
     def close(self) -> None:
-        """Ends everything that a test left open."""
+        """Closes everything that a test left open."""
         for client in self._clients:
             client.close()
         for connection in list(self.service.connections):
@@ -192,12 +198,12 @@ class Net:
 
 
 class ServerSocket(socket.socket):
-    """The server's end, which writes down how it is used."""
+    """The server's end of a connection, which records how it is used."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock.family, sock.type, sock.proto, sock.detach())
         self.sends: list[tuple[int, int]] = []  # the bytes and the flags of each send
-        self.aborted = False  # it was to end with a reset
+        self.aborted = False  # SO_LINGER was set, so that closing resets
 
     def send(self, data: Any, flags: int = 0) -> int:
         sent = super().send(data, flags)
@@ -210,29 +216,29 @@ class ServerSocket(socket.socket):
 
 
 class Client:
-    """The other end of a connection; it reads only when it is asked to."""
+    """The client's end of a connection; it reads only when a test does."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self.received = b""  # and not taken by `answers` yet
+        self.received = b""  # and not returned by `answers` yet
         self.ended = False  # the server closed its side, or both
         self.was_reset = False
 
     def send(self, data: bytes) -> int:
-        """How much of `data` the kernel took."""
+        """Sends `data`, and returns how many bytes of it the kernel took."""
         sent = 0
         try:
             while sent < len(data):
                 sent += self.sock.send(data[sent : sent + 65536])
         except BlockingIOError:
             pass
-        except ConnectionError:  # the server is gone, and with it whatever is sent
+        except ConnectionError:  # the server is gone: the bytes are lost
             return len(data)
         return sent
 
     def read(self, most: int = 1 << 62) -> bytes:
-        """What has come, at most `most` bytes of it; all that was not taken yet stands in `received`."""
+        """Reads at most `most` bytes that have arrived, and adds them to `received`."""
         pieces = []
         while most > 0 and not self.ended:
             try:
@@ -250,17 +256,17 @@ class Client:
         return data
 
     def answers(self, *methods: str) -> list[Answer]:
-        """What has come, which must be exactly the answers to requests with `methods`."""
+        """Returns what has arrived, which must be exactly the responses to requests with `methods`."""
         self.read()
         received, self.received = self.received, b""
         return read_answers(received, methods)
 
     def finish(self) -> None:
-        """Sends nothing more."""
+        """Closes the sending side."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        """Vanishes; over TCP with a RST."""
+        """Disappears; over TCP with a RST."""
         if self.sock.family != socket.AF_UNIX:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
@@ -270,7 +276,7 @@ class Client:
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """A client's and a server's end of a connection over the loopback device."""
+    """Returns a client's and a server's end of a connection over the loopback device."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname())
         ours, _ = listener.accept()
@@ -280,12 +286,13 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def open_descriptors() -> int:
-    """How many there are. Less than before is no leak: what an earlier test let go of may be collected at any time."""
+    """Returns how many descriptors are open. Fewer than before is no error: garbage of an earlier test may be collected
+    at any time."""
     return len(os.listdir("/dev/fd"))
 
 
 class Body:
-    """An iterable body that notes what is done with it."""
+    """An iterable body that records its calls."""
 
     def __init__(self, pieces: Iterable[Piece | Future[Piece]], fails_after: int = -1) -> None:
         """fails_after: raise an exception in place of the piece with this index."""
@@ -310,10 +317,10 @@ class Body:
 
 
 class Router(BaseHandler):
-    """A handler that answers each path as a test says, and notes the requests; with a refuse hook."""
+    """A handler that responds to each path as a test says, and records the requests; it has the hook `before_body`."""
 
     def __init__(self, **answers: Callable[[Request], Response] | Response | Exception) -> None:
-        """The answer to a path is its function's, or the response itself, or the exception, raised."""
+        """`answers`: for each path a function that is called, a response, or an exception that is raised."""
         self.requests: list[Request] = []
         self.bodies: list[bytes] = []
         self.answers = answers
@@ -335,7 +342,7 @@ class Router(BaseHandler):
 
 
 def file_span(data: bytes, offset: int = 0, length: int = -1) -> FileSpan:
-    """A span of a file that holds `data` and has no name any more."""
+    """Returns a span of an unlinked file that contains `data`."""
     fd = os.memfd_create("span") if hasattr(os, "memfd_create") else _unnamed_file()
     os.write(fd, data)
     return FileSpan(fd, offset, len(data) - offset if length < 0 else length)

@@ -26,7 +26,6 @@ import pytest
 
 from kaserve import Config, Request, Response, Server
 from kaserve.http.handler import Handler
-from kaserve.http.messages import Address
 from tests.tools.net import FakeClock
 from tests.tools.wire import Answer, read_answers
 
@@ -167,7 +166,12 @@ class Client:
         return bool(data)
 
 
-def connect(server: Server | Address, turn: Callable[[], object] | None = None) -> Client:
+# What a socket can be connected to: a `kaserve.http.address` or its plain form. None is what a server has before it is
+# open; connecting to it fails.
+SocketAddress = tuple[str, int] | str | None
+
+
+def connect(server: Server | SocketAddress, turn: Callable[[], object] | None = None) -> Client:
     """Returns a client that is connected to a server or an address; see `Client` for `turn`."""
     address = server.address if isinstance(server, Server) else server
     if isinstance(address, str):
@@ -182,7 +186,7 @@ def connect(server: Server | Address, turn: Callable[[], object] | None = None) 
     return Client(socket.create_connection(address, timeout=PATIENCE), turn)
 
 
-def refuses(address: Address) -> bool:
+def refuses(address: SocketAddress) -> bool:
     """True if nothing listens on `address` any more."""
     try:
         connect(address).close()
@@ -332,7 +336,7 @@ class Process:
         return next(line.split()[-1] for line in self.banner.splitlines() if line.startswith("  at "))
 
     @property
-    def address(self) -> Address:
+    def address(self) -> SocketAddress:
         """The address of that URL."""
         if self.url.startswith("unix:"):
             return self.url.removeprefix("unix:")

@@ -1,4 +1,4 @@
-"""Tools for tests of TLS: certificates made for the occasion, and clients that do their part by hand."""
+"""Tools for tests of TLS: new certificates, and clients whose records are made and read step by step."""
 
 from __future__ import annotations
 
@@ -27,10 +27,14 @@ class Certificate(NamedTuple):
 def make_certificate(
     directory: Path, label: str, *hosts: str, issuer: Certificate | None = None, password: str = ""
 ) -> Certificate:
-    """A certificate for `hosts`, for no name at all if there are none, that `issuer` has signed; or else its own key,
-    and then it may itself sign others. It has all that RFC 5280 asks for, as Python 3.13 does.
+    """Makes a certificate with all extensions that RFC 5280 and Python 3.13 require.
 
-    password: what its key is encrypted with.
+    Args:
+        directory: for its files.
+        label: the names of its files, and its common name.
+        hosts: its host names; it may have none.
+        issuer: the certificate that signs it. Without one it is self-signed, and may sign others.
+        password: encrypts its key.
     """
     cert, key = directory / f"{label}.pem", directory / f"{label}.key"
     settings = directory / "settings"
@@ -62,9 +66,12 @@ def client_context(
     trusted: Certificate | None = None,
     own: Certificate | None = None,
 ) -> ssl.SSLContext:
-    """A client that speaks one version only, and tells the end of a connection from its being cut off.
+    """Returns the context of a client that speaks one version, and tells the end of a connection from a truncation.
 
-    trusted: what the server's certificate must be, or be signed with; otherwise any will do. own: the client's.
+    Args:
+        version: the only one.
+        trusted: must be, or must have signed, the server's certificate. None accepts any.
+        own: the client's certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = context.maximum_version = version
@@ -81,10 +88,12 @@ def client_context(
 
 
 class TLSClient:
-    """A client of a `Net`, over TLS; each step it takes is followed by the server's turns.
+    """A client of a `Net`, over TLS. After each of its steps the server makes its turns.
 
-    raw: what encrypted bytes go through. received: what came, decrypted. end: "" as long as more may come;
-    "close_notify" when the server said so; "truncated" when it did not.
+    Attributes:
+        raw: the client that sends and receives the encrypted bytes.
+        received: what arrived, decrypted.
+        end: "" while more may arrive; "close_notify" or "truncated" at the end.
     """
 
     def __init__(
@@ -98,7 +107,7 @@ class TLSClient:
         tcp: bool = False,
         send_buffer: int = 0,
     ) -> None:
-        """name: for SNI. send_buffer: how much the kernel takes from the server."""
+        """`name` is for SNI. `send_buffer`: bytes of the server that the kernel buffers; 0 for the default."""
         theirs, ours = tcp_pair() if tcp else socket.socketpair()
         if send_buffer:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
@@ -115,7 +124,7 @@ class TLSClient:
         self.end = ""
 
     def hello(self) -> bytes:
-        """The first bytes of a handshake, not sent yet."""
+        """Returns the first bytes of a handshake, which are not sent yet."""
         try:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -123,7 +132,7 @@ class TLSClient:
         return self._outgoing.read()
 
     def handshake(self) -> TLSClient:
-        """Raises ssl.SSLError when the server does not agree."""
+        """Completes the handshake. Raises ssl.SSLError if the server rejects it."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -134,12 +143,12 @@ class TLSClient:
         return self
 
     def write(self, data: bytes) -> None:
-        """In as few records as possible."""
+        """Sends `data` in as few records as possible."""
         self.tls.write(data)
         self.flush()
 
     def flush(self) -> None:
-        """Sends what is encrypted; takes what the server had to say to it."""
+        """Sends what is encrypted, and receives what the server sends then."""
         self.send_raw(self._outgoing.read())
         self.net.settle()
         self.feed()
@@ -150,12 +159,12 @@ class TLSClient:
             self.net.settle()
 
     def encrypt(self, data: bytes) -> bytes:
-        """Records with `data`, not sent yet."""
+        """Returns records with `data`, which are not sent yet."""
         self.tls.write(data)
         return self._outgoing.read()
 
     def feed(self, most: int = 1 << 62) -> None:
-        """Takes what has come, at most `most` bytes of it."""
+        """Receives at most `most` encrypted bytes that have arrived."""
         data = self.raw.read(most)
         if data:
             self._incoming.write(data)
@@ -163,7 +172,7 @@ class TLSClient:
             self._incoming.write_eof()
 
     def read(self) -> bytes:
-        """Decrypts all that has come, and adds it to `received`."""
+        """Decrypts everything that has arrived, and adds it to `received`."""
         data = b""
         while not self.end:
             self.net.settle()
@@ -172,7 +181,7 @@ class TLSClient:
                 piece = self.tls.read(65536)
             except ssl.SSLWantReadError:
                 break
-            except ssl.SSLZeroReturnError:  # having said so itself, it would not be told otherwise
+            except ssl.SSLZeroReturnError:  # close_notify, after this side has sent its own
                 piece = b""
             except ssl.SSLEOFError:
                 self.end = "truncated"
@@ -184,14 +193,14 @@ class TLSClient:
         return data
 
     def ask(self, *requests: bytes) -> list[Answer]:
-        """Sends `requests` in as few records as possible; what has come by then, which are all their answers."""
+        """Sends `requests` in as few records as possible, and returns all their responses."""
         self.write(b"".join(requests))
         self.read()
         received, self.received = self.received, b""
         return read_answers(received, [request.split(b" ", 1)[0].decode() for request in requests])
 
     def finish(self) -> None:
-        """Says close_notify."""
+        """Sends close_notify."""
         try:
             self.tls.unwrap()
         except ssl.SSLWantReadError:
@@ -200,11 +209,15 @@ class TLSClient:
 
 
 class Veiled(Client):
-    """A client after its handshake: it encrypts and decrypts, and otherwise it is as one without TLS, which waits for
-    nobody. truncated: it came to an end that nobody told."""
+    """A client after its handshake: it encrypts and decrypts, and otherwise behaves like one without TLS, which never
+    blocks.
+
+    Attributes:
+        truncated: the connection ended without close_notify.
+    """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, settle: Callable[[], object]) -> None:
-        """settle: gives the server its turns, which has to do its part of the handshake in here."""
+        """Makes the handshake. `settle` makes turns of the server, which must do its part of it meanwhile."""
         super().__init__(sock)
         self.truncated = False
         self._wire = Client(sock)
@@ -224,7 +237,8 @@ class Veiled(Client):
             self._feed()
 
     def send(self, data: bytes) -> int:
-        """How much of `data` the kernel took, by records. What is given next must begin with the rest."""
+        """Sends `data`, and returns how many bytes of it the kernel took, in whole records. The next call must begin
+        with the rest."""
         sent = 0
         while self._flush():
             sent += self._meant
@@ -234,12 +248,12 @@ class Veiled(Client):
                 break
             try:
                 self._tls.write(piece)
-            except ssl.SSLError:  # the server has said that this is the end
+            except ssl.SSLError:  # the server has sent close_notify
                 return len(data)
         return sent
 
     def read(self, most: int = 1 << 62) -> bytes:
-        """What has come, decrypted, of at most `most` bytes."""
+        """Returns what has arrived, decrypted, of at most `most` encrypted bytes."""
         self._flush()
         self._feed(most)
         data = b"".join(iter(self._decrypt, b""))
@@ -247,18 +261,18 @@ class Veiled(Client):
         return data
 
     def finish(self) -> None:
-        """Says close_notify, and nothing to TCP."""
+        """Sends close_notify, and leaves TCP open."""
         with suppress(ssl.SSLError):
             self._tls.unwrap()
         self._flush()
 
     def reset(self) -> None:
-        """Vanishes, with last words that nobody can decrypt."""
+        """Disappears, after a record that cannot be decrypted."""
         self._wire.send(b"\x17\x03\x03\x00\x20" + bytes(32))
         super().reset()
 
     def _flush(self) -> bool:
-        """Whether nothing is left to send."""
+        """Sends what is encrypted, and returns whether nothing is left."""
         self._encrypted += self._outgoing.read()
         self._encrypted = self._encrypted[self._wire.send(self._encrypted) :]
         return not self._encrypted
@@ -270,13 +284,13 @@ class Veiled(Client):
             self._incoming.write_eof()
 
     def _decrypt(self) -> bytes:
-        """The content of a record; nothing when none is there."""
+        """Returns the content of a record; b"" if there is none."""
         data = b""
         with suppress(ssl.SSLWantReadError):
             try:
                 data = self._tls.read(65536)
                 self.ended = self.ended or not data
-            except ssl.SSLZeroReturnError:  # having said so itself, it is told in another way
+            except ssl.SSLZeroReturnError:  # close_notify, after this side has sent its own
                 self.ended = True
             except ssl.SSLEOFError:
                 self.ended = self.truncated = True

@@ -39,7 +39,8 @@ from itertools import groupby
 from pathlib import Path
 
 from kaserve import Config, Request, Response, Server
-from kaserve.cli.arguments import read_config
+from kaserve.cli.arguments import read_arguments
+from kaserve.cli.load import way_of
 from kaserve.handlers import Files
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,7 +71,7 @@ class Block:
         """The settings of the server that its first line starts, with a free port and without an access log."""
         words = shlex.split(self.lines[0].removesuffix(" &"))
         assert words[:4] == ["$", "python", "-m", "kaserve"], f"{self} does not say how its server was started"
-        return replace(read_config(words[4:], {}), port=0, access_log=False)
+        return replace(read_arguments(words[4:], {}).config, port=0, access_log=False)
 
     @property
     def handler(self) -> Handler:
@@ -191,7 +192,7 @@ class Replay:
         self._clock = Clock()
         self._patience = patience
         self._handler = block.handler
-        self._server = Server(self._handler, block.config, clock=self._clock)
+        self._server = Server(self._handler, block.config, clock=self._clock, way=way_of(block.config))
         self._clients: dict[str, Client] = {}
         self._lines = block.lines[1:]
         self._happened = [block.lines[0]]
@@ -326,7 +327,7 @@ class Session:
         handler = self._block.handler
         with (
             closing(handler) if isinstance(handler, Files) else nullcontext(),
-            Server(handler, self._block.config) as server,
+            Server(handler, self._block.config, way=way_of(self._block.config)) as server,
         ):
             assert isinstance(server.address, tuple)
             host, port = server.address

@@ -1,8 +1,7 @@
-"""Tools for tests of the wire: the corpus, a conversation without sockets, and a reader of answers that trusts nobody.
+"""Tools for tests of the wire: the corpus, conversations without sockets, and a strict reader of responses.
 
 The corpus (`tests/corpus/*.toml`) says what bytes must mean, and knows no implementation. `converse` drives an
-HTTPProtocol as the owner of a connection does, and takes the implementation as a parameter, so that each case runs on
-every build there is.
+HTTPProtocol as a connection does. The implementation is a parameter, so that each case runs on every build.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ FieldLine = tuple[str, str]
 
 @dataclass(frozen=True)
 class Implementation:
-    """One build of the http floor, by the name of its package: its classes, its errors and its limits are its own."""
+    """One build of the http package, by its name. Each has its own classes, errors and limits."""
 
     name: str
     package: str
@@ -58,7 +57,7 @@ def _builds() -> list[Implementation]:
     return [Implementation("pure", "kaserve_pure.http"), Implementation("compiled", "kaserve.http")]
 
 
-# The builds there are. Tests take the fixture `implementation`, which is each of them in turn.
+# The available builds. Tests use the fixture `implementation`, which is each of them in turn.
 IMPLEMENTATIONS = _builds()
 PURE = IMPLEMENTATIONS[0]
 
@@ -68,7 +67,7 @@ PURE = IMPLEMENTATIONS[0]
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as a handler sees it, and what the answer then said about the connection."""
+    """A request as a handler sees it, and whether the response kept the connection."""
 
     method: str = "GET"
     target: str = "/"
@@ -84,7 +83,7 @@ class Seen:
 
 @dataclass
 class Outcome:
-    """What became of a conversation; comparable, so that two builds or two ways to cut the bytes can be held equal."""
+    """The result of a conversation; comparable, so that two builds or two ways to cut the bytes can be compared."""
 
     requests: list[Seen] = field(default_factory=list)
     error: int | None = None
@@ -110,7 +109,7 @@ def converse(
     limits: Any = None,
     keep_alive: Any = None,
 ) -> Outcome:
-    """Feeds `pieces` to a new protocol, and answers as the owner of a connection does, until they or it end."""
+    """Feeds `pieces` to a new protocol, and responds as a connection does, until they or it end."""
     protocol = implementation.protocol(limits, keep_alive)
     outcome = Outcome()
     for piece in (*pieces, b"") if eof else pieces:
@@ -125,7 +124,7 @@ def converse(
 
 
 def take_turn(implementation: Implementation, protocol: Any, handler: Callable[[Any], Any], outcome: Outcome) -> None:
-    """Reads and answers for as long as that is possible with the bytes that are here."""
+    """Reads and responds for as long as the bytes that were received allow."""
     errors = implementation.module("errors")
     messages = implementation.module("messages")
     while True:
@@ -173,7 +172,7 @@ def send(protocol: Any, response: Any, may_persist: bool = True) -> tuple[bytes,
 
 
 def held(protocol: Any) -> int:
-    """How many bytes the protocol keeps that were received. (A look inside: memory is what the test is about.)"""
+    """Returns how many received bytes the protocol keeps. (Private attributes: memory is what the test is about.)"""
     decoder = protocol._decoder
     return len(protocol._received) + len(getattr(decoder, "_held", b""))
 
@@ -200,18 +199,18 @@ def whole(wire: bytes) -> list[bytes]:
 
 
 def bytewise(wire: bytes) -> list[bytes]:
-    """A byte at a time; of a long stream so many that it takes no more than some thousand pieces."""
+    """Single bytes; larger pieces of a long stream, so that there are some thousand at most."""
     step = max(1, len(wire) // 12_000)
     return [wire[start : start + step] for start in range(0, len(wire), step)]
 
 
-def at_random(wire: bytes, chance: random.Random) -> list[bytes]:
-    """In a few pieces of any size."""
-    return cut(wire, sorted(chance.randrange(len(wire) + 1) for _ in range(chance.randrange(1, 9))))
+def at_random(wire: bytes, rng: random.Random) -> list[bytes]:
+    """A few pieces of any size."""
+    return cut(wire, sorted(rng.randrange(len(wire) + 1) for _ in range(rng.randrange(1, 9))))
 
 
 def cut(wire: bytes, places: Iterable[int]) -> list[bytes]:
-    """In pieces that end at `places`, which are sorted; none of them empty."""
+    """Pieces that end at `places`, which are sorted; none of them is empty."""
     pieces, start = [], 0
     for place in (*places, len(wire)):
         if start < place <= len(wire):
@@ -243,7 +242,7 @@ class Case:
         return f"{self.group}: {self.name}".replace(" ", "_")
 
     def check(self, outcome: Outcome, before: tuple[Seen, ...] = ()) -> None:
-        """Raises AssertionError unless `outcome` is what this case, behind the requests `before`, must become."""
+        """Raises AssertionError unless `outcome` is the right one for this case after the requests `before`."""
         shown = [
             seen if checked else replace(seen, fields=())
             for seen, checked in zip(
@@ -260,7 +259,7 @@ class Case:
 
 
 def load_corpus() -> list[Case]:
-    """All the cases of all the files, in order."""
+    """Returns all cases of all files, in order."""
     return [case for path in sorted(CORPUS.glob("*.toml")) for case in load_group(path)]
 
 
@@ -276,7 +275,7 @@ def load_group(path: Path) -> Iterator[Case]:
 
 
 def _filled(written: Any, text: Any) -> Any:
-    """`written` with `text` in the place of every {}."""
+    """Returns `written` with `text` in place of every {}."""
     if isinstance(written, dict):
         return {key: _filled(value, text) for key, value in written.items()}
     if written == "{}":
@@ -314,12 +313,12 @@ def _case(group: str, written: dict[str, Any]) -> Case:
         phase=written.pop("phase", ("CLOSED" if eof else "IDLE") if stays else "LINGER"),
         eof=eof,
         limits=tuple(written.pop("limits", {}).items()),
-        **written,  # nothing is left, or it is misspelt
+        **written,  # empty by now, unless a key is misspelt
     )
 
 
 def _expected(written: dict[str, Any]) -> Seen:
-    """A request of a case. A path that is not written is the target's, up to the question mark."""
+    """Returns a request of a case. The default path is the target up to the question mark."""
     path, _, query = _text(written.get("target", "/")).partition("?")
     parts: dict[str, Any] = {"path": path, "query": query}
     for key, value in written.items():
@@ -339,7 +338,7 @@ def _wire(parts: Any) -> bytes:
     return _text(parts).encode("latin-1")
 
 
-# Answers, read by the letter of RFC 9112 and by no code of kaserve.
+# Responses, read by the letter of RFC 9112 and without any code of kaserve.
 
 
 @dataclass(frozen=True)
@@ -364,19 +363,20 @@ class Answer:
 
 
 def read_answers(output: bytes, methods: Iterable[str]) -> list[Answer]:
-    """The answers in `output` to requests with `methods`, up to the last byte, or AssertionError."""
+    """Returns the responses in `output` to requests with `methods`. Raises AssertionError if any byte is wrong or
+    left."""
     answers = []
     rest = output
     for method in methods:
         answer, rest = _read_answer(rest, method)
         answers.append(answer)
-    assert rest == b"", f"bytes that belong to no answer: {rest[:100]!r}"
+    assert rest == b"", f"bytes that belong to no response: {rest[:100]!r}"
     return answers
 
 
 def _read_answer(data: bytes, method: str) -> tuple[Answer, bytes]:
     head, found, rest = data.partition(b"\r\n\r\n")
-    assert found, f"an answer without an end of its head: {data[:100]!r}"
+    assert found, f"a response without an end of its head: {data[:100]!r}"
     status_line, *lines = head.decode("latin-1").split("\r\n")
     assert re.fullmatch(r"HTTP/1\.[01] [2-5][0-9]{2} [ -~]*", status_line), "RFC 9112 §4"
     status = int(status_line[9:12])
@@ -406,7 +406,7 @@ def _read_answer(data: bytes, method: str) -> tuple[Answer, bytes]:
         length = int(lengths[0])
         assert len(rest) >= length, "fewer bytes than announced"
         return replace(answer, body=rest[:length], framing="length"), rest[length:]
-    assert not answer.persists, "only a close ends this answer"
+    assert not answer.persists, "this response ends when the connection closes"
     return replace(answer, body=rest, framing="close"), b""
 
 

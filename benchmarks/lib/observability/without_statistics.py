@@ -15,8 +15,10 @@ _COUNTS = {
     },
     "kaserve/net/connection.py": {
         "        self._service.stats.received += len(data)\n": "",
-        "        self._service.stats.sent += sent\n": "",
-        "        self._service.stats.latency.add(now - self._began)\n": "",
+    },
+    "kaserve/net/request_loop.py": {
+        "        self._service.stats.sent += writer.moved\n": "",
+        "        self._service.stats.latency.add(now - exchange.started)\n": "",
     },
 }
 """What a request adds to the statistics, and its replacement. The clock is still read where a response ends, because

@@ -1,5 +1,7 @@
 # The types of kaserve/http/keep_alive.py.
 
+from kaserve.http.memo cimport remember
+
 cdef int _MAX_REMEMBERED
 
 cdef class KeepAlive:

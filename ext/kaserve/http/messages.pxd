@@ -2,8 +2,6 @@
 
 cimport cython
 
-cpdef str host_of(address)
-
 cdef class Headers:
     cdef public list _lines
 
@@ -16,6 +14,7 @@ cdef class Request:
     cdef public int minor, flags
     cdef public Py_ssize_t field_count
     cdef public object client, server, received
+    cdef public bint disconnected
     cdef public list _trailers
     cdef public object _body, _fields
 
@@ -29,7 +28,7 @@ cdef class FileSpan:
     cdef public object _owner
 
 cdef class Response:
-    cdef public object body, status, trailers
+    cdef public object body, reason, status, trailers
     cdef public list fields
 
 @cython.locals(response=Response)

@@ -29,7 +29,7 @@ cdef class HTTPProtocol:
     cdef public Py_ssize_t _scanned, _start
     cdef public long long _allowance, _body_left
     cdef public bint ended
-    cdef public int phase
+    cdef public int _empty_lines_left, phase
     cdef public Request request
     cdef public Outgoing outgoing
     cdef public int served

@@ -2,7 +2,8 @@
 
 cimport cython
 
-from kaserve.http.messages cimport Request, Response, host_of
+from kaserve.http.memo cimport remember
+from kaserve.http.messages cimport Request, Response
 from kaserve.net.exchange cimport Exchange
 
 cdef class LogClock:
@@ -13,8 +14,13 @@ cdef class LogClock:
 
     cpdef update(self)
 
+cdef dict _escaped, _quoted
+
+@cython.locals(escaped=str)
 cpdef str escape(str text)
+@cython.locals(quoted=str)
 cdef str _quote(str text)
+cdef _remember(dict memo, str text, str made)
 
 cdef class Format:
     cdef LogClock _clock

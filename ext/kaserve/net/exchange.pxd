@@ -34,6 +34,7 @@ cdef class Exchange(Outgoing):
     cpdef start_body(self)
     @cython.locals(service=Service, response=Response)
     cpdef finish(self)
+    cpdef abandon(self)
     cdef wait_for(self, future)
     cpdef bint is_pending(self) except -1
 

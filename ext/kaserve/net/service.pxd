@@ -11,6 +11,8 @@ cdef class PhaseTimeout:
     cdef public double seconds
     cdef public long long min_bytes
 
+    cpdef shorten(self, double seconds)
+
 cdef class Service:
     cdef public Reactor reactor
     cdef public KeepAlive keep_alive

@@ -17,7 +17,7 @@ class Middleware(BaseHandler):
     """A handler that delegates every hook to an inner one.
 
     Attributes:
-        inner: the handler behind this one.
+        inner: the handler that this one stands in front of.
     """
 
     def __init__(self, handler: Handler) -> None:

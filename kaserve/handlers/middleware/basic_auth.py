@@ -1,9 +1,9 @@
 """BasicAuth: lets only known users through to another handler (RFC 7617).
 
-Knows the Authorization header and who may come in. Does not know how hashes work (`passwords`), files, or sockets.
+Knows the Authorization header and the users. Does not know how hashes work (`passwords`), files, or sockets.
 
-A password is checked against a hash that is slow on purpose, so that even someone who has stolen the hash cannot guess
-the password. Only the client that sent it waits for that: the first request with a password gets its response through a
+A password is checked against a hash that is slow on purpose, so that a thief of the hashes cannot guess passwords. Only
+the client that sent the password waits for that: the first request with a password gets its response through a
 Future while a small pool of threads does the work, and the outcome is cached under a keyed digest. The threads do
 nothing else: the inner handler is always called by the server's own thread.
 
@@ -62,7 +62,7 @@ class BasicAuth(Middleware):
     """
 
     def __init__(
-        self, handler: Handler, users: Mapping[str, str], *, realm: str = "kaserve", fields: tuple[FieldLine, ...] = ()
+        self, handler: Handler, users: Mapping[str, str], *, realm: str = "kaserve", headers: tuple[FieldLine, ...] = ()
     ) -> None:
         """Protects `handler`.
 
@@ -70,22 +70,26 @@ class BasicAuth(Middleware):
             handler: a function or handler, which is closed together with this one.
             users: hashes by user name, as `parse_user` returns them; at least one.
             realm: shown by browsers when they ask for the password.
-            fields: further headers of a 401 response.
+            headers: further headers of a 401 response.
         """
         super().__init__(handler)
         self._checks: dict[bytes, Check] = {name.encode(): read_hash(text) for name, text in users.items()}
         # Checked for unknown users, so that the time of a response does not tell which names exist.
         self._dummy_check = next(iter(self._checks.values()))
         challenge = f'Basic realm="{realm}", charset="UTF-8"'
-        self._error_fields = (("WWW-Authenticate", challenge), *fields)
+        self._error_headers = (("WWW-Authenticate", challenge), *headers)
         self._key = os.urandom(32)
         # The verdicts by keyed digest, so that no password stays in memory: a user name, or None for a wrong one.
         self._verdicts: dict[bytes, str | None] = {}
         self._pending: dict[bytes, Future[str | None]] = {}
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="kaserve-passwords")
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Ends the threads, and leaves the inner handler open: for an owner of this middleware alone."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        self.stop()
         super().close()
 
     # Hooks.
@@ -124,7 +128,7 @@ class BasicAuth(Middleware):
         return handler(request)
 
     def _admit(self, request: Request, user: str | None) -> Sink | None:
-        """Asks the inner handler where it wants the body. Raises HTTPError if nobody wants it."""
+        """Asks the inner handler where it wants the body. Raises HTTPError if the body is not wanted."""
         if user is None:
             raise self._unauthorized()
         request.remote_user = user
@@ -132,7 +136,7 @@ class BasicAuth(Middleware):
         return super().body_sink(request)
 
     def _unauthorized(self) -> HTTPError:
-        return HTTPError(401, "a user and a password are needed", self._error_fields)
+        return HTTPError(401, "a user and a password are needed", self._error_headers)
 
     # Checking passwords.
 

@@ -39,7 +39,7 @@ class LaterResponse(Future[Any]):
         if self.set_running_or_notify_cancel():
             self.set_result(None)
         elif not inner.cancelled() and inner.exception() is None and isinstance(inner.result(), Response):
-            inner.result().close()  # the client has left, and nobody else knows of this response
+            inner.result().close()  # the client has left, and this is the only reference to the response
 
     def _cancel_inner(self, _: Future[Any]) -> None:
         if self.cancelled():

@@ -1,7 +1,7 @@
 """OwnPaths: a few paths that are the server's own, such as those of `--status` and `--metrics`, in front of a handler.
 
-Knows paths. They are compared as they are sent, without their query: what belongs to the server is not found under
-another spelling.
+Knows paths. They are compared as sent, without the query and without decoding: other spellings of a path reach the
+inner handler.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ __all__ = ["OwnPaths"]
 
 
 class OwnPaths(Middleware):
-    """Responds with the pages of `pages`, which read no bodies; the inner handler responds to every other path."""
+    """Responds to the paths of some pages, which read no bodies; the inner handler responds to all others."""
 
     def __init__(self, handler: Handler, pages: Mapping[str, BaseHandler]) -> None:
-        """Puts `pages`, by their `Request.raw_path`, in front of `handler`."""
+        """Puts pages in front of a handler.
+
+        Args:
+            handler: a function or handler, which is closed together with this one.
+            pages: the handlers of the pages, by `Request.raw_path`.
+        """
         super().__init__(handler)
         self._pages = dict(pages)
 

@@ -153,7 +153,7 @@ def _entry(found: os.DirEntry[str], follow: Follow) -> Entry | None:
     if is_link:
         try:
             status = follow(name)
-        except OSError:  # what is there is not shown to clients
+        except OSError:  # clients must not see what it leads to
             return Entry(name, Kind.LINK, None, status.st_mtime, True)
     kind = _KINDS.get(S_IFMT(status.st_mode), Kind.OTHER)
     return Entry(name, kind, status.st_size if kind is Kind.FILE else None, status.st_mtime, is_link)

@@ -128,7 +128,10 @@ class Files(BaseHandler):
 
         Raises:
             OSError: there is no such directory (FileNotFoundError, NotADirectoryError), or it cannot be opened.
+            ValueError: `zip` without `listing`, which hides the names that an archive shows.
         """
+        if zip and not listing:
+            raise ValueError("zip needs listing: an archive shows the names that a missing listing hides")
         self._headers = headers or SiteHeaders()
         policy = Policy(Links(symlinks), hidden, clean_urls, compress, self._headers, MediaTypes(types))
         self._resources = Resources(directory, policy, clock)
@@ -330,7 +333,7 @@ class Files(BaseHandler):
         return error_response(self._with_site_headers(HTTPError(status, _REASONS[status])))
 
     def _with_site_headers(self, error: HTTPError) -> HTTPError:
-        return HTTPError(error.status, error.reason, (*error.fields, *self._headers.for_errors))
+        return HTTPError(error.status, error.reason, (*error.headers, *self._headers.for_errors))
 
 
 def _add(response: Response, added: Sequence[FieldLine]) -> Response:

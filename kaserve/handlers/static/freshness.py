@@ -1,4 +1,4 @@
-"""Freshness: how long a look at the disk holds, and how one version of a file is told from the next.
+"""Freshness: how long a look at the disk holds, and how two versions of a file are distinguished.
 
 Knows the times in the status of a file, and turns of the reactor. Does not know what is looked at, nor reads any clock.
 """
@@ -39,8 +39,8 @@ class Freshness:
     """When something on the disk was last looked at, and what was seen.
 
     A look holds for the rest of its turn of the reactor: a turn is over in milliseconds, and requests that are handled
-    in the same turn arrived at the same time, so none of them can tell. If nobody counts turns (turn 0), it holds for
-    nothing but the request that made it.
+    in the same turn arrived at the same time, so none of them can notice. If turns are not counted (turn 0), it holds
+    for nothing but the request that made it.
 
     Attributes:
         turn: of the last look.
@@ -64,7 +64,7 @@ class Freshness:
         """Whether the last look still holds.
 
         Args:
-            turn: the number of the turn, 0 if nobody counts them.
+            turn: the number of the turn; 0 if turns are not counted.
             now: seconds since the epoch; matters only with `max_age`.
             max_age: seconds for which a look holds beyond its turn, where a change that is noticed late does no harm.
         """

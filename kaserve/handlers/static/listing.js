@@ -24,7 +24,7 @@
     count.textContent = words.length ? `${shown.toLocaleString("en")} of ${rows.length.toLocaleString("en")}` : sum;
   };
 
-  // The filter is kept behind the # of the address, so it outlives a reload, another order, and a look at a file.
+  // The filter is kept in the fragment of the URL, so it survives a reload, another order, and a visit to a file.
   const keep = () => {
     const hash = field.value && "#" + encodeURIComponent(field.value);
     history.replaceState(null, "", location.pathname + location.search + hash);

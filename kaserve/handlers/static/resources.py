@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from stat import S_IFMT, S_IFREG
 from typing import NamedTuple
 
+from ...http.memo import remember
 from ...http.messages import FieldLine
 from ...http.negotiation import CODINGS, IDENTITY, choose_coding
 from .compress import available_codings, compress, is_compressible
@@ -84,7 +85,7 @@ class Policy(NamedTuple):
 
 
 PlanKey = tuple[str | None, str | None]
-"""What of a GET decides about its response, besides the path: Accept-Encoding and If-None-Match, None without."""
+"""What decides about the response to a GET of a path: the values of Accept-Encoding and If-None-Match, or None."""
 
 
 class Plan(NamedTuple):
@@ -152,9 +153,7 @@ class Resource:
         # same response whatever appears beside the file.
         is_lasting = accept_encoding is None or (if_none_match is not None and not self.precompressed)
         plans = self.plans if is_lasting else self.plans_of_turn
-        if len(plans) >= _MAX_PLANS:
-            plans.clear()
-        plans[key] = plan
+        remember(plans, key, plan, _MAX_PLANS)
 
     def forget_plans(self) -> None:
         """Has every response made again."""
@@ -261,14 +260,9 @@ class Resources:
         now = self._clock()
         resource.file.renew(self.turn, now, resource.plain.signature)
         self._find_precompressed(resource, now)
-        if (
-            resource.plain.is_lasting
-            and not is_racy(resource.plain.status, now)
-            and len(raw_path) <= _MAX_REMEMBERED_PATH
-        ):
-            if len(self._remembered) >= _MAX_REMEMBERED:  # to start from empty costs less than any bookkeeping
-                self._remembered.clear()
-            self._remembered[raw_path] = resource
+        plain = resource.plain
+        if plain.is_lasting and not is_racy(plain.status, now) and len(raw_path) <= _MAX_REMEMBERED_PATH:
+            remember(self._remembered, raw_path, resource, _MAX_REMEMBERED)
         return resource
 
     def find_directory(self, raw_path: str) -> Segments | None:
@@ -282,7 +276,7 @@ class Resources:
         return segments if is_directory else None
 
     def _decode(self, raw_path: str) -> URLPath:
-        """Decodes a path, for a walk through what is there now."""
+        """Decodes a path, to walk through the directories as they are now."""
         self.tree.renew()
         path = decode_path(raw_path)
         if not self._policy.hidden and is_hidden(path.segments):

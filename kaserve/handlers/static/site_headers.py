@@ -1,4 +1,4 @@
-"""SiteHeaders: the headers that the owner of a site wants in its responses, besides those that HTTP itself asks for.
+"""SiteHeaders: headers that the owner of a site adds to its responses.
 
 Knows `--header`, `--cors`, `--cache-control`, fingerprinted names and nosniff. Does not know files or what describes
 them (`representations`): it is given a path, once for each version of a file, and says which headers to add. Everything
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ...http.messages import FieldLine
-from ..middleware.headers import CORS
+from ..middleware.cors import CORS_HEADERS
 from .patterns import PathPattern
 
 __all__ = ["FileHeaders", "Rule", "SiteHeaders", "is_fingerprinted", "parse_rule"]
@@ -36,7 +36,7 @@ class Rule(NamedTuple):
     value: str
 
 
-# A pattern is told from a directive by the characters that no directive has in its name: `*.html=no-cache`, but
+# A pattern differs from a directive by characters that no directive has in its name: `*.html=no-cache`, but
 # `max-age=60`.
 _RULE = re.compile(r"(?:(?P<pattern>[^=]*[*?\[./][^=]*)=)?(?P<value>.*)", re.DOTALL)
 _DIRECTIVE = r"[A-Za-z0-9-]+(?:=(?:[A-Za-z0-9-]+|\"[ !#-\[\]-~]*\"))?"  # RFC 9111 §5.2, without exotic characters
@@ -59,10 +59,11 @@ def parse_rule(text: str) -> Rule:
     return Rule(None if pattern is None else PathPattern(pattern), value)
 
 
-# What build tools put in front of the suffixes of what only they make: scripts, styles, fonts, WebAssembly and source
-# maps. A picture or a JSON file with such a name may be named after its user or its commit, and be edited. A name that
-# is taken for a fingerprinted one by mistake is not asked for again for a year, so the shapes are narrow; one that is
-# missed costs a 304. None of them is a word, a version or a date: letters and digits must alternate.
+# Fingerprints that build tools put in front of the suffix, of files that only build tools make: scripts, styles, fonts,
+# WebAssembly and source maps. A picture or a JSON file with such a name may be named after its user or its commit, and
+# be edited. If a name is taken for a fingerprinted one by mistake, clients do not ask for it again for a year, so the
+# patterns are narrow; a fingerprint that is not recognised costs a 304. Words, versions and dates do not match: letters
+# and digits must alternate.
 _HEX = r"(?=[0-9a-f]*[0-9][a-f])(?=[0-9a-f]*[a-f][0-9])[0-9a-f]"  # webpack, Parcel, Django, Sprockets, Hugo
 _BASE32 = r"(?=[A-Z2-7]*[2-7][A-Z])[A-Z2-7]{8}"  # esbuild
 # Vite, Rollup: with a capital in a place that capitals of words do not have.
@@ -113,7 +114,7 @@ class SiteHeaders:
         """Makes them once, for all responses.
 
         Args:
-            headers: headers for every response, each as `parse_field` returns it. They win over all others here.
+            headers: headers for every response, each as `parse_header` returns it. They win over all others here.
             cors: whether pages of other sites may read the responses.
             cache_control: rules as `parse_rule` returns them; the first that matches decides. What none of them is
                 about is `no-cache`: clients keep it, and ask each time whether it has changed.
@@ -124,7 +125,7 @@ class SiteHeaders:
         """
         given = tuple(headers)
         names = {name.lower() for name, _ in given}
-        self.always = tuple(line for line in (CORS if cors else ()) if line[0].lower() not in names) + given
+        self.always = tuple(line for line in (CORS_HEADERS if cors else ()) if line[0].lower() not in names) + given
         self._with_content = () if _NOSNIFF[0].lower() in names else (_NOSNIFF,)
         self.for_errors = self._with_content + self.always
         self._is_decided = "cache-control" in names

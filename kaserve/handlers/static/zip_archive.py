@@ -7,8 +7,8 @@ add is the dozen lines of `_Output`.
 
 Everything is opened through the tree, by the rules for any request: nothing outside of the directory, and nothing
 hidden, unless hidden files are served. A link to a file is followed; one to a directory is not, since links can make a
-circle. What is left out although the listing has it (such links, files that may not be read, FIFOs, names with a
-backslash, which some programs read as a separator) is named in the comment of the archive, which `unzip -z` shows.
+circle. Entries that only the listing has (such links, files that may not be read, FIFOs, names with a backslash, which
+some programs read as a separator) are named in the comment of the archive, which `unzip -z` shows.
 
 An archive is never wrong. When a file changes after part of it was sent, the response is broken off, so that no client
 takes what it has for the whole.

@@ -43,6 +43,6 @@ def respond_to_failed_form(request: Request, error: HTTPError) -> Response:
     headers = (
         ("Content-Type", "text/html; charset=utf-8"),
         ("Content-Security-Policy", _CONTENT_SECURITY_POLICY),
-        *error.fields,
+        *error.headers,
     )
     return Response(error.status, page.encode(), headers)

@@ -126,7 +126,7 @@ class Uploads(BaseHandler):
         try:
             return self._start(request)
         except HTTPError as error:
-            raise HTTPError(error.status, error.reason, (*error.fields, *self._headers)) from None
+            raise HTTPError(error.status, error.reason, (*error.headers, *self._headers)) from None
 
     def end_of_turn(self) -> None:
         """Passes the end of the turn on to the handler of the files."""
@@ -377,7 +377,7 @@ class _FormUpload:
             self._directory = -1
 
     def respond(self) -> Response:
-        """Redirects to the directory, where a browser shows what is there now (RFC 9110 §15.4.4)."""
+        """Redirects to the directory, where a browser shows the files that are there now (RFC 9110 §15.4.4)."""
         if self._malformed is not None:
             raise self._malformed
         self._reader.finish()

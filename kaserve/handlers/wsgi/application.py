@@ -12,15 +12,19 @@ from concurrent.futures import Future
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler
 from ...http.messages import Request, Response, error_response
+from ...threads.spool import SpoolSpace
 from ...threads.workers import Workers
 from .environ import EnvironBuilder
 from .file_wrapper import FileWrapper
-from .start_response import Application, Result, StartResponse, close_result, new_start_response, require_bytes
+from .hop_by_hop import HopByHopFilter
+from .start_response import Application, Result, StartResponse, close_result, new_start_response, to_bytes
 from .task import WSGITask
 
 __all__ = ["WSGI", "Application"]
 
 _RETRY_AFTER = "1"  # seconds; a queue is worked off in less
+_MAX_SPOOLED = 1 << 30  # as much as a request body may have by default
+_MAX_SPOOLED_TOTAL = 8 << 30
 
 
 class WSGI(BaseHandler):
@@ -33,15 +37,34 @@ class WSGI(BaseHandler):
             while it runs.
         queue: number of requests that may wait for a thread; kaserve responds to further ones with 503.
         multiprocess: whether other processes serve the same application (`wsgi.multiprocess`).
+        max_spooled: bytes of one response that are kept in a temporary file when its client is slow, so that the thread
+            is free as soon as the application has made the response. Beyond that the thread waits for the client. 0
+            keeps responses off the disk.
+        max_spooled_total: the same for all responses of this application together.
 
     Raises:
-        ValueError: `threads` or `queue` is negative.
+        ValueError: one of the numbers is negative.
     """
 
-    def __init__(self, app: Application, threads: int = 4, queue: int = 2048, *, multiprocess: bool = False) -> None:
+    def __init__(
+        self,
+        app: Application,
+        threads: int = 4,
+        queue: int = 2048,
+        *,
+        multiprocess: bool = False,
+        max_spooled: int = _MAX_SPOOLED,
+        max_spooled_total: int = _MAX_SPOOLED_TOTAL,
+    ) -> None:
         if threads < 0 or queue < 0:
             raise ValueError(f"threads and queue must be 0 or more, not {threads} and {queue}")
+        if max_spooled < 0 or max_spooled_total < 0:
+            raise ValueError(
+                f"max_spooled and max_spooled_total must be 0 or more, not {max_spooled} and {max_spooled_total}"
+            )
         self._app = app
+        self._hop_by_hop = HopByHopFilter()
+        self._space = SpoolSpace(max_spooled, max_spooled_total)
         self._workers = Workers(threads, queue) if threads else None
         self._environ_builder = EnvironBuilder(
             {
@@ -55,8 +78,8 @@ class WSGI(BaseHandler):
         """The application's response to `request`; with threads, a Future of it."""
         workers = self._workers
         if workers is None:
-            return _call_application(self._app, self._environ_builder, request)
-        task = WSGITask(self._app, self._environ_builder, request)
+            return _call_application(self._app, self._environ_builder, self._hop_by_hop, request)
+        task = WSGITask(self._app, self._environ_builder, self._hop_by_hop, self._space, request)
         if not workers.submit(task.run):
             return _service_unavailable()
         return task.future
@@ -79,9 +102,11 @@ def _service_unavailable() -> Response:
 # On the reactor's thread.
 
 
-def _call_application(app: Application, environ_builder: EnvironBuilder, request: Request) -> Response:
+def _call_application(
+    app: Application, environ_builder: EnvironBuilder, hop_by_hop: HopByHopFilter, request: Request
+) -> Response:
     """Calls the application and returns its response."""
-    start_response = new_start_response()
+    start_response = new_start_response(hop_by_hop)
     result = app(environ_builder.build(request), start_response)
     if type(result) is list and len(result) == 1 and start_response.written is None and type(result[0]) is bytes:
         # What nearly every framework returns: there is nothing to iterate over and nothing to close.
@@ -100,11 +125,11 @@ def _respond(request: Request, start_response: StartResponse, result: Result) ->
         if content is None:
             # An application may call start_response as late as while its first non-empty piece is made (PEP 3333, "The
             # start_response() Callable"), so the head is not known before that.
-            pieces = iter(result)
+            # Each piece is checked here rather than when it is sent, so that the response to a HEAD is a 500, too.
+            pieces = map(to_bytes, result)
             written = start_response.written
             first = b"".join(written) if written is not None else next(filter(None, pieces), b"")
             if first:
-                require_bytes(first)  # here rather than when it is sent, so that the response to a HEAD is a 500, too
                 return start_response.streamed_response(_StreamedResult(first, pieces, result))
             content = b""
         response = start_response.full_response(request, content)

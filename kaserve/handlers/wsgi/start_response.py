@@ -11,81 +11,99 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
-from ...http.messages import CONTENT_LENGTH, DATE, EXPECT, FLAGS, HOST, FieldLine, Request, Response, new_response
+from ...http.errors import PHRASES
+from ...http.memo import remember
+from ...http.messages import (
+    CONNECTION,
+    CONTENT_LENGTH,
+    FLAGS,
+    HOP_BY_HOP,
+    TRANSFER_ENCODING,
+    FieldLine,
+    Request,
+    Response,
+    new_response,
+)
 from .file_wrapper import FileWrapper
+from .hop_by_hop import HopByHopFilter
 
-__all__ = ["Application", "ExcInfo", "Result", "StartResponse", "close_result", "new_start_response", "require_bytes"]
+__all__ = ["Application", "ExcInfo", "Result", "StartResponse", "close_result", "new_start_response", "to_bytes"]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 Result = Iterable[bytes]
 Application = Callable[[dict[str, Any], Any], Result]
 
 # 2xx to 5xx: an application cannot send an interim response (PEP 3333 has no way to send a second one).
-_STATUS = re.compile(r"([2-5][0-9][0-9])(?: [^\r\n\0]*)?", re.ASCII)
+_STATUS = re.compile(r"([2-5][0-9][0-9])(?: ([^\r\n\0]*))?", re.ASCII)
 
 # What a field name means here.
 _OTHER = 0
 _LENGTH = 1
+_ONE_HOP = 2  # the server's own (RFC 9110 §7.6.1)
 
-# Two bounded memos, of the names and statuses that applications use: they start again when they are full, which is rare
-# enough and needs no bookkeeping.
+# Bounded memos of the names and statuses that applications use.
 _MAX_REMEMBERED = 1024
 _name_kinds: dict[str, int] = {}
-_status_codes: dict[str, int] = {}
+_statuses: dict[str, tuple[int, str | None]] = {}
 
 
 def _classify_name(name: object) -> int:
-    """What the field name means: _LENGTH or _OTHER.
+    """What the field name means: _LENGTH, _ONE_HOP or _OTHER.
 
     Raises:
         TypeError: it is not a str.
-        ValueError: it is a field of one hop, which applications must not set (PEP 3333, "Other HTTP Features"; RFC 9110
-            §7.6.1).
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a header must be a str, not {name!r}")
     flag = FLAGS.get(name.lower(), 0)
-    if flag & ~(HOST | EXPECT | DATE | CONTENT_LENGTH):
-        raise ValueError(f"an application must not set the hop-by-hop header {name}; the server sets it")
-    kind = _LENGTH if flag == CONTENT_LENGTH else _OTHER
-    if len(_name_kinds) >= _MAX_REMEMBERED:
-        _name_kinds.clear()
-    _name_kinds[name] = kind
+    kind = _OTHER
+    if flag == CONTENT_LENGTH:
+        kind = _LENGTH
+    elif flag & (CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING):
+        kind = _ONE_HOP
+    remember(_name_kinds, name, kind, _MAX_REMEMBERED)
     return kind
 
 
-def _parse_status(status: object) -> int:
-    """The number of a status such as `200 OK`. The reason is dropped: clients ignore it (RFC 9112 §4)."""
+def _parse_status(status: object) -> tuple[int, str | None]:
+    """The code of a status such as `200 OK`, and its reason; None for the standard reason, and without one."""
     if not isinstance(status, str):
         raise TypeError(f"a status must be a str, not {status!r}")
     match = _STATUS.fullmatch(status)
     if match is None:
         raise ValueError(f"a status must be a number from 200 to 599 and a reason, such as '200 OK', not {status!r}")
-    if len(_status_codes) >= _MAX_REMEMBERED:
-        _status_codes.clear()
-    code = _status_codes[status] = int(match[1])
-    return code
+    code = int(match[1])
+    reason = (match[2] or "").strip(" \t")
+    parsed = code, reason if reason and reason != PHRASES.get(code) else None
+    remember(_statuses, status, parsed, _MAX_REMEMBERED)
+    return parsed
 
 
 class StartResponse:
     """`start_response` of one request, and what the application has said with it.
 
+    Args:
+        hop_by_hop: the filter of the application's headers.
+
     Attributes:
         status: the status code; 0 until the application has called start_response.
+        reason: the application's reason phrase; None for the standard one.
         head_sent: whether the response has begun, so that its status and headers cannot be changed any more.
         send: called with what the application gives to `write()`. None keeps it in `written` until the application
             returns: on the reactor's thread nothing can be sent before that.
         written: what the application has given to `write()`; None if that was nothing.
     """
 
-    __slots__ = ("_fields", "_length", "head_sent", "send", "status", "written")
+    __slots__ = ("_fields", "_hop_by_hop", "_length", "head_sent", "reason", "send", "status", "written")
 
-    def __init__(self) -> None:
-        self._initialize()
+    def __init__(self, hop_by_hop: HopByHopFilter) -> None:
+        self._initialize(hop_by_hop)
 
-    def _initialize(self) -> None:
+    def _initialize(self, hop_by_hop: HopByHopFilter) -> None:
         """Does what __init__ does, without what a call of a type costs."""
+        self._hop_by_hop = hop_by_hop
         self.status = 0
+        self.reason: str | None = None
         self.head_sent = False
         self.send: Callable[[bytes], object] | None = None
         self.written: list[bytes] | None = None
@@ -112,6 +130,7 @@ class StartResponse:
             self._prepare_replacement(exc_info)
         fields = []
         length = None
+        has_hop_by_hop = False
         for field in headers:
             name, _ = field
             kind = _name_kinds.get(name)
@@ -121,8 +140,14 @@ class StartResponse:
                 length = field
             else:  # a second Content-Length is sent on to the protocol, which rejects it
                 fields.append(field)
-        code = _status_codes.get(status)
-        self.status = _parse_status(status) if code is None else code
+                if kind == _ONE_HOP:
+                    has_hop_by_hop = True
+        if has_hop_by_hop:
+            fields = self._hop_by_hop.drop(fields)
+        parsed = _statuses.get(status)
+        if parsed is None:
+            parsed = _parse_status(status)
+        self.status, self.reason = parsed
         self._fields = fields
         self._length = length
         return self.write
@@ -143,7 +168,7 @@ class StartResponse:
 
     def write(self, data: bytes) -> None:
         """Sends `data` (PEP 3333, "The write() Callable"): for applications that do not return iterables."""
-        require_bytes(data)
+        data = to_bytes(data)
         if not data:
             return
         if self.send is not None:
@@ -164,7 +189,7 @@ class StartResponse:
         if type(result) is list or type(result) is tuple:
             if len(result) == 1 and self.written is None and type(result[0]) is bytes:
                 return result[0]
-            return b"".join((*(self.written or ()), *result))
+            return b"".join((*(self.written or ()), *map(to_bytes, result)))
         return None
 
     @property
@@ -189,11 +214,14 @@ class StartResponse:
             if not body and request.method == "HEAD":
                 # The application left out the content of the GET, and its length with it. A Content-Length of 0 would
                 # be wrong, and none is allowed (RFC 9110 §8.6, §9.3.2): an empty iterable has none.
-                return Response(self.status, (), fields)
+                return Response(self.status, (), fields, reason=self.reason)
         elif self._length[1] != str(len(body)):
             fields.append(self._length)
-            return Response(self.status, (body,), fields)
-        return new_response(self.status, body, fields)
+            return Response(self.status, (body,), fields, reason=self.reason)
+        response = new_response(self.status, body, fields)
+        if self.reason is not None:
+            response.reason = self.reason
+        return response
 
     def streamed_response(self, body: Iterable[Any]) -> Response:
         """The response whose content comes piece by piece."""
@@ -203,7 +231,7 @@ class StartResponse:
             self.send = _reject_write
         if self._length is not None:
             self._fields.append(self._length)
-        return Response(self.status, body, self._fields)
+        return Response(self.status, body, self._fields, reason=self.reason)
 
     def file_response(self, wrapper: FileWrapper) -> Response | None:
         """The response whose content the kernel sends; None if the file has to be read. Closing it closes the file."""
@@ -217,14 +245,14 @@ class StartResponse:
                 return None
             span.length = self.declared_length
         self.head_sent = True
-        return Response(self.status, span, self._fields)
+        return Response(self.status, span, self._fields, reason=self.reason)
 
 
-def new_start_response() -> StartResponse:
+def new_start_response(hop_by_hop: HopByHopFilter) -> StartResponse:
     """A new StartResponse. There is one per request, and a call from C code to this function costs less than one of
     the type."""
     start_response = StartResponse.__new__(StartResponse)
-    start_response._initialize()
+    start_response._initialize(hop_by_hop)
     return start_response
 
 
@@ -233,10 +261,20 @@ def _reject_write(data: bytes) -> None:
     raise RuntimeError("write() was called while the iterable of the response was sent")
 
 
-def require_bytes(data: object) -> None:
-    """Raises TypeError if `data` is not bytes, such as a str that an application has yielded."""
-    if not isinstance(data, bytes):
-        raise TypeError(f"the content of a response must be bytes, not {type(data).__name__}")
+def to_bytes(data: object) -> bytes:
+    """Returns a piece of content as bytes.
+
+    PEP 3333 allows bytes alone. bytearray and memoryview are accepted as well, since what is meant is clear. They are
+    copied at once: the application may use their memory again for the next piece.
+
+    Raises:
+        TypeError: it is neither, such as a str that an application has yielded.
+    """
+    if type(data) is bytes:
+        return data
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return memoryview(data).tobytes()
+    raise TypeError(f"the content of a response must be bytes, not {type(data).__name__}")
 
 
 def close_result(result: object) -> None:

@@ -12,8 +12,10 @@ from concurrent.futures import Future
 from ...http.messages import Request, Response
 from ...threads.future import LightFuture
 from ...threads.pipe import Pipe
+from ...threads.spool import SpoolSpace
 from .environ import EnvironBuilder
 from .file_wrapper import FileWrapper
+from .hop_by_hop import HopByHopFilter
 from .start_response import Application, Result, StartResponse, close_result, new_start_response
 
 __all__ = ["WSGITask"]
@@ -27,18 +29,33 @@ class WSGITask:
     The application is called, iterated over and closed in one thread. The response is in `future` as soon as its head
     is known; content that is not complete by then follows through a pipe.
 
+    Args:
+        app: the application.
+        environ_builder: builds its environ.
+        hop_by_hop: the filter of its response headers.
+        space: the disk space for what a slow client does not take of its responses.
+        request: the request, whose body has been received.
+
     Attributes:
         future: the response. The connection waits for it, and cancels it if the client leaves before a thread is free.
     """
 
-    __slots__ = ("_app", "_environ_builder", "_pipe", "_request", "_start_response", "future")
+    __slots__ = ("_app", "_environ_builder", "_pipe", "_request", "_space", "_start_response", "future")
 
-    def __init__(self, app: Application, environ_builder: EnvironBuilder, request: Request) -> None:
+    def __init__(
+        self,
+        app: Application,
+        environ_builder: EnvironBuilder,
+        hop_by_hop: HopByHopFilter,
+        space: SpoolSpace,
+        request: Request,
+    ) -> None:
         self._app = app
+        self._space = space
         self._environ_builder = environ_builder
         self._request = request
         self.future: Future[Response] = LightFuture()
-        self._start_response: StartResponse = new_start_response()
+        self._start_response: StartResponse = new_start_response(hop_by_hop)
         self._start_response.send = self._send
         self._pipe: Pipe | None = None
 
@@ -73,14 +90,13 @@ class WSGITask:
                 self.future.set_result(response)
                 return True
         for piece in result:
-            if piece:
-                start_response.write(piece)
+            start_response.write(piece)
         if not self.future.done():
             self.future.set_result(start_response.full_response(request, b""))
         return False
 
     def _send(self, data: bytes) -> None:
-        """Sends `data`; the first call sends the head with it. Blocks while the client is slow.
+        """Sends `data`; the first call sends the head with it. Blocks for as long as `Pipe.put`.
 
         Raises:
             Abandoned: the rest of the response is not wanted any more.
@@ -93,7 +109,7 @@ class WSGITask:
                 # in one piece are common.
                 future.set_result(start_response.full_response(self._request, data))
                 return
-            pipe = self._pipe = Pipe()
+            pipe = self._pipe = Pipe(space=self._space)
             if future.done():
                 log.error("the response to %r is longer than its Content-Length; the rest was cut off", self._request)
                 pipe.close()

@@ -35,7 +35,7 @@ def test_a_function_is_wrapped_once() -> None:
     assert isinstance(Middleware(Middleware(handler)).inner, Middleware)
 
 
-def test_of_two_passwords_the_outer_one_protects_pages() -> None:
+def test_with_two_passwords_the_outer_one_protects_pages() -> None:
     users = {"anna": hash_password(b"secret")}
     inner = BasicAuth(lambda request: Response(), users, realm="inner")
     outer = Middleware(BasicAuth(Middleware(inner), users, realm="outer"))
@@ -47,7 +47,7 @@ def test_of_two_passwords_the_outer_one_protects_pages() -> None:
 
 
 @pytest.mark.parametrize("hook", ["before_body", "body_sink", "end_of_turn", "protect", "close"])
-def test_a_hook_of_something_that_is_no_handler_is_not_lost_in_silence(hook: str) -> None:
+def test_a_hook_of_an_object_that_is_no_handler_is_an_error(hook: str) -> None:
     class Lookalike:
         def __call__(self, request: Request) -> Response:
             return Response()
@@ -57,11 +57,11 @@ def test_a_hook_of_something_that_is_no_handler_is_not_lost_in_silence(hook: str
         Middleware(Lookalike())
 
 
-def test_what_cannot_be_called_is_no_handler() -> None:
+def test_an_object_that_cannot_be_called_is_no_handler() -> None:
     with pytest.raises(TypeError, match="a handler must be a function or a BaseHandler, not int"):
         Middleware(5)  # type: ignore[arg-type]
 
 
-def test_a_handler_must_define_what_it_responds() -> None:
+def test_a_handler_must_define_call() -> None:
     with pytest.raises(NotImplementedError):
         BaseHandler()(put())

@@ -1,4 +1,4 @@
-"""BasicAuth and passwords: who comes in, who waits for whom, and where bodies go meanwhile."""
+"""BasicAuth and passwords: which users are let in, which requests wait, and where bodies go meanwhile."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WRONG = credentials("ann", "wrong")
 
 
 class Inner(BaseHandler):
-    """A handler that remembers what it was asked, and in which thread."""
+    """A handler that records which of its methods were called, and in which thread."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int]] = []
@@ -79,20 +79,20 @@ def inner() -> Inner:
 
 @pytest.fixture
 def door(inner: Inner) -> Iterator[BasicAuth]:
-    door = BasicAuth(inner, USERS, fields=(("X-Mine", "1"),))
+    door = BasicAuth(inner, USERS, headers=(("X-Mine", "1"),))
     yield door
     door.close()
 
 
 def ask(door: BasicAuth, *lines: str, method: str = "GET") -> Response:
-    answer = door(parse("/", method, *lines))
-    response = answer.result(20) if isinstance(answer, Future) else answer
+    result = door(parse("/", method, *lines))
+    response = result.result(20) if isinstance(result, Future) else result
     assert isinstance(response, Response)
     return response
 
 
-class TestWhoComesIn:
-    def test_nobody_without_credentials(self, door: BasicAuth, inner: Inner) -> None:
+class TestCredentials:
+    def test_without_credentials(self, door: BasicAuth, inner: Inner) -> None:
         """RFC 9110 §11.6.1, RFC 7617 §2 and §2.1."""
         response = door(parse("/"))
         assert isinstance(response, Response)  # at once
@@ -102,7 +102,7 @@ class TestWhoComesIn:
         assert inner.names == []
 
     @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "Basic  "])
-    def test_who_has_a_password(self, door: BasicAuth, scheme: str) -> None:
+    def test_with_the_right_password(self, door: BasicAuth, scheme: str) -> None:
         assert ask(door, credentials("ann", "secret", scheme)).status == 200
         assert ask(door, credentials("j\u00f6rg", "p:w\u00e4", scheme)).status == 200
 
@@ -118,7 +118,7 @@ class TestWhoComesIn:
             credentials("j\u00f6rg", "secret"),
         ],
     )
-    def test_nobody_else(self, door: BasicAuth, inner: Inner, line: str) -> None:
+    def test_with_anything_else(self, door: BasicAuth, inner: Inner, line: str) -> None:
         assert [ask(door, line).status for _ in range(2)] == [401, 401]
         assert inner.names == []
 
@@ -132,7 +132,7 @@ class TestWhoComesIn:
         assert isinstance(response, Response)
         assert response.status == 401
 
-    def test_two_of_them(self, door: BasicAuth) -> None:
+    def test_two_authorization_headers(self, door: BasicAuth) -> None:
         assert ask(door, ANN, ANN).status == 401
 
     def test_a_handler_of_any_kind(self) -> None:
@@ -141,22 +141,22 @@ class TestWhoComesIn:
         assert door.body_sink(parse("/", "POST", ANN, "Content-Length: 1")) is None
         door.close()
 
-    def test_a_handler_that_answers_later(self) -> None:
+    def test_a_handler_that_responds_later(self) -> None:
         later: Future[Response] = Future()
         door = BasicAuth(lambda request: later, USERS)
-        answer = door(parse("/", "GET", ANN))
-        assert answer is later or answer.result(20) is later  # type: ignore[union-attr]  # the former if the hash was fast
+        result = door(parse("/", "GET", ANN))
+        assert result is later or result.result(20) is later  # type: ignore[union-attr]  # the former if the hash was fast
         assert door(parse("/", "GET", ANN)) is later
         door.close()
 
 
 class TestTheSlowHash:
-    """It is computed once for each password, by another thread, and without anybody else waiting."""
+    """It is computed once for each password, by another thread, while other requests are served."""
 
     @pytest.fixture
     def checked(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         class Checked:
-            """Passwords that were checked; none is before `go` is set."""
+            """Records the passwords that are checked; waits for `go` before each."""
 
             def __init__(self) -> None:
                 self.passwords: list[bytes] = []
@@ -177,23 +177,23 @@ class TestTheSlowHash:
     def test_is_computed_once(self, checked: Any, inner: Inner) -> None:
         door = BasicAuth(inner, USERS)
         together: list[Any] = [door(parse("/", "GET", ANN)) for _ in range(3)]
-        assert all(isinstance(answer, Future) and not answer.done() for answer in together)
+        assert all(isinstance(result, Future) and not result.done() for result in together)
         checked.go.set()
-        assert [answer.result(20).status for answer in together] == [200, 200, 200]
+        assert [result.result(20).status for result in together] == [200, 200, 200]
         assert isinstance(door(parse("/", "GET", ANN)), Response)
         assert checked.passwords == [b"secret"]
         assert threading.get_ident() not in checked.threads
         assert inner.names == ["call"] * 4  # each in this thread
         door.close()
 
-    def test_takes_its_time_for_strangers_too(self, checked: Any) -> None:
+    def test_takes_as_long_for_unknown_users(self, checked: Any) -> None:
         checked.go.set()
         door = BasicAuth(Inner(), USERS)
         assert ask(door, credentials("nobody", "secret")).status == 401
         assert checked.passwords == [b"secret"]
         door.close()
 
-    def test_who_is_known_does_not_wait_for_who_is_not(self, checked: Any) -> None:
+    def test_known_passwords_do_not_wait_for_unknown_ones(self, checked: Any) -> None:
         door = BasicAuth(Inner(), USERS)
         checked.go.set()
         assert ask(door, ANN).status == 200
@@ -203,17 +203,17 @@ class TestTheSlowHash:
         checked.go.set()
         door.close()
 
-    def test_who_left_is_not_answered(self, checked: Any, inner: Inner) -> None:
+    def test_a_client_that_has_left_gets_no_response(self, checked: Any, inner: Inner) -> None:
         door = BasicAuth(inner, USERS)
-        answer = door(parse("/", "GET", ANN))
-        assert isinstance(answer, Future)
-        assert answer.cancel()
+        result = door(parse("/", "GET", ANN))
+        assert isinstance(result, Future)
+        assert result.cancel()
         checked.go.set()
-        assert ask(door, ANN).status == 200  # the verdict is there all the same
+        assert ask(door, ANN).status == 200  # the verdict was still remembered
         assert inner.names == ["call"]
         door.close()
 
-    def test_what_is_remembered_is_bounded(self, checked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_cache_of_verdicts_is_bounded(self, checked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(basic_auth, "_MAX_REMEMBERED", 4)
         checked.go.set()
         door = BasicAuth(Inner(), USERS)
@@ -225,21 +225,21 @@ class TestTheSlowHash:
         assert len(checked.passwords) == 21
         door.close()
 
-    def test_no_password_is_kept(self, door: BasicAuth) -> None:
+    def test_no_password_stays_in_memory(self, door: BasicAuth) -> None:
         ask(door, ANN)
         assert b"secret" not in repr(vars(door)).encode()
 
-    def test_a_fault_is_not_a_verdict(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_exception_is_not_a_verdict(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(password: bytes) -> bool:
             raise MemoryError
 
         monkeypatch.setattr(basic_auth, "read_hash", lambda text: fail)
         door = BasicAuth(Inner(), USERS)
         for _ in range(2):
-            answer = door(parse("/", "GET", ANN))
-            assert isinstance(answer, Future)
+            result = door(parse("/", "GET", ANN))
+            assert isinstance(result, Future)
             with pytest.raises(MemoryError):
-                answer.result(20)
+                result.result(20)
         assert (door._verdicts, door._pending) == ({}, {})
         door.close()
 
@@ -252,26 +252,26 @@ class TestBodies:
         return parse("/", method, f"Content-Length: {length}", *lines)
 
     @pytest.mark.parametrize("lines", [(), ("Authorization: Basic !",)])
-    def test_a_small_one_of_a_stranger_is_taken_in_vain(
+    def test_a_small_one_of_an_unknown_user_is_drained(
         self, door: BasicAuth, inner: Inner, lines: tuple[str, ...]
     ) -> None:
         assert isinstance(open_sink(door, self.post(*lines)), DrainSink)
         assert inner.names == []
 
-    def test_one_in_chunks_is_taken_in_vain_until_it_is_too_much(self, door: BasicAuth) -> None:
+    def test_a_chunked_one_of_an_unknown_user_is_drained_up_to_a_limit(self, door: BasicAuth) -> None:
         sink = open_sink(door, parse("/", "POST", "Transfer-Encoding: chunked"))
         sink.write(b"x" * 64 * 1024)
         with pytest.raises(HTTPError) as caught:
             sink.write(b"x")
         assert caught.value.status == 401
 
-    def test_a_stranger_is_not_told_to_go_on(self, door: BasicAuth) -> None:
+    def test_an_unknown_user_gets_no_100_continue(self, door: BasicAuth) -> None:
         with pytest.raises(HTTPError) as caught:
             open_sink(door, parse("/", "POST", "Expect: 100-continue", "Content-Length: 4"))
         assert caught.value.status == 401
-        assert caught.value.fields[0][0] == "WWW-Authenticate"
+        assert caught.value.headers[0][0] == "WWW-Authenticate"
 
-    def test_a_large_one_of_a_stranger_is_refused(self, door: BasicAuth) -> None:
+    def test_a_large_one_of_an_unknown_user_is_rejected(self, door: BasicAuth) -> None:
         with pytest.raises(HTTPError):
             open_sink(door, self.post(length=1 << 20))
 
@@ -288,10 +288,10 @@ class TestBodies:
         for piece in pieces:
             sink.write(piece)
         deliver(sink, request)
-        answer = door(request)
-        return answer.result(20) if isinstance(answer, Future) else answer
+        result = door(request)
+        return result.result(20) if isinstance(result, Future) else result
 
-    def test_it_comes_while_the_password_is_checked(self, inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_arrives_while_the_password_is_checked(self, inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
         go = threading.Event()
         monkeypatch.setattr(
             basic_auth, "read_hash", lambda text: lambda password: go.wait(20) and password == b"secret"
@@ -303,11 +303,11 @@ class TestBodies:
         sink.write(b"dy")
         deliver(sink, request)
         assert inner.names == []
-        answer: Any = door(request)
+        result: Any = door(request)
         go.set()
-        assert answer.result(20).body == b"POST body"
+        assert result.result(20).body == b"POST body"
         assert inner.names == ["before_body", "body_sink", "call"]
-        # A handler that refuses is heard then; a wrong password ends it, wherever the body is.
+        # A handler may reject the body then; so does a wrong password, wherever the body is.
         wrong = self.post(WRONG)
         assert self.send(door, wrong, b"body").status == 401
         door.close()
@@ -328,9 +328,9 @@ class TestBodies:
         sink.write(b"dy")
         assert inner.names == ["before_body", "body_sink"]
         deliver(sink, request)
-        answer = door(request)
-        assert isinstance(answer, Response)
-        assert answer.body == b"POST body"
+        result = door(request)
+        assert isinstance(result, Response)
+        assert result.body == b"POST body"
         for line, status in ((WRONG, 401), (credentials("ann", "secret", "basic"), 405)):
             sink = open_sink(door, self.post(line, method="PATCH"))
             sink.write(b"bo")
@@ -340,7 +340,7 @@ class TestBodies:
             sink.abandon()
         door.close()
 
-    def test_a_held_body_is_let_go(self, door: BasicAuth, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_held_body_is_released(self, door: BasicAuth, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(door._pool, "submit", lambda *_: Future())
         request = self.post(ANN)
         sink = open_sink(door, request)
@@ -357,8 +357,8 @@ class TestOverConnections:
         with serving(door) as server, connect(server) as client:
             yield client
 
-    def test_one_connection_for_all(self, door: BasicAuth) -> None:
-        """The server calls the handler in its own thread, whoever checked the password."""
+    def test_one_connection_for_all_requests(self, door: BasicAuth) -> None:
+        """The server calls the handler in its own thread, although another one checked the password."""
         seen = set()
 
         def handler(request: Request) -> Response:
@@ -375,17 +375,17 @@ class TestOverConnections:
     def test_a_small_body_keeps_the_connection(self, client: Client) -> None:
         for line, status in (("X: 1", 401), (WRONG, 401), (ANN, 200), (WRONG, 401), (ANN, 200)):
             client.send(request("PUT", "/", line, "Content-Length: 4") + b"body")
-            answer = client.answer()
-            assert (answer.status, answer.persists) == (status, True)
-            assert answer.body == b"PUT body" or status == 401
+            result = client.answer()
+            assert (result.status, result.persists) == (status, True)
+            assert result.body == b"PUT body" or status == 401
 
-    def test_nobody_is_told_to_go_on_in_vain(self, client: Client) -> None:
+    def test_a_client_with_a_wrong_password_gets_no_100_continue(self, client: Client) -> None:
         client.send(request("PUT", "/", "Expect: 100-continue", "Content-Length: 4"))
-        answer = client.answer()
-        assert (answer.status, answer.persists) == (401, False)
+        result = client.answer()
+        assert (result.status, result.persists) == (401, False)
         assert client.is_closed
 
-    def test_who_is_known_is_told_to_go_on(self, client: Client) -> None:
+    def test_a_known_user_gets_100_continue(self, client: Client) -> None:
         client.send(request("PUT", "/", ANN, "Expect: 100-continue", "Content-Length: 4"))
         assert client._until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.send(b"body")
@@ -423,7 +423,7 @@ class TestPasswords:
         assert not check(b"Secret")
         assert not check(b"x" * 100)
 
-    def test_bcrypt_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_bcrypt_without_its_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import sys
 
         monkeypatch.setitem(sys.modules, "bcrypt", None)
@@ -440,7 +440,7 @@ class TestPasswords:
             "$pbkdf2-md5$1000$c2FsdA$" + "A" * 43, "$pbkdf2-sha256$1$c2FsdA$" + "A" * 45,
         ],
     )  # fmt: skip
-    def test_no_hashes(self, text: str) -> None:
+    def test_unsupported_hashes(self, text: str) -> None:
         with pytest.raises(
             ValueError, match=r"is (not a hash that|a scrypt hash with|a PBKDF2 hash with|a hash whose)"
         ):
@@ -448,7 +448,7 @@ class TestPasswords:
 
     @given(st.text(max_size=60))
     def test_any_text(self, text: str) -> None:
-        with pytest.raises(ValueError, match="is not a hash that kaserve knows"):
+        with pytest.raises(ValueError, match="is not a hash that kaserve supports"):
             read_hash("$" + text)
 
     def test_users(self) -> None:

@@ -1,4 +1,4 @@
-"""Forwarded: whom it believes, what it reads, and what it leaves alone."""
+"""Forwarded: which peers it trusts, which headers it reads, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from kaserve import HTTPError, Request, Response, Server
 from kaserve.handlers.middleware.forwarded import Forwarded, ForwardedClient, Trusted
+from kaserve.http.address import UNNAMED, Address, AnyAddress, UnixAddress
 from kaserve.http.handler import BaseHandler
-from kaserve.http.messages import Address
 from kaserve.http.sinks import DrainSink, Sink
 from tests.tools.server import config, connect, hello, serving, wait_for
 
-PROXY = ("127.0.0.1", 50000)
+PROXY = Address("127.0.0.1", 50000)
 
 
-def seen(*fields: tuple[str, str], trusted: str = "127.0.0.1", peer: Address = PROXY) -> tuple[Address, str, str]:
+def seen(*fields: tuple[str, str], trusted: str = "127.0.0.1", peer: AnyAddress = PROXY) -> tuple[AnyAddress, str, str]:
     """What a handler sees of a request with `fields` that came from `peer`."""
     request = Request("GET", "/", 1, list(fields), host="inner")
     request.client = peer
@@ -26,7 +26,7 @@ def seen(*fields: tuple[str, str], trusted: str = "127.0.0.1", peer: Address = P
     return request.client, request.scheme, request.authority
 
 
-def client(value: str, trusted: str = "127.0.0.1", name: str = "x-forwarded-for") -> Address:
+def client(value: str, trusted: str = "127.0.0.1", name: str = "x-forwarded-for") -> AnyAddress:
     return seen((name, value), trusted=trusted)[0]
 
 
@@ -41,67 +41,67 @@ STANDARD = [("forwarded", 'for="192.0.2.7:4711";proto=https;host=example.org;by=
 
 class TestTrusted:
     @pytest.mark.parametrize(
-        ("text", "address", "answer"),
+        ("text", "address", "is_trusted"),
         [
             ("", PROXY, False),
-            ("", "/run/socket", False),
+            ("", UnixAddress("/run/socket"), False),
             ("127.0.0.1", PROXY, True),
             ("127.0.0.2", PROXY, False),
             ("::1", PROXY, False),
-            ("::1", ("::1", 1), True),
-            ("::1", ("0:0:0:0:0:0:0:1", 1), True),
-            ("10.0.0.0/8,127.0.0.1", ("10.255.0.1", 1), True),
+            ("::1", Address("::1", 1), True),
+            ("::1", Address("0:0:0:0:0:0:0:1", 1), True),
+            ("10.0.0.0/8,127.0.0.1", Address("10.255.0.1", 1), True),
             ("10.0.0.0/8 , 127.0.0.1", PROXY, True),
-            ("10.0.0.0/8", ("11.0.0.1", 1), False),
-            ("127.0.0.1", ("::ffff:127.0.0.1", 1), True),  # what a socket for both families shows
-            ("fe80::/10", ("fe80::1%eth0", 1), True),
-            ("*", ("192.0.2.1", 1), True),
-            ("*", "/run/socket", True),
-            ("unix", "/run/socket", True),
+            ("10.0.0.0/8", Address("11.0.0.1", 1), False),
+            ("127.0.0.1", Address("::ffff:127.0.0.1", 1), True),  # what a socket for both families shows
+            ("fe80::/10", Address("fe80::1%eth0", 1), True),
+            ("*", Address("192.0.2.1", 1), True),
+            ("*", UnixAddress("/run/socket"), True),
+            ("unix", UnixAddress("/run/socket"), True),
             ("unix", PROXY, False),
-            ("127.0.0.1", "/run/socket", False),
-            ("unix", None, False),
-            ("127.0.0.1", ("no address", 1), False),
+            ("127.0.0.1", UnixAddress("/run/socket"), False),
+            ("unix", UNNAMED, True),
+            ("127.0.0.1", Address("no address", 1), False),
         ],
     )
-    def test_who_is(self, text: str, address: Address, answer: bool) -> None:
-        assert (address in Trusted(text)) is answer
+    def test_which_addresses_are_in_the_set(self, text: str, address: AnyAddress, is_trusted: bool) -> None:
+        assert (address in Trusted(text)) is is_trusted
 
     @pytest.mark.parametrize(
         "text", ["localhost", "127.0.0.1,", ",", "10.0.0.1/8", "10.0.0.0/33", "1.2.3", "**", "Unix"]
     )
-    def test_what_cannot_be(self, text: str) -> None:
+    def test_invalid_settings(self, text: str) -> None:
         with pytest.raises(ValueError, match=r"."):
             Trusted(text)
 
 
-class TestWhoIsBelieved:
+class TestWhichPeerIsTrusted:
     @pytest.mark.parametrize("fields", [ALL, STANDARD], ids=["x-forwarded", "forwarded"])
     def test_a_proxy_that_is_trusted(self, fields: list[tuple[str, str]]) -> None:
         address, scheme, authority = seen(*fields)
-        assert address in (("192.0.2.7", 0), ("192.0.2.7", 4711))
+        assert address in (("192.0.2.7", 0), Address("192.0.2.7", 4711))
         assert (scheme, authority) == ("https", "example.org")
 
     @pytest.mark.parametrize("fields", [ALL, STANDARD], ids=["x-forwarded", "forwarded"])
     @pytest.mark.parametrize("trusted", ["", "127.0.0.2", "unix", "192.0.2.7"])
-    def test_nobody_else(self, fields: list[tuple[str, str]], trusted: str) -> None:
+    def test_any_other_peer(self, fields: list[tuple[str, str]], trusted: str) -> None:
         assert seen(*fields, trusted=trusted) == UNTOUCHED
 
     def test_a_unix_socket_where_it_is_allowed(self) -> None:
-        assert seen(*ALL, trusted="unix", peer="/run/s")[0] == ("192.0.2.7", 0)
-        assert seen(*ALL, trusted="127.0.0.1", peer="/run/s")[0] == "/run/s"
+        assert seen(*ALL, trusted="unix", peer=UnixAddress("/run/s"))[0] == Address("192.0.2.7", 0)
+        assert seen(*ALL, trusted="127.0.0.1", peer=UnixAddress("/run/s"))[0] == "/run/s"
 
 
-# Both sorts of fields name the same chains.
+# Both kinds of headers name the same chains.
 CHAINS = [
     ("192.0.2.7", "127.0.0.1", "192.0.2.7"),
-    ("192.0.2.1, 192.0.2.7", "127.0.0.1", "192.0.2.7"),  # the left one is the client's own invention
+    ("192.0.2.1, 192.0.2.7", "127.0.0.1", "192.0.2.7"),  # the client may have made up the left one
     ("192.0.2.1, 192.0.2.7, 10.0.0.1", "127.0.0.1,10.0.0.0/8", "192.0.2.7"),
     ("192.0.2.7, 10.0.0.2, 10.0.0.1", "127.0.0.1,10.0.0.0/8", "192.0.2.7"),
-    ("10.0.0.9, 10.0.0.1", "127.0.0.1,10.0.0.0/8", "10.0.0.9"),  # trusted to the very end
+    ("10.0.0.9, 10.0.0.1", "127.0.0.1,10.0.0.0/8", "10.0.0.9"),  # all of them are trusted
     ("192.0.2.1, 192.0.2.7", "*", "192.0.2.1"),
     ("unknown, 10.0.0.1", "127.0.0.1,10.0.0.0/8", "10.0.0.1"),
-    ("192.0.2.1, unknown, 10.0.0.1", "*", "10.0.0.1"),  # who wrote the left one is open
+    ("192.0.2.1, unknown, 10.0.0.1", "*", "10.0.0.1"),  # it is unknown who wrote the left one
     ("192.0.2.1, unknown", "127.0.0.1", "127.0.0.1"),
 ]
 
@@ -121,23 +121,23 @@ class TestTheChain:
 
     def test_several_lines_are_one_chain(self) -> None:
         lines = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "192.0.2.7")]
-        assert seen(*lines)[0] == ("192.0.2.7", 0)
+        assert seen(*lines)[0] == Address("192.0.2.7", 0)
         lines = [("forwarded", "for=192.0.2.1"), ("forwarded", "for=192.0.2.7")]
-        assert seen(*lines)[0] == ("192.0.2.7", 0)
+        assert seen(*lines)[0] == Address("192.0.2.7", 0)
 
     @pytest.mark.parametrize(
         ("node", "address"),
         [
-            ("192.0.2.7:4711", ("192.0.2.7", 4711)),
-            ("[2001:db8::7]:4711", ("2001:db8::7", 4711)),
-            ("[2001:DB8:0::7]", ("2001:db8::7", 0)),
-            ("2001:db8::7", ("2001:db8::7", 0)),
-            ("::ffff:192.0.2.7", ("192.0.2.7", 0)),
-            ("192.0.2.7:_x-1.y", ("192.0.2.7", 0)),  # RFC 7239 §6.3: the port alone is hidden
-            ("[2001:db8::7]:_x", ("2001:db8::7", 0)),
+            ("192.0.2.7:4711", Address("192.0.2.7", 4711)),
+            ("[2001:db8::7]:4711", Address("2001:db8::7", 4711)),
+            ("[2001:DB8:0::7]", Address("2001:db8::7", 0)),
+            ("2001:db8::7", Address("2001:db8::7", 0)),
+            ("::ffff:192.0.2.7", Address("192.0.2.7", 0)),
+            ("192.0.2.7:_x-1.y", Address("192.0.2.7", 0)),  # RFC 7239 §6.3: the port alone is hidden
+            ("[2001:db8::7]:_x", Address("2001:db8::7", 0)),
         ],
     )
-    def test_forms_of_a_node(self, node: str, address: Address) -> None:
+    def test_forms_of_a_node(self, node: str, address: AnyAddress) -> None:
         assert client(node) == client(f"\t {node} ") == address
         assert client(f'for="{node}"', name="forwarded") == address
 
@@ -151,12 +151,12 @@ class TestTheChain:
             "[fe80::1%25x]", "1" * 5000, ":" * 5000, "192.0.2.7\x00", "\xb9.2.3.4", "[]", "[]:1", '"', "\\",
         ],
     )  # fmt: skip
-    def test_what_is_no_address_changes_nothing(self, node: str) -> None:
+    def test_a_malformed_address_changes_nothing(self, node: str) -> None:
         assert client(node) == client(f"192.0.2.1, {node}") == PROXY
         assert client(f'for="{node}"', name="forwarded") == PROXY
 
-    def test_a_chain_longer_than_any(self) -> None:
-        assert client("192.0.2.1, " + "10.0.0.1, " * 5000 + "10.0.0.2", "*") == ("10.0.0.1", 0)
+    def test_a_very_long_chain(self) -> None:
+        assert client("192.0.2.1, " + "10.0.0.1, " * 5000 + "10.0.0.2", "*") == Address("10.0.0.1", 0)
         assert client("for=192.0.2.1, " + "for=10.0.0.1, " * 5000 + "for=10.0.0.2", "*", "forwarded") == PROXY
 
 
@@ -178,7 +178,7 @@ class TestForwarded:
             "for=192.0.2.7;proto=https;host=example.org;extension=1",
         ],
     )
-    def test_what_it_says(self, value: str) -> None:
+    def test_what_it_means(self, value: str) -> None:
         assert seen(("forwarded", value)) == (("192.0.2.7", 0), "https", "example.org")
 
     @pytest.mark.parametrize(
@@ -190,13 +190,13 @@ class TestForwarded:
             '"' * 8000, ";" * 9000,
         ],
     )  # fmt: skip
-    def test_what_is_malformed_says_nothing(self, value: str) -> None:
+    def test_a_malformed_header_is_ignored(self, value: str) -> None:
         assert seen(("forwarded", value)) == UNTOUCHED
 
     def test_scheme_and_host_are_those_of_the_hop_that_names_the_client(self) -> None:
         chain = "for=192.0.2.1;proto=http;host=evil", "for=192.0.2.7;proto=https;host=a.example", "for=10.0.0.1;host=b"
         assert seen(("forwarded", ", ".join(chain)), trusted="127.0.0.1,10.0.0.1") == (
-            ("192.0.2.7", 0),
+            Address("192.0.2.7", 0),
             "https",
             "a.example",
         )
@@ -213,7 +213,7 @@ class TestSchemeAndHost:
     @pytest.mark.parametrize(
         "value", ["", "ftp", "https\x00", "https:", "on", "https,", "http\u017f"[:5], "javascript"]
     )
-    def test_no_schemes(self, value: str) -> None:
+    def test_unknown_schemes(self, value: str) -> None:
         assert seen(("x-forwarded-proto", value)) in (UNTOUCHED, (PROXY, "http", "inner"))
 
     @pytest.mark.parametrize("value", ["example.org", "example.org:8443", "[2001:db8::7]:80", "a, example.org"])
@@ -221,7 +221,7 @@ class TestSchemeAndHost:
         assert seen(("x-forwarded-host", value)) == (PROXY, "http", value.rpartition(", ")[2])
 
     @pytest.mark.parametrize("value", ["", "a/b", "a@b", "a b", ":80", "a:99999", "<script>", "\xe4", "a,", "x" * 2000])
-    def test_no_hosts(self, value: str) -> None:
+    def test_malformed_hosts(self, value: str) -> None:
         assert seen(("x-forwarded-host", value)) == UNTOUCHED
 
     def test_the_last_line_counts(self) -> None:
@@ -229,10 +229,10 @@ class TestSchemeAndHost:
         assert seen(*lines, ("x-forwarded-host", "b")) == (PROXY, "https", "b")
 
 
-class TestBothSorts:
+class TestBothKinds:
     def test_that_agree(self) -> None:
         assert seen(("forwarded", "for=192.0.2.7;proto=https"), ("x-forwarded-for", "192.0.2.7")) == (
-            ("192.0.2.7", 0),
+            Address("192.0.2.7", 0),
             "https",
             "inner",
         )
@@ -241,8 +241,8 @@ class TestBothSorts:
         "brought",
         ["for=192.0.2.8", "for=192.0.2.7;proto=http", "for=192.0.2.7;host=evil", "host=evil"],
     )
-    def test_of_which_one_is_the_clients_own(self, brought: str) -> None:
-        """A proxy that knows only one sort passes the other one through."""
+    def test_that_contradict_each_other(self, brought: str) -> None:
+        """A proxy that knows only one kind passes on the other one."""
         assert seen(*ALL, ("forwarded", brought)) == UNTOUCHED
 
 
@@ -254,11 +254,11 @@ def test_the_client_and_the_scheme_alone() -> None:
 
 
 class TestHooks:
-    """A wrapper has those of what it wraps, which see the rewritten request."""
+    """The hooks of the inner handler see the rewritten request."""
 
     class Picky(BaseHandler):
         def __init__(self) -> None:
-            self.seen: list[Address] = []
+            self.seen: list[AnyAddress] = []
 
         def __call__(self, request: Request) -> Response:
             self.seen.append(request.client)
@@ -279,7 +279,7 @@ class TestHooks:
         with serving(picky, forwarded_allow_ips="127.0.0.1") as server, connect(server) as one:
             one.send(f"POST / HTTP/1.1\r\nHost: h\r\n{body}".encode())
             assert one.answer().status == 200
-            assert picky.seen == [("192.0.2.7", 0)] * 3
+            assert picky.seen == [Address("192.0.2.7", 0)] * 3
             one.send(f"POST /no HTTP/1.1\r\nHost: h\r\n{body}".encode())
             assert one.answer().status == 403
         picky.seen.clear()
@@ -287,7 +287,7 @@ class TestHooks:
             assert one.ask("/", "X-Forwarded-For: 192.0.2.7").status == 200
             assert picky.seen == [one.sock.getsockname()]
 
-    def test_the_access_log_tells_of_the_client(self) -> None:
+    def test_the_access_log_shows_the_client(self) -> None:
         lines: list[bytes] = []
         settings = config(forwarded_allow_ips="127.0.0.1", access_log=True)
         with Server(hello, settings, log_lines=lines.append) as server, connect(server) as one:
@@ -295,11 +295,11 @@ class TestHooks:
             wait_for(lambda: lines)
         assert lines[0].startswith(b"192.0.2.7 - - [")
 
-    def test_a_handler_without_any(self) -> None:
+    def test_a_handler_without_hooks(self) -> None:
         handler = Forwarded(lambda _: Response(), Trusted("*"))
         request = Request("POST", "/", 1, [("x-forwarded-for", "192.0.2.7")])
         handler.before_body(request)
-        assert request.client == ("192.0.2.7", 0)
+        assert request.client == Address("192.0.2.7", 0)
         assert handler.body_sink(request) is None
 
 
@@ -320,7 +320,7 @@ LINES = st.lists(
 
 
 @given(LINES, st.sampled_from(["127.0.0.1", "127.0.0.1,10.0.0.0/8", "*", "10.0.0.1", "127.0.0.1,192.0.2.0/24,::1"]))
-def test_nothing_fails_and_twice_is_as_once(lines: list[tuple[str, str]], trusted: str) -> None:
+def test_nothing_fails_and_twice_is_the_same_as_once(lines: list[tuple[str, str]], trusted: str) -> None:
     request = Request("POST", "/", 1, lines, host="inner")
     request.client = PROXY
     request.body = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Headers that the user adds: what may be given, and the middleware that adds them."""
+"""Headers that the user adds: which are accepted, and the middleware that adds them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaserve.handlers.middleware.headers import (
-    HeaderMiddleware,
-    Preflight,
-    parse_field,
-)
+from kaserve.handlers.middleware.headers import HeaderMiddleware, parse_header
 from kaserve.http.errors import HTTPError
 from kaserve.http.handler import BaseHandler, FunctionHandler, HandlerResult
 from kaserve.http.messages import FieldLine, Request, Response
@@ -22,7 +18,7 @@ from kaserve.http.wire import encode_head
 from tests.tools.files import parse
 
 
-class TestFields:
+class TestParsing:
     @pytest.mark.parametrize(
         ("text", "line"),
         [
@@ -35,17 +31,17 @@ class TestFields:
             ("Vary: Origin", ("Vary", "Origin")),
         ],
     )
-    def test_given(self, text: str, line: FieldLine) -> None:
-        assert parse_field(text) == line
+    def test_valid_headers(self, text: str, line: FieldLine) -> None:
+        assert parse_header(text) == line
 
     @pytest.mark.parametrize(
         "text",
         ["", "X", ":", ": 1", "X Y: 1", "X : 1", "X\n: 1", "X: a\r\nY: b", "X: a\nb", "X: a\0", "X: \u20ac", "\xc9: 1"],
         ids=ascii,
     )
-    def test_no_fields(self, text: str) -> None:
+    def test_malformed_headers(self, text: str) -> None:
         with pytest.raises(ValueError, match="must be NAME:VALUE"):
-            parse_field(text)
+            parse_header(text)
 
     @pytest.mark.parametrize(
         "name",
@@ -54,14 +50,14 @@ class TestFields:
         Last-Modified Host
         """.split(),
     )
-    def test_what_every_answer_says_for_itself(self, name: str) -> None:
+    def test_headers_that_each_response_sets_itself(self, name: str) -> None:
         with pytest.raises(ValueError, match=f"must not set {name}"):
-            parse_field(f"{name}: 1")
+            parse_header(f"{name}: 1")
 
     @given(st.text(max_size=20))
-    def test_whatever_is_taken_can_be_sent(self, text: str) -> None:
+    def test_every_accepted_header_can_be_sent(self, text: str) -> None:
         try:
-            line = parse_field(text)
+            line = parse_header(text)
         except ValueError:
             return
         encode_head([line])
@@ -74,20 +70,20 @@ def _just(awaited: Future[Response], request: Request) -> Future[Response]:
 LINES = (("X-Mine", "1"), ("X-Other", "2"))
 
 
-class TestAdding:
-    """Around a handler that knows nothing of it."""
+class TestHeaderMiddleware:
+    """In front of a handler that does not know of it."""
 
     @staticmethod
     def lines(response: Any) -> list[FieldLine]:
         assert isinstance(response, Response)
         return response.fields
 
-    def test_an_answer(self) -> None:
+    def test_a_response(self) -> None:
         handler = HeaderMiddleware(lambda request: Response(200, b"", [("x-mine", "own")]), LINES)
         assert self.lines(handler(parse("/"))) == [("x-mine", "own"), ("X-Other", "2")]
 
-    def test_a_refusal(self) -> None:
-        class Refusing(BaseHandler):
+    def test_an_error(self) -> None:
+        class Rejecting(BaseHandler):
             def __call__(self, request: Request) -> HandlerResult:
                 raise HTTPError(418, "no", (("X-Why", "0"),))
 
@@ -97,80 +93,49 @@ class TestAdding:
             def body_sink(self, request: Request) -> None:
                 self(request)
 
-        handler = HeaderMiddleware(Refusing(), LINES)
+        handler = HeaderMiddleware(Rejecting(), LINES)
         for call in (handler, handler.before_body, handler.body_sink):
             with pytest.raises(HTTPError) as caught:
                 call(parse("/"))
-            assert (caught.value.status, caught.value.fields) == (418, (("X-Why", "0"), *LINES))
+            assert (caught.value.status, caught.value.headers) == (418, (("X-Why", "0"), *LINES))
 
     def test_hooks(self) -> None:
         handler = HeaderMiddleware(lambda request: Response(), LINES)
         handler.before_body(parse("/"))
         assert handler.body_sink(parse("/")) is None
 
-    def test_an_answer_that_comes_later(self) -> None:
+    def test_a_response_that_comes_later(self) -> None:
         awaited: Future[Response] = Future()
-        answer = HeaderMiddleware(lambda request: awaited, LINES)(parse("/"))
-        assert isinstance(answer, Future)
-        assert not answer.done()
+        result = HeaderMiddleware(lambda request: awaited, LINES)(parse("/"))
+        assert isinstance(result, Future)
+        assert not result.done()
         awaited.set_result(Response())
-        assert self.lines(answer.result(0)) == list(LINES)
+        assert self.lines(result.result(0)) == list(LINES)
 
-    def test_a_failure_that_comes_later(self) -> None:
+    def test_an_error_that_comes_later(self) -> None:
         for error in (KeyError("x"), HTTPError(503, "later")):
             awaited: Future[Response] = Future()
-            answer = HeaderMiddleware(FunctionHandler(partial(_just, awaited)), LINES)(parse("/"))
-            assert isinstance(answer, Future)
+            result = HeaderMiddleware(FunctionHandler(partial(_just, awaited)), LINES)(parse("/"))
+            assert isinstance(result, Future)
             awaited.set_exception(error)
             with pytest.raises(type(error)) as raised:
-                answer.result(0)
+                result.result(0)
             if isinstance(raised.value, HTTPError):
-                assert raised.value.fields == LINES
+                assert raised.value.headers == LINES
 
-    def test_nobody_waits_any_more(self) -> None:
+    def test_a_response_that_comes_after_the_client_has_left(self) -> None:
         pending: Future[Response] = Future()
-        answer = HeaderMiddleware(lambda request: pending, LINES)(parse("/"))
-        assert isinstance(answer, Future)
-        answer.cancel()
+        result = HeaderMiddleware(lambda request: pending, LINES)(parse("/"))
+        assert isinstance(result, Future)
+        result.cancel()
         assert pending.cancelled()
         closed = []
         running: Future[Response] = Future()
         running.set_running_or_notify_cancel()
-        answer = HeaderMiddleware(lambda request: running, LINES)(parse("/"))
-        assert isinstance(answer, Future)
-        answer.cancel()
+        result = HeaderMiddleware(lambda request: running, LINES)(parse("/"))
+        assert isinstance(result, Future)
+        result.cancel()
         response = Response()
         response.body = type("Body", (), {"close": lambda self: closed.append(1), "__iter__": lambda self: iter(())})()
         running.set_result(response)
         assert closed == [1]
-
-
-class TestPreflight:
-    """Fetch §4.8."""
-
-    handler = staticmethod(Preflight(lambda request: Response(418)))
-
-    def ask(self, *lines: str) -> Response:
-        answer = self.handler(parse("/a", "OPTIONS", "Origin: http://other", *lines))
-        assert isinstance(answer, Response)
-        return answer
-
-    def test_is_answered(self) -> None:
-        answer = self.ask("Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization, range")
-        assert answer.status == 204
-        headers = answer.headers
-        assert headers["access-control-allow-origin"] == "*"
-        assert headers["access-control-allow-methods"] == "GET, HEAD, OPTIONS"
-        assert headers["access-control-allow-headers"] == "authorization, range"
-        assert int(headers["access-control-max-age"]) > 0
-
-    @pytest.mark.parametrize("asked", ["", "a b", "caf\xe9", "a,,b", "\xff"])
-    def test_names_that_are_none(self, asked: str) -> None:
-        answer = self.ask("Access-Control-Request-Method: GET", f"Access-Control-Request-Headers: {asked}")
-        assert answer.headers["access-control-allow-headers"] == "*"
-
-    def test_other_requests_go_on(self) -> None:
-        assert self.ask().status == 418
-        get = self.handler(parse("/a", "GET", "Access-Control-Request-Method: GET"))
-        assert isinstance(get, Response)
-        assert get.status == 418

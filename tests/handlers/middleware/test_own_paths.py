@@ -1,4 +1,4 @@
-"""Paths in front of a handler."""
+"""OwnPaths: pages of the server in front of a handler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def ours(request: Request) -> Response:
 
 
 class Picky(BaseHandler):
-    """A handler with all the hooks."""
+    """A handler with the hooks for bodies."""
 
     def __init__(self) -> None:
         self.sinks: list[Sink] = []
@@ -43,13 +43,13 @@ def ask(target: str) -> Request:
     ("target", "is_ours"),
     [("/-/status", True), ("/-/status?json", True), ("/-/status/", False), ("/-/%73tatus", False), ("/", False)],
 )
-def test_who_answers(target: str, is_ours: bool) -> None:
+def test_which_handler_responds(target: str, is_ours: bool) -> None:
     response = OwnPaths(hello, {"/-/status": ours})(ask(target))
     assert isinstance(response, Response)
     assert response.body == (b"ours" if is_ours else b"hello")
 
 
-def test_the_hooks_of_the_handler_are_for_its_own_paths() -> None:
+def test_hooks_of_the_handler_are_not_called_for_the_pages() -> None:
     picky = Picky()
     aside = OwnPaths(picky, {"/s": ours})
     aside.before_body(ask("/s"))
@@ -68,5 +68,5 @@ def test_a_handler_without_hooks() -> None:
 
 def test_on_a_server() -> None:
     with serving(OwnPaths(echo, {"/s": ours})) as server, connect(server) as client:
-        answers = client.exchange(post(b"hello"), post(b"unread", target="/s"), post(b"again"))
-        assert [answer.body for answer in answers] == [b"hello", b"ours", b"again"]
+        responses = client.exchange(post(b"hello"), post(b"unread", target="/s"), post(b"again"))
+        assert [response.body for response in responses] == [b"hello", b"ours", b"again"]

@@ -15,7 +15,7 @@ import pytest
 from kaserve import Server
 from kaserve.handlers import Files
 from kaserve.handlers.middleware.basic_auth import BasicAuth, parse_user
-from kaserve.handlers.middleware.headers import Preflight
+from kaserve.handlers.middleware.cors import CORSPreflight
 from kaserve.handlers.middleware.passwords import hash_password
 from kaserve.handlers.uploads.upload import Uploads
 from tests.tools.server import Client, config, connect, get, post, request
@@ -257,7 +257,7 @@ def test_turns_are_counted(site: Path, wrap: str) -> None:
     files = Files(site)
     handler: Any = files
     if wrap == "preflight":
-        handler = Preflight(files)
+        handler = CORSPreflight(files)
     elif wrap == "basic auth":
         handler = BasicAuth(files, dict([parse_user(PASSWORD)]))
     elif wrap == "uploads":

@@ -343,7 +343,7 @@ class TestRefused:
         with pytest.raises(HTTPError) as caught:
             take.uploads.body_sink(parse("/old.txt", "PUT", f"Content-Length: {length}", line))
         assert caught.value.status == 409
-        assert ("X-Mine", "1") in caught.value.fields
+        assert ("X-Mine", "1") in caught.value.headers
 
     @pytest.mark.parametrize(
         ("lines", "is_foreign"),

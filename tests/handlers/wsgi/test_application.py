@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import array
 import gzip
 import io
 import os
+import socket
+import struct
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
@@ -19,6 +22,7 @@ import pytest
 from kaserve import Server
 from kaserve.handlers import WSGI
 from kaserve.handlers.wsgi.file_wrapper import FileWrapper
+from kaserve.telemetry.endings import Ending
 from tests.tools.server import PATIENCE, Client, connect, get, post, request, serving, wait_for
 
 Start = Callable[..., Callable[[bytes], None]]
@@ -212,13 +216,75 @@ def test_write(threads: int) -> None:
             assert client.ask(target).body == body
 
 
-def test_a_kind_of_bytes_is_bytes(threads: int) -> None:
-    class Markup(bytes):
-        pass
+class _Markup(bytes):
+    pass
 
-    for pieces in ([Markup(b"hello")], Result([Markup(b"hel"), Markup(b"lo")])):
-        with client_of(responding(pieces), threads) as client:
-            assert client.ask().body == b"hello"
+
+def in_each_way(*pieces: Any) -> App:
+    """An application that sends `pieces` in the way that its path names."""
+
+    def app(environ: dict[str, Any], start_response: Start) -> Any:
+        write = start_response("200 OK", [TEXT])
+        match environ["PATH_INFO"]:
+            case "/list":
+                return list(pieces)
+            case "/tuple":
+                return tuple(pieces)
+            case "/iterable":
+                return Result(pieces)
+            case "/write":
+                for piece in pieces:
+                    write(piece)
+                return []
+            case "/write-and-list":
+                write(pieces[0])
+                return list(pieces[1:])
+            case "/write-and-iterable":
+                write(pieces[0])
+                return Result(pieces[1:])
+            case "/file":
+                return environ["wsgi.file_wrapper"](_Pieces(pieces))
+            case "/empty-first":
+                return Result([b"", *pieces])
+
+    return app
+
+
+WAYS = ("/list", "/tuple", "/iterable", "/write", "/write-and-list", "/write-and-iterable", "/file", "/empty-first")
+
+
+def _strided(data: bytes) -> memoryview:
+    return memoryview(b"".join(b"%cx" % byte for byte in data))[::2]
+
+
+@pytest.mark.parametrize("kind", [bytes, _Markup, bytearray, memoryview, _strided])
+def test_content_may_be_bytes_bytearray_and_memoryview(threads: int, kind: Callable[[bytes], Any]) -> None:
+    """However the application sends it."""
+    for pieces in ([b"h"], [b"h", b"i"]):
+        with client_of(in_each_way(*map(kind, pieces)), threads) as client:
+            for way in WAYS:
+                assert client.ask(way).body == b"".join(pieces), way
+
+
+@pytest.mark.parametrize("piece", ["hello", "", None, 5, [104], array.array("B", b"hello")], ids=repr)
+def test_other_content_is_an_error(threads: int, piece: Any) -> None:
+    """However the application sends it, and even if it is empty."""
+    ways = [way for way in WAYS if way != "/file" or piece]  # an empty piece is the end of a file
+    with client_of(in_each_way(piece), threads) as client:
+        for way in ways:
+            assert client.ask(way).status == 500, way
+            assert client.ask(way, method="HEAD").status == 500, way
+
+
+def test_a_buffer_may_be_used_again_for_the_next_piece(threads: int) -> None:
+    def pieces() -> Iterator[Any]:
+        buffer = bytearray(3)
+        for data in (b"abc", b"def", b"ghi"):
+            buffer[:] = data
+            yield memoryview(buffer)
+
+    with client_of(responding(Result(pieces())), threads) as client:
+        assert client.ask().body == b"abcdefghi"
 
 
 def test_write_in_a_thread_sends_at_once() -> None:
@@ -249,11 +315,105 @@ def test_write_in_the_iterable_is_an_error_on_the_reactor(caplog: pytest.LogCapt
     assert "RuntimeError" in errors(caplog)
 
 
-@pytest.mark.parametrize(("status", "phrase"), [("200 OK", "OK"), ("200", "OK"), ("404 Gone Fishing", "Not Found")])
-def test_the_reason_phrase_is_the_servers(threads: int, status: str, phrase: str) -> None:
-    with client_of(responding([b"x"], status=status), threads) as client:
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        ("200 OK", "200 OK"),
+        ("404 NOT FOUND", "404 NOT FOUND"),
+        ("409 Already running", "409 Already running"),
+        ("299 Rather good", "299 Rather good"),
+        ("409 Schon gestartet: L\xf6we\t!", "409 Schon gestartet: L\xf6we\t!"),
+        ("304 Same  as before ", "304 Same  as before"),
+        ("404", "404 Not Found"),
+        ("404 ", "404 Not Found"),
+        ("299", "299 "),
+    ],
+)
+@pytest.mark.parametrize("result_type", [list, Result])
+def test_the_reason_phrase_is_the_applications(threads: int, status: str, line: str, result_type: Any) -> None:
+    """RFC 9112 §4."""
+
+    def app(environ: dict[str, Any], start_response: Start) -> Any:
+        start_response(status, [TEXT, ("Content-Length", "2")] if environ["PATH_INFO"] == "/length" else [TEXT])
+        if environ["PATH_INFO"] == "/file":
+            return environ["wsgi.file_wrapper"](_named(b"hi"))
+        return result_type([b"h", b"i"])
+
+    with client_of(app, threads) as client:
+        for target in ("/", "/length", "/file", "/"):
+            for method in ("GET", "HEAD"):
+                client.send(request(method, target))
+                head = client._until(b"\r\n\r\n").decode("latin-1")
+                assert head.startswith(f"HTTP/1.1 {line}\r\n")
+                if method == "GET" and not status.startswith("304"):
+                    client._until(b"0\r\n\r\n") if "chunked" in head else client._exactly(2)
+
+
+def test_a_replaced_response_has_no_reason_phrase_of_the_first(threads: int) -> None:
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        start_response("409 Already running", [TEXT])
+        start_response("500 Internal Server Error", [TEXT], raised_exc_info())
+        return [b"x"]
+
+    with client_of(app, threads) as client:
         client.send(get())
-        assert client._until(b"\r\n").decode() == f"HTTP/1.1 {status[:3]} {phrase}\r\n"
+        assert client._until(b"\r\n") == b"HTTP/1.1 500 Internal Server Error\r\n"
+
+
+# Hop-by-hop headers (RFC 9110 §7.6.1).
+
+HOP_BY_HOP = [
+    *(("Connection", "keep-alive"), ("Keep-Alive", "timeout=5"), ("Transfer-Encoding", "chunked"), ("UPGRADE", "h2c")),
+    *(("te", "trailers"), ("Trailer", "x"), ("Proxy-Connection", "close"), ("Connection", "X-Named, keep-alive")),
+]
+
+
+@pytest.mark.parametrize("result_type", [list, Result])
+def test_hop_by_hop_headers_are_dropped(threads: int, result_type: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """PEP 3333 forbids them, but recipes for event streams have them, and views that pass headers on. The framing is
+    the server's, whatever they say."""
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [TEXT, ("Cache-Control", "no-cache"), *HOP_BY_HOP, ("X-Named", "1")])
+        return result_type([b"he", b"llo"])  # type: ignore[no-any-return]
+
+    with client_of(app, threads) as client:
+        for _ in range(3):
+            answer = client.ask()
+            assert (answer.status, answer.body, answer.persists) == (200, b"hello", True)
+            assert answer.framing == ("length" if result_type is list else "chunked")
+            assert answer.value("cache-control") == "no-cache"
+            for name in ("upgrade", "te", "trailer", "proxy-connection", "x-named"):
+                assert answer.values(name) == []
+            assert all("timeout=5" not in value for value in answer.values("keep-alive"))
+    (message,) = (each.getMessage() for each in caplog.records if "hop-by-hop" in each.getMessage())
+    assert "Connection, Keep-Alive, Transfer-Encoding, UPGRADE, te, Trailer, Proxy-Connection, " in message
+
+
+def test_hop_by_hop_headers_are_logged_once_per_application(threads: int, caplog: pytest.LogCaptureFixture) -> None:
+    app = responding([b"hello"], ("Connection", "keep-alive"))
+    for _ in range(2):
+        with client_of(app, threads) as client:
+            for _ in range(3):
+                client.ask()
+    assert [each.levelname for each in caplog.records if "hop-by-hop" in each.getMessage()] == ["WARNING"] * 2
+
+
+@pytest.mark.parametrize("value", ["close", "Close", "keep-alive, close", "close, X-Named"])
+def test_connection_close_is_the_wish_to_close(threads: int, value: str, caplog: pytest.LogCaptureFixture) -> None:
+    for pieces in ([b"hello"], Result([b"hel", b"lo"])):
+        with client_of(responding(pieces, ("Connection", value)), threads) as client:
+            answer = client.ask()
+            assert (answer.status, answer.body, answer.values("connection")) == (200, b"hello", ["close"])
+            assert client.is_closed
+    assert "hop-by-hop" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["Accept-Encoding", "Range", "If-Match", "Host", "Expect"])
+def test_a_header_that_requests_have_is_not_hop_by_hop(threads: int, name: str) -> None:
+    """Such as Accept-Encoding with a 415 (RFC 9110 §12.5.3)."""
+    with client_of(responding([b"hello"], (name, "x")), threads) as client:
+        assert client.ask().values(name.lower()) == ["x"]
 
 
 def test_repeated_headers(threads: int) -> None:
@@ -422,9 +582,9 @@ def faulty(environ: dict[str, Any], start_response: Start) -> Any:
 
 
 STATUSES: list[Any] = ["", "100 Continue", "OK", 200, "200OK", "999 X", "\u0662\u0660\u0660 OK", "200 OK\r\nX: y"]
+STATUSES += ["200 \u20ac", "200 A\x01B", "200 A\x7fB", "200 A\nB"]
 FIELDS: list[Any] = [
-    *(("Connection", "close"), ("Keep-Alive", "timeout=5"), ("Transfer-Encoding", "chunked"), ("UPGRADE", "h2c")),
-    *(("te", "trailers"), ("Trailer", "x"), ("Proxy-Connection", "close")),
+    *(("Connection", "close\r\nX: y"), ("Keep-Alive", "a\0"), ("Transfer-Encoding", 1), ("Connection", None)),
     *(("X", "a\r\nSet-Cookie: b"), ("X", "a\nb"), ("X", "a\0"), ("X", "\u20ac"), ("X", 1), (b"X", b"1")),
     *(("X\r\nY", "1"), ("X ", "1"), ("", "1"), (None, "x"), ("Content-Length", "x"), ("Content-Length", 5)),
 ]
@@ -527,7 +687,8 @@ def test_a_client_that_leaves(threads: int) -> None:
 
 
 def test_a_client_that_does_not_read_does_not_delay_others(threads: int) -> None:
-    """The application is blocked while a bounded part of its response waits, and continues when the client reads."""
+    """On the reactor the application continues when the client reads; in a thread it makes its response to the end, of
+    which a bounded part waits in memory."""
     piece = b"x" * 65536
     results = []
 
@@ -544,18 +705,57 @@ def test_a_client_that_does_not_read_does_not_delay_others(threads: int) -> None
         slow._until(b"\r\n\r\n")
         for _ in range(10):
             assert other.ask().body == b"hello"
-        assert results[0].pulled < 500  # the kernel buffers a few megabytes at most
+        if threads:
+            results[0].wait()
+        else:
+            assert results[0].pulled < 500  # the kernel buffers a few megabytes at most
         received = sum(iter(lambda: _chunk(slow), 0))
         assert received == 500 * len(piece)
-        results[0].wait()
+        if not threads:
+            results[0].wait()
+    handler.close(PATIENCE)
+
+
+@pytest.mark.parametrize("sends", ["pieces", "write"])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_slow_clients_do_not_occupy_the_threads(sends: str, version: str) -> None:
+    """As many clients as there are threads read nothing of a long response: another client gets its own at once, and
+    the slow ones get all of theirs, in order, later."""
+    pieces = [b"%07d\n" % number * 8192 for number in range(200)]  # 64 KiB each, more than the kernel buffers
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        write = start_response("200 OK", [TEXT])
+        if environ["PATH_INFO"] != "/large":
+            return [b"hello"]
+        if sends == "pieces":
+            return iter(pieces)
+        for piece in pieces:
+            write(piece)
+        return []
+
+    handler = WSGI(app, 4)
+    with serving(handler) as server, ExitStack() as stack:
+        slow = [stack.enter_context(connect(server)) for _ in range(4)]
+        for client in slow:
+            client.send(get("/large", version=version))
+            client._until(b"\r\n\r\n")
+        with connect(server) as other:
+            assert other.ask().body == b"hello"
+        for client in slow:
+            body = client.rest() if version == "1.0" else b"".join(iter(lambda: _content_of_chunk(client), b""))  # noqa: B023
+            assert body == b"".join(pieces)
     handler.close(PATIENCE)
 
 
 def _chunk(client: Client) -> int:
     """Reads a chunk and returns its size."""
+    return len(_content_of_chunk(client))
+
+
+def _content_of_chunk(client: Client) -> bytes:
+    """Reads a chunk and returns its content."""
     size = int(client._until(b"\r\n"), 16)
-    client._exactly(size + 2)
-    return size
+    return client._exactly(size + 2)[:-2]
 
 
 @pytest.mark.parametrize("kind", ["pieces", "file", "write"])
@@ -746,6 +946,16 @@ class _Quiet(io.FileIO):
         return len(data)
 
 
+class _Pieces:
+    """A file whose read() returns one of some pieces."""
+
+    def __init__(self, pieces: Iterable[Any]) -> None:
+        self._pieces = iter(pieces)
+
+    def read(self, size: int) -> Any:
+        return next(self._pieces, b"")
+
+
 class _Reader:
     """The least that PEP 3333 asks of a file: read(), but no close()."""
 
@@ -928,10 +1138,35 @@ def test_a_request_whose_client_left_the_queue_is_not_handled() -> None:
     assert not gate.entered.acquire(blocking=False)
 
 
-@pytest.mark.parametrize("numbers", [pytest.param((-1,), id="threads"), pytest.param((1, -1), id="queue")])
-def test_negative_numbers_are_rejected(numbers: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="must be 0 or more"):
-        WSGI(responding([]), *numbers)
+def test_queued_requests_of_clients_that_reset_are_not_begun() -> None:
+    gate = Gate()
+    handler = WSGI(gate, 2, 40)
+    with serving(handler) as server, ExitStack() as stack:
+        running = [stack.enter_context(connect(server)) for _ in range(2)]
+        for client in running:
+            client.send(get())
+            assert gate.entered.acquire(timeout=PATIENCE)
+        queued = [stack.enter_context(connect(server)) for _ in range(40)]
+        for client in queued:
+            client.send(get())
+        wait_for(lambda: _unfinished(server) == 42)
+        stays = queued.pop(20)
+        for client in queued:
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        wait_for(lambda: server.stats.closed[Ending.DISCONNECTED] == 39)
+        gate.open.set()
+        assert [client.answer().status for client in (*running, stays)] == [200] * 3
+        handler.close(PATIENCE)
+    assert gate.entered.acquire(blocking=False)  # for the one that stayed
+    assert not gate.entered.acquire(blocking=False)
+
+
+@pytest.mark.parametrize("name", ["threads", "queue", "max_spooled", "max_spooled_total"])
+def test_negative_numbers_are_rejected(name: str) -> None:
+    numbers: dict[str, Any] = {name: -1}
+    with pytest.raises(ValueError, match=f"{name}.* must be 0 or more"):
+        WSGI(responding([]), **numbers)
 
 
 def test_a_closed_handler_responds_with_503() -> None:

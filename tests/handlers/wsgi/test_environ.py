@@ -8,17 +8,22 @@ from typing import Any
 import pytest
 
 from kaserve.handlers.wsgi.environ import Environ, EnvironBuilder
+from kaserve.http.address import UNNAMED, Address, AnyAddress, UnixAddress
 from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
-from kaserve.http.messages import Address, Request
+from kaserve.http.messages import Request
 from kaserve.http.protocol import HTTPProtocol
 
-CLIENT = ("192.0.2.1", 4711)
-SERVER = ("192.0.2.2", 8080)
+CLIENT = Address("192.0.2.1", 4711)
+SERVER = Address("192.0.2.2", 8080)
 
 
 def parse(
-    line: str = "GET / HTTP/1.1", *fields: str, client: Address = CLIENT, server: Address = SERVER, scheme: str = "http"
+    line: str = "GET / HTTP/1.1",
+    *fields: str,
+    client: AnyAddress = CLIENT,
+    server: AnyAddress = SERVER,
+    scheme: str = "http",
 ) -> Request:
     host = [] if any(field.lower().startswith("host:") for field in fields) or "1.0" in line else ["Host: h"]
     protocol = HTTPProtocol(Limits(), KeepAlive(5.0, 0))
@@ -49,7 +54,9 @@ def test_the_whole_environ() -> None:
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_NAME": "192.0.2.2",
         "SERVER_PORT": "8080",
+        "SERVER_SOFTWARE": "kaserve",
         "REMOTE_ADDR": "192.0.2.1",
+        "REMOTE_HOST": "192.0.2.1",
         "REMOTE_PORT": "4711",
         "HTTP_HOST": "h",
         "HTTP_ACCEPT": "*/*",
@@ -64,12 +71,14 @@ def test_the_whole_environ() -> None:
 def test_each_request_has_its_own_environ() -> None:
     build = EnvironBuilder({}).build
     first = build(parse("GET /1 HTTP/1.1", "X: 1"))
-    second = build(parse("GET /2 HTTP/1.1", "Y: 2", client=("192.0.2.9", 1)))
-    third = build(parse("GET /3 HTTP/1.1", server=("192.0.2.3", 80), scheme="https"))
-    fourth = build(parse("GET /4 HTTP/1.1", client=None))
+    second = build(parse("GET /2 HTTP/1.1", "Y: 2", client=Address("192.0.2.9", 1)))
+    third = build(parse("GET /3 HTTP/1.1", server=Address("192.0.2.3", 80), scheme="https"))
+    fourth = build(parse("GET /4 HTTP/1.1", client=UNNAMED))
     assert [each["PATH_INFO"] for each in (first, second, third, fourth)] == ["/1", "/2", "/3", "/4"]
     assert "HTTP_X" not in second
     assert (first["REMOTE_ADDR"], second["REMOTE_ADDR"], fourth["REMOTE_ADDR"]) == ("192.0.2.1", "192.0.2.9", "")
+    # Without a look-up of names, the address stands for the name (RFC 3875 §4.1.9).
+    assert (first["REMOTE_HOST"], second["REMOTE_HOST"], fourth["REMOTE_HOST"]) == ("192.0.2.1", "192.0.2.9", "")
     assert (third["SERVER_NAME"], third["SERVER_PORT"], third["HTTPS"]) == ("192.0.2.3", "80", "on")
     assert third["wsgi.url_scheme"] == "https"
     assert fourth["wsgi.url_scheme"] == "http"
@@ -195,14 +204,16 @@ class TestUnixSockets:
         ],
     )
     def test_the_server_name_is_the_host_header(self, host: str, scheme: str, name: str, port: str) -> None:
-        made = environ("GET / HTTP/1.1", f"Host: {host}", client="", server="/run/site", scheme=scheme)
+        made = environ("GET / HTTP/1.1", f"Host: {host}", client=UNNAMED, server=UnixAddress("/run/s"), scheme=scheme)
         assert (made["SERVER_NAME"], made["SERVER_PORT"]) == (name, port)
-        assert (made["REMOTE_ADDR"], made["REMOTE_PORT"]) == ("", "")
+        assert (made["REMOTE_ADDR"], made["REMOTE_HOST"], made["REMOTE_PORT"]) == ("", "", "")
 
     def test_it_is_read_for_each_request(self) -> None:
         build = EnvironBuilder({}).build
         names = [
-            build(parse("GET / HTTP/1.1", f"Host: {host}", client=None, server="/run/site"))["SERVER_NAME"]
+            build(parse("GET / HTTP/1.1", f"Host: {host}", client=UNNAMED, server=UnixAddress("/run/site")))[
+                "SERVER_NAME"
+            ]
             for host in ("a", "b")
         ]
         assert names == ["a", "b"]

@@ -20,8 +20,10 @@ from tests.tools.connections import (
     POST_HEAD,
     WHEEL_DELAY,
     MakeNet,
+    echo,
     logged_errors,
     send,
+    send_during_turn,
 )
 from tests.tools.net import GET, HERE, PEER, Client, Net, Router, post
 
@@ -281,3 +283,19 @@ def test_the_sink_of_an_incomplete_body_is_abandoned(make_net: MakeNet) -> None:
     net.settle()
     assert connection.phase == CLOSED
     assert sink.abandoned == 1
+
+
+@pytest.mark.parametrize("size", [10, 150_000])
+def test_the_rest_of_a_body_that_is_here_at_the_deadline_is_read(make_net: MakeNet, size: int) -> None:
+    """It may have arrived while this process was stopped (SIGSTOP). A large one takes more than one look."""
+    net = make_net(echo, deadlines=Deadlines(min_rate=size))
+    client, _ = net.connect()
+    wire = post(b"x" * size)
+    client.send(wire[:-size])
+    net.settle()
+    net.clock.advance(1000)
+    send_during_turn(net, client, wire[-size:])
+    net.settle()
+    (response,) = client.answers("POST")
+    assert response.status == 200
+    assert response.body == b"x" * size

@@ -7,8 +7,9 @@ import pytest
 from kaserve.http.messages import Response
 from kaserve.http.phases import BODY, HEAD, IDLE, LINGER, SEND, Phase
 from kaserve.net.connection import Connection
-from tests.tools.connections import PHASE_STARTS, POST_HEAD, SMALL_BUFFER, WHEEL_DELAY, MakeNet, large
-from tests.tools.net import GET, Net
+from kaserve.net.service import INCOMPLETE_REQUEST_GRACE, Deadlines
+from tests.tools.connections import PHASE_STARTS, POST_HEAD, SMALL_BUFFER, WHEEL_DELAY, MakeNet, echo, large
+from tests.tools.net import GET, Net, post
 
 
 def drain(net: Net, connection: Connection) -> None:
@@ -136,3 +137,81 @@ def test_a_request_that_is_incomplete_at_the_drain_gets_a_response_that_says_clo
     (response,) = net.ask(client, b"0123456789", methods=["POST"])
     assert response.status == 200
     assert not response.persists
+
+
+@pytest.mark.parametrize("phase", [HEAD, BODY], ids=lambda phase: phase.name)
+def test_an_incomplete_request_that_stalls_does_not_hold_the_drain(make_net: MakeNet, phase: Phase) -> None:
+    net = make_net()
+    client, connection = net.connect()
+    PHASE_STARTS[phase][0](net, client)
+    net.settle()
+    net.service.keep_alive.enabled = False
+    net.reactor.call(net.service.drain)
+    net.sleep(INCOMPLETE_REQUEST_GRACE - 0.1)
+    assert connection.phase == phase
+    net.sleep(0.1 + WHEEL_DELAY)
+    first, second = client.answers("GET", "GET")
+    assert (first.status, second.status) == (200, 408)
+    assert not second.persists
+    client.close()
+    net.settle()
+    assert not net.service.connections
+
+
+def test_a_body_that_moves_is_received_to_its_end_while_draining(make_net: MakeNet) -> None:
+    """At the same --min-rate as before: 500 bytes per second, and so 2,500 within each 5 seconds."""
+    net = make_net(echo)
+    client, connection = net.connect()
+    wire = post(b"x" * 25_000)
+    head = len(wire) - 25_000
+    client.send(wire[:head])
+    net.settle()
+    net.service.keep_alive.enabled = False
+    net.reactor.call(net.service.drain)
+    for start in range(head, len(wire), 2500):
+        net.sleep(INCOMPLETE_REQUEST_GRACE - 0.1)
+        assert connection.phase == BODY
+        client.send(wire[start : start + 2500])
+        net.settle()
+    (response,) = client.answers("POST")
+    assert response.status == 200
+    assert response.body == b"x" * 25_000
+
+
+def test_a_body_that_trickles_does_not_hold_the_drain(make_net: MakeNet) -> None:
+    net = make_net()
+    client, _connection = net.connect()
+    client.send(post(b"x" * 100)[:-100])
+    net.settle()
+    net.reactor.call(net.service.drain)
+    for _ in range(7):
+        net.sleep(1)
+        client.send(b"x")
+    net.settle()
+    (response,) = client.answers("POST")
+    assert response.status == 408
+
+
+def test_a_request_that_begins_while_draining_has_the_same_grace(make_net: MakeNet) -> None:
+    net = make_net()
+    client, connection = net.connect()
+    net.ask(client, GET)
+    net.service.keep_alive.enabled = False
+    net.reactor.call(net.service.drain)
+    net.settle()
+    client.send(GET[:-2])
+    net.settle()
+    assert connection.phase == HEAD
+    assert net.time_left(connection) == INCOMPLETE_REQUEST_GRACE
+
+
+def test_a_shorter_timeout_of_the_settings_stays_while_draining(make_net: MakeNet) -> None:
+    net = make_net(deadlines=Deadlines(header_timeout=2))
+    client, connection = net.connect()
+    client.send(GET[:-2])
+    net.settle()
+    net.sleep(1)
+    net.reactor.call(net.service.drain)
+    net.settle()
+    assert connection.phase == HEAD
+    assert net.time_left(connection) == 1

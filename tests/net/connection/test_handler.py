@@ -13,7 +13,7 @@ import pytest
 from kaserve.http.errors import HTTPError
 from kaserve.http.messages import Request, Response
 from kaserve.http.phases import CLOSED, HANDLER, IDLE, LINGER
-from kaserve.net.poller import NOTHING
+from kaserve.net.service import CLIENT_LEAVES
 from tests.tools.connections import MakeNet, logged_errors, send
 from tests.tools.net import GET, Body, Router, get, hello
 
@@ -133,8 +133,7 @@ def test_a_future_response_blocks_no_other_connection(make_net: MakeNet) -> None
     send(net, client, get("/later") + get("/next"))
     assert client.read() == b""
     assert connection.phase == HANDLER
-    assert net.interest(connection) == NOTHING
-    assert net.time_left(connection) == float("inf")
+    assert net.interest(connection) == CLIENT_LEAVES
     assert not net.busy, "the connection polls the Future"
     [response] = net.ask(other, GET)
     assert response.body == b"hello"

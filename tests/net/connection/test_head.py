@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from kaserve.http.errors import HTTPError
-from kaserve.http.phases import HEAD, LINGER
-from tests.tools.connections import WHEEL_DELAY, MakeNet, send
+from kaserve.http.phases import CLOSED, HEAD, IDLE, LINGER
+from kaserve.telemetry.endings import Ending
+from tests.tools.connections import WHEEL_DELAY, MakeNet, send, send_during_turn
 from tests.tools.net import GET, Router
 
 
@@ -63,3 +64,43 @@ def test_a_rejected_client_gets_a_response_before_it_sends_a_request(make_net: M
     client.close()
     net.settle()
     assert net.stats.closed == {"rejected": 1}
+
+
+def test_the_rest_of_a_head_that_is_here_at_the_deadline_is_read(make_net: MakeNet) -> None:
+    """It may have arrived while this process was stopped (SIGSTOP): the poller then sees only that time has passed."""
+    net = make_net()
+    client, connection = net.connect()
+    client.send(GET[:-5])
+    net.settle()
+    net.clock.advance(1000)
+    send_during_turn(net, client, GET[-5:])
+    net.settle()
+    (response,) = client.answers("GET")
+    assert response.status == 200
+    assert response.persists
+    assert connection.phase == IDLE
+
+
+def test_a_part_of_a_head_at_the_deadline_is_not_enough(make_net: MakeNet) -> None:
+    net = make_net()
+    client, connection = net.connect()
+    client.send(GET[:-5])
+    net.settle()
+    net.clock.advance(31)
+    send_during_turn(net, client, GET[-5:-1])
+    net.settle()
+    (response,) = client.answers("GET")
+    assert response.status == 408
+    assert connection.ending == Ending.HEADER_TIMEOUT
+
+
+def test_a_client_that_has_reset_by_the_deadline_gets_no_response(make_net: MakeNet) -> None:
+    net = make_net()
+    client, connection = net.connect(tcp=True)
+    client.send(GET[:-5])
+    net.settle()
+    net.clock.advance(31)
+    net.reactor.call(client.reset)
+    net.settle()
+    assert connection.phase == CLOSED
+    assert net.stats.closed == {"reset": 1}

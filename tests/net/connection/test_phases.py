@@ -6,7 +6,7 @@ import pytest
 
 from kaserve.http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from kaserve.net.poller import NOTHING, READ, WRITE
-from kaserve.net.service import PHASES, Deadlines
+from kaserve.net.service import CLIENT_LEAVES, PHASES, Deadlines
 from tests.tools.connections import PHASE_STARTS, PROGRESS_CHECKS, SMALL_BUFFER, MakeNet, large, server_socket
 from tests.tools.net import GET
 
@@ -17,7 +17,7 @@ def test_each_phase_waits_for_its_event_and_has_its_deadline() -> None:
         IDLE: (READ, "keep_alive"),
         HEAD: (READ, "header_timeout"),
         BODY: (READ, "body_timeout"),
-        HANDLER: (NOTHING, ""),
+        HANDLER: (CLIENT_LEAVES, "half_close_timeout"),
         SEND: (WRITE, "send_timeout"),
         LINGER: (READ, "linger"),
     }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.messages import Response
-from kaserve.http.phases import HANDLER, IDLE, SEND
-from kaserve.net.poller import NOTHING, READ, WRITE
+from kaserve.http.phases import CLOSED, HANDLER, IDLE, SEND
+from kaserve.net.poller import READ, WRITE
+from kaserve.net.service import CLIENT_LEAVES
 from tests.tools.connections import SMALL_BUFFER, MakeNet, server_socket, unread, unsent
 from tests.tools.net import GET, Router, get
 
@@ -58,20 +61,22 @@ def test_nothing_is_read_while_requests_wait_for_the_next_turn(make_net: MakeNet
     assert most <= 2 * 64 * 1024
 
 
-def test_a_pipeline_that_waits_for_the_next_turn_has_no_deadline(make_net: MakeNet) -> None:
-    """It is in HANDLER, the only phase without a deadline: the delay is the server's, not the client's."""
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_a_pipeline_that_waits_for_the_next_turn_has_no_deadline(make_net: MakeNet, half_closed: bool) -> None:
+    """The delay is the server's, not the client's."""
     net = make_net()
     client, connection = net.connect()
     client.send(GET * 100)
+    if half_closed:
+        client.finish()
     net.step()
     assert connection.phase == HANDLER
-    assert net.interest(connection) == NOTHING
-    assert connection.deadline == float("inf")
+    assert net.interest(connection) == CLIENT_LEAVES
     assert net.reactor.timeout() == 0.0
     net.clock.advance(1000)
     net.settle()
     assert len(client.answers(*["GET"] * 100)) == 100
-    assert connection.phase == IDLE
+    assert connection.phase == (CLOSED if half_closed else IDLE)
 
 
 def test_large_responses_to_a_pipeline_are_sent_before_more_are_made(make_net: MakeNet) -> None:

@@ -9,9 +9,9 @@ from kaserve.handlers.wsgi.environ cimport EnvironBuilder
 from kaserve.handlers.wsgi.task cimport WSGITask
 
 cdef class WSGI(BaseHandler):
-    cdef public object _app, _workers
+    cdef public object _app, _hop_by_hop, _space, _workers
     cdef public EnvironBuilder _environ_builder
 
 @cython.locals(start_response=StartResponse)
-cdef Response _call_application(object app, EnvironBuilder environ_builder, Request request)
+cdef Response _call_application(object app, EnvironBuilder environ_builder, hop_by_hop, Request request)
 cdef Response _respond(Request request, StartResponse start_response, object result)

@@ -1,0 +1,210 @@
+"""Where each setting has an effect: one table of all settings, and the check that refuses the others.
+
+A setting that has no effect where it is given is an error there, so that nobody believes in a password that is never
+asked for. Knows the settings and the ways in which a server is run. Does not know how a setting has its effect.
+
+Most settings are the server's own and have the same effect in every way. The others belong to what is served, or to
+the program that runs the server.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Container
+from typing import NamedTuple
+
+from .config import Config, ConfigError
+
+__all__ = ["EFFECTS", "Effect", "Runner", "Served", "Way", "check_effects"]
+
+
+class Runner(enum.Enum):
+    """What runs the server. The value is a phrase for messages."""
+
+    LIBRARY = "in a program of your own"
+    PROGRAM = "on the command line"
+    GUNICORN = "under gunicorn"
+
+
+class Served(enum.Enum):
+    """What is served. The value is a phrase for messages."""
+
+    HANDLER = "on a handler"
+    WSGI = "on a WSGI application"
+    DIRECTORY = "on a directory"
+
+
+class Way(NamedTuple):
+    """A way of running a server.
+
+    Attributes:
+        runner: what runs it.
+        served: what is served. HANDLER also stands for a handler that the caller has made with its own arguments, such
+            as `Files`; DIRECTORY and WSGI are made from the settings.
+    """
+
+    runner: Runner = Runner.LIBRARY
+    served: Served = Served.HANDLER
+
+
+_EVERY_RUNNER = frozenset(Runner)
+_ALWAYS_SERVED = frozenset(Served)
+
+
+class Effect(NamedTuple):
+    """Where a setting has its effect, and why not elsewhere.
+
+    Attributes:
+        served: what must be served.
+        runners: what must run the server.
+        reason: why it has no effect elsewhere, as the end of a message.
+        instead: what a program of one's own does instead.
+        gunicorn: gunicorn's own way to set the same, which must then be used under gunicorn.
+    """
+
+    served: frozenset[Served] = _ALWAYS_SERVED
+    runners: frozenset[Runner] = _EVERY_RUNNER
+    reason: str = ""
+    instead: str = ""
+    gunicorn: str = ""
+
+
+_SERVER = Effect()  # the server's own: in every way
+
+
+def _files(instead: str, reason: str = "it is about the files of a directory") -> Effect:
+    """Of a directory. Under gunicorn there is none, since gunicorn imports an application."""
+    return Effect(frozenset({Served.DIRECTORY}), reason=reason, instead=instead)
+
+
+def _gunicorns(option: str) -> Effect:
+    """The server's own, but under gunicorn an option of gunicorn decides it."""
+    return Effect(gunicorn=option)
+
+
+def _program(reason: str, gunicorn: str = "", instead: str = "") -> Effect:
+    """Of `python -m kaserve` alone."""
+    return Effect(runners=frozenset({Runner.PROGRAM}), reason=reason, instead=instead, gunicorn=gunicorn)
+
+
+_UPLOADS = "kaserve.handlers.uploads.upload.Uploads(Files(...), directory{})"
+_COMPRESS = "only files of a directory are compressed; let the application or a proxy compress its responses"
+_NOT_IMPORTED = "only python -m kaserve imports what it serves"
+
+EFFECTS: dict[str, Effect] = {
+    # Addresses. gunicorn listens itself, and hands its sockets over.
+    "port": _gunicorns("--bind"),
+    "bind": _gunicorns("--bind"),
+    "unix_mode": _gunicorns("--umask"),
+    "reuse_port": _gunicorns("--reuse-port"),
+    "backlog": _gunicorns("--backlog"),
+    "max_connections": _gunicorns("--worker-connections"),
+    "max_connections_per_address": _SERVER,
+    # What to serve. Everything about files is an argument of the handler where a program makes that itself.
+    "directory": _files("Files(directory)"),
+    "listing": _files("Files(..., listing=False)"),
+    "zip": _files("Files(..., zip=True)"),
+    "handler": _program(_NOT_IMPORTED, "the argument MODULE:APP", "Server(function)"),
+    "wsgi": _program(_NOT_IMPORTED, "the argument MODULE:APP", "Server(WSGI(application))"),
+    "threads": Effect(
+        frozenset({Served.WSGI}),
+        reason="it is about WSGI applications",
+        instead="WSGI(application, threads=...)",
+        gunicorn="--threads",
+    ),
+    "hidden": _files("Files(..., hidden=True)"),
+    "symlinks": _files("Files(..., symlinks=...)"),
+    "clean_urls": _files("Files(..., clean_urls=True)"),
+    "spa": _files("Files(..., spa=True)"),
+    "compress": _files("Files(..., compress=True)", _COMPRESS),
+    # The site. Users, headers and CORS are put around any handler (`server.chain`).
+    "header": _SERVER,
+    "cors": _SERVER,
+    "cache_control": _files("Files(..., headers=SiteHeaders(cache_control=...))"),
+    "immutable": _files("Files(..., headers=SiteHeaders(immutable=...))"),
+    "type": _files("Files(..., types=...)"),
+    "upload": _files(_UPLOADS.format("")),
+    "upload_overwrite": _files(_UPLOADS.format(", overwrite=True")),
+    "upload_auth": _files("kaserve.handlers.middleware.write_auth.WriteAuth(Uploads(...), users)"),
+    "auth": _SERVER,
+    "auth_file": _SERVER,
+    "qr": _program("it is printed with the banner of python -m kaserve"),
+    # TLS. Under gunicorn without its own --certfile these have their effect; with it they are refused there.
+    "tls_cert": _SERVER,
+    "tls_key": _SERVER,
+    "tls_password_file": _SERVER,
+    "tls_ca": _SERVER,
+    "forwarded_allow_ips": _SERVER,
+    "proxy_protocol": _gunicorns("--proxy-protocol"),
+    # Connections.
+    "protocol": _SERVER,
+    "keep_alive": _gunicorns("--keep-alive"),
+    "keep_alive_requests": _SERVER,
+    "keep_alive_time": _SERVER,
+    "header_timeout": _SERVER,
+    "body_timeout": _SERVER,
+    "half_close_timeout": _SERVER,
+    "send_timeout": _SERVER,
+    "min_rate": _SERVER,
+    "drain_delay": Effect(
+        runners=frozenset({Runner.LIBRARY, Runner.PROGRAM}),
+        reason="gunicorn stops listening itself before it tells its workers",
+    ),
+    "graceful_timeout": _gunicorns("--graceful-timeout"),
+    "limit_request_line": _gunicorns("--limit-request-line"),
+    "limit_request_fields": _gunicorns("--limit-request-fields"),
+    "limit_request_field_size": _gunicorns("--limit-request-field_size"),
+    "limit_request_body": _SERVER,
+    # Logs. A program configures `logging` itself, so only python -m kaserve has an error log.
+    "access_log": _gunicorns("--access-logfile"),
+    "access_log_file": _gunicorns("--access-logfile"),
+    "log_format": _gunicorns("--access-logformat"),
+    "error_log": _program(
+        "only python -m kaserve writes an error log of its own",
+        "--error-logfile",
+        'a handler of logging.getLogger("kaserve")',
+    ),
+    # Monitoring.
+    "status": _SERVER,
+    "status_public": _SERVER,
+    "metrics": _SERVER,
+}
+"""By setting; `tests/test_effects.py` fails for one that is missing here."""
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
+
+
+def check_effects(config: Config, way: Way, given: Container[str] = ()) -> None:
+    """Checks that every setting has an effect.
+
+    Args:
+        config: the settings. A value that is the default is no complaint: it is what happens anyway.
+        way: how the server is run.
+        given: settings that were given explicitly. Under gunicorn, whose own defaults count, these may not even be
+            given with kaserve's default.
+
+    Raises:
+        ConfigError: a setting has no effect. Says which, why, and what to do instead.
+    """
+    for name, default in _DEFAULTS.items():
+        effect = EFFECTS[name]
+        if way.runner is Runner.GUNICORN and effect.gunicorn:
+            if name in given:
+                raise ConfigError(f"{{}} has no effect under gunicorn: use {effect.gunicorn}", name)
+        elif getattr(config, name) != default and not (way.runner in effect.runners and way.served in effect.served):
+            raise ConfigError(*_complaint(name, effect, way))
+
+
+def _complaint(name: str, effect: Effect, way: Way) -> tuple[str, ...]:
+    """The arguments of the ConfigError."""
+    names: tuple[str, ...] = (name,)
+    if way.runner is Runner.PROGRAM and way.served is not Served.DIRECTORY:
+        names = (name, way.served.name.lower())  # which is also the name of the setting that says so
+        where = "with {}"
+    elif way.runner not in effect.runners:
+        where = way.runner.value
+    else:
+        where = way.served.value
+    hint = f"; use {effect.instead} instead" if way == Way() and effect.instead else ""
+    return f"{{}} has no effect {where}: {effect.reason}{hint}", *names

@@ -1,0 +1,293 @@
+"""RequestLoop: the part of a connection that reads requests, has them responded to, and sends the responses.
+
+Knows the order of those steps and how much of them fits into a turn of the reactor. Does not know what a connection
+waits for, how long, and how it ends: `connection` does, which is a RequestLoop. They are one object because an idle
+connection must be small, and a base class costs nothing; they are two classes so that each can be read on its own.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from ..http.address import AnyAddress
+from ..http.errors import HTTPError
+from ..http.phases import BODY, CLOSED, HANDLER, IDLE, SEND
+from ..http.protocol import HTTPProtocol
+from ..telemetry.counters import NO_GAP
+from ..telemetry.endings import Ending
+from ..telemetry.timeline import ConnectionTrace
+from .exchange import Exchange, begin_exchange
+from .failures import reraise_exit_signals
+from .poller import NOTHING, WRITE
+from .progress import AWAITING, BROKEN, DONE, LOST
+from .service import Service
+from .sockets import PlainSocket
+from .timerwheel import Timer
+from .tls import TLSSocket
+from .writer import Writer
+
+__all__ = ["RequestLoop"]
+
+log = logging.getLogger("kaserve")
+
+_MAX_BUFFERED = 64 * 1024  # bytes of responses to a pipeline that are collected before they are sent
+_MAX_REQUESTS_PER_TURN = 64
+# The share of its maximum age that a connection may be spared at random, so that connections which were opened together
+# are not closed together.
+_AGE_JITTER = 0.1
+
+
+class RequestLoop(Timer):
+    """Requests and responses on one socket.
+
+    Attributes:
+        client, server: the two ends.
+        number: counted from 1 since the server started.
+        phase: the phase entered last.
+        protocol: the conversation.
+        ending: why the connection ends, once that is known.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_exchange",
+        "_idle_allowance",
+        "_idle_from",
+        "_interest",
+        "_max_age_at",
+        "_min_progress_left",
+        "_opened",
+        "_request_started",
+        "_service",
+        "_sock",
+        "_trace",
+        "_writer",
+        "client",
+        "ending",
+        "number",
+        "phase",
+        "protocol",
+        "server",
+    )
+
+    def __init__(self, service: Service, sock: PlainSocket | TLSSocket, client: AnyAddress, server: AnyAddress) -> None:
+        """Takes over `sock`, which is connected and non-blocking."""
+        super().__init__()
+        now = service.reactor.now
+        self._service = service
+        self._sock: PlainSocket | TLSSocket = sock
+        self.client = client
+        self.server = server
+        self.number = 0
+        self.protocol = HTTPProtocol(service.limits, service.keep_alive)
+        self.phase = CLOSED  # none entered yet
+        self.ending: Ending | None = None
+        self._writer = Writer()
+        self._exchange: Exchange | None = None
+        self._trace: ConnectionTrace | None = None
+        self._opened = now
+        self._max_age_at = now + service.age * (1.0 - _AGE_JITTER * service.rng())
+        self._request_started = now
+        self._idle_from = now  # when the last response left
+        self._idle_allowance = service.idle  # for how long it may be idle from then on
+        self._interest = NOTHING  # what the reactor watches the socket for
+        self._min_progress_left = 0  # bytes that must still move before the deadline is extended
+        self._closing = False  # the next response is the last one
+
+    # What a connection does about it.
+
+    def ready(self, events: int) -> None:
+        """Goes on: the socket is ready for `events`, or a Future is done (NOTHING)."""
+        raise NotImplementedError
+
+    def _update_state(self) -> None:
+        """Enters the phase that the turn has led to."""
+        raise NotImplementedError
+
+    def _reset(self, ending: Ending) -> None:
+        """Ends the connection with a reset."""
+        raise NotImplementedError
+
+    def _close(self, ending: Ending) -> None:
+        """Ends the connection."""
+        raise NotImplementedError
+
+    # The loop.
+
+    def _run(self) -> None:
+        """Reads, responds and sends for as long as that is possible without waiting, up to the limits of a turn."""
+        writer, protocol = self._writer, self.protocol
+        if writer.buffer and not self._flush():
+            self._update_state()
+            return
+        requests_left = _MAX_REQUESTS_PER_TURN
+        while True:
+            phase = protocol.phase
+            if phase == SEND:
+                if writer.source is not None and not self._send_body():
+                    break
+                self._finish_response()
+            elif phase == HANDLER:
+                exchange = self._exchange
+                assert exchange is not None
+                if exchange.future is not None and not exchange.future.done():
+                    break
+                if requests_left == 0 or len(writer.buffer) + writer.queued >= _MAX_BUFFERED:
+                    break
+                exchange.call_handler(self._may_persist())
+                self._response_started()
+                requests_left -= 1
+            elif (
+                (phase == IDLE and not protocol.has_received() and not protocol.ended)
+                or phase > SEND
+                or not self._read()
+            ):
+                break
+        if writer.buffer:
+            self._flush()
+        self._update_state()
+        if self.phase == HANDLER and not self._is_awaiting():  # the turn was used up
+            self._service.reactor.again(self)
+
+    # A request and its response.
+
+    def _read(self) -> bool:
+        """Reads on in a request; False if that takes bytes which are not here yet."""
+        protocol = self.protocol
+        try:
+            if protocol.phase != BODY:
+                request = protocol.read_head()
+                if request is None:
+                    return protocol.phase == CLOSED
+                request.client = self.client
+                request.scheme = self._service.scheme
+                request.server = self.server
+                exchange = self._begin_exchange()
+                gap = exchange.started - self._idle_from if protocol.served else NO_GAP
+                self._service.stats.request_parsed(gap)
+                if self._trace is None and self._service.timeline.recording:
+                    self._start_trace()
+                if protocol.phase == BODY:
+                    exchange.begin_body()
+            if protocol.phase == BODY:
+                return protocol.read_body()
+        except HTTPError as error:
+            self._refuse(error, Ending.REFUSED)
+        except BaseException as error:  # of before_body, or of a sink: a full disk, say
+            reraise_exit_signals(error)
+            log.exception("the body of %r could not be received", protocol.request)
+            assert self._exchange is not None
+            self._exchange.respond_failure(self._may_persist())
+            self._response_started()
+        return True
+
+    def _begin_exchange(self) -> Exchange:
+        self._exchange = exchange = begin_exchange(
+            self._service, self.protocol, self._writer, self, self.number, self.client, self._request_started
+        )
+        return exchange
+
+    def _start_trace(self) -> None:
+        """The live page is open: what happens from now on may be shown there."""
+        service = self._service
+        host, now = self.client.label, service.reactor.now
+        self._trace = service.timeline.start_trace(self.number, host, self._opened, now)
+
+    def _may_persist(self) -> bool:
+        return not self._closing and self._service.reactor.now < self._max_age_at
+
+    def _refuse(self, error: HTTPError, ending: Ending) -> None:
+        """Responds to a request that cannot be read, or is not read to its end; then the connection closes."""
+        exchange = self._exchange or self._begin_exchange()
+        self.ending = ending
+        exchange.refuse(error)
+        self._response_started()
+
+    def _response_started(self) -> None:
+        """The handler has been called: if that led to a response, its head is with the writer now."""
+        exchange, service = self._exchange, self._service
+        if exchange is None or exchange.response is None:
+            return
+        if self.ending is None and not exchange.persists:
+            self.ending = self._why_last()
+        self.phase = SEND  # whatever phase follows is entered again, even if it is the one before the request
+        self._idle_allowance = service.idle
+        if self._writer.source is not None:
+            try:
+                exchange.start_body()
+            except BaseException as error:
+                self._fail_response(error)
+
+    def _why_last(self) -> Ending | None:
+        """Why the response that was just started is the last one, as far as the server is the reason."""
+        service = self._service
+        if not self._closing and service.reactor.now >= self._max_age_at:
+            return Ending.AGE
+        if self.protocol.served == service.keep_alive.requests:
+            return Ending.REQUEST_LIMIT
+        return None
+
+    def _finish_response(self) -> None:
+        """The response is encoded to its end."""
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        assert exchange.response is not None
+        exchange.finish()
+        now = exchange.finished
+        self._idle_from = now
+        self._service.stats.latency.add(now - exchange.started)
+        if self._trace is not None:
+            self._trace.add(exchange.started, now, exchange.response.status)
+        self._request_started = now  # of the next one, if it is here already
+        self.protocol.finish()
+
+    def _is_awaiting(self) -> bool:
+        """Whether a handler or a body is waited for."""
+        return self._exchange is not None and self._exchange.future is not None
+
+    # Sending.
+
+    def _flush(self) -> bool:
+        """Sends what is encoded; True if the kernel accepted all of it."""
+        progress = self._writer.flush(self._sock)
+        self._count_sent()
+        if progress == LOST:
+            self._close(Ending.RESET)
+        return progress == DONE
+
+    def _send_body(self) -> bool:
+        """Sends on in a body that is not in memory; True if all of it is encoded."""
+        exchange, writer = self._exchange, self._writer
+        assert exchange is not None
+        if exchange.is_pending():
+            return False
+        exchange.future = None
+        try:
+            progress = writer.pump(self._sock)
+        except BaseException as error:
+            self._fail_response(error)
+            return False
+        self._count_sent()
+        if progress == AWAITING:
+            assert writer.source is not None
+            assert writer.source.pending is not None
+            exchange.wait_for(writer.source.pending)
+        elif progress == LOST:
+            self._close(Ending.RESET)
+        elif progress == BROKEN:
+            self._reset(Ending.FAILED)
+        return progress == DONE
+
+    def _count_sent(self) -> None:
+        writer = self._writer
+        self._service.stats.sent += writer.moved
+        if self._interest == WRITE:
+            self._min_progress_left -= writer.moved
+        writer.moved = 0
+
+    def _fail_response(self, error: BaseException) -> None:
+        """The handler's own code failed after the head was encoded: only a reset can tell the client."""
+        reraise_exit_signals(error)
+        log.exception("the handler failed while responding to %r", self.protocol.request)
+        self._service.stats.failed += 1
+        self._reset(Ending.FAILED)
