@@ -24,11 +24,11 @@ They know syntax and nothing else, are strict, and have no options. Every decisi
     request. Raises HTTPError 400 for malformed chunks and for extensions over the limits, 431 for trailers over them.
 
 `encode_head(fields: Sequence[FieldLine]) -> tuple[bytes, int]`
-    Returns the field lines of a response without those that the protocol writes itself (the names in `messages.FLAGS`
-    except Host, Expect and Date), and the bits of all fields, which tell which of those were there. The status line is
-    not part of it. Raises TypeError for an element that is not a pair of str, and ValueError for a name that is not a
-    token or a value with a CR, LF, NUL or another byte that no field value may have (RFC 9110 §5.5): so a handler
-    cannot split a response.
+    Returns the field lines of a response without those that the protocol writes itself (Content-Length,
+    Transfer-Encoding, Connection and the other fields of one hop), and the bits of `messages.FLAGS` for all fields, so
+    that the caller knows which were there. The status line is not part of it. Raises TypeError for an element that is
+    not a pair of str, and ValueError for a name that is not a token or a value with a CR, LF, NUL or another byte that
+    no field value may have (RFC 9110 §5.5): so a handler cannot split a response.
 
 `join(pieces: Sequence[bytes]) -> bytes`
     Returns the pieces, a list or a tuple, one after the other. `b"".join` in C would be called through Python.

@@ -286,8 +286,14 @@ class RequestLoop(Timer):
         writer.moved = 0
 
     def _fail_response(self, error: BaseException) -> None:
-        """The handler's own code failed after the head was encoded: only a reset can tell the client."""
+        """The handler's own code failed after the head was encoded: only a reset can tell the client.
+
+        Responses to earlier requests may be in the output buffer, in front of that head. They are complete, and a reset
+        discards what has not been sent.
+        """
         reraise_exit_signals(error)
         log.exception("the handler failed while responding to %r", self.protocol.request)
         self._service.stats.failed += 1
+        self._writer.flush(self._sock)
+        self._count_sent()
         self._reset(Ending.FAILED)

@@ -11,7 +11,16 @@ from concurrent.futures import Future
 from ...http.errors import HTTPError
 from ...http.grammar import FIELD_NAME, FIELD_VALUE
 from ...http.handler import Handler, HandlerResult
-from ...http.messages import FLAGS, FieldLine, Request, Response
+from ...http.messages import (
+    ACCEPT_ENCODING,
+    CONDITIONAL,
+    FLAGS,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    FieldLine,
+    Request,
+    Response,
+)
 from ...http.sinks import Sink
 from .base import Middleware
 from .later import LaterResponse
@@ -19,9 +28,13 @@ from .later import LaterResponse
 __all__ = ["HeaderMiddleware", "parse_header"]
 
 
+# Headers with a flag that say what a client prefers or already has. A response may have them too (Accept-Encoding,
+# RFC 9110 §12.5.3), and they frame nothing.
+_PREFERENCES = ACCEPT_ENCODING | CONDITIONAL | IF_MODIFIED_SINCE | IF_NONE_MATCH
+
 # Headers that frame a message or describe its content. Only the code that makes a response knows their values: one
 # value for all responses would be wrong.
-_NEVER_ADDED = FLAGS.keys() | frozenset(
+_NEVER_ADDED = {name for name, flag in FLAGS.items() if not flag & _PREFERENCES} | frozenset(
     """
     content-encoding content-range content-type etag last-modified accept-ranges allow location www-authenticate
     """.split()

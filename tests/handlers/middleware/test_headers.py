@@ -29,6 +29,7 @@ class TestParsing:
             ("X-Latin: caf\xe9", ("X-Latin", "caf\xe9")),
             ("Cache-Control: no-store", ("Cache-Control", "no-store")),
             ("Vary: Origin", ("Vary", "Origin")),
+            ("Accept-Encoding: gzip", ("Accept-Encoding", "gzip")),  # RFC 9110 §12.5.3
         ],
     )
     def test_valid_headers(self, text: str, line: FieldLine) -> None:

@@ -157,6 +157,22 @@ def test_a_body_shorter_than_its_content_length_ends_with_a_reset(
     assert net.stats.failed == 1
 
 
+def test_a_failing_body_does_not_discard_the_responses_before_it(
+    make_net: MakeNet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Responses to a pipeline wait for each other in the output buffer, which a reset would discard."""
+    whole = Response(200, b"whole")
+    net = make_net(lambda request: Response(200, [], {"Content-Length": "5"}) if request.path == "/bad" else whole)
+    client, connection = net.connect(tcp=True)
+    with logged_errors(caplog, "5 bytes shorter"):
+        client.send(get("/1") + get("/2") + get("/bad"))
+        net.settle()
+    assert connection.phase == CLOSED
+    client.read()
+    assert client.was_reset
+    assert client.received.count(b"whole") == 2
+
+
 @pytest.mark.parametrize("status", [200, 204, 304])
 @pytest.mark.parametrize("length", [pytest.param("", id="no length"), pytest.param("5", id="Content-Length")])
 def test_nothing_is_pulled_for_a_response_without_content(make_net: MakeNet, status: int, length: str) -> None:
