@@ -27,6 +27,7 @@ from .options import (
     HEADER,
     LINE_SIZE,
     LOG_FORMAT,
+    MEDIA_TYPE,
     PORT,
     SECONDS,
     SIZE,
@@ -152,14 +153,23 @@ class Config:
         False, "site", SWITCH, None, "let scripts of other origins read responses (CORS)")
     cache_control: Sequence[str] = _setting(
         (), "site", CACHE_RULE, "RULE",
-        "Cache-Control header of files, [PATTERN=]DIRECTIVES as in '*.html=no-cache'; the first that matches is used",
+        "Cache-Control header of files, [PATTERN=]DIRECTIVES as in '*.css=max-age=60'; the first that matches is used, "
+        "and no-cache where none does",
         repeatable=True, separator="\n")
     immutable: bool = _setting(
-        True, "site", SWITCH, None, "let clients cache files with a fingerprint in their names for a year")
+        False, "site", SWITCH, None,
+        "let clients cache scripts, styles, fonts and WebAssembly with a fingerprint in their names for a year")
+    type: Sequence[str] = _setting(
+        (), "site", MEDIA_TYPE, "PATTERN=TYPE",
+        "media type of files, as in '*.log=text/plain'; the first that matches is used",
+        repeatable=True, separator="\n")
     upload: bool = _setting(
         False, "site", SWITCH, None, "accept uploads, by PUT and by a form on directory listings")
     upload_overwrite: bool = _setting(
         False, "site", SWITCH, None, "let uploads replace existing files")
+    upload_auth: Sequence[str] = _setting(
+        (), "site", USER, "USER:HASH", "user who may upload, while everybody may read; the hash as for --auth",
+        repeatable=True, separator="\n", secret=True)
     auth: Sequence[str] = _setting(
         (), "site", USER, "USER:HASH", "user to let in, with the password hash that --hash-password prints",
         repeatable=True, separator="\n", secret=True)
@@ -344,6 +354,8 @@ _RULES = (
         ("zip", "listing"),
     ),
     _needs("upload_overwrite", "upload"),
+    _needs("upload_auth", "upload"),
+    _excludes("immutable", "upload", "clients would not see a file that is uploaded again"),
     _excludes("upload", "handler", "files are uploaded to a directory"),
     _excludes("upload", "wsgi", "files are uploaded to a directory"),
 )

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from .handlers.middleware.basic_auth import parse_user
 from .handlers.middleware.forwarded import Trusted
 from .handlers.middleware.headers import parse_header
+from .handlers.static.media_types import parse_type
 from .handlers.static.site_headers import parse_rule
 from .logs.formats import parse_atoms
 from .net.listener import split_host_port
@@ -32,6 +33,7 @@ __all__ = [
     "HEADER",
     "LINE_SIZE",
     "LOG_FORMAT",
+    "MEDIA_TYPE",
     "PORT",
     "SECONDS",
     "SIZE",
@@ -273,6 +275,7 @@ TRUSTED = _text(_check_trusted)
 LOG_FORMAT = _text(_check_log_format)
 HEADER = _text(parse_header)
 CACHE_RULE = _text(parse_rule)
+MEDIA_TYPE = _text(parse_type)
 USER = _text(parse_user)
 
 

@@ -37,9 +37,11 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "header": ((), ("X-Mine: a, b",), "X-Mine: a, b"),
     "cors": (False, True, "yes"),
     "cache_control": ((), ("*.html=public, max-age=60",), "*.html=public, max-age=60"),
-    "immutable": (True, False, "no"),
+    "immutable": (False, True, "yes"),
+    "type": ((), ("*.log=text/plain",), "*.log=text/plain"),
     "upload": (False, True, "yes"),
     "upload_overwrite": (False, True, "yes"),
+    "upload_auth": ((), (USER,), USER),
     "auth": ((), (USER,), USER),
     "auth_file": (None, "users", "users"),
     "qr": (False, True, "yes"),
@@ -79,6 +81,7 @@ NEEDED: dict[str, Any] = {
     "tls_password_file": {"tls_cert": "cert.pem"},
     "tls_ca": {"tls_cert": "cert.pem"},
     "upload_overwrite": {"upload": True},
+    "upload_auth": {"upload": True},
     "status_public": {"status": "/-/status"},
 }
 
@@ -86,6 +89,12 @@ NOT_NUMBERS = ["", " ", "x", "-1", "+1", "1_0", "0x10", "1e3", "1,5", " 1", "1\n
 NOT_NUMBERS += ["\u0665", "\xb2"]  # digits for Python's int(), which no user means
 NUMBERS = [name for name, (default, _, _) in TABLE.items() if type(default) in (int, float)]
 NAMES = list(TABLE)
+
+
+def test_immutable_and_uploads_exclude_each_other() -> None:
+    """Clients would not see a file that is uploaded again for a year."""
+    with pytest.raises(ConfigError, match="immutable cannot be combined with upload"):
+        Config(immutable=True, upload=True)
 
 
 def test_the_table_is_all_there_is() -> None:
@@ -227,7 +236,13 @@ class TestWhatCannotBe:
 
     @pytest.mark.parametrize(
         ("name", "text"),
-        [("header", "X"), ("header", "Connection: close"), ("cache_control", "*.html="), ("auth", "ann:secret")],
+        [
+            ("header", "X"),
+            ("header", "Connection: close"),
+            ("cache_control", "*.html="),
+            ("type", "*.log"),
+            ("auth", "ann:secret"),
+        ],
     )
     def test_what_the_site_adds(self, name: str, text: str) -> None:
         self.refused(f"{name} must ", **{name: text})

@@ -35,7 +35,7 @@ from tests.tools.tls import Certificate, make_certificate
 # Where each setting has no effect. Written down once more, so that a slip in the table of the package is noticed.
 OF_FILES = {
     *("directory", "listing", "zip", "hidden", "symlinks", "clean_urls", "spa", "compress"),
-    *("cache_control", "immutable", "upload", "upload_overwrite"),
+    *("cache_control", "immutable", "type", "upload", "upload_auth", "upload_overwrite"),
 }
 OF_WSGI = {"threads"}
 OF_THE_PROGRAM = {"handler", "wsgi", "qr", "error_log"}
@@ -113,7 +113,7 @@ def check(name: str, is_refused: bool, start: Callable[[], Config], label: str) 
     with pytest.raises(ConfigError) as caught:
         start()
     message = str(caught.value)
-    label = re.sub("(?i)_overwrite", "", label)  # that needs upload, of which the same is true
+    label = re.sub("(?i)(upload)_(overwrite|auth)", r"\1", label)  # these need upload, of which the same is true
     assert message.startswith(f"{label} ")
     assert " has no effect " in message
     assert "\n" not in message
@@ -241,14 +241,15 @@ def test_the_command_line(
     shown = capsys.readouterr()
     if name in REFUSED_BY_OPTION[option]:
         assert (code, started) == (2, [])
-        label = flag(name).removesuffix("-overwrite")  # that needs --upload, of which the same is true
+        # The settings that need --upload are refused by that one, of which the same is true.
+        label = "--upload" if name.startswith("upload") else flag(name)
         assert re.match(f"kaserve: {label} (has no effect|cannot be combined) ", shown.err)
         assert option in shown.err or option == "-d"
     else:
         assert (code, shown.err) == (0, "")
         assert getattr(started[0], name) == values[name]
     # The same as a variable.
-    if name in REFUSED_BY_OPTION[option] and name != "upload_overwrite":
+    if name in REFUSED_BY_OPTION[option] and not name.startswith("upload_"):
         monkeypatch.setenv("KASERVE_" + name.upper(), TABLE[name][2])
         assert main(["0", option, what[option]]) == 2
         pattern = f"kaserve: KASERVE_{name.upper()} (has no effect|cannot be combined) "

@@ -137,6 +137,11 @@ def _ask(hook: Callable[[Request], T], request: Request, length: int) -> T:
 
 
 def _redirect(request: Request) -> Response:
-    """Redirects to the same path with a slash at its end."""
-    location = f"{request.mount}{request.raw_path}/"
+    """Redirects to the same path with a slash at its end.
+
+    The location is relative to the path that was asked for (RFC 3986 §4.2), so it is also right where a proxy has taken
+    a prefix off that path.
+    """
+    name = f"{request.mount}{request.raw_path}".rpartition("/")[2]
+    location = f"./{name}/" if ":" in name else f"{name}/"
     return Response.redirect(f"{location}?{request.query}" if request.query else location, 301)

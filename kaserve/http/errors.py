@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-__all__ = ["PHRASES", "HTTPError"]
+__all__ = ["PHRASES", "HTTPError", "body_too_large"]
 
 # The standard table, with the names of RFC 9110, since Python before 3.13 has older ones for some.
 PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus} | {
@@ -44,3 +44,16 @@ class HTTPError(Exception):
 
     def __str__(self) -> str:
         return f"{self.status} {PHRASES.get(self.status, '')}: {self.reason}"
+
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def body_too_large(limit: int) -> HTTPError:
+    """Returns the 413 for a body of more than `limit` bytes (RFC 9110 §15.5.14)."""
+    power = 0
+    while power < len(_UNITS) - 1 and limit and limit % (1 << 10 * (power + 1)) == 0:
+        power += 1
+    exact = f"{limit:,} byte{'' if limit == 1 else 's'}"
+    size = f"{limit >> 10 * power} {_UNITS[power]} ({exact})" if power else exact
+    return HTTPError(413, f"the body is larger than {size}, which is the limit here")

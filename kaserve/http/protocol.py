@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 
-from .errors import PHRASES, HTTPError
+from .errors import PHRASES, HTTPError, body_too_large
 from .framing import (
     CHUNKED,
     NO_LENGTH,
@@ -201,7 +201,7 @@ class HTTPProtocol:
             self._decoder = ChunkedDecoder(self._limits)
             self._allowance = self._limits.body
         elif framing > self._limits.body:
-            raise HTTPError(413, "the body is too large")
+            raise body_too_large(self._limits.body)
         else:
             self._body_left = framing
         self.phase = BODY
@@ -255,7 +255,7 @@ class HTTPProtocol:
                 sink.write(piece)
         decoder.content.clear()
         if self._allowance < decoder.missing:
-            raise HTTPError(413, "the body is too large")
+            raise body_too_large(self._limits.body)
         self._consume(stop)
         if decoder.done:
             self.request.trailers = allowed_trailers(decoder.trailers)

@@ -5,7 +5,9 @@ over values. A server may ignore a Range (§14.2), and this one does so as follo
 
 - a header that is not about bytes, or is malformed in any part, is ignored;
 - parts that overlap or touch are sent as one, so that no byte is sent twice;
-- more than 64 separate parts are ignored: no client needs them, and each costs a header of its own.
+- more than 64 separate parts are ignored: no client needs them, and each costs a header of its own;
+- ranges of an empty file are ignored: some clients ask everything with `bytes=0-`, and a 416 would tell them that there
+  is no such file. nginx, Apache and Go do the same.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def parse_ranges(value: str, size: int) -> list[Range] | None:
         The ranges; none if the header is valid but none of them can be satisfied (a 416); None if it is to be ignored.
     """
     specifier = _SPECIFIER.fullmatch(value)
-    if specifier is None:
+    if specifier is None or size == 0:
         return None
     specs = [spec.strip(" \t") for spec in specifier[1].split(",")]
     specs = [spec for spec in specs if spec]  # empty elements are ignored, §5.6.1
@@ -81,10 +83,9 @@ def _parse_spec(spec: str, size: int) -> Range | None:
     if first:
         start, stop = _number(first), _number(last) + 1 if last else size
         return None if last and stop <= start else Range(start, min(stop, size))
-    # suffix-range: so many bytes at the end. All of an empty file would need a Content-Range that there is not
-    # (§14.1.2).
-    if not last or (not size and _number(last)):
+    if not last:
         return None
+    # suffix-range: so many bytes at the end (§14.1.2).
     return Range(size - min(_number(last), size), size)
 
 
@@ -123,6 +124,9 @@ def content_range(part: Range | None, size: int) -> str:
 def frame_parts(ranges: list[Range], size: int, headers: list[tuple[str, str]], boundary: str) -> Multipart:
     """Returns what comes between the parts of multipart/byteranges (§14.6).
 
+    There is a line end in front of the first boundary, too, as nginx and Apache have it: an empty preamble (RFC 2046
+    §5.1.1). §14.6 allows it, and zsync waits for it for ever.
+
     Args:
         ranges: two or more.
         size: of the representation, in bytes.
@@ -131,9 +135,8 @@ def frame_parts(ranges: list[Range], size: int, headers: list[tuple[str, str]], 
     """
     described = "".join(f"{name}: {value}\r\n" for name, value in headers)
     heads = [
-        f"{'' if number == 0 else chr(13) + chr(10)}--{boundary}\r\n{described}"
-        f"Content-Range: {content_range(part, size)}\r\n\r\n".encode("latin-1")
-        for number, part in enumerate(ranges)
+        f"\r\n--{boundary}\r\n{described}Content-Range: {content_range(part, size)}\r\n\r\n".encode("latin-1")
+        for part in ranges
     ]
     end = f"\r\n--{boundary}--\r\n".encode("ascii")
     length = sum(map(len, heads)) + sum(part.stop - part.start for part in ranges) + len(end)

@@ -81,7 +81,9 @@ def _nothing() -> None:
 def _users(config: Config) -> dict[str, str]:
     """The password hashes by user; `auth` overrides `auth_file`."""
     users = {} if config.auth_file is None else _read_users(config.auth_file)
-    return users | dict(map(parse_user, config.auth))
+    users |= dict(map(parse_user, config.auth))
+    # Where users are asked for to read, those who may upload are among them.
+    return dict(map(parse_user, config.upload_auth)) | users if users else users
 
 
 def _read_users(path: str) -> dict[str, str]:

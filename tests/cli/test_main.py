@@ -100,7 +100,8 @@ class TestOptions:
         variables = {"KASERVE_" + name.upper(): text, **needed}
         assert getattr(read_config([], variables), name) == value
         if default == ():  # an empty default cannot be given, so a variable with another value has to lose
-            variables["KASERVE_" + name.upper()] = {"header": "X: 1", "cache_control": "no-store"}.get(name, OTHER_USER)
+            others = {"header": "X: 1", "cache_control": "no-store", "type": "*.a=b/c"}
+            variables["KASERVE_" + name.upper()] = others.get(name, OTHER_USER)
         if default is None:
             default = "/another"  # which is a path as well
             options = [flag(name), default]

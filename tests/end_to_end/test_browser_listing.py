@@ -12,6 +12,7 @@ from contextlib import closing
 import pytest
 
 from kaserve.handlers import Files
+from kaserve.handlers.uploads.upload import FORM, Uploads
 from tests.tools.browser import Browser
 from tests.tools.server import serving
 
@@ -63,7 +64,7 @@ def test_the_filter(browser: Browser, url: str) -> None:
 def test_the_filter_survives_another_order(browser: Browser, url: str) -> None:
     browser.open(url)
     browser.press("/", *"beta")
-    browser.evaluate("document.querySelectorAll('th a')[1].focus()")
+    browser.evaluate("document.querySelectorAll('th button')[1].focus()")
     browser.press_and_follow("Enter")
     assert browser.evaluate("location.search + location.hash") == "?sort=size&order=desc#beta"
     assert browser.evaluate(FILTER) == "beta"
@@ -117,6 +118,32 @@ def test_scripts_that_are_not_part_of_the_page_do_not_run(browser: Browser, url:
     assert browser.evaluate("window.ran") is None
     assert len(browser.errors) == 1
     assert "Content Security Policy" in browser.errors.pop()
+
+
+@pytest.fixture(scope="module")
+def url_with_uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    site = tmp_path_factory.mktemp("uploads")
+    (site / "alpha.txt").write_bytes(b"x")
+    uploads = Uploads(Files(site, zip=True, form=FORM), site)
+    with closing(uploads), serving(uploads, access_log=False) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_the_form_for_uploads_fits(browser: Browser, url_with_uploads: str, width: int) -> None:
+    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=640, deviceScaleFactor=1, mobile=width < 800)
+    try:
+        browser.open(url_with_uploads)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate("document.querySelector('.upload').getBoundingClientRect().bottom") < 640
+    finally:
+        browser.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_the_archive_has_a_button(browser: Browser, url: str) -> None:
+    browser.open(url)
+    assert browser.evaluate("new URLSearchParams(new FormData(document.querySelector('.tools form'))).toString()") == ""
+    assert browser.evaluate("document.querySelector('.tools button').name") == "zip"
 
 
 @pytest.mark.parametrize("width", [320, 360, 800])

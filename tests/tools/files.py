@@ -14,7 +14,7 @@ from kaserve.http.wire import encode_head, parse_head
 NOW = 784_111_777 + 86_400.0  # a day after
 MODIFIED = 784_111_777  # Sun, 06 Nov 1994 08:49:37 GMT
 SMALL = 64 * 1024
-NAMES = {"Content-Type", "ETag", "Last-Modified", "Accept-Ranges", "X-Content-Type-Options"}
+NAMES = {"Cache-Control", "Content-Type", "ETag", "Last-Modified", "Accept-Ranges", "X-Content-Type-Options"}
 
 
 def write(path: Path, content: bytes | str = b"content", modified: float = MODIFIED) -> None:

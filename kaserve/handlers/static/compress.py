@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, Future
 from functools import cache
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from ...http.messages import FileSpan
 from ...http.negotiation import CODINGS
 from .file_body import OpenFile, read_exactly
 
-__all__ = ["MIN_SIZE", "CompressedBody", "available_codings", "compress", "is_compressible"]
+__all__ = ["MIN_SIZE", "CompressedBody", "available_codings", "compress", "compress_pieces", "is_compressible"]
 
 MIN_SIZE = 860
 """Bytes below which nothing is compressed: the file fits into one segment of the network as it is."""
@@ -107,6 +107,17 @@ def compress(data: bytes, coding: str) -> bytes:
     """Returns `data` in one of `available_codings`, all at once; for what is small."""
     compressor = _compressors()[coding]()
     return compressor.compress(data) + compressor.flush()
+
+
+def compress_pieces(pieces: Generator[bytes, None, None], coding: str) -> Generator[bytes, None, None]:
+    """Compresses a body that is made in pieces, of which empty ones are pauses and stay so."""
+    compressor = _compressors()[coding]()
+    try:
+        for piece in pieces:
+            yield compressor.compress(piece) if piece else b""
+        yield compressor.flush()
+    finally:
+        pieces.close()
 
 
 class CompressedBody:

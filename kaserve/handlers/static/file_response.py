@@ -79,7 +79,7 @@ class FileResponder:
                 return Response(304, b"", representation.not_modified_headers)
             if status == 412:
                 raise HTTPError(412, "this is not the version that the request is about")
-            if values and range_applies(conditional, etag, modified, now):
+            if values and etag and range_applies(conditional, etag, modified, now):
                 ranges = parse_ranges(", ".join(values), representation.size)
                 if ranges is not None:
                     return self._respond_partially(representation, ranges)

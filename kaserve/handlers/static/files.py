@@ -15,7 +15,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPMethod
 
@@ -37,7 +37,8 @@ from ...http.negotiation import parse_accept
 from ...http.sinks import DrainSink, Sink
 from .file_response import FileResponder
 from .listing import respond_with_listing
-from .paths import Links, MalformedPath, Segments, encode_name
+from .media_types import MediaTypes
+from .paths import Links, MalformedPath, Segments, encode_reference
 from .representations import with_vary
 from .resources import IsDirectory, Plan, PlanKey, Policy, Resource, Resources, StaleFile
 from .site_headers import SiteHeaders
@@ -104,6 +105,7 @@ class Files(BaseHandler):
         listing: bool = True,
         zip: bool = False,
         headers: SiteHeaders | None = None,
+        types: Mapping[str, str] | None = None,
         form: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -119,7 +121,9 @@ class Files(BaseHandler):
             listing: whether the content of a directory is shown; otherwise one without an index is not found.
             zip: whether `?zip` gets everything in a directory as an archive.
             headers: what is added to the headers of every response.
-            form: HTML at the end of every listing.
+            types: media types by pattern, such as `{"*.log": "text/plain"}`; the first that matches decides. All other
+                files have the type of their suffix, or of their content where there is none.
+            form: HTML above the entries of every listing.
             clock: returns seconds since the epoch.
 
         Raises:
@@ -129,7 +133,7 @@ class Files(BaseHandler):
         if zip and not listing:
             raise ValueError("zip needs listing: an archive shows the names that a missing listing hides")
         self._headers = headers or SiteHeaders()
-        policy = Policy(Links(symlinks), hidden, clean_urls, compress, self._headers)
+        policy = Policy(Links(symlinks), hidden, clean_urls, compress, self._headers, MediaTypes(types))
         self._resources = Resources(directory, policy, clock)
         self._executor = ThreadPoolExecutor(_THREADS, "kaserve-files")  # starts its threads when they are needed
         self._responder = FileResponder(self._resources, self._executor, clock)
@@ -283,19 +287,19 @@ class Files(BaseHandler):
         headers = self._headers.for_file(b"".join(name + b"/" for name in segments))
         if status == 304:
             response.close()
-            kept = [line for line in response.fields if line[0] in ("Cache-Control", "Vary")]
+            kept = [line for line in response.fields if line[0] == "Vary"]
             return _add(Response(304, b"", kept), headers.not_modified)
         return _add(response, headers.full)
 
     def _redirect(self, request: Request, segments: Segments) -> Response:
         """Redirects to the directory's own URL, against which relative links can be resolved; the query goes along.
 
-        The location is made of names that are not empty and all encoded, so it starts with one slash and is never that
-        of another host (`//host`, `/\\host`), whatever was asked for.
+        Browsers keep a 301 for ever unless it says otherwise, so it has the Cache-Control of the directory: after a
+        deploy there may be a file of this name.
         """
-        location = f"{request.mount}/" + "".join(encode_name(name) + "/" for name in segments)
-        location = f"{location}?{request.query}" if request.query else location
-        return Response(301, b"", (("Location", location), *self._headers.always))
+        location = encode_reference(segments[-1], request.query, is_directory=True)
+        headers = self._headers.for_file(b"".join(name + b"/" for name in segments)).not_modified
+        return Response(301, b"", (("Location", location), *headers))
 
     # Errors.
 
@@ -349,8 +353,13 @@ def _check_method(method: str) -> None:
 
 
 def _is_navigation(request: Request) -> bool:
-    """Whether a person wants to see a page, rather than a script a part of one: no suffix, and HTML is accepted."""
-    if "." in request.raw_path.rpartition("/")[2] or request.values("sec-fetch-mode") not in ([], ["navigate"]):
+    """Whether a person wants to see a page, rather than a script a part of one.
+
+    Browsers say so (Fetch Metadata). Of any other client it is assumed if HTML is accepted, and the last name has no
+    suffix: `/user/jane.doe` may be a page, but `/logo.png` is more likely missing.
+    """
+    modes = request.values("sec-fetch-mode")
+    if modes != ["navigate"] and (modes or "." in request.raw_path.rpartition("/")[2]):
         return False
     accept = ",".join(request.values("accept"))
     if not accept.strip(" \t,"):  # the client accepts everything

@@ -10,7 +10,7 @@
   const all = [...document.querySelectorAll("tbody tr")];
   const rows = all.filter((row) => !row.classList.contains("parent"));
   const texts = rows.map((row) => row.cells[0].querySelector("bdi").textContent.toLowerCase());
-  const sortLinks = [...document.querySelectorAll("th a")];
+  const sortForms = [...document.querySelectorAll("th form")];
 
   const filter = () => {
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -28,7 +28,7 @@
   const keep = () => {
     const hash = field.value && "#" + encodeURIComponent(field.value);
     history.replaceState(null, "", location.pathname + location.search + hash);
-    for (const link of sortLinks) link.hash = hash;
+    for (const form of sortForms) form.action = location.pathname + hash;
   };
 
   const restore = () => {
@@ -37,7 +37,7 @@
     } catch {
       field.value = "";  // not of our making
     }
-    for (const link of sortLinks) link.hash = location.hash;
+    for (const form of sortForms) form.action = location.pathname + location.hash;
     filter();
   };
 

@@ -7,6 +7,14 @@ text.
 The page is one document: its style (`listing.css`) and its script (`listing.js`) are part of it, and its
 Content-Security-Policy allows them by their hashes and forbids everything else, whatever a file is called. Without the
 script everything works but the filter and the keys.
+
+Programs read the page as well, and follow all links in it. So only entries are links in the plainest form:
+
+- Other orders and the archive are buttons of forms. wget does not know `rel="nofollow"`, and fetched every directory
+  seven times and every archive.
+- What leads upwards has no quotes around its URL. fsspec joins every quoted link to the URL of the page, but for `../`,
+  and so searched `/a/../../a/../../` for ever. Absolute paths would help, too, but be wrong where a proxy has taken a
+  prefix off; the listings of nginx have no more than one `../`.
 """
 
 from __future__ import annotations
@@ -63,7 +71,7 @@ _HEAD = """\
 autocomplete="off" spellcheck="false" aria-keyshortcuts="/"><kbd aria-hidden="true">/</kbd></label>
 {tools}</div>
 </header>
-<main>
+{form}<main>
 <table>
 <thead><tr>{columns}</tr></thead>
 <tbody>
@@ -73,7 +81,7 @@ _TAIL = """\
 </table>
 <p id="none" class="note" {is_empty}>{note}</p>
 </main>
-{form}<footer>
+<footer>
 <p role="status" id="count">{count}</p>
 <p class="keys" id="keys" hidden><span><kbd>↑</kbd> <kbd>↓</kbd> move</span> <span><kbd>/</kbd> filter</span> \
 <span><kbd>⌫</kbd> up</span></p>
@@ -82,12 +90,13 @@ _TAIL = """\
 </body>
 </html>
 """
-_ZIP = '<a class="button" href="?zip" rel="nofollow" download>Download as zip</a>\n'
-_COLUMN = '<th scope="col"{state}><a href="?sort={column}&amp;order={order}" rel="nofollow">{title}</a></th>'
-_TITLES = {Column.NAME: "Name", Column.SIZE: "Size", Column.DATE: "Modified <small>UTC</small>"}
-_PARENT = (
-    '<tr class="parent"><td><a href="../{query}" aria-label="Parent directory">../</a></td><td></td><td></td></tr>\n'
+_ZIP = '<form><button class="button" name="zip">Download as zip</button></form>\n'
+_COLUMN = (
+    '<th scope="col"{state}><form><button name="sort" value="{column}">{title}</button>'
+    '<input type="hidden" name="order" value="{order}"></form></th>'
 )
+_TITLES = {Column.NAME: "Name", Column.SIZE: "Size", Column.DATE: "Modified <small>UTC</small>"}
+_PARENT = '<tr class="parent"><td><a href={up} aria-label="Parent directory">../</a></td><td></td><td></td></tr>\n'
 _ROW = (
     '<tr class="{kind}"><td><a href="{href}"><bdi>{name}</bdi>{slash}</a>{mark}</td><td>{size}</td>'
     "<td>{modified}</td></tr>\n"
@@ -107,12 +116,12 @@ def render(
         segments: where the directory is below the root.
         entries: what is in it, sorted. None is a pause, and makes an empty piece.
         order: how they are sorted; the links to other directories keep it.
-        offer_zip: whether there is a link to the archive.
-        form: HTML for the end.
+        offer_zip: whether there is a button for the archive.
+        form: HTML above the entries.
     """
     query = "" if order == Order() else f"?sort={order.column.value}&amp;order={_direction(order.descending)}"
-    yield _head(segments, order, query, _ZIP if offer_zip else "").encode()
-    rows = [_PARENT.format(query=query)] if segments else []
+    yield _head(segments, order, query, _ZIP if offer_zip else "", form).encode()
+    rows = [_PARENT.format(up=_up(1, query))] if segments else []
     directories = others = total = 0
     for entry in entries:
         if entry is None:
@@ -127,11 +136,11 @@ def render(
         if len(rows) >= _BATCH:
             yield "".join(rows).encode()
             rows.clear()
-    rows.append(_tail(directories, others, total, form))
+    rows.append(_tail(directories, others, total))
     yield "".join(rows).encode()
 
 
-def _head(segments: Segments, order: Order, query: str, tools: str) -> str:
+def _head(segments: Segments, order: Order, query: str, tools: str, form: str) -> str:
     """Everything before the rows."""
     shown = [_shown(name) for name in segments]
     return _HEAD.format(
@@ -139,6 +148,7 @@ def _head(segments: Segments, order: Order, query: str, tools: str) -> str:
         path=_path(shown, query),
         style=_STYLE,
         tools=tools,
+        form=form,
         columns="".join(_column(column, order) for column in Column),
     )
 
@@ -147,15 +157,20 @@ def _path(shown: list[str], query: str) -> str:
     """The path as a line of links, from the root to the parent directory; the last name is the directory itself."""
     if not shown:
         return '<b class="root" aria-current="page" aria-label="Top directory">/</b>'
-    crumbs = [f'<a class="root" href="{"../" * len(shown)}{query}" aria-label="Top directory">/</a>']
+    crumbs = [f'<a class="root" href={_up(len(shown), query)} aria-label="Top directory">/</a>']
     for depth, name in enumerate(shown[:-1], 1):
-        crumbs.append(f'<a href="{"../" * (len(shown) - depth)}{query}"><bdi>{name}</bdi></a><i>/</i>')
+        crumbs.append(f"<a href={_up(len(shown) - depth, query)}><bdi>{name}</bdi></a><i>/</i>")
     crumbs.append(f'<b aria-current="page"><bdi>{shown[-1]}</bdi></b><i>/</i>')
     return "<wbr>".join(crumbs)
 
 
+def _up(levels: int, query: str) -> str:
+    """A URL that leads so many levels up, as the value of an attribute without quotes (see the top of this module)."""
+    return "../" * levels + query.replace("=", "&#61;")
+
+
 def _column(column: Column, order: Order) -> str:
-    """The title of a column, as a link that sorts by it, or reverses the order if it is sorted by it already."""
+    """The title of a column, as a button that sorts by it, or reverses the order if it is sorted by it already."""
     state = ""
     descending = column is not Column.NAME  # people look for the largest or the latest first
     if column is order.column:
@@ -168,7 +183,7 @@ def _direction(descending: bool) -> str:
     return "desc" if descending else "asc"
 
 
-def _tail(directories: int, others: int, total: int, form: str) -> str:
+def _tail(directories: int, others: int, total: int) -> str:
     """Everything after the rows: the counts, and a note for an empty directory or a filter that leaves nothing."""
     counts = [_count(directories, "directory", "directories"), _count(others, "file", "files")]
     is_empty = not directories and not others
@@ -176,7 +191,6 @@ def _tail(directories: int, others: int, total: int, form: str) -> str:
         is_empty="" if is_empty else "hidden",
         note="There is nothing here." if is_empty else "No name matches the filter.",
         count=" · ".join([text for text in counts if text] + ([_human(total)] if total else [])),
-        form=form,
         script=_SCRIPT,
     )
 

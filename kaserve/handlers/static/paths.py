@@ -33,6 +33,7 @@ __all__ = [
     "URLPath",
     "decode_path",
     "encode_name",
+    "encode_reference",
     "is_hidden",
     "is_hidden_name",
 ]
@@ -114,6 +115,22 @@ def encode_name(name: bytes) -> str:
     relative reference, where a colon would otherwise end a scheme (RFC 3986 §4.2).
     """
     return quote(name, safe="")
+
+
+def encode_reference(name: bytes, query: str = "", *, is_directory: bool = False) -> str:
+    """Returns a relative reference to `name` next to the path that was asked for (RFC 3986 §4.2), for Location.
+
+    It begins neither with a slash nor with a scheme, so it never leads to another host, and a proxy that has taken a
+    prefix off the path need not change it.
+
+    Args:
+        name: the last name of the path that is meant.
+        query: what follows its question mark, "" for none.
+        is_directory: whether it ends in a slash.
+    """
+    # "%3A" is no colon, but a proxy that decodes it would make one.
+    reference = f"{'./' if b':' in name else ''}{encode_name(name)}{'/' if is_directory else ''}"
+    return f"{reference}?{query}" if query else reference
 
 
 def is_hidden_name(name: bytes) -> bool:

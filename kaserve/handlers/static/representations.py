@@ -17,7 +17,21 @@ from .freshness import Signature, file_signature, is_racy
 from .paths import Segments
 from .site_headers import FileHeaders
 
-__all__ = ["OpenFileCache", "Representation", "RepresentationCache", "describe", "entity_tag", "with_vary"]
+__all__ = [
+    "OpenFileCache",
+    "Representation",
+    "RepresentationCache",
+    "describe",
+    "entity_tag",
+    "modification_date",
+    "with_vary",
+]
+
+# 1990-01-01: no file of the web is older than the web. Tools that want the same build every time set one date for all
+# files, mostly 0, 1 (Nix, OSTree), 1980 (zip) or 1985 (npm), and an edit or a new version keeps it. As a Last-Modified
+# it would tell clients that nothing ever changes.
+_FIRST_DATE = 631_152_000
+_LAST_DATE = 253_402_300_799  # of the year 9999, the last one that HTTP can write
 
 
 class Representation:
@@ -28,8 +42,8 @@ class Representation:
         status: of the file.
         signature: what identifies this version.
         content_type: the value of Content-Type.
-        etag: the entity tag, quoted.
-        modified: the time of Last-Modified, in seconds since the epoch; None for a year that HTTP cannot write.
+        etag: the entity tag, quoted; "" for a volatile file, whose versions cannot be told apart.
+        modified: the time of Last-Modified, in seconds since the epoch; None without one.
         headers: of a 200, without Content-Length.
         not_modified_headers: of a 304 (§15.4.5).
         size: of the content in bytes, -1 while that is not known.
@@ -61,6 +75,14 @@ class Representation:
         self.size = -1
         self.content: bytes | None = None
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether the content is the same as long as the signature is.
+
+        Not so for a volatile file, nor for one of size 0, which may be volatile and only happen to be empty.
+        """
+        return self.etag != "" and self.status.st_size > 0
+
     def varying(self) -> Representation:
         """Returns the same with `Vary: Accept-Encoding`, for a file that other clients get in a coding (§12.5.5)."""
         twin = Representation(self.segments, self.status, self.etag, self.modified)
@@ -88,6 +110,17 @@ def entity_tag(status: os.stat_result, coding: str = "") -> str:
     return f'"{version}-{coding}"' if coding else f'"{version}"'
 
 
+def modification_date(status: os.stat_result, now: float) -> int | None:
+    """Returns the time for Last-Modified, in whole seconds since the epoch; None if the date of the file says nothing.
+
+    Args:
+        status: of the file.
+        now: replaces a date in the future, which must not be sent (RFC 9110 §8.8.2.1).
+    """
+    seconds = min(status.st_mtime_ns // 1_000_000_000, int(now))
+    return seconds if _FIRST_DATE <= seconds <= _LAST_DATE else None
+
+
 def describe(
     segments: Segments,
     status: os.stat_result,
@@ -97,6 +130,7 @@ def describe(
     *,
     coding: str = "",
     is_derived: bool = False,
+    is_volatile: bool = False,
 ) -> Representation:
     """Returns the representation of a file, without its content.
 
@@ -109,19 +143,25 @@ def describe(
         coding: the content coding, "" for none.
         is_derived: whether the content is compressed on the fly. A compressor need not make the same bytes every time,
             so the tag is weak, and there are no ranges.
+        is_volatile: whether the content is made when it is read, as in /proc. Then it has neither tag, date nor ranges,
+            and its size is up to the caller.
     """
+    headers = [("Content-Type", content_type), *site_headers.full]
+    if is_volatile:
+        representation = Representation(segments, status, "", None)
+        representation.content_type = content_type
+        representation.headers = tuple(headers)
+        representation.not_modified_headers = site_headers.not_modified
+        return representation
     etag = entity_tag(status, coding)
     if is_derived:
         etag = "W/" + etag
-    headers = [("Content-Type", content_type), *site_headers.full, ("ETag", etag)]
+    headers.append(("ETag", etag))
     if coding:
         headers.append(("Content-Encoding", coding))
-    # HTTP dates are whole seconds. One in the future must not be sent; the present replaces it (§8.8.2.1).
-    modified: int | None = min(status.st_mtime_ns // 1_000_000_000, int(now))
-    try:
-        headers.append(("Last-Modified", format_date(modified or 0)))
-    except (ValueError, OverflowError, OSError):  # a year that HTTP cannot write
-        modified = None
+    modified = modification_date(status, now)
+    if modified is not None:
+        headers.append(("Last-Modified", format_date(modified)))
     if not is_derived:
         headers.append(("Accept-Ranges", "bytes"))
     representation = Representation(segments, status, etag, modified)
@@ -171,7 +211,7 @@ class RepresentationCache:
         return representation if representation is not None and representation.signature == signature else None
 
     def put(self, key: Key, representation: Representation, now: float) -> bool:
-        """Keeps a representation, unless it is racy or too large.
+        """Keeps a representation, unless it is volatile, racy or too large.
 
         Args:
             key: what it is found by.
@@ -182,7 +222,7 @@ class RepresentationCache:
             Whether it was kept.
         """
         size = len(representation.content or b"")
-        if is_racy(representation.status, now) or size > self._max_bytes:
+        if not representation.is_lasting or is_racy(representation.status, now) or size > self._max_bytes:
             return False
         previous = self._entries.pop(key, None)
         if previous is not None:

@@ -21,7 +21,7 @@ from ...http.negotiation import CODINGS, IDENTITY, choose_coding
 from .compress import available_codings, compress, is_compressible
 from .file_body import OpenFile
 from .freshness import NO_TURN, Freshness, file_signature, is_racy
-from .media_types import media_type
+from .media_types import SAMPLE_SIZE, MediaTypes, own_coding
 from .paths import Links, Opened, Segments, Tree, URLPath, decode_path, is_hidden
 from .representations import OpenFileCache, Representation, RepresentationCache, describe
 from .site_headers import SiteHeaders
@@ -32,6 +32,7 @@ __all__ = ["IsDirectory", "Plan", "PlanKey", "Policy", "Resource", "Resources", 
 # takes a millisecond or two to compress as much, so up to this size that is done at once.
 _MAX_IN_MEMORY = 64 * 1024
 _MAX_READS = 4  # of one file that changes each time it is read
+_MAX_VOLATILE = 4 * 1024 * 1024  # bytes of a file whose size is not known before it is read, as in /proc
 _MAX_REMEMBERED = 4096  # resources
 _MAX_REMEMBERED_PATH = 256  # characters
 _MAX_PLANS = 16  # of one resource; browsers have about three values of Accept-Encoding between them
@@ -43,6 +44,8 @@ _VARY_DELAY = 1.0
 _MAX_BUILD_TIME = 2.0
 _INDEXES = (b"index.html", b"index.htm")
 _SUFFIXES = tuple(CODINGS.values())
+_CODED = (*_SUFFIXES, b".svgz")
+_UNKNOWN_TYPE = "application/octet-stream"
 
 
 class StaleFile(Exception):
@@ -70,6 +73,7 @@ class Policy(NamedTuple):
         clean_urls: whether /about is about.html.
         compress: whether files are compressed on the fly.
         headers: what is added to the headers of files.
+        types: their media types.
     """
 
     links: Links = Links.INSIDE
@@ -77,6 +81,7 @@ class Policy(NamedTuple):
     clean_urls: bool = False
     compress: bool = False
     headers: SiteHeaders = SiteHeaders()
+    types: MediaTypes = MediaTypes()
 
 
 PlanKey = tuple[str | None, str | None]
@@ -107,6 +112,7 @@ class Resource:
         plain: its representation without a coding.
         identity: the same, as it is sent.
         precompressed: the codings in which it is there as another file (`app.js.br`).
+        own_coding: the coding that its own content is in (`/app.js.br` itself), "" for none that a client should know.
         file: when its path was looked at, and the version that was there.
         directory: when precompressed files were looked for, and the version of the directory that held them.
         plans: the responses that can be repeated as long as the file is unchanged.
@@ -119,6 +125,7 @@ class Resource:
         "file",
         "identity",
         "is_direct",
+        "own_coding",
         "path",
         "plain",
         "plans",
@@ -131,6 +138,7 @@ class Resource:
         self.is_direct = is_direct
         self.plain = self.identity = plain
         self.precompressed: tuple[str, ...] = ()
+        self.own_coding = ""
         self.file = Freshness()
         self.directory = Freshness()
         self.plans: dict[PlanKey | None, Plan] = {}
@@ -252,7 +260,8 @@ class Resources:
         now = self._clock()
         resource.file.renew(self.turn, now, resource.plain.signature)
         self._find_precompressed(resource, now)
-        if not is_racy(resource.plain.status, now) and len(raw_path) <= _MAX_REMEMBERED_PATH:
+        plain = resource.plain
+        if plain.is_lasting and not is_racy(plain.status, now) and len(raw_path) <= _MAX_REMEMBERED_PATH:
             remember(self._remembered, raw_path, resource, _MAX_REMEMBERED)
         return resource
 
@@ -297,7 +306,19 @@ class Resources:
         plain = self.load(segments)
         path = b"/".join((self.tree.given_path, *segments))
         # The look at the path follows links, so it cannot notice a link where none may be followed.
-        return Resource(path, plain, is_first and self._policy.links is not Links.NONE)
+        resource = Resource(path, plain, is_first and self._policy.links is not Links.NONE)
+        if segments[-1].endswith(_CODED) and self._policy.types.by_rule(segments) is None:
+            resource.own_coding = self._own_coding(segments, path)
+        return resource
+
+    def _own_coding(self, segments: Segments, path: bytes) -> str:
+        """The coding in which a page wants a compressed file that it asks for by its own name, "" for none.
+
+        A gzip file beside the one that it was made of is asked for by its own name by people who want to keep it. br
+        files are not kept by anybody.
+        """
+        coding = own_coding(segments)
+        return "" if coding == "gzip" and os.path.exists(path.rpartition(b".")[0]) else coding
 
     # Looking again.
 
@@ -321,26 +342,30 @@ class Resources:
             if found != resource.precompressed:
                 resource.precompressed = found
                 resource.forget_plans()
-        varies = bool(resource.precompressed or self._derivable_codings(resource))
+        varies = bool(resource.precompressed or resource.own_coding or self._derivable_codings(resource))
         if varies != (resource.identity is not resource.plain):
             resource.identity = resource.plain.varying() if varies else resource.plain
             resource.forget_plans()
 
     # Loading.
 
-    def load(self, segments: Segments, coding: str = "", content_type: str = "") -> Representation:
+    def load(
+        self, segments: Segments, coding: str = "", content_type: str = "", named: Segments | None = None
+    ) -> Representation:
         """Returns the representation of a file.
 
         Args:
             segments: where it is.
             coding: the coding that its content is in.
             content_type: "" to go by its name.
+            named: the file that was asked for, to which the rules of the site apply, if this one is sent in its place.
 
         Raises:
             OSError: there is no such file, or it may not be served.
             IsDirectory: it is a directory.
         """
-        key = segments, coding
+        named = named or segments
+        key = named, coding
         opened = self.tree.open(segments, lambda status: self._cache.get(key, file_signature(status)) is not None)
         known = self._cache.get(key, file_signature(opened.status))
         if opened.is_directory:
@@ -348,31 +373,50 @@ class Resources:
             raise IsDirectory(segments)
         if opened.fd < 0 and known is not None:
             return known
-        return self._read(segments, opened, coding, content_type or media_type(segments[-1]))
+        representation = self._read(segments, opened, coding, content_type, named)
+        self._cache.put(key, representation, self._clock())
+        return representation
 
-    def _read(self, segments: Segments, opened: Opened, coding: str, content_type: str) -> Representation:
+    def _read(
+        self, segments: Segments, opened: Opened, coding: str, content_type: str, named: Segments
+    ) -> Representation:
         """Describes an open file, with its content if it is small; again, until both are of the same version."""
         file = OpenFile(opened.fd, opened.status)
+        policy = self._policy
+        headers = policy.headers.for_file(b"/".join(named))
+        content_type = content_type or policy.types.by_name(segments) or ""
         try:
             for _ in range(_MAX_READS):
-                now = self._clock()
                 status = file.status
-                headers = self._policy.headers.for_file(b"/".join(segments))
-                representation = describe(segments, status, content_type, now, headers, coding=coding)
-                if status.st_size > _MAX_IN_MEMORY:
-                    self._open_files.put(segments, file.share())
-                    break
-                content = os.pread(file.fd, _MAX_IN_MEMORY + 1, 0)
+                is_small = status.st_size <= _MAX_IN_MEMORY
+                start = b""
+                if is_small or not content_type:
+                    start = os.pread(file.fd, _MAX_IN_MEMORY + 1 if is_small else SAMPLE_SIZE, 0)
                 file.status = os.fstat(file.fd)
-                if len(content) == status.st_size and file_signature(file.status) == representation.signature:
-                    representation.content = content
-                    break
-            else:
-                raise BlockingIOError(errno.EAGAIN, "the file changes all the time")
+                if file_signature(file.status) != file_signature(status):
+                    continue
+                is_volatile = is_small and len(start) != status.st_size and _is_virtual(status)
+                representation = describe(
+                    segments,
+                    status,
+                    content_type or policy.types.by_content(segments, start),
+                    self._clock(),
+                    headers,
+                    coding=coding,
+                    is_volatile=is_volatile,
+                )
+                if not is_small:
+                    self._open_files.put(segments, file.share())
+                    return representation
+                if is_volatile:
+                    start = _read_to_end(file.fd, start)
+                    representation.size = len(start)
+                if len(start) == representation.size:
+                    representation.content = start
+                    return representation
+            raise BlockingIOError(errno.EAGAIN, "the file changes all the time")
         finally:
             file.close()
-        self._cache.put((segments, coding), representation, now)
-        return representation
 
     def open(self, representation: Representation) -> OpenFile:
         """Returns the file of a representation, open; the caller shares it to use it beyond this turn.
@@ -402,10 +446,12 @@ class Resources:
             wants_all: whether the client wants all of it. What is compressed on the fly has no ranges.
         """
         if accept_encoding is None:
-            return resource.identity
+            if not resource.own_coding:
+                return resource.identity
+            accept_encoding = resource.own_coding  # without the header any coding is accepted
         if not resource.directory.is_fresh(self.turn):
             self._find_precompressed(resource, self._clock())
-        codings = resource.precompressed
+        codings = (resource.own_coding,) if resource.own_coding else resource.precompressed
         if wants_all:
             codings += tuple(coding for coding in self._derivable_codings(resource) if coding not in codings)
         while True:
@@ -422,15 +468,25 @@ class Resources:
     def _load_coded(self, resource: Resource, coding: str) -> Representation:
         """The representation in a coding: a precompressed file if there is one, otherwise compressed on the fly."""
         plain = resource.plain
+        if coding == resource.own_coding:
+            *above, name = plain.segments
+            inner = name.removesuffix(b"z") if name.endswith(b".svgz") else name.rpartition(b".")[0]
+            content_type = self._policy.types.by_name((*above, inner)) or _UNKNOWN_TYPE
+            return self.load(plain.segments, coding, content_type)
         if coding not in resource.precompressed:
             return self._derive(plain, coding)
         *above, name = plain.segments
-        return self.load((*above, name + CODINGS[coding]), coding, plain.content_type)
+        return self.load((*above, name + CODINGS[coding]), coding, plain.content_type, plain.segments)
 
     def _derivable_codings(self, resource: Resource) -> tuple[str, ...]:
         """The codings into which it is compressed on the fly."""
         plain = resource.plain
-        is_worth_it = self._codings and is_compressible(plain.content_type, plain.size)
+        is_worth_it = (
+            self._codings
+            and not resource.own_coding
+            and plain.is_lasting
+            and is_compressible(plain.content_type, plain.size)
+        )
         return self._codings if is_worth_it else ()
 
     def _derive(self, plain: Representation, coding: str) -> Representation:
@@ -469,3 +525,22 @@ def _precompressed_codings(path: bytes, oldest: float) -> tuple[tuple[str, ...],
             else:
                 current = (*current, coding)
     return tuple(current), has_stale
+
+
+def _is_virtual(status: os.stat_result) -> bool:
+    """Whether the size of a file may be untrue because its content is made when it is read, as in /proc and /sys."""
+    return status.st_size == 0 or getattr(status, "st_blocks", 1) == 0
+
+
+def _read_to_end(fd: int, start: bytes) -> bytes:
+    """Reads a file whose size is not known, of which `start` has been read.
+
+    Raises:
+        OSError: it is larger than a response from memory should be.
+    """
+    content = bytearray(start)
+    while piece := os.pread(fd, _MAX_IN_MEMORY, len(content)):
+        content += piece
+        if len(content) > _MAX_VOLATILE:
+            raise OSError(errno.EFBIG, f"its size is not known, and it has more than {_MAX_VOLATILE} bytes")
+    return bytes(content)

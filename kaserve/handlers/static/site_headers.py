@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from fnmatch import translate
 from typing import NamedTuple
 
 from ...http.messages import FieldLine
 from ..middleware.cors import CORS_HEADERS
+from .patterns import PathPattern
 
 __all__ = ["FileHeaders", "Rule", "SiteHeaders", "is_fingerprinted", "parse_rule"]
 
 _FOR_EVER = "max-age=31536000, immutable"  # RFC 8246
+# Without any Cache-Control a browser may use a tenth of the age of a file as its freshness (RFC 9111 §4.2.2), and so
+# show the old page for days after a deploy. To ask each time costs a 304 on a connection that is open anyway.
+_ALWAYS_ASK: FieldLine = ("Cache-Control", "no-cache")
 _NOSNIFF: FieldLine = ("X-Content-Type-Options", "nosniff")
 
 
@@ -26,12 +29,10 @@ class Rule(NamedTuple):
 
     Attributes:
         pattern: what matches; None for everything.
-        is_for_path: whether the whole path has to match, or the name of the file alone.
         value: the value of Cache-Control.
     """
 
-    pattern: re.Pattern[str] | None
-    is_for_path: bool
+    pattern: PathPattern | None
     value: str
 
 
@@ -55,14 +56,14 @@ def parse_rule(text: str) -> Rule:
     if found is None or _DIRECTIVES.fullmatch(value) is None:
         raise ValueError("must be DIRECTIVES or PATTERN=DIRECTIVES, as in '*.html=no-cache'")
     pattern = found["pattern"]
-    if pattern is None:
-        return Rule(None, False, value)
-    return Rule(re.compile(translate(pattern.strip(" \t").removeprefix("/"))), "/" in pattern, value)
+    return Rule(None if pattern is None else PathPattern(pattern), value)
 
 
-# Fingerprints that build tools put in front of the suffix. If a name is taken for a fingerprinted one by mistake,
-# clients do not ask for it again for a year, so the patterns are narrow; a fingerprint that is not recognised costs a
-# 304. Words, versions and dates do not match: letters and digits must alternate.
+# Fingerprints that build tools put in front of the suffix, of files that only build tools make: scripts, styles, fonts,
+# WebAssembly and source maps. A picture or a JSON file with such a name may be named after its user or its commit, and
+# be edited. If a name is taken for a fingerprinted one by mistake, clients do not ask for it again for a year, so the
+# patterns are narrow; a fingerprint that is not recognised costs a 304. Words, versions and dates do not match: letters
+# and digits must alternate.
 _HEX = r"(?=[0-9a-f]*[0-9][a-f])(?=[0-9a-f]*[a-f][0-9])[0-9a-f]"  # webpack, Parcel, Django, Sprockets, Hugo
 _BASE32 = r"(?=[A-Z2-7]*[2-7][A-Z])[A-Z2-7]{8}"  # esbuild
 # Vite, Rollup: with a capital in a place that capitals of words do not have.
@@ -70,8 +71,7 @@ _BASE64 = r"(?=\w*[0-9])(?=\w*[a-z])(?=\w*[A-Z](?![a-z]))[A-Za-z0-9_]{8}"
 _FINGERPRINT = re.compile(
     rf"(?:.*[^-._][-.](?:{_HEX}{{8,64}}|{_BASE32}|{_BASE64})|{_HEX}{{16,64}})"
     r"(?:\.(?:min|chunk|bundle|module))?"
-    r"\.(?:m?js|css|wasm|json|map|txt|svg|png|jpe?g|gif|webp|avif|jxl|ico|woff2?|ttf|otf|eot|mp[34]|webm|ogg)"
-    r"(?:\.map)?(?:\.(?:gz|br|zst))?",
+    r"\.(?:[cm]?js|css|wasm|map|woff2?|ttf|otf|eot)(?:\.map)?(?:\.(?:gz|br|zst))?",
     re.ASCII,
 )
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")  # says which thing it is, not how it looks today
@@ -108,7 +108,7 @@ class SiteHeaders:
         *,
         cors: bool = False,
         cache_control: Iterable[Rule] = (),
-        immutable: bool = True,
+        immutable: bool = False,
         private: bool = False,
     ) -> None:
         """Makes them once, for all responses.
@@ -116,8 +116,10 @@ class SiteHeaders:
         Args:
             headers: headers for every response, each as `parse_header` returns it. They win over all others here.
             cors: whether pages of other sites may read the responses.
-            cache_control: rules as `parse_rule` returns them; the first that matches decides.
-            immutable: whether fingerprinted names may be cached for ever if no rule is about them.
+            cache_control: rules as `parse_rule` returns them; the first that matches decides. What none of them is
+                about is `no-cache`: clients keep it, and ask each time whether it has changed.
+            immutable: whether fingerprinted names may be cached for ever if no rule is about them. Only for a site
+                whose files are made by a build tool.
             private: whether responses are for certain users only, so that shared caches must not store them (RFC 9111
                 §3.5).
         """
@@ -126,22 +128,25 @@ class SiteHeaders:
         self.always = tuple(line for line in (CORS_HEADERS if cors else ()) if line[0].lower() not in names) + given
         self._with_content = () if _NOSNIFF[0].lower() in names else (_NOSNIFF,)
         self.for_errors = self._with_content + self.always
-        self._rules = () if "cache-control" in names else tuple(cache_control)
-        self._immutable = immutable and "cache-control" not in names
+        self._is_decided = "cache-control" in names
+        self._rules = tuple(cache_control)
+        self._immutable = immutable
         self._for_ever = ("Cache-Control", f"{'private' if private else 'public'}, {_FOR_EVER}")
 
     def for_file(self, path: bytes) -> FileHeaders:
         """Returns what is added for a file.
 
         Args:
-            path: below the directory that is served. That of a listing is empty or ends in a slash.
+            path: of the file that was asked for, below the directory that is served; not that of a precompressed file
+                that is sent in its place. That of a listing is empty or ends in a slash.
         """
         not_modified = (*self.always, *self._cache_control(path.decode(errors="surrogateescape")))
         return FileHeaders(self._with_content + not_modified, not_modified)
 
     def _cache_control(self, path: str) -> tuple[FieldLine, ...]:
-        name = path.rpartition("/")[2]
+        if self._is_decided:
+            return ()
         for rule in self._rules:
-            if rule.pattern is None or rule.pattern.fullmatch(path if rule.is_for_path else name):
+            if rule.pattern is None or rule.pattern.matches(path):
                 return (("Cache-Control", rule.value),)
-        return (self._for_ever,) if self._immutable and is_fingerprinted(name) else ()
+        return (self._for_ever if self._immutable and is_fingerprinted(path.rpartition("/")[2]) else _ALWAYS_ASK,)

@@ -68,7 +68,6 @@ def respond_with_archive(tree: Tree, segments: Segments, executor: Executor, *, 
     headers = [
         ("Content-Type", "application/zip"),
         ("Content-Disposition", _attachment((segments[-1] if segments else b"files") + b".zip")),
-        ("Cache-Control", "no-cache"),
     ]
     return Response(200, IncrementalBody(executor, work, begun), headers)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable
 
 __all__ = ["Check", "IncomingFile"]
@@ -48,8 +49,10 @@ class IncomingFile:
         self._fd = -1
         self._temporary: bytes | None = None  # the name it has meanwhile
         try:
-            check(self._status())
-            self._create()
+            previous = self._status()
+            check(previous)
+            # Never readable by more than may read what it is to replace, not even while it is received.
+            self._create(0o666 if previous is None else stat.S_IMODE(previous.st_mode) & 0o666)
         except BaseException:
             self.close()
             raise
@@ -61,17 +64,17 @@ class IncomingFile:
         except FileNotFoundError:
             return None
 
-    def _create(self) -> None:
-        """Creates the file, with the permissions that the umask leaves."""
+    def _create(self, mode: int) -> None:
+        """Creates the file, with those of the permissions `mode` that the umask leaves."""
         if _UNNAMED:
             try:
-                self._fd = os.open(b".", _UNNAMED | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=self._parent)
+                self._fd = os.open(b".", _UNNAMED | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=self._parent)
                 return
             except OSError as error:
                 if error.errno not in _NOT_SUPPORTED:
                     raise
         self._temporary = _temporary_name()
-        self._fd = os.open(self._temporary, _WRITE | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=self._parent)
+        self._fd = os.open(self._temporary, _WRITE | os.O_CREAT | os.O_EXCL, mode, dir_fd=self._parent)
 
     def write(self, data: bytes) -> None:
         """Appends to the content."""
@@ -90,9 +93,30 @@ class IncomingFile:
         if before is None:
             self._appear()
         else:
+            self._adopt_permissions(before)
             self._replace()
         self._remove_temporary()  # before the status is read, since it changes the ctime
         return before is not None, os.fstat(self._fd)
+
+    def _adopt_permissions(self, previous: os.stat_result) -> None:
+        """Gives the file the owner, if this process may, the group and the permissions of the one that it replaces.
+
+        The bits that run a program as its owner are not among them: they were meant for another content.
+        """
+        mode = stat.S_IMODE(previous.st_mode) & 0o777
+        for owner, group in ((previous.st_uid, previous.st_gid), (-1, previous.st_gid)):
+            try:
+                os.fchown(self._fd, owner, group)
+                break
+            except OSError:  # only root gives files away, and only members of a group to it
+                continue
+        if os.fstat(self._fd).st_gid != previous.st_gid:  # what that group may is not for another one
+            mode = mode & 0o707 | mode << 3 & 0o070
+        try:
+            os.fchmod(self._fd, mode)
+        except OSError as error:  # a file system without permissions
+            if error.errno not in _NOT_SUPPORTED:
+                raise
 
     def _appear(self) -> None:
         """Gives it a name that no file has; never takes that of another file, however late that appeared."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from http import HTTPMethod
 from stat import S_ISREG
+from urllib.parse import unquote_to_bytes
 
 from ...http.conditional import conditions, evaluate
 from ...http.errors import HTTPError
@@ -20,8 +21,9 @@ from ...http.handler import BaseHandler
 from ...http.messages import FieldLine, Request, Response, error_response
 from ...http.sinks import DrainSink, Sink
 from ..static.files import Files
-from ..static.paths import Links, MalformedPath, Segments, Tree, decode_path, encode_name, is_hidden
-from ..static.representations import entity_tag
+from ..static.paths import Links, MalformedPath, Segments, Tree, decode_path, encode_reference, is_hidden
+from ..static.representations import entity_tag, modification_date
+from .failure_page import respond_to_failed_form
 from .incoming_file import Check, IncomingFile
 from .multipart import FormReader, Part, parse_boundary, parse_file_name
 
@@ -35,7 +37,7 @@ FORM = """\
 <button>Send</button>
 </form>
 """
-"""HTML for the end of a listing: a form that uploads files into the directory."""
+"""HTML for a listing: a form that uploads files into the directory."""
 
 _ALLOW: FieldLine = ("Allow", "GET, HEAD, OPTIONS, PUT, POST")
 _READING = frozenset(("GET", "HEAD"))
@@ -150,7 +152,7 @@ class Uploads(BaseHandler):
                 request.received = self._start(request)
             response: Response = request.received.respond()
         except HTTPError as error:
-            response = error_response(error)
+            response = respond_to_failed_form(request, error) if request.method == "POST" else error_response(error)
         self._handler.files_changed()
         response.fields += self._headers
         return response
@@ -161,6 +163,10 @@ class Uploads(BaseHandler):
             if request.method in _KNOWN:
                 raise HTTPError(405, "files can be read and stored here, nothing else", (_ALLOW,))
             raise HTTPError(501, "the method is not known")
+        codings = ", ".join(request.values("content-encoding")).lower()
+        if codings.strip(" \t,") not in ("", "identity"):
+            # Stored as it comes, it would be sent later without its coding; to decode it could fill the disk.
+            raise HTTPError(415, "a body with a Content-Encoding is not stored", (("Accept-Encoding", "identity"),))
         if _is_foreign(request):
             raise HTTPError(403, "pages of other sites may not store anything here")
         try:
@@ -182,7 +188,7 @@ class Uploads(BaseHandler):
     def _start_file(self, request: Request, segments: Segments) -> _FileUpload:
         if request.values("content-range"):  # RFC 9110 §14.5: otherwise a part would be stored as the whole file
             raise HTTPError(400, "a part of a file cannot be stored")
-        location = f"{request.mount}/" + "/".join(map(encode_name, segments))
+        location = encode_reference(segments[-1])
         directory = self._open_directory(segments[:-1])
         return _FileUpload(
             IncomingFile(directory, segments[-1], lambda status: self._check_conditions(request, status)), location
@@ -190,9 +196,9 @@ class Uploads(BaseHandler):
 
     def _start_form(self, request: Request, segments: Segments) -> _FormUpload:
         boundary = parse_boundary(", ".join(request.values("content-type")))
-        location = f"{request.mount}/" + "".join(encode_name(name) + "/" for name in segments)
+        directory = self._open_directory(segments)
         return _FormUpload(
-            boundary, self._open_directory(segments), segments, location, self._check_existing, self._hidden
+            boundary, directory, segments, _directory_reference(request), self._check_existing, self._hidden
         )
 
     def _open_directory(self, segments: Segments) -> int:
@@ -207,7 +213,7 @@ class Uploads(BaseHandler):
         """Raises HTTPError unless the conditions of a PUT hold for the file that is there, and it may be replaced."""
         etag, modified = "", None
         if status is not None:
-            etag, modified = entity_tag(status), status.st_mtime_ns // 1_000_000_000
+            etag, modified = entity_tag(status), modification_date(status, self._clock())
         conditional = conditions(request.fields)
         if evaluate("PUT", conditional, etag, modified, self._clock(), exists=status is not None) != 200:
             raise HTTPError(412, "the file is not the version that the request is about")
@@ -217,6 +223,14 @@ class Uploads(BaseHandler):
         """Raises HTTPError unless the file that is there, of this status, may be replaced."""
         if status is not None and not (self._overwrite and S_ISREG(status.st_mode)):
             raise HTTPError(409, "there is something of this name already")
+
+
+def _directory_reference(request: Request) -> str:
+    """The directory that was asked for, relative to the path as it was sent, with or without a slash at its end."""
+    last = unquote_to_bytes(request.raw_path.rpartition("/")[2])
+    if last == b"..":
+        return "../"
+    return "./" if last in (b"", b".") else encode_reference(last, is_directory=True)
 
 
 def _is_foreign(request: Request) -> bool:

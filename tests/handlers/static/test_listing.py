@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ from kaserve.handlers.static.paths import Tree
 from kaserve.handlers.static.site_headers import SiteHeaders
 from kaserve.handlers.uploads.upload import FORM
 from kaserve.threads.slices import IncrementalBody
+from tests.tools.files import ask as ask_files
 from tests.tools.ids import readable
 from tests.tools.server import connect, get, serving
 
@@ -44,6 +46,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.links: list[tuple[str, str]] = []  # of the rows
         self.hrefs: list[str] = []  # of all else
+        self.queries: list[str] = []  # of the forms
         self.heads: list[dict[str, str | None]] = []
         self.classes: list[str] = []
         self.cells: list[list[str]] = []
@@ -62,6 +65,11 @@ class Page(HTMLParser):
                 self.links.append((attributes["href"] or "", ""))
             else:
                 self.hrefs.append(attributes["href"] or "")
+        if tag == "form":
+            self.queries.append("")
+        if tag in ("button", "input") and self.queries and attributes.get("name") and "form" in self.open:
+            field = f"{attributes['name']}={attributes.get('value', '')}"
+            self.queries[-1] += f"&{field}" if self.queries[-1] else f"?{field}"
         if tag == "th":
             self.heads.append(attributes)
         if tag == "tr":
@@ -272,7 +280,7 @@ def test_the_sum(entries: list[Entry], summary: str) -> None:
     ],
     ids=readable,
 )
-def test_titles_are_links_that_sort(order: Order, states: list[str | None], hrefs: list[str], query: str) -> None:
+def test_titles_are_buttons_that_sort(order: Order, states: list[str | None], hrefs: list[str], query: str) -> None:
     """Without any script; assistive technology knows the order, and links to other directories keep it."""
 
     def link(words: str) -> str:
@@ -280,14 +288,29 @@ def test_titles_are_links_that_sort(order: Order, states: list[str | None], href
 
     listed = page(directory(b"d"), file(b"f"), segments=(b"a", b"b"), order=order)
     assert [head.get("aria-sort") for head in listed.heads] == states
-    assert listed.hrefs[2:] == [link(words) for words in hrefs]
-    assert listed.hrefs[:2] == ["../../" + link(query), "../" + link(query)]
+    assert listed.queries == [link(words) for words in hrefs]
+    assert listed.hrefs == ["../../" + link(query), "../" + link(query)]
     assert [href for href, _ in listed.links] == ["../" + link(query), "d/" + link(query), "f"]
 
 
 def test_an_archive_is_offered_when_there_is_one() -> None:
-    assert "?zip" in page(offer_zip=True).hrefs
-    assert "?zip" not in page().hrefs
+    assert "?zip=" in page(offer_zip=True).queries
+    assert "?zip=" not in page().queries
+
+
+# fsspec 2026's, which joins what it finds to the URL of the page, unless it is `..` or `../`.
+FSSPEC = re.compile(r"""<(a|A)\s+(?:[^>]*?\s+)?(href|HREF)=["'](?P<url>[^"']+)""")
+
+
+@pytest.mark.parametrize("order", [Order(), Order(Column.SIZE, True)], ids=readable)
+def test_programs_that_follow_every_link_find_the_entries_and_nothing_else(order: Order) -> None:
+    """wget -r follows all links, nofollow or not, and no forms; fsspec takes those in quotes for entries."""
+    document = text(directory(b"d"), file(b"f"), segments=(b"a", b"b", b"c"), order=order, offer_zip=True)
+    query = "" if order == Order() else "?sort=size&amp;order=desc"
+    assert [match["url"] for match in FSSPEC.finditer(document)] == ["d/" + query, "f"]
+    listed = Page(document.encode())
+    everything = listed.hrefs + [href for href, _ in listed.links]
+    assert all(re.fullmatch(r"(\.\./)+(\?.*)?|d/(\?.*)?|f", href) for href in everything)
 
 
 def test_large_pages_come_in_pieces() -> None:
@@ -430,8 +453,7 @@ def test_the_headers_of_both_forms(site: Tree) -> None:
         response = ask(site, accept)
         assert response.status == 200
         assert response.headers["content-type"] == content_type
-        assert response.headers["vary"] == "Accept"
-        assert response.headers["cache-control"] == "no-cache"
+        assert response.headers["vary"] == "Accept, Accept-Encoding"
         assert "etag" not in response.headers
         assert "last-modified" not in response.headers
     assert ask(site).headers["content-security-policy"] == CONTENT_SECURITY_POLICY
@@ -596,8 +618,33 @@ def test_the_headers_of_the_site_win(tmp_path: Path) -> None:
             response = files(request)
             assert response.headers.get_all("cache-control") == ["max-age=5"]
             assert response.headers.get_all("x-mine") == ["1"]
-            assert response.headers.get_all("vary") == (["Cookie"] if query else ["Accept", "Cookie"])
+            assert response.headers.get_all("vary") == (["Cookie"] if query else ["Accept, Accept-Encoding", "Cookie"])
             assert response.headers.get_all("x-content-type-options") == ["nosniff"]
             if not query:
                 assert FORM.encode() in content(response)
             response.close()
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+@pytest.mark.parametrize("count", [1, 2000])
+def test_a_listing_is_compressed_for_who_accepts_it(tmp_path: Path, accept: str, count: int) -> None:
+    """RFC 9110 §12.5.3; with --compress or without."""
+    for number in range(count):
+        (tmp_path / f"{number}.txt").touch()
+    with closing(Files(tmp_path)) as files:
+        plain = ask_files(files, "/", "GET", f"Accept: {accept}", "Accept-Encoding: identity")
+        coded = ask_files(files, "/", "GET", f"Accept: {accept}", "Accept-Encoding: gzip")
+        assert "content-encoding" not in plain.headers
+        assert coded.headers["content-encoding"] == "gzip"
+        assert coded.headers.get_all("vary") == plain.headers.get_all("vary") == ["Accept, Accept-Encoding"]
+        assert gzip.decompress(coded.body) == plain.body
+        assert count == 1 or len(coded.body) < len(plain.body) / 4
+        refused = ask_files(files, "/", "GET", "Accept-Encoding: gzip;q=0")
+        assert "content-encoding" not in refused.headers
+
+
+def test_the_form_for_uploads_is_above_the_entries(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with closing(Files(tmp_path, form=FORM)) as files:
+        document = ask_files(files, "/").body.decode()
+        assert document.index(FORM) < document.index("<main>")

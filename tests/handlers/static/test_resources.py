@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,8 +39,8 @@ def make(site: Path) -> Iterator[Make]:
     made: list[Files] = []
     before = len(os.listdir("/dev/fd"))
 
-    def make(**options: bool | str) -> Files:
-        made.append(Files(site, clock=lambda: time.time() + 10.0, **options))  # type: ignore[arg-type]
+    def make(**options: Any) -> Files:
+        made.append(Files(site, clock=lambda: time.time() + 10.0, **options))
         return made[-1]
 
     yield make
@@ -491,7 +492,11 @@ def test_each_coding_has_its_own_tag(site: Path, make: Make) -> None:
                 answer = ask(files, "/app.js", "GET", *lines)
                 assert answer.status == (304 if mine == theirs else 200)
                 if answer.status == 304:
-                    assert answer.fields == [("ETag", tag), ("Vary", "Accept-Encoding")]
+                    assert answer.fields == [
+                        ("ETag", tag),
+                        ("Cache-Control", "no-cache"),
+                        ("Vary", "Accept-Encoding"),
+                    ]
 
 
 def test_ranges_are_of_what_was_chosen(site: Path, make: Make) -> None:
@@ -506,7 +511,49 @@ def test_ranges_are_of_what_was_chosen(site: Path, make: Make) -> None:
     assert "content-encoding" not in answer.headers  # it is the parts that are coded
 
 
-@pytest.mark.parametrize("name", ["app.js.gz", "app.js.br", "app.js.zst"])
+@pytest.mark.parametrize(
+    ("name", "coding", "content_type"),
+    [
+        ("Build/game.framework.js.br", "br", "text/javascript; charset=utf-8"),
+        ("Build/game.wasm.br", "br", "application/wasm"),
+        ("Build/game.data.br", "br", "application/octet-stream"),
+        ("Build/game.symbols.json.br", "br", "application/json"),
+        ("Build/game.loader.js.gz", "gzip", "text/javascript; charset=utf-8"),
+        ("Build/game.wasm.gz", "gzip", "application/wasm"),
+        ("Build/game.data.gz", "gzip", "application/octet-stream"),
+        ("x.js.br", "br", "text/javascript; charset=utf-8"),
+        ("logo.svgz", "gzip", "image/svg+xml"),
+        # What has a meaning of its own.
+        ("a.tar.gz", None, "application/gzip"),
+        ("covtype.data.gz", None, "application/gzip"),
+        ("data.json.gz", None, "application/gzip"),
+        ("access.log.gz", None, "application/gzip"),
+        ("a.tar.br", None, "application/x-brotli"),
+        ("page.html.zst", None, "application/zstd"),
+        ("forced.js.br", None, "application/x-mine"),
+    ],
+)
+def test_a_compressed_file_that_pages_ask_for_by_its_own_name(
+    site: Path, make: Make, name: str, coding: str | None, content_type: str
+) -> None:
+    """RFC 9110 §8.4; Unity's builds for WebGL are like that."""
+    (site / name).parent.mkdir(exist_ok=True)
+    (site / name).write_bytes(b"compressed")
+    files = make(types={"forced.*": "application/x-mine"}, compress=True)
+    for _ in range(2):
+        files.end_of_turn()
+        for lines in ((), ("Accept-Encoding: gzip, deflate, br, zstd",)):
+            answer = ask(files, "/" + name, "GET", *lines)
+            assert answer.body == b"compressed"
+            assert answer.headers.get("content-encoding") == coding
+            assert answer.headers["content-type"] == content_type
+            assert answer.headers.get("vary") == ("Accept-Encoding" if coding else None)
+        plain = ask(files, "/" + name, "GET", "Accept-Encoding: identity")  # the file, for those who cannot decode it
+        assert (plain.body, plain.headers.get("content-encoding")) == (b"compressed", None)
+        assert (plain.headers["etag"] == answer.headers["etag"]) is (coding is None)
+
+
+@pytest.mark.parametrize("name", ["app.js.gz", "app.js.zst"])
 def test_a_file_in_a_coding_may_be_asked_for_as_such(site: Path, make: Make, name: str) -> None:
     provide(site, "gzip", "br", "zstd")
     answer = ask(make(), "/" + name, "GET", "Accept-Encoding: gzip, br, zstd")
@@ -614,7 +661,8 @@ def test_revalidation_of_what_was_compressed(site: Path, make: Make, content: by
     etag = ask(files, "/a.txt", "GET", accept).headers["etag"]
     for _ in range(2):
         answer = ask(files, "/a.txt", "GET", accept, f"If-None-Match: {etag}")
-        assert (answer.status, answer.fields) == (304, [("ETag", etag), ("Vary", "Accept-Encoding")])
+        assert answer.status == 304
+        assert answer.fields == [("ETag", etag), ("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding")]
     assert ask(files, "/a.txt", "GET", f"If-None-Match: {etag}").status == 200
     assert ask(files, "/a.txt", "GET", accept, f"If-Match: {etag}").status == 412  # a strong comparison
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -123,15 +124,15 @@ def test_what_is_well_known_at_the_root_is_not_hidden(take: Taker, site: Path) -
 
 
 def test_under_a_mount(site: Path) -> None:
-    """RFC 9110 §10.2.2: Location is as the client sees it."""
+    """RFC 9110 §10.2.2: Location is relative to the path as the client sees it."""
     mount = Mount({"/files/": Uploads(Files(site), site)})
     with closing(mount), serving(mount, access_log=False) as server, connect(server) as client:
         client.send(request("PUT", "/files/sub/new", "Content-Length: 1") + b"x")
-        assert dict(client.answer("PUT").fields)["location"] == "/files/sub/new"
+        assert dict(client.answer("PUT").fields)["location"] == "new"
         body = part(b"one", b'name="f"; filename="f"') + END
         client.send(request("POST", "/files/sub/", FORM_TYPE, f"Content-Length: {len(body)}") + body)
         answer = client.answer("POST")
-        assert (answer.status, dict(answer.fields)["location"]) == (303, "/files/sub/")
+        assert (answer.status, dict(answer.fields)["location"]) == (303, "./")
 
 
 def test_a_small_one_in_chunks_that_is_refused_keeps_the_connection(site: Path) -> None:
@@ -164,10 +165,10 @@ class TestPut:
         content = os.urandom(size)
         response = take("PUT", "/sub/new%20file.bin", content or None)
         assert response.status == 201
-        assert response.headers["location"] == "/sub/new%20file.bin"
+        assert response.headers["location"] == "new%20file.bin"
         assert response.headers["x-mine"] == "1"
         assert (site / "sub/new file.bin").read_bytes() == content
-        served = take("GET", response.headers["location"], None)
+        served = take("GET", "/sub/" + response.headers["location"], None)
         assert served.headers["etag"] == response.headers["etag"]
         served.close()
         assert [name for name in names(site) if "kaserve" in name] == []
@@ -191,6 +192,57 @@ class TestPut:
         finally:
             os.umask(before)
         assert (site / "a").stat().st_mode & 0o7777 == 0o640
+
+    @pytest.mark.parametrize("mode", [0o640, 0o600, 0o400, 0o666, 0o4755])
+    def test_the_permissions_of_a_file_that_is_replaced_are_kept(self, overwrite: Taker, site: Path, mode: int) -> None:
+        """But for the bits that would run the new content as its owner."""
+        old = site / "old.txt"
+        old.chmod(mode)
+        if os.geteuid() == 0:
+            os.chown(old, 1234, 5678)
+        before = old.stat()
+        assert overwrite("PUT", "/old.txt", b"new").status == 204
+        after = old.stat()
+        assert stat.S_IMODE(after.st_mode) == mode & 0o777
+        assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+        body = part(b"form", b'filename="old.txt"') + END
+        assert overwrite("POST", "/", body, FORM_TYPE).status == 303
+        assert old.read_bytes() == b"form"
+        assert stat.S_IMODE(old.stat().st_mode) == mode & 0o777
+
+    def test_a_group_that_cannot_be_kept_loses_nothing_to_another(
+        self, overwrite: Taker, site: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old = site / "old.txt"
+        old.chmod(0o664)
+        really = os.fstat
+
+        def fchown(*_: object) -> None:
+            raise PermissionError(errno.EPERM, "not a member of it")
+
+        def fstat(fd: int) -> os.stat_result:
+            status = really(fd)
+            values = list(status)
+            values[5] += 1
+            times = {name: getattr(status, name) for name in ("st_mtime_ns", "st_ctime_ns")}
+            return os.stat_result(values, times)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fchown", fchown)
+            patch.setattr(os, "fstat", fstat)
+            assert overwrite("PUT", "/old.txt", b"new").status == 204
+        assert stat.S_IMODE(old.stat().st_mode) == 0o644
+
+    @pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "identity, gzip", "unknown"])
+    @pytest.mark.parametrize("method", ["PUT", "POST"])
+    def test_a_body_in_a_coding_is_not_stored(self, take: Taker, site: Path, method: str, coding: str) -> None:
+        """RFC 9110 §15.5.16; §12.5.3 has the header that says what to do."""
+        response = take(method, "/new", b"\x1f\x8b", FORM_TYPE, f"Content-Encoding: {coding}")
+        assert (response.status, response.headers["accept-encoding"]) == (415, "identity")
+        assert not (site / "new").exists()
+
+    def test_identity_is_no_coding(self, take: Taker, site: Path) -> None:
+        assert take("PUT", "/new", b"x", "Content-Encoding: identity").status == 201
 
     def test_the_second_of_two_uploads_loses(self, take: Taker, site: Path) -> None:
         """Another file of the name appears while this one arrives."""
@@ -359,14 +411,14 @@ class TestForms:
     def test_files(self, take: Taker, site: Path) -> None:
         """Back to the directory, RFC 9110 §15.4.4."""
         content = os.urandom(100_000)
-        for target in ("/sub/", "/sub"):
-            number = len(target)
+        locations = {"/sub/": "./", "/sub": "sub/", "/x/../sub": "sub/", "/sub/.": "./", "/sub/x/..": "../"}
+        for number, (target, location) in enumerate(locations.items()):
             parts = part(content, b'name="file"; filename="a%d"' % number) + part(b"", b'filename="b%d"' % number)
             response = take("POST", target, parts + part(b"x", b'name="n"') + END, FORM_TYPE)
-            assert (response.status, response.headers["location"]) == (303, "/sub/")
+            assert (response.status, response.headers["location"]) == (303, location)
             assert (site / f"sub/a{number}").read_bytes() == content
             assert (site / f"sub/b{number}").read_bytes() == b""
-        assert len(names(site / "sub")) == 4
+        assert len(names(site / "sub")) == 10
 
     @pytest.mark.parametrize("name", [b"../../evil", b"/etc/evil", b"C:\\evil", b"..\\evil", b"outside/evil"])
     def test_names_lose_their_directories(self, take: Taker, site: Path, name: bytes) -> None:
@@ -380,6 +432,23 @@ class TestForms:
         before = names(site)
         assert take("POST", "/", part(b"x", b'filename="' + name + b'"') + END, FORM_TYPE).status == status
         assert names(site) == before
+
+    def test_a_browser_gets_a_page_with_a_way_back(self, take: Taker) -> None:
+        body = part(b"new", b'filename="old.txt"') + END
+        response = take("POST", "/", body, FORM_TYPE, "Accept: text/html,application/xhtml+xml,*/*;q=0.8")
+        page = response.body
+        assert isinstance(page, bytes)
+        assert response.status == 409
+        assert response.headers["content-type"] == "text/html; charset=utf-8"
+        assert response.headers["content-security-policy"].startswith("default-src 'none'")
+        assert b"There is something of this name already; 0 files were stored, 1 was not." in page
+        assert b'<a href="">' in page  # the directory itself, whatever a proxy calls it
+        assert response.headers["x-mine"] == "1"
+
+    @pytest.mark.parametrize("accept", [(), ("Accept: */*",), ("Accept: text/plain",), ("Accept: application/json",)])
+    def test_a_program_gets_a_line(self, take: Taker, accept: tuple[str, ...]) -> None:
+        response = take("POST", "/", part(b"new", b'filename="old.txt"') + END, FORM_TYPE, *accept)
+        assert (response.status, response.headers["content-type"]) == (409, "text/plain; charset=utf-8")
 
     def test_an_old_file_stays_and_the_others_are_stored(self, take: Taker, site: Path) -> None:
         body = part(b"1", b'filename="old.txt"') + part(b"2", b'filename="a"') + part(b"3", b'filename="a"') + END
