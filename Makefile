@@ -191,6 +191,10 @@ tools:
 		has wrk || echo wrk; \
 		has ab || echo apache2-utils; \
 		has curl || echo curl; \
+		has wget || echo wget; \
+		has aria2c || echo aria2; \
+		has systemd-analyze || echo systemd; \
+		nc -h 2>&1 | grep -q '^[[:space:]]*-N' || echo netcat-openbsd; \
 		has openssl || echo openssl; \
 		has nginx || [ -x /usr/sbin/nginx ] || echo nginx; \
 		has haproxy || [ -x /usr/sbin/haproxy ] || echo haproxy; \

@@ -22,6 +22,7 @@ import kaserve.systemd
 import kaserve.telemetry.snapshot
 import kaserve.testing
 from kaserve.config import options
+from tests.tools.server import missing
 from tests.tools.transcripts import ROOT, Block, Replay, Session, decode, encode, normalise, read_blocks
 
 README = ROOT / "README.md"
@@ -43,7 +44,7 @@ def test_the_transcript_is_what_happens(transcript: Block) -> None:
 def test_the_commands_have_the_output_of_the_page(session: Block) -> None:
     for tool in sorted(Session(session).tools):
         if not _is_installed(tool):
-            pytest.skip(f"{tool} is not installed")
+            missing(f"{tool} is not installed")
     assert normalise(Session(session).run()) == normalise(session.lines)
 
 
