@@ -11,7 +11,8 @@ import tempfile
 from typing import BinaryIO, Protocol
 
 from .errors import HTTPError
-from .messages import EXPECT, Request
+from .framing import check_expectation
+from .messages import Request
 
 __all__ = ["DrainSink", "Received", "Sink", "Spool", "deliver", "drain_or_reject"]
 
@@ -113,7 +114,7 @@ def drain_or_reject(request: Request, error: HTTPError) -> DrainSink:
         HTTPError: `error`, if the client announced a large body, or waits for `100 Continue` (RFC 9110 §10.1.1: it gets
             the final response instead).
     """
-    if request.flags & EXPECT or (request.content_length or 0) > _MAX_DRAINED_OF_REJECTED:
+    if check_expectation(request) or (request.content_length or 0) > _MAX_DRAINED_OF_REJECTED:
         raise error
     return DrainSink(_MAX_DRAINED_OF_REJECTED, error)
 

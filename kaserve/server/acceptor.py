@@ -77,8 +77,9 @@ class Acceptor:
     def listen(self, sockets: Iterable[socket.socket]) -> None:
         """Accepts connections from `sockets`, which listen and do not block. `stop` closes them."""
         reactor = self._service.reactor
-        self._listeners += [Listener(reactor, sock, self._accept, self._limiter) for sock in sockets]
-        self.addresses += [listener.address for listener in self._listeners]
+        listeners = [Listener(reactor, sock, self._accept, self._limiter) for sock in sockets]
+        self._listeners += listeners
+        self.addresses += [listener.address for listener in listeners]
 
     def stop(self) -> None:
         """Closes the listening sockets, after accepting what waits in their backlogs."""

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaserve.http.errors import HTTPError
-from kaserve.http.sinks import DrainSink, Spool
+from kaserve.http.messages import CONTENT_LENGTH, EXPECT, Request
+from kaserve.http.sinks import DrainSink, Spool, drain_or_reject
 
 IN_MEMORY = 256 * 1024
 
@@ -91,3 +92,17 @@ def test_a_large_body_that_nobody_reads_is_refused() -> None:
     with pytest.raises(HTTPError) as refusal:
         sink.write(b"1")
     assert refusal.value.status == 413
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+def test_only_a_client_of_http_1_1_that_waits_for_100_continue_is_not_drained(minor: int) -> None:
+    """RFC 9110 §10.1.1: the Expect of an HTTP/1.0 client is ignored, here as well."""
+    fields = [("content-length", "5"), ("expect", "100-continue")]
+    request = Request("PUT", "/", minor, fields, CONTENT_LENGTH | EXPECT)
+    error = HTTPError(403, "no")
+    if minor == 0:
+        assert isinstance(drain_or_reject(request, error), DrainSink)
+        return
+    with pytest.raises(HTTPError) as raised:
+        drain_or_reject(request, error)
+    assert raised.value is error
