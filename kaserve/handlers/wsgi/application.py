@@ -17,7 +17,15 @@ from ...threads.workers import Workers
 from .environ import EnvironBuilder
 from .file_wrapper import FileWrapper
 from .hop_by_hop import HopByHopFilter
-from .start_response import Application, Result, StartResponse, close_result, new_start_response, to_bytes
+from .start_response import (
+    Application,
+    Result,
+    StartResponse,
+    close_result,
+    new_start_response,
+    reject_write,
+    to_bytes,
+)
 from .task import WSGITask
 
 __all__ = ["WSGI", "Application"]
@@ -130,6 +138,7 @@ def _respond(request: Request, start_response: StartResponse, result: Result) ->
             written = start_response.written
             first = b"".join(written) if written is not None else next(filter(None, pieces), b"")
             if first:
+                start_response.send = reject_write
                 return start_response.streamed_response(_StreamedResult(first, pieces, result))
             content = b""
         response = start_response.full_response(request, content)

@@ -13,7 +13,8 @@ import sys
 from typing import Any, BinaryIO, NoReturn
 from urllib.parse import unquote_to_bytes
 
-from ...http.address import UNNAMED, AnyAddress
+from ...http.address import AnyAddress
+from ...http.memo import remember
 from ...http.messages import CONTENT_LENGTH, TRANSFER_ENCODING, Request
 
 __all__ = ["Environ", "EnvironBuilder"]
@@ -29,6 +30,7 @@ _STANDARD_KEYS: dict[str, str] = dict.fromkeys(_ONE_HOP.split(), "") | {
     "content-type": "CONTENT_TYPE",
 }
 _MAX_KEYS = 1024  # field names that clients have invented; see `_header_key`
+_MAX_TEMPLATES = 1024  # about 1 KiB each
 
 # What nearly every Connection field says: options that are not the name of a field, or of one that no application sees
 # anyway. They are worth a look-up, since the field comes with most requests.
@@ -64,7 +66,7 @@ class EnvironBuilder:
         common: what every environ of this application holds, such as `wsgi.multithread`.
     """
 
-    __slots__ = ("_common", "_header_keys", "_last_server")
+    __slots__ = ("_common", "_header_keys", "_templates")
 
     def __init__(self, common: Environ) -> None:
         self._common: Environ = {
@@ -77,9 +79,11 @@ class EnvironBuilder:
             "wsgi.input_terminated": True,
             "wsgi.run_once": False,
         } | common
-        # Consecutive requests mostly come to the same address: that of the last one, and the environ for it so far.
-        # It has all keys but those of header fields, so that a copy of it need not grow its table.
-        self._last_server: tuple[AnyAddress, str, Environ] = (UNNAMED, "", self._common)
+        # What is the same for all requests of one connection, by the address of its client, together with the address
+        # of the server and the scheme that it is for. A bounded memo (`http.memo`): connections take turns, so that to
+        # remember the last one would not do. A template has all keys but those of header fields, so that a copy of it
+        # need not grow its table.
+        self._templates: dict[AnyAddress, tuple[AnyAddress, str, Environ]] = {}
         self._header_keys = dict(_STANDARD_KEYS)
 
     def build(self, request: Request) -> Environ:
@@ -95,10 +99,14 @@ class EnvironBuilder:
 
     def _base(self, request: Request) -> Environ:
         """The environ without header fields and body."""
-        server, scheme, common = self._last_server
-        if (request.server is not server and request.server != server) or request.scheme != scheme:
-            common = self._base_of_server(request)
-        environ = common.copy()
+        known = self._templates.get(request.client)
+        if known is None:
+            template = self._new_template(request)
+        else:
+            server, scheme, template = known
+            if (request.server is not server and request.server != server) or request.scheme != scheme:
+                template = self._new_template(request)
+        environ = template.copy()
         raw_path = request.raw_path
         environ["REQUEST_METHOD"] = request.method
         if raw_path == "*":
@@ -107,16 +115,12 @@ class EnvironBuilder:
             environ["PATH_INFO"] = ""
         else:
             environ["PATH_INFO"] = _decode(raw_path) if "%" in raw_path else raw_path
-        environ["QUERY_STRING"] = request.query
+        if request.query:
+            environ["QUERY_STRING"] = request.query
         if request.minor == 0:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"  # the version of the request (RFC 3875 §4.1.16)
         # The target as sent. Two names for it, since neither PEP 3333 nor CGI has one: uWSGI's and gunicorn's.
         environ["REQUEST_URI"] = environ["RAW_URI"] = request.target
-        client = request.client
-        if isinstance(client, tuple):  # and not `client.host`: attributes cost 200 instructions more than indexes
-            # No name is looked up, which would take long: the address stands for it (RFC 3875 §4.1.9).
-            environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = client[0]
-            environ["REMOTE_PORT"] = str(client[1])
         if request.mount:
             # `Mount` has taken this off the front of raw_path: the two together are the path (PEP 3333, "URL
             # Reconstruction"; RFC 3875 §4.1.13).
@@ -127,9 +131,9 @@ class EnvironBuilder:
             environ["REMOTE_USER"] = request.remote_user
         return environ
 
-    def _base_of_server(self, request: Request) -> Environ:
-        """What is the same for all requests to the address and scheme of `request`; remembered for the next request."""
-        server, scheme = request.server, request.scheme
+    def _new_template(self, request: Request) -> Environ:
+        """What is the same for all requests of the connection of `request`; remembered for the next one."""
+        client, server, scheme = request.client, request.server, request.scheme
         if server.host:
             host, port = server.host, str(server.port)
         else:
@@ -138,7 +142,7 @@ class EnvironBuilder:
             host, colon, port = request.authority.rpartition(":")
             if not colon or port.endswith("]"):  # no port, or the end of an IPv6 address
                 host, port = request.authority, ""
-        common = self._common | {
+        template = self._common | {
             "wsgi.url_scheme": scheme,
             "SERVER_NAME": host or "localhost",
             "SERVER_PORT": port or _DEFAULT_PORTS[scheme],
@@ -148,16 +152,18 @@ class EnvironBuilder:
             "SERVER_PROTOCOL": "HTTP/1.1",
             "REQUEST_URI": "",
             "RAW_URI": "",
-            "REMOTE_ADDR": "",
-            "REMOTE_HOST": "",
-            "REMOTE_PORT": "",
+            # No name is looked up, which would take long: the address stands for it (RFC 3875 §4.1.9). The client of a
+            # Unix socket has none of the three.
+            "REMOTE_ADDR": client.host,
+            "REMOTE_HOST": client.host,
+            "REMOTE_PORT": str(client.port) if client.host else "",
             "wsgi.input": _EMPTY_INPUT,
         }
         if scheme == "https":
-            common["HTTPS"] = "on"  # as Apache sets it (PEP 3333, "environ Variables")
+            template["HTTPS"] = "on"  # as Apache sets it (PEP 3333, "environ Variables")
         if server.host:
-            self._last_server = (server, scheme, common)
-        return common
+            remember(self._templates, client, (server, scheme, template), _MAX_TEMPLATES)
+        return template
 
     def _add_headers(self, environ: Environ, request: Request) -> None:
         """Adds the header fields as HTTP_* (RFC 3875 §4.1.18), except those that are not for applications."""

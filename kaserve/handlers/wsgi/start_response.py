@@ -27,7 +27,16 @@ from ...http.messages import (
 from .file_wrapper import FileWrapper
 from .hop_by_hop import HopByHopFilter
 
-__all__ = ["Application", "ExcInfo", "Result", "StartResponse", "close_result", "new_start_response", "to_bytes"]
+__all__ = [
+    "Application",
+    "ExcInfo",
+    "Result",
+    "StartResponse",
+    "close_result",
+    "new_start_response",
+    "reject_write",
+    "to_bytes",
+]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 Result = Iterable[bytes]
@@ -41,10 +50,11 @@ _OTHER = 0
 _LENGTH = 1
 _ONE_HOP = 2  # the server's own (RFC 9110 §7.6.1)
 
-# Bounded memos of the names and statuses that applications use.
+# Bounded memos of the names and statuses that applications use. A status with a reason of its own is in neither: it is
+# rare, and may have another reason each time.
 _MAX_REMEMBERED = 1024
 _name_kinds: dict[str, int] = {}
-_statuses: dict[str, tuple[int, str | None]] = {}
+_codes: dict[str, int] = {}
 
 
 def _classify_name(name: object) -> int:
@@ -74,9 +84,10 @@ def _parse_status(status: object) -> tuple[int, str | None]:
         raise ValueError(f"a status must be a number from 200 to 599 and a reason, such as '200 OK', not {status!r}")
     code = int(match[1])
     reason = (match[2] or "").strip(" \t")
-    parsed = code, reason if reason and reason != PHRASES.get(code) else None
-    remember(_statuses, status, parsed, _MAX_REMEMBERED)
-    return parsed
+    if reason and reason != PHRASES.get(code):
+        return code, reason
+    remember(_codes, status, code, _MAX_REMEMBERED)
+    return code, None
 
 
 class StartResponse:
@@ -128,29 +139,30 @@ class StartResponse:
         """
         if self.status:
             self._prepare_replacement(exc_info)
+        self._set_headers(headers)
+        code = _codes.get(status)
+        if code is not None:
+            self.status, self.reason = code, None
+        else:
+            self.status, self.reason = _parse_status(status)
+        return self.write
+
+    def _set_headers(self, headers: list[FieldLine]) -> None:
         fields = []
         length = None
         has_hop_by_hop = False
         for field in headers:
             name, _ = field
-            kind = _name_kinds.get(name)
-            if kind is None:
-                kind = _classify_name(name)
+            known = _name_kinds.get(name)
+            kind = _classify_name(name) if known is None else known
             if kind == _LENGTH and length is None:
                 length = field
             else:  # a second Content-Length is sent on to the protocol, which rejects it
                 fields.append(field)
                 if kind == _ONE_HOP:
                     has_hop_by_hop = True
-        if has_hop_by_hop:
-            fields = self._hop_by_hop.drop(fields)
-        parsed = _statuses.get(status)
-        if parsed is None:
-            parsed = _parse_status(status)
-        self.status, self.reason = parsed
-        self._fields = fields
+        self._fields = self._hop_by_hop.drop(fields) if has_hop_by_hop else fields
         self._length = length
-        return self.write
 
     def _prepare_replacement(self, exc_info: ExcInfo | None) -> None:
         """Checks that another call may replace the response; raises the exception in `exc_info` if it is too late."""
@@ -227,8 +239,6 @@ class StartResponse:
         """The response whose content comes piece by piece."""
         self.require_status()
         self.head_sent = True
-        if self.send is None:
-            self.send = _reject_write
         if self._length is not None:
             self._fields.append(self._length)
         return Response(self.status, body, self._fields, reason=self.reason)
@@ -256,7 +266,7 @@ def new_start_response(hop_by_hop: HopByHopFilter) -> StartResponse:
     return start_response
 
 
-def _reject_write(data: bytes) -> None:
+def reject_write(data: bytes) -> None:
     """`StartResponse.send` while the iterable is sent: the data would come between its pieces, or never."""
     raise RuntimeError("write() was called while the iterable of the response was sent")
 

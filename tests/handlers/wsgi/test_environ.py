@@ -247,3 +247,35 @@ class TestInput:
         body.close()
         body = build(parse())["wsgi.input"]
         assert (body.read(), body.read(5), body.readline(), body.readlines(), list(body)) == (b"", b"", b"", [], [])
+
+
+class TestTemplates:
+    """What is the same for all requests of a connection is made once, and belongs to that connection."""
+
+    def test_connections_that_take_turns(self) -> None:
+        builder = EnvironBuilder({})
+        clients = [Address("192.0.2.1", 4711), Address("192.0.2.1", 4712), Address("2001:db8::1", 80), UNNAMED]
+        for client in clients * 3:
+            made = builder.build(parse("GET / HTTP/1.1", client=client))
+            port = str(client.port) if client.host else ""
+            assert (made["REMOTE_ADDR"], made["REMOTE_HOST"], made["REMOTE_PORT"]) == (client.host, client.host, port)
+
+    def test_one_client_at_two_servers_and_with_two_schemes(self) -> None:
+        builder = EnvironBuilder({})
+        ends = [(Address(f"192.0.2.{number}", 80), scheme) for number in (2, 3) for scheme in ("http", "https")]
+        for server, scheme in ends * 2:
+            made = builder.build(parse("GET / HTTP/1.1", server=server, scheme=scheme))
+            assert (made["SERVER_NAME"], made["wsgi.url_scheme"]) == (server.host, scheme)
+            assert made.get("HTTPS") == ("on" if scheme == "https" else None)
+
+    def test_an_application_cannot_change_the_environ_of_the_next_request(self) -> None:
+        builder = EnvironBuilder({})
+        first = builder.build(parse("GET /?a HTTP/1.1"))
+        first.update(SERVER_NAME="changed", QUERY_STRING="changed", new="changed")
+        assert "changed" not in builder.build(parse()).values()
+
+    def test_their_number_is_bounded(self) -> None:
+        builder = EnvironBuilder({})
+        for port in range(1, 3000):
+            assert builder.build(parse(client=Address("192.0.2.1", port)))["REMOTE_PORT"] == str(port)
+        assert len(builder._templates) <= 1024

@@ -2,20 +2,20 @@
 
 cimport cython
 
+from kaserve.http.memo cimport remember
 from kaserve.http.messages cimport Request
 
 cdef int CONTENT_LENGTH, TRANSFER_ENCODING
 
 cdef class EnvironBuilder:
     cdef dict _common
-    cdef tuple _last_server
-    cdef public dict _header_keys
+    cdef public dict _header_keys, _templates
 
     cpdef dict build(self, Request request)
-    @cython.locals(common=dict, environ=dict, raw_path=str)
+    @cython.locals(known=tuple, template=dict, environ=dict, raw_path=str)
     cdef dict _base(self, Request request)
-    @cython.locals(common=dict)
-    cdef dict _base_of_server(self, Request request)
+    @cython.locals(template=dict)
+    cdef dict _new_template(self, Request request)
     @cython.locals(keys=dict, key=str, name=str, value=str)
     cdef _add_headers(self, dict environ, Request request)
     @cython.locals(key=str)

@@ -7,7 +7,7 @@ from kaserve.http.messages cimport Request, Response, new_response
 
 cdef int _LENGTH, _ONE_HOP, _OTHER
 cdef int CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, TRANSFER_ENCODING
-cdef dict _name_kinds, _statuses
+cdef dict _name_kinds, _codes
 
 cpdef bytes to_bytes(data)
 
@@ -18,6 +18,8 @@ cdef class StartResponse:
     cdef public list written, _fields
 
     cdef _initialize(self, hop_by_hop)
+    @cython.locals(fields=list, kind=int, has_hop_by_hop=bint)
+    cdef _set_headers(self, headers)
     @cython.locals(fields=list, response=Response)
     cpdef Response full_response(self, Request request, bytes body)
 
