@@ -51,7 +51,6 @@ __all__ = [
     "variable_of",
 ]
 
-_DEFAULT_LOG_FORMAT = "common"
 _MIN_HEAD_SIZE = 65536  # bytes that the head of a request may have in all, if the limits of its lines are small
 
 _PREFIX = "KASERVE_"
@@ -86,7 +85,7 @@ class ConfigError(ValueError):
 
 
 def _setting(default: Any, group: str, kind: Kind, metavar: str | None, text: str, **more: Any) -> Any:
-    option = Option(group, text, kind, metavar, optional=default is None, **more)
+    option = Option(group, text, kind, default, metavar, **more)
     return dataclasses.field(default=default, repr=not option.secret, metadata={"option": option})
 
 
@@ -246,7 +245,7 @@ class Config:
     access_log_file: str | None = _setting(
         None, "logs", FILE, "FILE", "file for the access log, instead of stderr; SIGHUP reopens it")
     log_format: str = _setting(
-        _DEFAULT_LOG_FORMAT, "logs", LOG_FORMAT, "FORMAT",
+        "common", "logs", LOG_FORMAT, "FORMAT",
         "format of the access log: common, combined, json, or gunicorn's atoms, as in '%(h)s \"%(r)s\" %(s)s'")
     error_log: str | None = _setting(
         None, "logs", FILE, "FILE", "file for errors and warnings, instead of stderr; SIGHUP reopens it")
@@ -309,12 +308,14 @@ class _Rule(NamedTuple):
 
 
 def _is_given(config: Config, name: str) -> bool:
-    return getattr(config, name) not in (None, False, ())
+    return bool(getattr(config, name) != _OPTIONS[name].default)
 
 
-def _needs(name: str, needed: str) -> _Rule:
+def _needs(name: str, needed: str, why: str = "") -> _Rule:
     return _Rule(
-        lambda config: _is_given(config, name) and not _is_given(config, needed), "{} needs {}", (name, needed)
+        lambda config: _is_given(config, name) and not getattr(config, needed),
+        f"{{}} needs {{}}{why and f': {why}'}",
+        (name, needed),
     )
 
 
@@ -337,27 +338,17 @@ _RULES = (
         ("tls_key", "tls_cert"),
     ),
     _needs("access_log_file", "access_log"),
-    _Rule(
-        lambda config: config.log_format != _DEFAULT_LOG_FORMAT and not config.access_log,
-        "{} needs {}",
-        ("log_format", "access_log"),
-    ),
+    _needs("log_format", "access_log"),
     _needs("status_public", "status"),
     _Rule(
         lambda config: config.status is not None and config.status == config.metrics,
         "{} and {} must be different paths, or one of the two pages could not be reached",
         ("status", "metrics"),
     ),
-    _Rule(
-        lambda config: config.zip and not config.listing,
-        "{} needs {}: an archive shows the names that a missing listing hides",
-        ("zip", "listing"),
-    ),
+    _needs("zip", "listing", "an archive shows the names that a missing listing hides"),
     _needs("upload_overwrite", "upload"),
     _needs("upload_auth", "upload"),
     _excludes("immutable", "upload", "clients would not see a file that is uploaded again"),
-    _excludes("upload", "handler", "files are uploaded to a directory"),
-    _excludes("upload", "wsgi", "files are uploaded to a directory"),
 )
 
 _OPTIONS: dict[str, Option] = {field.name: field.metadata["option"] for field in dataclasses.fields(Config)}

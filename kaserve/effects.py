@@ -9,12 +9,11 @@ the program that runs the server.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Container
 from typing import NamedTuple
 
-from .config import Config, ConfigError
+from .config import Config, ConfigError, options
 
 __all__ = ["EFFECTS", "Effect", "Runner", "Served", "Way", "check_effects"]
 
@@ -172,8 +171,6 @@ EFFECTS: dict[str, Effect] = {
 }
 """By setting; `tests/test_effects.py` fails for one that is missing here."""
 
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
-
 
 def check_effects(config: Config, way: Way, given: Container[str] = ()) -> None:
     """Checks that every setting has an effect.
@@ -187,12 +184,14 @@ def check_effects(config: Config, way: Way, given: Container[str] = ()) -> None:
     Raises:
         ConfigError: a setting has no effect. Says which, why, and what to do instead.
     """
-    for name, default in _DEFAULTS.items():
+    for name, option in options().items():
         effect = EFFECTS[name]
         if way.runner is Runner.GUNICORN and effect.gunicorn:
             if name in given:
                 raise ConfigError(f"{{}} has no effect under gunicorn: use {effect.gunicorn}", name)
-        elif getattr(config, name) != default and not (way.runner in effect.runners and way.served in effect.served):
+        elif getattr(config, name) != option.default and not (
+            way.runner in effect.runners and way.served in effect.served
+        ):
             raise ConfigError(*_complaint(name, effect, way))
 
 

@@ -72,22 +72,22 @@ class Option:
         group: the heading of --help under which it is listed.
         help: one sentence that says what it does, with the unit. The default is added when it is shown.
         kind: what its value is.
+        default: the value of a setting that is not given; None stands for "not set" and is a value as well.
         metavar: what stands for the value in --help; None for a switch.
         flags: short names beside the long one.
         repeatable: whether it holds a tuple of values, to which each use on the command line adds one.
         separator: what separates the values of a repeatable option in an environment variable.
-        optional: whether None is a value, for "not set".
         secret: whether an error message must not repeat the value.
     """
 
     group: str
     help: str
     kind: Kind
+    default: Any
     metavar: str | None
     flags: tuple[str, ...] = ()
     repeatable: bool = False
     separator: str = ","
-    optional: bool = False
     secret: bool = False
 
     def read(self, text: str) -> Any:
@@ -104,7 +104,7 @@ class Option:
         Raises:
             ValueError: a clause that says what is accepted, such as "must be an int".
         """
-        if not (value is None and self.optional):
+        if not (value is None and self.default is None):
             self.kind.check(value)
 
     def complaint(self, name: str, error: ValueError, value: object, *, is_text: bool) -> str:

@@ -295,10 +295,6 @@ class TestWhatCannotBe:
 
     def test_uploads(self) -> None:
         self.refused("upload_overwrite needs upload", upload_overwrite=True)
-        self.refused(
-            "upload cannot be combined with handler: files are uploaded to a directory", upload=True, handler="a:b"
-        )
-        self.refused("upload cannot be combined with wsgi: files are uploaded to a directory", upload=True, wsgi="a:b")
 
     @pytest.mark.parametrize("name", ["tls_key", "tls_password_file", "tls_ca"])
     def test_tls_without_a_certificate(self, name: str) -> None:

@@ -211,7 +211,7 @@ def _make_parser() -> _Parser:
 
 
 def _add_option(group: argparse._ArgumentGroup, name: str, option: Option) -> None:
-    default = _show_default(Config.__dataclass_fields__[name].default)
+    default = _show_default(option.default)
     text = (f"{option.help} (default: {default})" if default else option.help).replace("%", "%%")
     if name == "port":  # the only argument without a name, as in http.server
         group.add_argument("port", nargs="?", metavar=option.metavar, help=text)

@@ -352,10 +352,10 @@ class Server:
         """Closes everything at once; open connections are reset. The server must not be running."""
         if self._is_closed or self._is_foreign:
             return
-        if self._is_open:
-            self._shutdown.finish()
         self._is_closed = True
         self._acceptor.close()
+        if self._is_open:
+            self._shutdown.finish()
         self._chain.close()
         if self._access_log is not None:
             self._access_log.flush()
@@ -387,7 +387,7 @@ class Server:
 
     def _connection_ended(self) -> None:
         self._advice_log.connection_closed(self._reactor.now)
-        self._shutdown.connection_ended()
+        self._shutdown.finish_if_empty()
 
     # Reloading, and the service manager.
 

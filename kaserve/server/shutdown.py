@@ -70,7 +70,7 @@ class GracefulShutdown:
 
         Args:
             service: whose connections are drained.
-            acceptor: where they come from. Its `on_end` must call `connection_ended`.
+            acceptor: where they come from. Its `on_end` must call `finish_if_empty`.
             on_drain: called when DRAINING begins, before connections are closed.
             on_done: called once, when DONE is reached.
         """
@@ -102,8 +102,8 @@ class GracefulShutdown:
         else:
             self._drain()
 
-    def connection_ended(self) -> None:
-        """A connection has ended; in DRAINING it may have been the last one."""
+    def finish_if_empty(self) -> None:
+        """DRAINING -> DONE if no connection is left."""
         if self.stage is Stage.DRAINING and not self._acceptor.open_connections:
             self.finish()
 
@@ -120,7 +120,7 @@ class GracefulShutdown:
             log.warning("%d connections were closed before their responses were complete", lost)
 
     def finish(self) -> None:
-        """-> DONE. What is still open is left to the caller."""
+        """-> DONE. No connection may be open any more."""
         if self.stage is not Stage.DONE:
             self.stage = Stage.DONE
             wheel = self._service.reactor.wheel
@@ -137,4 +137,4 @@ class GracefulShutdown:
             self._on_drain()
             self._service.drain()
             self._acceptor.limit_proxy_headers(_PROXY_HEADER_GRACE)
-        self.connection_ended()
+        self.finish_if_empty()

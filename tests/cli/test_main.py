@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,21 @@ def given(name: str) -> list[str]:
     if isinstance(default, bool):
         return ["--no-" + flag(name)[2:]] if default else [flag(name)]
     return [flag(name), text]
+
+
+@pytest.fixture
+def make_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[[str], str]:
+    """Makes a module of some source that can be imported, and returns its name, which is this test's own."""
+
+    def make(source: str) -> str:
+        name = f"app{abs(hash(request.node.name))}"
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        return name
+
+    return make
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -211,7 +227,8 @@ class TestRefusals:
                 "--header must not set Connection, which kaserve sets itself",
             ),
             ("--upload-overwrite", "--upload-overwrite needs --upload"),
-            ("--upload --handler a:b", "--upload cannot be combined with --handler: files are uploaded to a directory"),
+            ("--upload --handler a:b", "--upload has no effect with --handler: it is about the files of a directory"),
+            ("--upload --wsgi a:b", "--upload has no effect with --wsgi: it is about the files of a directory"),
             ("-b fd:x", "--bind must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N, not 'fd:x'"),
             ("-b h:99999", "--bind must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N, not 'h:99999'"),
             ("--handler app", "--handler must be MODULE:FUNCTION, not 'app'"),
@@ -316,13 +333,9 @@ class TestRefusals:
         handler: str,
         reason: str,
         capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-        tmp_path: Path,
-        request: pytest.FixtureRequest,
+        make_module: Callable[[str], str],
     ) -> None:
-        name = f"app{abs(hash(request.node.name))}"
-        (tmp_path / f"{name}.py").write_text(source)
-        monkeypatch.syspath_prepend(tmp_path)
+        name = make_module(source)
         handler = handler.replace("NAME", name)
         reason = reason.replace("NAME", name)
         assert refused(capsys, "--handler", handler) == (4, f"cannot import {handler!r}: {reason}")
@@ -353,13 +366,9 @@ class TestRefusals:
         target: str,
         message: str,
         capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-        tmp_path: Path,
-        request: pytest.FixtureRequest,
+        make_module: Callable[[str], str],
     ) -> None:
-        name = f"wsgi{abs(hash(request.node.name))}"
-        (tmp_path / f"{name}.py").write_text(source)
-        monkeypatch.syspath_prepend(tmp_path)
+        name = make_module(source)
         code, line = refused(capsys, "--wsgi", target.replace("NAME", name))
         assert code == 4
         assert line.startswith(message.replace("NAME", name))

@@ -71,6 +71,15 @@ def chunks(*pieces: bytes) -> Iterator[bytes]:
     yield from pieces
 
 
+def check_bodies(app: Any, threads: int) -> None:
+    """Checks that an application reads bodies of a known and an unknown length, and a form with a file."""
+    with site_of(app, threads) as site:
+        assert site.post("/echo", CONTENT).content == CONTENT
+        assert site.post("/echo", chunks(b"first ", b"second")).content == b"first second"
+        response = site.post("/upload", {"text": "t"}, files={"file": ("name.bin", CONTENT)})
+        assert response.json() == {"name": "name.bin", "size": len(CONTENT), "text": "t"}
+
+
 # Flask.
 
 
@@ -161,11 +170,7 @@ def test_flask_sends_streams_and_files(flask_app: Any, threads: int) -> None:
 
 
 def test_flask_reads_bodies(flask_app: Any, threads: int) -> None:
-    with site_of(flask_app, threads) as site:
-        assert site.post("/echo", CONTENT).content == CONTENT
-        assert site.post("/echo", chunks(b"first ", b"second")).content == b"first second"
-        response = site.post("/upload", {"text": "t"}, files={"file": ("name.bin", CONTENT)})
-        assert response.json() == {"name": "name.bin", "size": len(CONTENT), "text": "t"}
+    check_bodies(flask_app, threads)
 
 
 def test_flask_handles_its_exceptions(flask_app: Any, threads: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -297,11 +302,7 @@ def test_django_sends_streams_and_files(django_app: Any, threads: int) -> None:
 
 
 def test_django_reads_bodies(django_app: Any, threads: int) -> None:
-    with site_of(django_app, threads) as site:
-        assert site.post("/echo", CONTENT).content == CONTENT
-        assert site.post("/echo", chunks(b"first ", b"second")).content == b"first second"
-        response = site.post("/upload", {"text": "t"}, files={"file": ("name.bin", CONTENT)})
-        assert response.json() == {"name": "name.bin", "size": len(CONTENT), "text": "t"}
+    check_bodies(django_app, threads)
 
 
 def test_django_sends_request_finished_once(django_app: Any, threads: int) -> None:

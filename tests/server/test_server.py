@@ -230,18 +230,20 @@ class TestForeignLoops:
                 assert told == [True]
 
     def test_on_stop_is_called_by_close(self) -> None:
-        told: list[bool] = []
+        told: list[int] = []
         with Driven() as driven:
-            driven.server.on_stop = lambda: told.append(True)
-            driven.server.close()
-            driven.server.close()
-        assert told == [True]
+            server = driven.server
+            server.on_stop = lambda: told.append(server.open_connections)
+            driven.connect()
+            server.close()
+            server.close()
+        assert told == [0]
         never_opened = Server(hello, config())
-        never_opened.on_stop = lambda: told.append(False)
+        never_opened.on_stop = lambda: told.append(-1)
         before = never_opened.stopped
         never_opened.close()
         assert (before, never_opened.stopped) == (False, True)
-        assert told == [True]
+        assert told == [0]
 
     def test_on_stop_may_fail(self, caplog: pytest.LogCaptureFixture) -> None:
         with Driven() as driven:

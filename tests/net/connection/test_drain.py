@@ -9,7 +9,7 @@ from kaserve.http.phases import BODY, HEAD, IDLE, LINGER, SEND, Phase
 from kaserve.net.connection import Connection
 from kaserve.net.service import INCOMPLETE_REQUEST_GRACE, Deadlines
 from tests.tools.connections import PHASE_STARTS, POST_HEAD, SMALL_BUFFER, WHEEL_DELAY, MakeNet, echo, large
-from tests.tools.net import GET, Net, post
+from tests.tools.net import GET, Client, Net, post
 
 
 def drain(net: Net, connection: Connection) -> None:
@@ -18,14 +18,20 @@ def drain(net: Net, connection: Connection) -> None:
     net.settle()
 
 
-def test_a_drained_idle_connection_closes_at_once(make_net: MakeNet) -> None:
-    """docs/keep-alive.md, "The close policy": it was idle for longer than RECENT_USE_GRACE."""
+def drained(make_net: MakeNet, *, after: float) -> tuple[Net, Client, Connection]:
+    """A connection that is drained when it has been idle for `after` seconds."""
     net = make_net()
     client, connection = net.connect()
     net.ask(client, GET)
-    net.sleep(1.01)
+    net.sleep(after)
     net.service.keep_alive.enabled = False
     drain(net, connection)
+    return net, client, connection
+
+
+def test_a_drained_idle_connection_closes_at_once(make_net: MakeNet) -> None:
+    """docs/keep-alive.md, "The close policy": it was idle for longer than RECENT_USE_GRACE."""
+    net, client, connection = drained(make_net, after=1.01)
     assert connection.phase == LINGER
     assert client.read() == b""
     assert client.ended
@@ -35,12 +41,7 @@ def test_a_drained_idle_connection_closes_at_once(make_net: MakeNet) -> None:
 
 
 def test_a_recently_busy_connection_may_send_one_more_request(make_net: MakeNet) -> None:
-    net = make_net()
-    client, connection = net.connect()
-    net.ask(client, GET)
-    net.sleep(0.4)
-    net.service.keep_alive.enabled = False
-    drain(net, connection)
+    net, client, connection = drained(make_net, after=0.4)
     assert connection.phase == IDLE
     net.sleep(0.5)
     (response,) = net.ask(client, GET)
@@ -49,12 +50,7 @@ def test_a_recently_busy_connection_may_send_one_more_request(make_net: MakeNet)
 
 
 def test_a_recently_busy_connection_without_a_request_closes_after_the_grace(make_net: MakeNet) -> None:
-    net = make_net()
-    client, connection = net.connect()
-    net.ask(client, GET)
-    net.sleep(0.4)
-    net.service.keep_alive.enabled = False
-    drain(net, connection)
+    net, client, connection = drained(make_net, after=0.4)
     net.sleep(0.59)
     assert connection.phase == IDLE
     net.sleep(0.01 + WHEEL_DELAY)

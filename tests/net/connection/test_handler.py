@@ -13,9 +13,10 @@ import pytest
 from kaserve.http.errors import HTTPError
 from kaserve.http.messages import Request, Response
 from kaserve.http.phases import CLOSED, HANDLER, IDLE, LINGER
+from kaserve.net.connection import Connection
 from kaserve.net.service import CLIENT_LEAVES
 from tests.tools.connections import MakeNet, logged_errors, send
-from tests.tools.net import GET, Body, Router, get, hello
+from tests.tools.net import GET, Body, Client, Net, Router, get, hello
 
 
 def test_an_exception_is_a_500_that_keeps_the_connection(make_net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
@@ -143,11 +144,17 @@ def test_a_future_response_blocks_no_other_connection(make_net: MakeNet) -> None
     assert connection.phase == IDLE
 
 
-def test_a_future_may_be_completed_by_another_thread(make_net: MakeNet) -> None:
+def waiting(make_net: MakeNet) -> tuple[Future[Response], Net, Client, Connection]:
+    """A Future, and a connection that waits for it."""
     later: Future[Response] = Future()
     net = make_net(lambda request: later)
     client, connection = net.connect()
     send(net, client, GET)
+    return later, net, client, connection
+
+
+def test_a_future_may_be_completed_by_another_thread(make_net: MakeNet) -> None:
+    later, net, client, connection = waiting(make_net)
     thread = threading.Thread(target=lambda: later.set_result(Response.text("from afar")))
     thread.start()
     thread.join()
@@ -172,10 +179,7 @@ def test_a_completed_future_is_used_in_the_same_turn(make_net: MakeNet) -> None:
 def test_a_future_that_fails_is_a_500_that_keeps_the_connection(
     make_net: MakeNet, caplog: pytest.LogCaptureFixture
 ) -> None:
-    later: Future[Response] = Future()
-    net = make_net(lambda request: later)
-    client, connection = net.connect()
-    send(net, client, GET)
+    later, net, client, connection = waiting(make_net)
     with logged_errors(caplog, "the handler failed on <Request GET / "):
         later.set_exception(RuntimeError("the handler's own fault"))
         net.settle()
@@ -185,10 +189,7 @@ def test_a_future_that_fails_is_a_500_that_keeps_the_connection(
 
 
 def test_an_http_error_of_a_future_is_its_status(make_net: MakeNet) -> None:
-    later: Future[Response] = Future()
-    net = make_net(lambda request: later)
-    client, connection = net.connect()
-    send(net, client, GET)
+    later, net, client, connection = waiting(make_net)
     later.set_exception(HTTPError(410, "gone"))
     net.settle()
     [response] = client.answers("GET")
@@ -197,10 +198,7 @@ def test_an_http_error_of_a_future_is_its_status(make_net: MakeNet) -> None:
 
 
 def test_the_future_of_an_aborted_connection_is_cancelled(make_net: MakeNet) -> None:
-    later: Future[Response] = Future()
-    net = make_net(lambda request: later)
-    client, connection = net.connect()
-    send(net, client, GET)
+    later, net, _, connection = waiting(make_net)
     connection.abort()
     assert later.cancelled()
     net.settle()
@@ -208,11 +206,8 @@ def test_the_future_of_an_aborted_connection_is_cancelled(make_net: MakeNet) -> 
 
 
 def test_a_future_response_that_comes_too_late_is_closed(make_net: MakeNet) -> None:
-    later: Future[Response] = Future()
+    later, net, _, connection = waiting(make_net)
     later.set_running_or_notify_cancel()  # from here on it cannot be cancelled
-    net = make_net(lambda request: later)
-    client, connection = net.connect()
-    send(net, client, GET)
     connection.abort()
     body = Body([b"too late"])
     later.set_result(Response(200, body))
