@@ -6,9 +6,9 @@
     python benchmarks/instructions.py --against ../before         # a table of both, and the ratio
     python benchmarks/instructions.py --against ../before --seeds 5
 
-Instructions, because they do not depend on the machine's mood: neither its neighbours nor its clock frequency change
-them, so a difference of one per cent is seen in one go, where a stopwatch wants an hour. They are not time: a cache
-that is missed costs nothing here, and neither does the kernel, of which only the calls are counted.
+Why instructions: neither other programs nor the clock frequency change them, so a single run shows a difference of one
+per cent, where measuring time needs an hour. They are not time: a cache miss costs nothing here, and neither does the
+kernel, of which only the calls are counted.
 
 For each workload a server and one client on the loopback live in one process, under `valgrind --tool=callgrind`. The
 client sends bytes that are ready, the server does one turn, the client takes as many bytes as it knows will come; so
@@ -139,7 +139,7 @@ def new_handler(name: str, parts: Parts, directory: Path) -> Any:
 
 
 def converse(server: Server, workload: Workload, requests: int) -> None:
-    """One connection, in turns: what is asked in one is answered in it."""
+    """One connection. The requests of a turn get their responses in the same turn."""
     segment = workload.segment(HOST)
     address = server.address
     assert isinstance(address, tuple)
@@ -174,8 +174,8 @@ def check(received: bytes, workload: Workload) -> None:
 
 
 def run(command: list[str], tree: Path, seed: int, scratch: Path) -> str:
-    """What `command` says on stderr. Its environment is the same whoever asks; what Python compiles is kept aside, so
-    that nothing is written into the tree and nothing that lies there is read."""
+    """Returns what `command` writes to stderr. The environment is the same for every caller. Python's bytecode goes to
+    `scratch`, so that nothing is written into the tree and no stale bytecode there is read."""
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "PYTHONPATH": str(tree),
