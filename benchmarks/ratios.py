@@ -155,7 +155,7 @@ SERVERS = [
         for peer in ("bjoern", "granian", "go")
     ),
     Figure("idle connection, bytes of memory", of_idle("bytes_each"), at_most=1024),
-    Figure("throughput beside 10,000 idle, of that without", of_idle("throughput_kept"), at_least=0.98),
+    Figure("throughput with 10,000 idle, of that without", of_idle("throughput_kept"), at_least=0.98),
 ]
 
 
