@@ -2,7 +2,7 @@
 
 The ways: `Server(handler, Config(...))`, `Server(Files(...), ...)`, the command line with `--handler`, with `--wsgi`
 and with a directory, gunicorn's worker, and `kaserve.testing.serve` and its fixture with each of the three. A setting
-that is new fails here until somebody has decided where it has an effect.
+that is new fails here until it is in the table, with where it has an effect.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[byt
 
 
 def test_every_setting_is_in_the_table() -> None:
-    """For whoever adds a setting: decide where it has an effect, in `kaserve/effects.py` and in the sets above."""
+    """A new setting needs an entry in `kaserve/effects.py`, and its name in one of the sets above."""
     assert list(EFFECTS) == list(options()) == NAMES
     assert set(NAMES) == OF_FILES | OF_WSGI | OF_THE_PROGRAM | OF_GUNICORN | EVERYWHERE
 

@@ -44,8 +44,8 @@ costs the connections that stay nothing: to stop watching a socket takes as many
 - A reset ends the connection at once (`DISCONNECTED`).
 - A half-close does not mean that the client has left: `nc -N`, `printf | nc` and others finish sending, and wait for
   the response. But until it is sent something, a client that has closed its socket entirely looks the same, and a
-  handler may wait for an event that never comes. So a half-close starts a deadline, `half_close_timeout`. It counts
-  anew in each wait: a client that was sent something in between, and did not respond with a reset, was still there.
+  handler may wait for an event that never comes. So a half-close starts a deadline, `half_close_timeout`. It starts
+  again in each wait: a client that was sent something in between, and did not respond with a reset, was still there.
   After a half-close the poller is asked for a hangup alone, since a half-close persists, and would be reported in every
   turn.
 - A client that vanishes without a packet (a pulled cable, a NAT that forgot it) is not seen by a server that only

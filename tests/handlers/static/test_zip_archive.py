@@ -87,7 +87,7 @@ def test_all_that_is_there(site: Path, ask: Ask) -> None:
         "nothing in it/": b"",
     }
     assert unpacked.comment == b""
-    assert contents(unpack(ask(b"d", b"e"))) == {"b b.txt": b"b" * 5000}  # relative to what was asked for
+    assert contents(unpack(ask(b"d", b"e"))) == {"b b.txt": b"b" * 5000}  # relative to the requested directory
 
 
 def test_an_empty_directory(ask: Ask) -> None:
