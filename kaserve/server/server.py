@@ -353,6 +353,9 @@ class Server:
         if self._is_closed or self._is_foreign:
             return
         self._is_closed = True
+        # Users before what they use. Connections end first, so that on_stop, which `finish` calls, finds none open.
+        # Then the handlers close, the access log writes what is left of its lines, and the reactor, which all of them
+        # may call until then, is last.
         self._acceptor.close()
         if self._is_open:
             self._shutdown.finish()
