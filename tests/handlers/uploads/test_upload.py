@@ -42,7 +42,7 @@ def _ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     if request.param != "unnamed":
         monkeypatch.setattr(incoming_file, "_UNNAMED", 0)
     elif not incoming_file._UNNAMED:
-        pytest.skip("this system gives no file a name later")
+        pytest.skip("this system cannot name a file after it was made")
     if request.param == "without links":
 
         def link(*_: Any, **__: Any) -> None:
