@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -155,7 +155,8 @@ class TestServer:
 
 
 def test_the_name_of_an_application_is_no_application() -> None:
-    with pytest.raises(TypeError, match="wsgi must be an application, not str"), serve(wsgi="module:app"):  # type: ignore[arg-type]
+    name: Any = "module:app"
+    with pytest.raises(TypeError, match="wsgi must be an application, not str"), serve(wsgi=name):
         pass
 
 
@@ -413,7 +414,7 @@ class TestCombinations:
 
 
 class TestVariables:
-    KUBERNETES = {  # noqa: RUF012
+    KUBERNETES: ClassVar[dict[str, str]] = {
         "KASERVE_PORT": "tcp://10.96.0.12:8000",
         "KASERVE_SERVICE_HOST": "10.96.0.12",
         "KASERVE_SERVICE_PORT": "8000",
@@ -492,7 +493,7 @@ class TestSecrets:
             lambda secret: Config(auth=secret),
             lambda secret: Config(auth=[USER, secret]),
             lambda secret: Config(auth=secret.encode()),
-            lambda secret: Config(auth={secret: secret}),  # type: ignore[arg-type]
+            lambda secret: Config(auth=cast(Any, {secret: secret})),
             lambda secret: read_environment({"KASERVE_AUTH": secret}),
             lambda secret: read_environment({"KASERVE_AUTH": f"{USER}\n\n{secret}"}),
         ],

@@ -116,6 +116,8 @@ def _go(site: Site, *, files: bool) -> Command:
     return Command((str(program), str(site.port), *([str(site.directory)] if files else [])))
 
 
+_nginx_peer = partial(Peer, version=partial(program_version, "nginx", "-v"), programs=("nginx",))
+
 PEERS = (
     Peer(
         "go",
@@ -127,19 +129,15 @@ PEERS = (
         version=partial(output, ("go", "version")),
         programs=("go",),
     ),
-    Peer(
+    _nginx_peer(
         "nginx",
         {"hello": _nginx_hello, "files": _nginx_files},
-        version=partial(program_version, "nginx", "-v"),
-        programs=("nginx",),
         lacks={"upload": "it runs no handler"},
         tls=True,
     ),
-    Peer(
+    _nginx_peer(
         "nginx-cached",
         {"files": _nginx_cached_files},
-        version=partial(program_version, "nginx", "-v"),
-        programs=("nginx",),
         lacks={"hello": "open_file_cache is about files; see nginx", "upload": "it runs no handler"},
     ),
     Peer(

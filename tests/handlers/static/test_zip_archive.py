@@ -116,7 +116,7 @@ def test_dates_that_the_format_does_not_have(site: Path, ask: Ask, seconds: int)
     try:
         os.utime(site / "a", (seconds, seconds))
     except OSError:
-        pytest.skip("the file system does not have it either")
+        pytest.skip("the file system cannot store this date either")
     assert 1980 <= unpack(ask()).getinfo("a").date_time[0] <= 2038
 
 

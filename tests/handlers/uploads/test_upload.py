@@ -42,7 +42,7 @@ def _ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     if request.param != "unnamed":
         monkeypatch.setattr(incoming_file, "_UNNAMED", 0)
     elif not incoming_file._UNNAMED:
-        pytest.skip("this system gives no file a name later")
+        pytest.skip("this system cannot name a file after it was made")
     if request.param == "without links":
 
         def link(*_: Any, **__: Any) -> None:
@@ -454,7 +454,8 @@ class TestForms:
         body = part(b"1", b'filename="old.txt"') + part(b"2", b'filename="a"') + part(b"3", b'filename="a"') + END
         response = take("POST", "/", body, FORM_TYPE)
         assert response.status == 409
-        assert b"1 file was stored, 2 were not" in bytes(response.body)  # type: ignore[arg-type]
+        assert isinstance(response.body, bytes)
+        assert b"1 file was stored, 2 were not" in response.body
         assert ((site / "old.txt").read_bytes(), (site / "a").read_bytes()) == (b"old", b"2")
 
     def test_an_old_file_is_replaced(self, overwrite: Taker, site: Path) -> None:

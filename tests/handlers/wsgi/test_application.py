@@ -27,6 +27,7 @@ from tests.tools.server import PATIENCE, Client, connect, get, post, request, se
 
 Start = Callable[..., Callable[[bytes], None]]
 App = Callable[[dict[str, Any], Start], Iterable[bytes]]
+ResultType = Callable[[list[bytes]], Iterable[bytes]]
 
 TEXT = ("Content-Type", "text/plain")
 
@@ -369,13 +370,15 @@ HOP_BY_HOP = [
 
 
 @pytest.mark.parametrize("result_type", [list, Result])
-def test_hop_by_hop_headers_are_dropped(threads: int, result_type: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_hop_by_hop_headers_are_dropped(
+    threads: int, result_type: ResultType, caplog: pytest.LogCaptureFixture
+) -> None:
     """PEP 3333 forbids them, but recipes for event streams have them, and views that pass headers on. The framing is
     the server's, whatever they say."""
 
     def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         start_response("200 OK", [TEXT, ("Cache-Control", "no-cache"), *HOP_BY_HOP, ("X-Named", "1")])
-        return result_type([b"he", b"llo"])  # type: ignore[no-any-return]
+        return result_type([b"he", b"llo"])
 
     with client_of(app, threads) as client:
         for _ in range(3):
@@ -426,14 +429,14 @@ def test_repeated_headers(threads: int) -> None:
 )
 @pytest.mark.parametrize("result_type", [list, Result], ids=["list", "iterable"])
 @pytest.mark.parametrize("pieces", [pytest.param([b"hello"], id="content"), pytest.param([], id="nothing")])
-def test_head(threads: int, pieces: Any, result_type: Any, fields: Any) -> None:
+def test_head(threads: int, pieces: Any, result_type: ResultType, fields: Any) -> None:
     """No content, and never a Content-Length that the response to GET would not have (RFC 9110 §8.6, §9.3.2)."""
-    results = []
+    results: list[Any] = []
 
-    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    def app(environ: dict[str, Any], start_response: Start) -> Any:
         start_response("200 OK", fields)
         results.append(result_type(pieces))
-        return results[-1]  # type: ignore[no-any-return]
+        return results[-1]
 
     with client_of(app, threads) as client:
         for _ in range(3):
@@ -531,6 +534,7 @@ def faulty(environ: dict[str, Any], start_response: Start) -> Any:
     """An application that breaks the rule that its path names."""
     what = environ["PATH_INFO"].strip("/")
     good: Any = [TEXT]
+    text: Any = "hello"
     match what:
         case "good":
             start_response("200 OK", good)
@@ -557,15 +561,15 @@ def faulty(environ: dict[str, Any], start_response: Start) -> Any:
             return None
         case "text":
             start_response("200 OK", good)
-            return ["hello"]
+            return [text]
         case "texts":
             start_response("200 OK", good)
-            return ["hello", "you"]
+            return [text, "you"]
         case "text-pieces":
             start_response("200 OK", good)
-            return Result(iter(["hello"]))  # type: ignore[arg-type]
+            return Result([text])
         case "write-text":
-            start_response("200 OK", good)("hello")  # type: ignore[arg-type]
+            start_response("200 OK", good)(text)
         case "fails-at-once":
             start_response("200 OK", good)
             return (1 // 0 for _ in range(1))
