@@ -175,7 +175,7 @@ class Exchange(Outgoing):
                 raise TypeError(f"a handler must return a Response, not {type(result).__name__}")
         except HTTPError as error:
             service.stats.refused[error.status] += 1
-            self.respond(error_response(error), may_persist and not error.close)
+            self.respond(error_response(error), may_persist)
         except BaseException as error:
             reraise_exit_signals(error)
             log.exception("the handler failed on %r", self.request)
@@ -194,7 +194,7 @@ class Exchange(Outgoing):
         self.respond(error_response(error), False)
 
     def respond_failure(self, may_persist: bool) -> None:
-        """Responds in place of a handler that failed before anything was sent, so the connection persists."""
+        """Responds in place of a handler that failed before anything was sent, so the connection may persist."""
         self._service.stats.failed += 1
         self.respond(error_response(HTTPError(500, "the server failed to respond")), may_persist)
 

@@ -194,6 +194,8 @@ class RequestLoop(Timer):
         self._trace = service.timeline.start_trace(self.number, host, self._opened, now)
 
     def _may_persist(self) -> bool:
+        """Whether another request may follow, as far as this connection decides: it is neither closing nor too old. The
+        request, the response and the settings of keep-alive decide as well (`HTTPProtocol.prepare`)."""
         return not self._closing and self._service.reactor.now < self._max_age_at
 
     def _refuse(self, error: HTTPError, ending: Ending) -> None:
@@ -208,8 +210,8 @@ class RequestLoop(Timer):
         exchange, service = self._exchange, self._service
         if exchange is None or exchange.response is None:
             return
-        if self.ending is None and not exchange.persists:
-            self.ending = self._why_last()
+        if not exchange.persists and self.ending is None:
+            self.ending = self._why_last(exchange)
         self.phase = SEND  # whatever phase follows is entered again, even if it is the one before the request
         self._idle_allowance = service.idle
         if self._writer.source is not None:
@@ -218,14 +220,11 @@ class RequestLoop(Timer):
             except BaseException as error:
                 self._fail_response(error)
 
-    def _why_last(self) -> Ending | None:
-        """Why the response that was just started is the last one, as far as the server is the reason."""
-        service = self._service
-        if not self._closing and service.reactor.now >= self._max_age_at:
+    def _why_last(self, exchange: Exchange) -> Ending | None:
+        """Why the response that was just started is the last one, if a limit of the server is the reason."""
+        if not self._closing and not self._may_persist():
             return Ending.AGE
-        if self.protocol.served == service.keep_alive.requests:
-            return Ending.REQUEST_LIMIT
-        return None
+        return Ending.REQUEST_LIMIT if exchange.is_limit else None
 
     def _finish_response(self) -> None:
         """The response is encoded to its end."""

@@ -44,8 +44,7 @@ cdef class RequestLoop(Timer):
     cdef _refuse(self, error, ending)
     @cython.locals(exchange=Exchange, service=Service)
     cdef _response_started(self)
-    @cython.locals(service=Service)
-    cdef _why_last(self)
+    cdef _why_last(self, Exchange exchange)
     @cython.locals(exchange=Exchange, now=double)
     cdef _finish_response(self)
     cdef bint _is_awaiting(self) except -1
