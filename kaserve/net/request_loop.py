@@ -24,7 +24,7 @@ from .service import Service
 from .sockets import PlainSocket
 from .timerwheel import Timer
 from .tls import TLSSocket
-from .writer import Writer
+from .writer import MAX_FILE_BYTES_PER_TURN, Writer
 
 __all__ = ["RequestLoop"]
 
@@ -117,6 +117,7 @@ class RequestLoop(Timer):
     def _run(self) -> None:
         """Reads, responds and sends for as long as that is possible without waiting, up to the limits of a turn."""
         writer, protocol = self._writer, self.protocol
+        writer.file_bytes_left = MAX_FILE_BYTES_PER_TURN
         if writer.buffer and not self._flush():
             self._update_state()
             return
@@ -247,7 +248,7 @@ class RequestLoop(Timer):
     # Sending.
 
     def _flush(self) -> bool:
-        """Sends what is encoded; True if the kernel accepted all of it."""
+        """Sends what is in the buffer; True if the kernel accepted all of it."""
         progress = self._writer.flush(self._sock)
         self._count_sent()
         if progress == LOST:
@@ -274,7 +275,7 @@ class RequestLoop(Timer):
         elif progress == LOST:
             self._close(Ending.RESET)
         elif progress == BROKEN:
-            self._reset(Ending.FAILED)
+            self._cut_off_response()
         return progress == DONE
 
     def _count_sent(self) -> None:
@@ -285,14 +286,19 @@ class RequestLoop(Timer):
         writer.moved = 0
 
     def _fail_response(self, error: BaseException) -> None:
-        """The handler's own code failed after the head was encoded: only a reset can tell the client.
-
-        Responses to earlier requests may be in the output buffer, in front of that head. They are complete, and a reset
-        discards what has not been sent.
-        """
+        """The handler's own code failed after the head was encoded."""
         reraise_exit_signals(error)
         log.exception("the handler failed while responding to %r", self.protocol.request)
+        self._cut_off_response()
+
+    def _cut_off_response(self) -> None:
+        """The response cannot be completed, and its head has been encoded: only a reset can tell the client.
+
+        Responses to earlier requests may be in the output buffer, in front of that head. They are complete, and a reset
+        discards what has not been sent, so the buffer is flushed first.
+        """
         self._service.stats.failed += 1
-        self._writer.flush(self._sock)
-        self._count_sent()
+        if self._writer.buffer:
+            self._writer.flush(self._sock)
+            self._count_sent()
         self._reset(Ending.FAILED)

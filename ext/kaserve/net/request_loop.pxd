@@ -14,6 +14,7 @@ cdef int NOTHING, WRITE
 cdef int AWAITING, BROKEN, DONE, LOST
 cdef Py_ssize_t _MAX_BUFFERED
 cdef int _MAX_REQUESTS_PER_TURN
+cdef Py_ssize_t MAX_FILE_BYTES_PER_TURN
 
 cdef class RequestLoop(Timer):
     cdef public Service _service
@@ -55,3 +56,4 @@ cdef class RequestLoop(Timer):
     @cython.locals(writer=Writer)
     cdef _count_sent(self)
     cdef _fail_response(self, error)
+    cdef _cut_off_response(self)
