@@ -131,7 +131,7 @@ class RequestLoop(Timer):
             elif phase == HANDLER:
                 exchange = self._exchange
                 assert exchange is not None
-                if exchange.future is not None and not exchange.future.done():
+                if exchange.is_pending():
                     break
                 if requests_left == 0 or len(writer.buffer) + writer.queued >= _MAX_BUFFERED:
                     break
