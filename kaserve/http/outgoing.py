@@ -30,7 +30,8 @@ class Outgoing:
         head: the status line and headers; with the content after them if `is_inline`.
         framing: how the client finds the end of the body (RFC 9112 §6.3): a count of bytes, or `framing.CHUNKED`,
             `framing.UNTIL_CLOSE` or `framing.NO_LENGTH`.
-        has_content: whether any content is sent; not in response to HEAD, nor with 204, 205 and 304.
+        has_content: whether content may follow the header section (it may be empty); not in response to HEAD, nor with
+            204, 205 and 304.
         is_inline: whether all of the content is in `head`, so that nothing is left to be sent after it.
         is_limit: whether it is the last response because of the limit on requests (`KeepAlive.requests`).
         left: bytes of a counted body that have not been encoded yet. Not kept up to date if `is_inline`.

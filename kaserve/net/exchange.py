@@ -1,11 +1,11 @@
-"""Exchange: one request on a connection and the response to it.
+"""Exchange: one request on a connection and the response to it, and the `Outgoing` of that response.
 
 Calls the handler, turns what it returns or raises into a response, and passes that to the writer. Records times and
 sizes for the access log, the counters and the timeline. Knows the handler, the protocol and the writer. Does not know
 sockets and deadlines; the connection decides when it goes on.
 
-It exists from the moment the request has been read (or turned out to be unreadable) until its response is encoded to
-its end, so an idle connection has none.
+It exists from the moment the head of the request has been read (or turned out to be unreadable) until its response is
+encoded to its end, so an idle connection has none.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Exchange(Outgoing):
         called: when the handler was called. Recorded only if the access log shows times, as is `responded`.
         responded: when the handler had responded.
         finished: when the response was encoded to its end, or given up.
-        bytes_sent: bytes of content in the response so far.
+        bytes_sent: bytes of content in the response. While a body that is not inline is sent, its source counts them.
     """
 
     __slots__ = (

@@ -1,8 +1,9 @@
 """RequestLoop: the part of a connection that reads requests, has them responded to, and sends the responses.
 
-Knows the order of those steps and how much of them fits into a turn of the reactor. Does not know what a connection
-waits for, how long, and how it ends: `connection` does, which is a RequestLoop. They are one object because an idle
-connection must be small, and a base class costs nothing; they are two classes so that each can be read on its own.
+Knows the order of those steps, how much of them fits into a turn of the reactor, and why a response is the last one.
+What a connection waits for, how long, and how its socket is closed is in `Connection`, which derives from RequestLoop.
+They are one object, since an idle connection must be small, and share its attributes; they are two classes only to keep
+the loop apart from phases and deadlines.
 """
 
 from __future__ import annotations
@@ -242,7 +243,7 @@ class RequestLoop(Timer):
         self.protocol.finish()
 
     def _is_awaiting(self) -> bool:
-        """Whether a handler or a body is waited for."""
+        """Whether a Future will make the connection go on: it is not done, or its callback is still to be called."""
         return self._exchange is not None and self._exchange.future is not None
 
     # Sending.

@@ -5,7 +5,6 @@ Knows the settings as connections need them. Does not know how a connection goes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from random import random
 from typing import Any, NamedTuple, Protocol
@@ -37,11 +36,13 @@ __all__ = [
 
 
 class PhaseSpec(NamedTuple):
-    """How a connection behaves in one phase.
+    """How a connection behaves in one phase. `waits_for`, `deadline` and whether the deadline is extended with progress
+    are set from here (`PhaseTimeout`). The rest describes `Connection._enter` and `_expire`, in the words of the
+    documentation.
 
     Attributes:
         waits_for: `READ` or `WRITE`; or `CLIENT_LEAVES`, while nothing is to be read or written.
-        deadline: the field of `Deadlines`; "" for none.
+        deadline: the field of `Deadlines`.
         since: what the deadline is counted from.
         on_expiry: what happens when it has passed.
     """
@@ -237,7 +238,7 @@ class PhaseTimeout:
 
     Attributes:
         events: what the socket is watched for.
-        seconds: the deadline; inf for none.
+        seconds: the deadline. Not used in IDLE, where each connection has its own (`Service.idle` when it responded).
         min_bytes: how many bytes must move before the deadline is extended; 0 if nothing extends it.
     """
 
@@ -245,7 +246,7 @@ class PhaseTimeout:
 
     def __init__(self, spec: PhaseSpec, deadlines: Deadlines) -> None:
         self.events = spec.waits_for
-        self.seconds: float = getattr(deadlines, spec.deadline) if spec.deadline else math.inf
+        self.seconds: float = getattr(deadlines, spec.deadline)
         self.min_bytes = max(1, int(deadlines.min_rate * self.seconds)) if spec.since == _EACH_PROGRESS else 0
 
     def shorten(self, seconds: float) -> None:

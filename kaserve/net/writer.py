@@ -65,7 +65,7 @@ class Writer:
         self.queued += len(data)
 
     def flush(self, sock: PlainSocket | TLSSocket, flags: int = 0) -> Progress:
-        """Sends what is encoded: DONE if the kernel accepted all of it, else BLOCKED or LOST."""
+        """Sends the buffer and the queue after it: DONE if the kernel accepted all of that, else BLOCKED or LOST."""
         if self._queue is not None:
             self.buffer = join([bytes(self.buffer), *self._queue])
             self._queue = None
