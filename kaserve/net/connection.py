@@ -8,13 +8,13 @@ Theory of operation
 ===================
 
 **Phases.** A connection is in exactly one phase (`http.phases`). The table `service.PHASES` says for each of them what
-it waits for and for how long, and describes what happens when that time is over (`_expire`). The conversation's phase
-belongs to `HTTPProtocol`, which has neither a socket nor a clock. The connection adds two rules: while there are bytes
-that the kernel has not accepted it is in SEND, wherever the conversation is; and while a Future is pending it is in
-HANDLER. At the end of every turn `_update_state` compares the two and enters a new phase if they differ; `_enter` sets
-what is waited for and until when. Within a phase `_client_leaves`, `_check_progress` and `drain` set another deadline,
-and a TLS handshake waits for what it needs. Nothing is read while a response is on its way (half-duplex), so a client
-that sends without reading fills its own buffers and not ours.
+it waits for and for how long; `_expire` does what follows when that time is over. The conversation's phase belongs to
+`HTTPProtocol`, which has neither a socket nor a clock. The connection adds two rules: while there are bytes that the
+kernel has not accepted it is in SEND, wherever the conversation is; and while a Future is pending it is in HANDLER. At
+the end of every turn `_update_state` compares the two and enters a new phase if they differ; `_enter` sets what is
+waited for and until when. Within a phase `_client_leaves`, `_check_progress` and `drain` set another deadline, and a
+TLS handshake waits for what it needs. Nothing is read while a response is on its way (half-duplex), so a client that
+sends without reading fills its own buffers and not ours.
 
 **Who owns what.** The socket, the deadline and the reason of the end (`ending`) are the connection's. What was received
 and not read yet is the protocol's, as one `bytes` object (see there for why). What is encoded and not sent is the
@@ -216,7 +216,7 @@ class Connection(RequestLoop):
     # Deadlines.
 
     def _expire(self) -> None:
-        """What `PHASES` says under `on_expiry`."""
+        """Does what a phase does when its deadline has passed. docs/architecture.md has a table of this."""
         phase = self.phase
         if phase == IDLE:
             self._finish_idle(Ending.DRAIN if self._service.draining else Ending.IDLE)

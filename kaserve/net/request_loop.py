@@ -20,7 +20,7 @@ from ..telemetry.timeline import ConnectionTrace
 from .exchange import Exchange, begin_exchange
 from .failures import reraise_exit_signals
 from .poller import NOTHING, WRITE
-from .progress import AWAITING, BROKEN, DONE, LOST
+from .progress import AWAITING, BROKEN, ENCODED, LOST, SENT
 from .service import Service
 from .sockets import PlainSocket
 from .timerwheel import Timer
@@ -254,7 +254,7 @@ class RequestLoop(Timer):
         self._count_sent()
         if progress == LOST:
             self._close(Ending.RESET)
-        return progress == DONE
+        return progress == SENT
 
     def _send_body(self) -> bool:
         """Sends on in a body that is not in memory; True if all of it is encoded."""
@@ -277,7 +277,7 @@ class RequestLoop(Timer):
             self._close(Ending.RESET)
         elif progress == BROKEN:
             self._cut_off_response()
-        return progress == DONE
+        return progress == ENCODED
 
     def _count_sent(self) -> None:
         writer = self._writer

@@ -16,7 +16,7 @@ import socket
 
 from ..http.wire import join
 from .body_source import BodySource
-from .progress import AWAITING, BLOCKED, BROKEN, DONE, LOST, Progress
+from .progress import AWAITING, BLOCKED, BROKEN, ENCODED, LOST, SENT, Progress
 from .sockets import PlainSocket
 from .tls import TLSSocket
 
@@ -65,7 +65,7 @@ class Writer:
         self.queued += len(data)
 
     def flush(self, sock: PlainSocket | TLSSocket, flags: int = 0) -> Progress:
-        """Sends the buffer and the queue after it: DONE if the kernel accepted all of that, else BLOCKED or LOST."""
+        """Sends the buffer and the queue after it: SENT if the kernel accepted all of that, else BLOCKED or LOST."""
         if self._queue is not None:
             self.buffer = join([bytes(self.buffer), *self._queue])
             self._queue = None
@@ -80,13 +80,16 @@ class Writer:
         self.moved += sent
         if sent == len(data):
             self.buffer = b""
-            return DONE
+            return SENT
         self.buffer = memoryview(data)[sent:]
         return BLOCKED
 
     def pump(self, sock: PlainSocket | TLSSocket) -> Progress:
         """Sends on in the body, each piece only when the kernel has accepted the one before, so that a piece that takes
         long to make does not hold back one that is there.
+
+        Returns:
+            ENCODED, BLOCKED, AWAITING, LOST or BROKEN.
 
         Raises:
             Exception: whatever the handler's own code raises; the response cannot be completed.
@@ -97,25 +100,25 @@ class Writer:
             if self.buffer:
                 more = source.span is not None or source.starts_large()
                 progress = self.flush(sock, _MSG_MORE if more else 0)
-                if progress != DONE:
+                if progress != SENT:
                     return progress
             if source.span is not None:
                 progress = self._send_span(sock, source)
-                if progress != DONE:
+                if progress != SENT:
                     return progress
             if source.is_over():
-                return DONE
+                return ENCODED
             if source.is_pending():
                 return AWAITING
             self.buffer = source.advance()
             if source.is_over():
-                return DONE
+                return ENCODED
             if not self.buffer and source.span is None:
                 return AWAITING
         return BLOCKED
 
     def _send_span(self, sock: PlainSocket | TLSSocket, source: BodySource) -> Progress:
-        """Has the kernel send a part of the file, from the page cache to the socket."""
+        """Has the kernel send a part of the file, from the page cache to the socket; SENT if that was the last part."""
         assert source.span is not None
         if self.file_bytes_left == 0:
             return BLOCKED
@@ -138,7 +141,7 @@ class Writer:
         if source.left:
             return BLOCKED
         source.span = None
-        return DONE
+        return SENT
 
     def clear(self) -> None:
         """Drops everything: the connection has ended."""

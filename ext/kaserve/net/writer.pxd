@@ -4,7 +4,7 @@ cimport cython
 
 from kaserve.http._fast cimport join
 
-cdef int AWAITING, BLOCKED, BROKEN, DONE, LOST
+cdef int AWAITING, BLOCKED, BROKEN, ENCODED, LOST, SENT
 
 cdef class Writer:
     cdef public object buffer, source
