@@ -88,7 +88,7 @@ class WSGI(BaseHandler):
         if workers is None:
             return _call_application(self._app, self._environ_builder, self._hop_by_hop, request)
         task = WSGITask(self._app, self._environ_builder, self._hop_by_hop, self._space, request)
-        if not workers.submit(task.run):
+        if not workers.submit(task):
             return _service_unavailable()
         return task.future
 

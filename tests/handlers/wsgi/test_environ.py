@@ -254,7 +254,12 @@ class TestTemplates:
 
     def test_connections_that_take_turns(self) -> None:
         builder = EnvironBuilder({})
-        clients = [Address("192.0.2.1", 4711), Address("192.0.2.1", 4712), Address("2001:db8::1", 80), UNNAMED]
+        clients: list[AnyAddress] = [
+            Address("192.0.2.1", 4711),
+            Address("192.0.2.1", 4712),
+            Address("2001:db8::1", 80),
+            UNNAMED,
+        ]
         for client in clients * 3:
             made = builder.build(parse("GET / HTTP/1.1", client=client))
             port = str(client.port) if client.host else ""
