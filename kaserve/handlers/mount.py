@@ -95,6 +95,10 @@ class Mount(BaseHandler):
         match = self._find(path)
         return page if match is None else match.handler.protect(path[match.length :], page)
 
+    def make_private(self) -> None:
+        for handler, _ in self._handlers.values():
+            handler.make_private()
+
     def close(self) -> None:
         for handler, _ in self._handlers.values():
             handler.close()

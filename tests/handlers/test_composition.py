@@ -80,6 +80,9 @@ class Owner(BaseHandler):
         self.calls.append("protect")
         return HeaderMiddleware(page, (("X-Protected", "1"),))
 
+    def make_private(self) -> None:
+        self.calls.append("make_private")
+
     def close(self) -> None:
         self.calls.append("close")
 
@@ -113,6 +116,8 @@ def owner() -> Owner:
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: "(".join(chain) or "alone")
 def test_every_hook_reaches_its_owner(chain: tuple[str, ...], owner: Owner) -> None:
     outermost = compose(chain, owner)
+    assert owner.calls == ["make_private"] * chain.count("BasicAuth")
+    owner.calls.clear()
     first = now(outermost(request()))  # also has the password checked, so that the hooks find a verdict
     assert first.body == (b"ann" if "BasicAuth" in chain else b"")
     assert owner.calls == ["call"]

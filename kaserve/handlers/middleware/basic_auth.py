@@ -64,7 +64,7 @@ class BasicAuth(Middleware):
     def __init__(
         self, handler: Handler, users: Mapping[str, str], *, realm: str = "kaserve", headers: tuple[FieldLine, ...] = ()
     ) -> None:
-        """Protects `handler`.
+        """Protects `handler`, and makes it private.
 
         Args:
             handler: a function or handler, which is closed together with this one.
@@ -73,6 +73,7 @@ class BasicAuth(Middleware):
             headers: further headers of a 401 response.
         """
         super().__init__(handler)
+        self.inner.make_private()
         self._checks: dict[bytes, Check] = {name.encode(): read_hash(text) for name, text in users.items()}
         # Checked for unknown users, so that the time of a response does not tell which names exist.
         self._dummy_check = next(iter(self._checks.values()))

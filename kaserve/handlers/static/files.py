@@ -169,6 +169,11 @@ class Files(BaseHandler):
         if self._resources.turn:
             self._resources.end_of_turn()
 
+    def make_private(self) -> None:
+        """Has fingerprinted files say `private` instead of `public`."""
+        self._headers = self._headers.for_users()
+        self._resources.use_headers(self._headers)
+
     def close(self) -> None:
         """Closes the directory. No request can be served any more."""
         self._executor.shutdown(cancel_futures=True)

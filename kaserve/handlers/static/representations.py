@@ -228,12 +228,16 @@ class RepresentationCache:
         if previous is not None:
             self._size -= len(previous.content or b"")
         if self._size + size > self._max_bytes or len(self._entries) >= self._max_entries:
-            self._entries.clear()
-            self._size = 0
-            self._on_clear()
+            self.clear()
         self._entries[key] = representation
         self._size += size
         return True
+
+    def clear(self) -> None:
+        """Starts from empty."""
+        self._entries.clear()
+        self._size = 0
+        self._on_clear()
 
 
 class OpenFileCache:

@@ -190,6 +190,11 @@ class Resources:
         self._cache = RepresentationCache(on_clear=self._remembered.clear)
         self._open_files = OpenFileCache()
 
+    def use_headers(self, headers: SiteHeaders) -> None:
+        """Has every file described again, with `headers` instead of those of the policy."""
+        self._policy = self._policy._replace(headers=headers)
+        self._cache.clear()
+
     def end_of_turn(self) -> None:
         """Counts a turn: time has passed, in which anything may have changed."""
         self.turn += 1

@@ -110,6 +110,9 @@ class Uploads(BaseHandler):
         self._headers = headers
         self._clock = clock
 
+    def make_private(self) -> None:
+        self._handler.make_private()
+
     def before_body(self, request: Request) -> None:
         """Asks the handler of the files, for a request that goes to it."""
         if request.method in _READING:
