@@ -54,6 +54,8 @@ _THREADS = 4  # for what waits for a disk or computes for long
 _ALLOW: FieldLine = ("Allow", "GET, HEAD, OPTIONS")
 _ALLOWED = frozenset(("GET", "HEAD", "OPTIONS"))
 _KNOWN = frozenset(method.value for method in HTTPMethod)
+_NOT_ALLOWED = HTTPError(405, "files can only be read here", (_ALLOW,))
+_NOT_KNOWN = HTTPError(501, "the method is not known")
 _CONDITIONS = CONDITIONAL | IF_NONE_MATCH | IF_MODIFIED_SINCE
 _DECISIVE = _CONDITIONS | ACCEPT_ENCODING  # the headers that decide about the response to a file
 _PLAIN: PlanKey = (None, None)  # of a request without any of them
@@ -150,11 +152,10 @@ class Files(BaseHandler):
         return os.fsdecode(self._resources.tree.path)
 
     def before_body(self, request: Request) -> None:
-        """Raises HTTPError 405 or 501 for a method that is not served here."""
-        try:
-            _check_method(request.method)
-        except HTTPError as error:
-            raise self._with_site_headers(error) from None
+        """Raises HTTPError 405 or 501 for a method that is not served here (RFC 9110 §15.5.6, §15.6.2)."""
+        method = request.method
+        if method not in _ALLOWED:
+            raise (_NOT_ALLOWED if method in _KNOWN else _NOT_KNOWN).with_headers(self._headers.for_errors)
 
     def body_sink(self, request: Request) -> Sink:
         """Returns a sink that reads and ignores the body, as no GET means anything by it (RFC 9110 §9.3.1)."""
@@ -182,7 +183,11 @@ class Files(BaseHandler):
     # Responding.
 
     def __call__(self, request: Request) -> Response:
-        """Returns the response to `request`. A fault of it, or of a file, is responded to as well, and not raised."""
+        """Returns the response to `request`; an error response if what it asks for is not there, or cannot be sent.
+
+        Raises:
+            HTTPError: as `before_body`, which is called only for a request with a body.
+        """
         resource = self._resources.recall(request.raw_path)
         if resource is not None:
             key = self._plan_key(request)
@@ -209,13 +214,11 @@ class Files(BaseHandler):
         return accept_encoding, ", ".join(request.values("if-none-match"))
 
     def _respond(self, request: Request) -> Response:
+        self.before_body(request)
+        if request.method == "OPTIONS":
+            return Response(204, b"", (_ALLOW, *self._headers.always))
         try:
-            _check_method(request.method)
-            if request.method == "OPTIONS":
-                return Response(204, b"", (_ALLOW, *self._headers.always))
             return self._respond_to_path(request)
-        except HTTPError as error:
-            return error_response(self._with_site_headers(error))
         except MalformedPath:
             return self._error(400)
         except OSError as error:
@@ -251,7 +254,7 @@ class Files(BaseHandler):
         try:
             response = self._responder.respond(request, resource)
         except HTTPError as error:
-            return error_response(self._with_site_headers(error))
+            return self._respond_with_error(error)
         key = self._plan_key(request)
         # With an If-None-Match only a 304 is worth remembering: after a 200 the client knows another tag.
         if key is not None and response.status == (200 if key[1] is None else 304) and isinstance(response.body, bytes):
@@ -335,10 +338,10 @@ class Files(BaseHandler):
             return None
 
     def _error(self, status: int) -> Response:
-        return error_response(self._with_site_headers(HTTPError(status, _REASONS[status])))
+        return self._respond_with_error(HTTPError(status, _REASONS[status]))
 
-    def _with_site_headers(self, error: HTTPError) -> HTTPError:
-        return HTTPError(error.status, error.reason, (*error.headers, *self._headers.for_errors))
+    def _respond_with_error(self, error: HTTPError) -> Response:
+        return error_response(error.with_headers(self._headers.for_errors))
 
 
 def _add(response: Response, added: Sequence[FieldLine]) -> Response:
@@ -347,14 +350,6 @@ def _add(response: Response, added: Sequence[FieldLine]) -> Response:
     response.fields = [line for line in response.fields if line[0].lower() not in replaced]
     response.fields.extend(added)
     return response
-
-
-def _check_method(method: str) -> None:
-    """Raises HTTPError 405 for a method that is not served here, 501 for an unknown one (RFC 9110 §15.5.6, §15.6.2)."""
-    if method in _KNOWN and method not in _ALLOWED:
-        raise HTTPError(405, "files can only be read here", (_ALLOW,))
-    if method not in _ALLOWED:
-        raise HTTPError(501, "the method is not known")
 
 
 def _is_navigation(request: Request) -> bool:

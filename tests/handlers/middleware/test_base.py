@@ -9,6 +9,7 @@ from kaserve.handlers.middleware.basic_auth import BasicAuth
 from kaserve.handlers.middleware.passwords import hash_password
 from kaserve.http.handler import BaseHandler, FunctionHandler
 from kaserve.http.messages import Request, Response
+from tests.tools.hooks import respond
 
 
 def put() -> Request:
@@ -39,8 +40,7 @@ def test_with_two_passwords_the_outer_one_protects_pages() -> None:
     users = {"anna": hash_password(b"secret")}
     inner = BasicAuth(lambda request: Response(), users, realm="inner")
     outer = Middleware(BasicAuth(Middleware(inner), users, realm="outer"))
-    response = outer.protect("/status", page)(put())
-    assert isinstance(response, Response)
+    response = respond(outer.protect("/status", page), put())
     assert response.status == 401
     assert 'realm="outer"' in response.headers["www-authenticate"]
     outer.close()
