@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPMethod
 
-from ...http.conditional import conditions, evaluate
+from ...http.conditional import CONDITIONS, conditions, evaluate
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler
 from ...http.messages import (
@@ -56,8 +56,7 @@ _ALLOWED = frozenset(("GET", "HEAD", "OPTIONS"))
 _KNOWN = frozenset(method.value for method in HTTPMethod)
 _NOT_ALLOWED = HTTPError(405, "files can only be read here", (_ALLOW,))
 _NOT_KNOWN = HTTPError(501, "the method is not known")
-_CONDITIONS = CONDITIONAL | IF_NONE_MATCH | IF_MODIFIED_SINCE
-_DECISIVE = _CONDITIONS | ACCEPT_ENCODING  # the headers that decide about the response to a file
+_DECISIVE = CONDITIONS | ACCEPT_ENCODING  # the headers that decide about the response to a file
 _PLAIN: PlanKey = (None, None)  # of a request without any of them
 _HTML_RANGES = frozenset(("text/html", "text/*", "*/*"))
 
@@ -238,7 +237,7 @@ class Files(BaseHandler):
     def _respond_once(self, request: Request, raw_path: str) -> Response:
         """Responds with what is at `raw_path`. Raises OSError, MalformedPath or StaleFile."""
         if self._zip and wants_archive(request):
-            directory = self._resources.find_directory(raw_path)
+            directory = self._resources.decode_directory(raw_path)
             if directory is not None:
                 return self._respond_with_archive(request, directory)
         try:
@@ -275,19 +274,19 @@ class Files(BaseHandler):
             offer_zip=self._zip,
             form=self._form,
         )
-        return self._evaluate(request, response, segments)
+        return self._respond_conditionally(request, response, segments)
 
     def _respond_with_archive(self, request: Request, segments: Segments) -> Response:
         response = respond_with_archive(self._resources.tree, segments, self._executor, show_hidden=self._hidden)
-        return self._evaluate(request, response, segments)
+        return self._respond_conditionally(request, response, segments)
 
-    def _evaluate(self, request: Request, response: Response, segments: Segments) -> Response:
+    def _respond_conditionally(self, request: Request, response: Response, segments: Segments) -> Response:
         """The response for a directory, under the conditions of the request, which come last (RFC 9110 §13.2.1).
 
         It is made at this moment, so it has neither tag nor date, and only `*` is true of it.
         """
         status = 200
-        if request.flags & _CONDITIONS:
+        if request.flags & CONDITIONS:
             status = evaluate(request.method, conditions(request.fields), "", None, self._clock())
         if status == 412:
             response.close()
@@ -296,8 +295,8 @@ class Files(BaseHandler):
         if status == 304:
             response.close()
             kept = [line for line in response.fields if line[0] == "Vary"]
-            return _add(Response(304, b"", kept), headers.not_modified)
-        return _add(response, headers.full)
+            return _with_site_headers(Response(304, b"", kept), headers.not_modified)
+        return _with_site_headers(response, headers.full)
 
     def _redirect(self, request: Request, segments: Segments) -> Response:
         """Redirects to the directory's own URL, against which relative links can be resolved; the query goes along.
@@ -344,7 +343,7 @@ class Files(BaseHandler):
         return error_response(error.with_headers(self._headers.for_errors))
 
 
-def _add(response: Response, added: Sequence[FieldLine]) -> Response:
+def _with_site_headers(response: Response, added: Sequence[FieldLine]) -> Response:
     """Adds the headers of the site to a response for a directory. They win; but Vary stays, as it is still true."""
     replaced = {name.lower() for name, _ in added} - {"vary"}
     response.fields = [line for line in response.fields if line[0].lower() not in replaced]
