@@ -245,8 +245,9 @@ class Config:
     access_log_file: str | None = _setting(
         None, "logs", FILE, "FILE", "file for the access log, instead of stderr; SIGHUP reopens it")
     log_format: str = _setting(
-        "common", "logs", LOG_FORMAT, "FORMAT",
-        "format of the access log: common, combined, json, or gunicorn's atoms, as in '%(h)s \"%(r)s\" %(s)s'")
+        "auto", "logs", LOG_FORMAT, "FORMAT",
+        "format of the access log: pretty (columns for a person), common, combined, json, or gunicorn's atoms, as in "
+        "'%(h)s \"%(r)s\" %(s)s'; auto is pretty if stderr is a terminal, and common otherwise")
     error_log: str | None = _setting(
         None, "logs", FILE, "FILE", "file for errors and warnings, instead of stderr; SIGHUP reopens it")
 

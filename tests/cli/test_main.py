@@ -216,8 +216,8 @@ class TestRefusals:
             ("-p HTTP/2", "--protocol must be HTTP/1.0 or HTTP/1.1, not 'HTTP/2'"),
             (
                 "--log-format apache",
-                "--log-format must be common, combined, json, or made of atoms such as '%(h)s %(r)s %(s)s', "
-                "not 'apache'",
+                "--log-format must be auto, pretty, common, combined, json, or made of atoms such as "
+                "'%(h)s %(r)s %(s)s', not 'apache'",
             ),
             ("--no-access-log --access-log-file x", "--access-log-file needs --access-log"),
             ("-H X", "--header must be NAME:VALUE, as in 'X-Robots-Tag: noindex', not 'X'"),
