@@ -26,6 +26,8 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "directory": (".", "/srv/site", "/srv/site"),
     "listing": (True, False, "no"),
     "zip": (False, True, "yes"),
+    "app": (None, "shop:app", "shop:app"),
+    "interface": ("auto", "handler", "handler"),
     "handler": (None, "app:hello", "app:hello"),
     "wsgi": (None, "site:app", "site:app"),
     "threads": (4, 0, "0"),
