@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ..config import Config, ConfigError
 from ..effects import Way, check_effects
 from ..logs import errors
+from ..logs.file import why_unwritable
 from ..server import Server
 from ..server.binding import AddressError
 from . import qr
@@ -75,16 +76,16 @@ def serve(
     for warning in warnings:
         log.warning("%s", warning)
     loaded = load(config, app, wording.label)
-    _check_effects(config, loaded.way, wording)
-    server = _listen(config, loaded, wording)
-    if reopen_error_log is not None:
-        server.on_reload.append(reopen_error_log)
-    # Printed by the running server: a program that reads the banner may send a signal at once, so handlers must be set.
-    if banner:
-        server.call(lambda: print_banner(server, loaded))
-    if on_start is not None:
-        server.call(lambda: on_start(server))
     try:
+        _check_effects(config, loaded.way, wording)
+        server = _listen(config, loaded, wording)
+        if reopen_error_log is not None:
+            server.on_reload.append(reopen_error_log)
+        # By the running server: a program that reads the banner may send a signal at once, so handlers must be set.
+        if banner:
+            server.call(lambda: print_banner(server, loaded))
+        if on_start is not None:
+            server.call(lambda: on_start(server))
         server.run()
     finally:
         loaded.close(_APPLICATION_GRACE)
@@ -110,7 +111,8 @@ def _open_error_log(config: Config) -> Callable[[], object] | None:
     try:
         return errors.set_up(config.error_log)
     except OSError as error:
-        raise StartError(EXIT_RESOURCE, f"cannot write the error log {config.error_log!r}: {error.strerror}") from error
+        reason = why_unwritable(config.error_log or "", error)
+        raise StartError(EXIT_RESOURCE, f"cannot write the error log {config.error_log!r}: {reason}") from error
 
 
 def _listen(config: Config, loaded: Loaded, wording: Wording) -> Server:

@@ -17,7 +17,7 @@ from ..http.handler import BaseHandler
 from ..insight.endpoints import StatusEndpoints
 from ..insight.event_feed import CallLater
 from ..logs.access import AccessLog
-from ..logs.file import LogFile
+from ..logs.file import LogFile, why_unwritable
 from ..logs.stderr import write_stderr
 from ..net.reactor import Reactor
 from ..net.service import Service
@@ -93,7 +93,7 @@ def open_log_file(config: Config) -> LogFile | None:
     try:
         return LogFile(path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write the access log {path!r}: {error.strerror}") from None
+        raise OSError(error.errno, f"cannot write the access log {path!r}: {why_unwritable(path, error)}") from None
 
 
 def new_access_log(
