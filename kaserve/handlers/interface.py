@@ -40,7 +40,7 @@ _ARGUMENTS = {
 _BY_COUNT = {1: Interface.HANDLER, 2: Interface.WSGI, 3: Interface.ASGI}  # by number of arguments
 
 # The names that documentation and frameworks use. They decide where the number of arguments does not: for parameters
-# with defaults, and for a function behind a decorator that accepts anything.
+# with defaults, and for a function in a decorator that accepts anything.
 _ENVIRON = {"environ", "env", "wsgi_environ"}
 _REQUEST = {"request", "req"}
 
@@ -79,7 +79,7 @@ def detect_interface(app: object, name: str) -> Interface | None:
 
 
 def check_interface(app: object, interface: Interface, name: str) -> None:
-    """Checks that `app` can be called as `interface`, for a user who has said which one it is.
+    """Checks that `app` can be called as `interface`, for a user who says which one it is.
 
     Args:
         app: what to serve.
