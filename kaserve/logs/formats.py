@@ -192,7 +192,7 @@ class JSONFormat(Format):
                 user = _quote(request.remote_user)
             asked = f'"method":"{request.method}","target":{_quote(request.target)},"version":"1.{request.minor}",'
         return (
-            f'{{"time":"{clock.iso}.{clock.millisecond:03d}{clock.zone}","connection":{exchange.connection},'
+            f'{{"time":"{clock.iso}.{clock.millisecond:03d}{clock.zone}","connection":{exchange.connection_number},'
             f'"request":{exchange.number},"client":"{client.label}","user":{user},{asked}'
             f'"status":{_status(exchange)},"bytes":{exchange.bytes_sent},"arrival":{_seconds(arrival)},"handler":{_seconds(handler)},'
             f'"send":{_seconds(send)},"referer":{_json_header(request, "referer")},'
@@ -228,7 +228,7 @@ class PrettyFormat(Format):
         if self._color:
             dim, plain, color = _DIM, _PLAIN, _STATUS_COLORS.get(status // 100, "")
         duration, size = _show_duration(sum(exchange.durations())), _show_size(exchange.bytes_sent)
-        reuse = f"{_ordinal(exchange.number)} on #{exchange.connection}"
+        reuse = f"{_ordinal(exchange.number)} on #{exchange.connection_number}"
         return (
             f"{dim}{self._clock.iso[11:]}{plain}  {color}{status}{plain}  {method:<7} {target:<{_TARGET_WIDTH}} "
             f"{duration:>8} {size:>8}  {dim}{reuse}{_show_client(client, user)}{plain}"
