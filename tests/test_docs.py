@@ -282,7 +282,12 @@ WITH_OTHER_OPTIONS = {"deployment.md", "migration.md", "probe.md"}
 
 
 def _known_options() -> set[str]:
-    known = {"--" + name.replace("_", "-") for name in options()} | {"--help", "--version", "--hash-password"}
+    known = {"--" + name.replace("_", "-") for name in options()} | {
+        "--help",
+        "--help-all",
+        "--version",
+        "--hash-password",
+    }
     return known | {"--no-" + name.replace("_", "-") for name, option in options().items() if option.metavar is None}
 
 
