@@ -8,6 +8,7 @@ import inspect
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import kaserve.systemd
 import kaserve.telemetry.snapshot
 import kaserve.testing
 from kaserve.config import options
-from tests.tools.server import missing
+from tests.tools.server import environment, missing
 from tests.tools.transcripts import ROOT, Block, Replay, Session, decode, encode, normalise, read_blocks
 
 README = ROOT / "README.md"
@@ -244,6 +245,21 @@ def test_links_have_titles(document: Path) -> None:
     """A reader of the site does not know the files that its pages are made from."""
     texts = re.findall(r"\[([^\]]+)\]\([^)\s]+\)", _prose(document))
     assert [text for text in texts if re.fullmatch(r"`?[\w./-]+\.md`?", text)] == []
+
+
+def test_a_package_index_shows_no_relative_links() -> None:
+    """What it shows is README.md, as setup.py passes it on."""
+    done = subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "--long-description"],
+        cwd=ROOT,
+        env=environment(KASERVE_PURE="1"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith("# kaserve\n"), done.stderr
+    links = re.findall(r"\[[^\]]*\]\(([^)]*)\)", done.stdout)
+    assert [link for link in links if not link.startswith("https://")] == []
 
 
 def _prose(document: Path) -> str:
