@@ -291,7 +291,8 @@ def test_options_exist(document: Path) -> None:
 def test_options_of_commands_exist() -> None:
     """In all commands that begin with `python -m kaserve` or `kaserve`, or pass options to it by make."""
     command = re.compile(r"(?:(?:python -m |\$ |^)kaserve(?! probe)(?= )|make serve ARGS=)(?:.*\\\n)*.*", re.MULTILINE)
-    commands = [line for document in DOCUMENTS for line in command.findall(document.read_text(encoding="utf-8"))]
+    documents = [document for document in DOCUMENTS if document.name != "mistakes.md"]  # which has wrong commands
+    commands = [line for document in documents for line in command.findall(document.read_text(encoding="utf-8"))]
     assert len(commands) > 50
     found = {option for line in commands for option in re.findall(r"(?<=[ \"`])--[a-z-]+", line)}
     assert found - _known_options() == set()
