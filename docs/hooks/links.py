@@ -48,4 +48,5 @@ def _page_of(path: str) -> str:
 
 def _show(path: str) -> str:
     text = (ROOT / path).read_text(encoding="utf-8")
-    return f"# {path}\n\n````{LANGUAGES.get(posixpath.splitext(path)[1], 'text')}\n{text}````\n"
+    head = "---\nsearch:\n  exclude: true\n---\n\n"  # words of a source would hide the pages that explain it
+    return f"{head}# {path}\n\n````{LANGUAGES.get(posixpath.splitext(path)[1], 'text')}\n{text}````\n"
