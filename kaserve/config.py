@@ -91,9 +91,10 @@ def _setting(default: Any, group: str, kind: Kind, metavar: str | None, text: st
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of a server. Times are seconds, sizes are bytes.
+    """The settings of a server. Times are in seconds, sizes in bytes.
 
-    `python -m kaserve --help-all` lists what each setting does; docs/keep-alive.md explains those of connections.
+    Each is also an option of the command line, whose description says what it does: `keep_alive` is `--keep-alive`, in
+    `kaserve --help-all`.
 
     Raises:
         ConfigError: a value is not accepted, or two settings exclude each other.
