@@ -23,8 +23,12 @@ from ._version import __version__
 from .config import Config, ConfigError
 from .http.address import Address
 from .http.errors import HTTPError
+from .http.file_span import FileSpan
+from .http.forms import Form, UploadedFile
 from .http.handler import BaseHandler
-from .http.messages import FileSpan, Headers, Request, Response
+from .http.headers import Headers
+from .http.messages import Request, Response
+from .http.multi_mapping import MultiMapping
 from .http.wire import IMPLEMENTATION
 from .server import Server
 
@@ -35,10 +39,13 @@ __all__ = [
     "Config",
     "ConfigError",
     "FileSpan",
+    "Form",
     "HTTPError",
     "Headers",
+    "MultiMapping",
     "Request",
     "Response",
     "Server",
+    "UploadedFile",
     "__version__",
 ]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from .dates import parse_date
-from .messages import FieldLine
+from .headers import FieldLine
 
 __all__ = ["conditions", "entity_tags", "evaluate", "matches_strongly", "matches_weakly", "range_applies"]
 

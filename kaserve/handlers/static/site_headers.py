@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ...http.messages import FieldLine
+from ...http.headers import FieldLine
 from ..middleware.cors import CORS_HEADERS
 from .patterns import PathPattern
 
