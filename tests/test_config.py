@@ -28,7 +28,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "zip": (False, True, "yes"),
     "handler": (None, "app:hello", "app:hello"),
     "wsgi": (None, "site:app", "site:app"),
-    "threads": (4, 0, "0"),
+    "threads": (None, 2, "2"),
     "hidden": (False, True, "yes"),
     "symlinks": ("inside", "none", "none"),
     "clean_urls": (False, True, "yes"),

@@ -37,7 +37,7 @@ OF_FILES = {
     *("directory", "listing", "zip", "hidden", "symlinks", "clean_urls", "spa", "compress"),
     *("cache_control", "immutable", "type", "upload", "upload_auth", "upload_overwrite"),
 }
-OF_WSGI = {"threads"}
+OF_APPLICATIONS = {"threads"}  # WSGI and handlers that kaserve imports
 OF_THE_PROGRAM = {"handler", "wsgi", "qr", "error_log"}
 OF_GUNICORN = {  # where gunicorn has an option of its own
     *("port", "bind", "unix_mode", "reuse_port", "backlog", "max_connections", "threads", "proxy_protocol"),
@@ -64,7 +64,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[byt
 def test_every_setting_is_in_the_table() -> None:
     """For whoever adds a setting: decide where it has an effect, in `kaserve/effects.py` and in the sets above."""
     assert list(EFFECTS) == list(options()) == NAMES
-    assert set(NAMES) == OF_FILES | OF_WSGI | OF_THE_PROGRAM | OF_GUNICORN | EVERYWHERE
+    assert set(NAMES) == OF_FILES | OF_APPLICATIONS | OF_THE_PROGRAM | OF_GUNICORN | EVERYWHERE
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +136,8 @@ class TestServer:
             with closing(Server(hello, config(**with_needed(name, values)))) as server:
                 return server.config
 
-        error = check(name, name in OF_FILES | OF_WSGI | OF_THE_PROGRAM, start, name)
-        if name in OF_FILES | OF_WSGI:
+        error = check(name, name in OF_FILES | OF_APPLICATIONS | OF_THE_PROGRAM, start, name)
+        if name in OF_FILES | OF_APPLICATIONS:
             assert "use " in str(error), "it says what to do"
 
     @pytest.mark.parametrize("handler", MADE_BY_THE_CALLER)
@@ -151,7 +151,7 @@ class TestServer:
             ):
                 return server.config
 
-        check(name, name in OF_FILES | OF_WSGI | OF_THE_PROGRAM, start, name)
+        check(name, name in OF_FILES | OF_APPLICATIONS | OF_THE_PROGRAM, start, name)
 
 
 def test_the_name_of_an_application_is_no_application() -> None:
@@ -160,9 +160,9 @@ def test_the_name_of_an_application_is_no_application() -> None:
 
 
 REFUSED_BY_SERVE: dict[str, set[str]] = {
-    "handler": OF_FILES | OF_WSGI,
+    "handler": OF_FILES | OF_APPLICATIONS,
     "wsgi": OF_FILES,
-    "directory": OF_WSGI,
+    "directory": OF_APPLICATIONS,
 }
 
 
@@ -190,9 +190,9 @@ def test_kaserve_testing(
 # The command line.
 
 REFUSED_BY_OPTION = {
-    "--handler": OF_FILES | OF_WSGI,
+    "--handler": OF_FILES,
     "--wsgi": OF_FILES,
-    "-d": OF_WSGI,
+    "-d": OF_APPLICATIONS,
 }
 
 

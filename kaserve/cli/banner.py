@@ -10,7 +10,7 @@ import sys
 
 from .. import __version__
 from ..cli import qr
-from ..config import Config
+from ..config import Config, wsgi_threads
 from ..probe.terminal import takes_color
 from ..server import Server
 from .arguments import BUILD
@@ -50,9 +50,10 @@ def banner(server: Server, *, color: bool = False) -> str:
 
 def _what_is_served(config: Config) -> str:
     if config.wsgi:
-        return f"WSGI application {config.wsgi} ({_count(config.threads, 'thread')})"
+        return f"WSGI application {config.wsgi} ({_count(wsgi_threads(config), 'thread')})"
     if config.handler:
-        return f"handler {config.handler}"
+        threads = f" ({_count(config.threads, 'thread')})" if config.threads else ""
+        return f"handler {config.handler}{threads}"
     # A name that is not UTF-8 arrives as surrogates, which stdout may not be able to encode.
     directory = os.fsencode(os.path.abspath(config.directory)).decode(errors="backslashreplace")
     return f"directory {directory}"

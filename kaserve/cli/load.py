@@ -11,9 +11,9 @@ import os
 import sys
 from typing import Any, cast
 
-from ..config import Config
+from ..config import Config, wsgi_threads
 from ..effects import Runner, Served, Way
-from ..handlers import WSGI
+from ..handlers import WSGI, Threaded
 from ..handlers.wsgi.application import Application
 from ..http.handler import Handler
 from ..server.directory import new_directory
@@ -37,10 +37,11 @@ def load_handler(config: Config) -> Handler:
     """
     if config.wsgi is not None:
         app = cast(Application, _import("wsgi", "APP", config.wsgi))
-        return WSGI(app, config.threads, multiprocess=config.reuse_port)
+        return WSGI(app, wsgi_threads(config), multiprocess=config.reuse_port)
     if config.handler is not None:
         # Whether it returns a Response shows when it is called.
-        return cast(Handler, _import("handler", "FUNCTION", config.handler))
+        handler = cast(Handler, _import("handler", "FUNCTION", config.handler))
+        return Threaded(handler, config.threads) if config.threads else handler
     try:
         return new_directory(config)
     except OSError as error:

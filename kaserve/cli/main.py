@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from ..cli import qr
 from ..config import Config, ConfigError
 from ..effects import check_effects
-from ..handlers import WSGI
+from ..handlers import WSGI, Threaded
 from ..http.handler import Handler
 from ..logs import errors
 from ..probe.command import main as probe
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Printed by the running server: a program that reads the banner may send a signal at once, so handlers must be set.
     server.call(lambda: print_banner(server))
     server.run()
-    if isinstance(handler, WSGI):
+    if isinstance(handler, (WSGI, Threaded)):
         handler.close(_APPLICATION_GRACE)
     return EXIT_OK
 

@@ -22,7 +22,8 @@ HandlerResult = Response | Future[Response]
 class BaseHandler:
     """A handler with hooks. Subclasses override `__call__` and the hooks they need; the others do nothing.
 
-    Every method is called in the server's own thread, and must not block.
+    Every method is called in the server's own thread, and must not block; `kaserve.handlers.Threaded` calls `__call__`
+    in others, where it may.
     """
 
     def __call__(self, request: Request) -> HandlerResult:

@@ -308,11 +308,15 @@ def close_body(response: Response) -> None:
 
 def _discard(future: Future[Any]) -> None:
     """Cancels `future`. If it is too late for that, its response is closed in the thread that completes it: the reactor
-    may have ended by then."""
+    may have ended by then. A Future that it has as its result is cancelled in turn."""
     if not future.cancel():
         future.add_done_callback(_discard_result)
 
 
 def _discard_result(future: Future[Any]) -> None:
-    if not future.cancelled() and future.exception() is None and isinstance(future.result(), Response):
-        close_body(future.result())
+    if not future.cancelled() and future.exception() is None:
+        result = future.result()
+        if isinstance(result, Future):
+            _discard(result)
+        elif isinstance(result, Response):
+            close_body(result)

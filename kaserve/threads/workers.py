@@ -39,14 +39,19 @@ class Workers:
         self._unfinished = 0  # calls that wait or run
         self._closed = False
 
-    def submit(self, work: Callable[[], object]) -> bool:
+    def submit(self, work: Callable[[], object], *, has_begun: bool = False) -> bool:
         """Calls `work` in one of the threads.
+
+        Args:
+            work: the call.
+            has_begun: whether it goes on with something that was accepted before, which must not fail because others
+                are waiting. The caller makes sure that there is not more of that than was accepted.
 
         Returns:
             False if it will not be called: the queue is full, the system cannot start a thread, or `close` was called.
         """
         with self._lock:
-            if self._closed or self._unfinished >= self._max_unfinished:
+            if self._closed or (self._unfinished >= self._max_unfinished and not has_begun):
                 return False
             if len(self._threads) < min(self._unfinished + 1, self._max_threads):
                 self._start_thread()
