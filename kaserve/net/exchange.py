@@ -21,6 +21,7 @@ from ..http.messages import Response, error_response
 from ..http.outgoing import Outgoing
 from ..http.protocol import CONTINUE, HTTPProtocol
 from ..http.sinks import drain_or_reject
+from .blocking import MAX_BLOCKING
 from .body_source import BodySource
 from .failures import log_current_exception, reraise_exit_signals
 from .poller import NOTHING
@@ -253,6 +254,7 @@ class Exchange(Outgoing):
             close_body(response)
         service = self._service
         self.finished = service.reactor.read_clock()
+        self._check_blocking(self.finished)
         if service.access_log is not None:
             service.access_log.log(self)
 
@@ -264,11 +266,26 @@ class Exchange(Outgoing):
             self.request.disconnected = True
         self.finish()
 
+    # Time.
+
+    def check_blocking(self) -> None:
+        """Logs a warning if this exchange has kept the reactor busy for long since the clock was last read."""
+        self._check_blocking(self._service.reactor.read_clock())
+
+    def _check_blocking(self, now: float) -> None:
+        """Compares `now`, which was just read, with the time of the turn that was read before: the beginning of the
+        turn, or the end of another exchange in it. So it is this exchange that took the time in between."""
+        reactor = self._service.reactor
+        if now - reactor.last_read > MAX_BLOCKING:
+            self._service.blocking.report(self.request, now - reactor.last_read, now)
+        reactor.last_read = now
+
     # Waiting.
 
     def wait_for(self, future: Future[Any]) -> None:
         """Goes on when `future` is done, which any thread may bring about."""
         self.future = future
+        self.check_blocking()
         call, resume = self._service.reactor.call, self._resume
         future.add_done_callback(lambda done: call(partial(resume, done)))
 

@@ -19,7 +19,7 @@ from ..telemetry.timeline import ConnectionTrace
 from .exchange import Exchange, begin_exchange
 from .failures import reraise_exit_signals
 from .poller import NOTHING, WRITE
-from .progress import AWAITING, BROKEN, DONE, LOST
+from .progress import AWAITING, BLOCKED, BROKEN, DONE, LOST
 from .service import Service
 from .sockets import PlainSocket
 from .timerwheel import Timer
@@ -272,6 +272,8 @@ class RequestLoop(Timer):
             assert writer.source is not None
             assert writer.source.pending is not None
             exchange.wait_for(writer.source.pending)
+        elif progress == BLOCKED:
+            exchange.check_blocking()
         elif progress == LOST:
             self._close(Ending.RESET)
         elif progress == BROKEN:

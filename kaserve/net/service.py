@@ -19,6 +19,7 @@ from ..http.phases import BODY, HANDSHAKE, HEAD, Phase
 from ..telemetry.counters import Stats
 from ..telemetry.endings import Ending
 from ..telemetry.timeline import Timeline
+from .blocking import BlockingLog
 from .poller import HALF_CLOSE, HANGUP, READ, WRITE
 from .reactor import Reactor
 
@@ -154,6 +155,7 @@ class Service:
         timed: whether the access log shows times.
         scheme: "http" or "https".
         stats: the counters.
+        blocking: warns of requests that block the reactor.
         timeline: the traces for the live page.
         connections: those that are open.
         on_close: called after a connection has left `connections`; None for nothing.
@@ -165,6 +167,7 @@ class Service:
     __slots__ = (
         "access_log",
         "age",
+        "blocking",
         "connections",
         "draining",
         "handler",
@@ -209,6 +212,7 @@ class Service:
         self.scheme = scheme
         self.stats = Stats()
         self.timeline = Timeline()
+        self.blocking = BlockingLog()
         self.connections: set[OpenConnection] = set()
         self.on_close: Callable[[Any], object] | None = None
         self.timeouts = [PhaseTimeout(PHASES[phase], deadlines) for phase in sorted(PHASES)]

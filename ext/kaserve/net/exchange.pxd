@@ -9,6 +9,8 @@ from kaserve.net.reactor cimport Reactor
 from kaserve.net.service cimport Service
 from kaserve.net.writer cimport Writer
 
+cdef double MAX_BLOCKING
+
 cdef class Exchange(Outgoing):
     cdef public HTTPProtocol _protocol
     cdef public Service _service
@@ -35,6 +37,9 @@ cdef class Exchange(Outgoing):
     @cython.locals(service=Service, response=Response)
     cpdef finish(self)
     cpdef abandon(self)
+    cpdef check_blocking(self)
+    @cython.locals(reactor=Reactor)
+    cdef _check_blocking(self, double now)
     cdef wait_for(self, future)
     cpdef bint is_pending(self) except -1
 
