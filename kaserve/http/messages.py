@@ -284,7 +284,8 @@ def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-Body = bytes | FileSpan | Iterable[Piece | Future[Piece]]
+# Future is invariant, so a Future of bytes is no Future of a piece for a type checker.
+Body = bytes | FileSpan | Iterable[Piece | Future[Piece] | Future[bytes] | Future[FileSpan]]
 Trailers = Fields | Callable[[], Fields] | None
 
 
