@@ -17,6 +17,7 @@ import pytest
 import kaserve
 import kaserve.gunicorn
 import kaserve.handlers
+import kaserve.http.multipart
 import kaserve.pytest_plugin
 import kaserve.systemd
 import kaserve.telemetry.snapshot
@@ -162,6 +163,7 @@ def _tcp(server: kaserve.Server) -> tuple[str, int]:
 MODULES = (
     kaserve,
     kaserve.handlers,
+    kaserve.http.multipart,
     kaserve.testing,
     kaserve.pytest_plugin,
     kaserve.telemetry.snapshot,

@@ -36,6 +36,11 @@ _MAX_PARTS = 1000  # fields and files of a form
 class Request:
     """A request whose head has been checked and whose body has been received.
 
+    >>> request = Request("GET", "/", 1, [("host", "example.org"), ("cookie", "a=1; b=2")])
+    >>> request.query_string = "tag=x&tag=y"
+    >>> request.headers["Host"], request.cookies["b"], request.query.get_all("tag")
+    ('example.org', '2', ['x', 'y'])
+
     Attributes:
         method: the method as sent, case-sensitive (RFC 9110 §9.1).
         target: the request target as sent (RFC 9112 §3.2).
@@ -290,7 +295,12 @@ Trailers = Fields | Callable[[], Fields] | None
 
 
 class Response:
-    """A response.
+    """A response: a status, headers and a body.
+
+    >>> response = Response.json({"name": "Ann"}, 201, {"Location": "/people/7"})
+    >>> response.set_cookie("session", "a1b2", max_age=3600)
+    >>> response.status, response.headers["Content-Type"], response.body
+    (201, 'application/json', b'{"name":"Ann"}')
 
     Date, Connection, Keep-Alive, Transfer-Encoding and other hop-by-hop headers are the server's to set; those of a
     handler are dropped, and logged. `("Connection", "close")` has the connection close after the response.
@@ -406,8 +416,10 @@ class Response:
         http_only: bool = True,
         same_site: str | None = "Lax",
     ) -> None:
-        """Adds a header Set-Cookie (RFC 6265 §4.1). By default the cookie lasts until the browser is closed, is hidden
-        from scripts, and is not sent with requests that other sites make, but for links to this one.
+        """Adds a header Set-Cookie (RFC 6265 §4.1).
+
+        By default the cookie lasts until the browser is closed and is hidden from scripts. Browsers do not send it with
+        requests that other sites make, except when a user follows a link.
 
         Args:
             name: a token (RFC 9110 §5.6.2): letters, digits and some signs.

@@ -136,7 +136,7 @@ class FormReader:
     @property
     def position(self) -> int:
         """The position in the form, in bytes, of what is passed on next: in `Part.write`, that of the data."""
-        return self._fed - len(self._received)
+        return max(0, self._fed - len(self._received))  # a line end was added in front
 
     def write(self, data: bytes) -> None:
         """Reads the next piece of the form."""

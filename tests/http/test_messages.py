@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
 import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+import kaserve.http.messages
 from kaserve.http.errors import PHRASES, HTTPError
 from kaserve.http.headers import CONTENT_LENGTH, FLAGS, TRANSFER_ENCODING, FieldLine, Headers
 from kaserve.http.messages import Request, Response, error_response
@@ -22,6 +24,12 @@ def request(target: str = "/", fields: list[FieldLine] | None = None, minor: int
     made = Request("GET", target, minor, fields, flags)
     made.raw_path, _, made.query_string = target.partition("?")
     return made
+
+
+def test_the_examples_in_the_documentation() -> None:
+    result = doctest.testmod(kaserve.http.messages)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 # Request.
