@@ -1,6 +1,6 @@
 """BlockingLog: a warning when responding to a request has kept the reactor from everything else.
 
-Knows what is said, and how often. Does not measure: `exchange` does, with the clock that it reads at the end of each
+Knows the message, and how often it is logged. Does not measure: `exchange` does, with the clock that it reads at the end of each
 response anyway, so that a request costs no further look at the clock.
 """
 
@@ -42,7 +42,7 @@ class BlockingLog:
             return
         # The path without the query, which may contain secrets.
         what = "a request" if request is None else f"{request.method} {request.mount}{request.raw_path}"
-        more = f" (and {self._unreported} more in the last minutes)" if self._unreported else ""
+        more = f" (and {self._unreported} more since the last warning)" if self._unreported else ""
         self._next, self._unreported = now + _PERIOD, 0
         try:
             log.warning(

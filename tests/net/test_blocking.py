@@ -36,7 +36,7 @@ def test_there_is_one_warning_per_minute(caplog: pytest.LogCaptureFixture) -> No
     log.report(Request("GET", "/60", 1, []), 0.2, 1060.0)
     (message,) = messages(caplog)
     assert message.startswith("GET /60 blocked")
-    assert "(and 59 more in the last minutes)" in message
+    assert "(and 59 more since the last warning)" in message
     log.report(None, 0.2, 1120.0)
     (message,) = messages(caplog)
     assert message.startswith("a request blocked the server for 0.20 s, and no other client was served: ")
