@@ -475,6 +475,7 @@ class Response:
         return f"<Response {self.status}>"
 
 
+_NO_HEADERS: Fields = ()  # the default, of which Python has one object
 _PLAIN_TEXT = ("Content-Type", "text/plain; charset=utf-8")
 _HTML = ("Content-Type", "text/html; charset=utf-8")
 _JSON = ("Content-Type", "application/json")
@@ -484,7 +485,7 @@ def _typed_response(cls: type[Response], status: int, text: str, content_type: F
     """Returns a response with `text` as UTF-8. A subclass is called, since it may do more in its `__init__`; a plain
     `Response` is made without a call of the class, which saves 300 instructions, 2 % of a small response."""
     fields = [content_type]
-    if headers:  # not the default, which costs nothing
+    if headers is not _NO_HEADERS:
         given = field_lines(headers)
         fields = given if "Content-Type" in Headers.view(given) else fields + given
     if cls is Response:

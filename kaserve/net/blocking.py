@@ -1,7 +1,7 @@
 """BlockingLog: a warning when responding to a request has kept the reactor from everything else.
 
-Knows the message, and how often it is logged. Does not measure: `exchange` does, with the clock that it reads at the end of each
-response anyway, so that a request costs no further look at the clock.
+Knows the message, and how often it is logged. Does not measure: `exchange` does, with the clock that it reads at the
+end of each response anyway, so that a request costs no further look at the clock.
 """
 
 from __future__ import annotations

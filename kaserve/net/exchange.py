@@ -253,8 +253,11 @@ class Exchange(Outgoing):
             self.bytes_sent = source.bytes_sent
             close_body(response)
         service = self._service
-        self.finished = service.reactor.read_clock()
-        self._check_blocking(self.finished)
+        reactor = service.reactor
+        self.finished = now = reactor.read_clock()
+        if now - reactor.last_read > MAX_BLOCKING:
+            self._report_blocking(now)
+        reactor.last_read = now
         if service.access_log is not None:
             service.access_log.log(self)
 
@@ -269,16 +272,17 @@ class Exchange(Outgoing):
     # Time.
 
     def check_blocking(self) -> None:
-        """Logs a warning if this exchange has kept the reactor busy for long since the clock was last read."""
-        self._check_blocking(self._service.reactor.read_clock())
-
-    def _check_blocking(self, now: float) -> None:
-        """Compares `now`, which was just read, with the time of the turn that was read before: the beginning of the
-        turn, or the end of another exchange in it. So it is this exchange that took the time in between."""
+        """Logs a warning if this exchange has kept the reactor busy for long since the clock was read before: at the
+        beginning of the turn, or when another exchange did something in it. `finish` does the same with fewer calls."""
         reactor = self._service.reactor
+        now = reactor.read_clock()
         if now - reactor.last_read > MAX_BLOCKING:
-            self._service.blocking.report(self.request, now - reactor.last_read, now)
+            self._report_blocking(now)
         reactor.last_read = now
+
+    def _report_blocking(self, now: float) -> None:
+        service = self._service
+        service.blocking.report(self.request, now - service.reactor.last_read, now)
 
     # Waiting.
 

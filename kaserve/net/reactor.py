@@ -211,7 +211,8 @@ class Reactor:
 
     def _read_time(self) -> None:
         """Reads both clocks, and renews the Date line if the second has changed."""
-        self.now = self.last_read = self._clock()
+        self.now = self._clock()
+        self.last_read = self.now
         second = int(self._time())
         if second != self._date_second:
             self._date_second = second

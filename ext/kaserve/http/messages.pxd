@@ -4,6 +4,9 @@ cimport cython
 
 from kaserve.http.headers cimport field_lines
 
+cdef object _NO_HEADERS
+cdef tuple _PLAIN_TEXT, _HTML, _JSON
+
 cdef class Request:
     cdef public str method, target, raw_path, query_string, authority, scheme, mount, remote_user
     cdef public int minor, flags
