@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent
 MODULES = (
     "http/limits",
     "http/memo",
+    "http/headers",
+    "http/file_span",
     "http/messages",
     "http/target",
     "http/framing",

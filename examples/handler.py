@@ -14,7 +14,7 @@ def handler(request: Request) -> Response:
     if request.path == "/":
         return Response.html("<p>Try <a href='/hello?name=you'>/hello</a>, or POST something to /length.")
     if request.path == "/hello":
-        return Response.json({"hello": dict(request.arguments).get("name", "world")})
+        return Response.json({"hello": request.query.get("name", "world")})
     if request.path == "/length" and request.method == "POST":
         return Response.text(f"{len(request.body.read())} bytes\n")
     if request.path == "/lines":  # of unknown length: sent in chunks, as fast as the client reads

@@ -16,10 +16,11 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
-from kaserve.http.messages cimport FieldSource, Request
+from kaserve.http.headers cimport FieldSource
+from kaserve.http.messages cimport Request
 
 from kaserve.http.errors import HTTPError
-from kaserve.http.messages import (
+from kaserve.http.headers import (
     CLOSE, CONNECTION, CONTENT_LENGTH, FLAGS, HOP_BY_HOP, HOST, DUPLICATE_HOST, KEEP_ALIVE, TRANSFER_ENCODING
 )
 
@@ -181,7 +182,7 @@ cdef int _OWN_FIELDS = CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | HOP_BY_
 
 
 cdef inline int _flag_of(Bytes name, Bytes end) noexcept:
-    """Returns the bit of a field name (see `messages.FLAGS`), in any case; 0 if it has none."""
+    """Returns the bit of a field name (see `headers.FLAGS`), in any case; 0 if it has none."""
     cdef Py_ssize_t size = end - name
     cdef int slot
     if size >= 32 or not _flagged[size] >> (name[0] & 31) & 1:
@@ -291,7 +292,7 @@ cpdef Py_ssize_t find_head_end(bytes data, Py_ssize_t start) except -2:
 
 @cython.final
 cdef class Fields(FieldSource):
-    """The field lines of a head that has been checked: a `messages.FieldSource`, which parses them on demand."""
+    """The field lines of a head that has been checked: a `headers.FieldSource`, which parses them on demand."""
 
     cdef bytes _data
     cdef Py_ssize_t _start, _end  # of the field lines

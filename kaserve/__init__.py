@@ -24,8 +24,12 @@ from .cli.run import run
 from .config import Config, ConfigError
 from .http.address import Address
 from .http.errors import HTTPError
+from .http.file_span import FileSpan
+from .http.forms import Form, UploadedFile
 from .http.handler import BaseHandler
-from .http.messages import FileSpan, Headers, Request, Response
+from .http.headers import Headers
+from .http.messages import Request, Response
+from .http.multi_mapping import MultiMapping
 from .http.wire import IMPLEMENTATION
 from .server import Server
 
@@ -36,11 +40,14 @@ __all__ = [
     "Config",
     "ConfigError",
     "FileSpan",
+    "Form",
     "HTTPError",
     "Headers",
+    "MultiMapping",
     "Request",
     "Response",
     "Server",
+    "UploadedFile",
     "__version__",
     "run",
 ]

@@ -49,6 +49,7 @@ __all__ = [
     "read_environment",
     "read_text",
     "variable_of",
+    "wsgi_threads",
 ]
 
 _MIN_HEAD_SIZE = 65536  # bytes that the head of a request may have in all, if the limits of its lines are small
@@ -138,9 +139,10 @@ class Config:
         None, "what to serve", TEXT, "MODULE:FUNCTION", "The same as MODULE:FUNCTION with --interface handler.")
     wsgi: str | None = _setting(
         None, "what to serve", TEXT, "MODULE:APP", "The same as MODULE:APP with --interface wsgi.")
-    threads: int = _setting(
-        4, "what to serve", COUNT, "N",
-        "The number of threads that run the WSGI application. 0 runs it on the server's own thread.")
+    threads: int | None = _setting(
+        None, "what to serve", COUNT, "N",
+        "The number of threads that run the WSGI application (4 by default) or the handler (0 by default). 0 runs it "
+        "on the server's own thread.")
     hidden: bool = _setting(
         False, "what to serve", SWITCH, None, "Serve names that begin with a dot. .well-known is always served.")
     symlinks: str = _setting(
@@ -377,6 +379,11 @@ _OPTIONS: dict[str, Option] = {field.name: field.metadata["option"] for field in
 def options() -> dict[str, Option]:
     """Returns the options by the names of `Config`, in the order of --help-all."""
     return _OPTIONS
+
+
+def wsgi_threads(config: Config) -> int:
+    """Returns the number of threads for a WSGI application: the setting, or else 4, since most applications block."""
+    return 4 if config.threads is None else config.threads
 
 
 def variable_of(name: str) -> str:

@@ -60,6 +60,7 @@ class Effect(NamedTuple):
         reason: why it has no effect elsewhere, as the end of a message.
         instead: what a program of one's own does instead.
         gunicorn: gunicorn's own way to set the same, which must then be used under gunicorn.
+        unless: ways in which it has no effect although what is served and what runs the server fit.
     """
 
     served: frozenset[Served] = _ALWAYS_SERVED
@@ -67,6 +68,11 @@ class Effect(NamedTuple):
     reason: str = ""
     instead: str = ""
     gunicorn: str = ""
+    unless: frozenset[Way] = frozenset()
+
+    def holds(self, way: Way) -> bool:
+        """Whether the setting has its effect in `way`."""
+        return way.runner in self.runners and way.served in self.served and way not in self.unless
 
 
 _SERVER = Effect()  # the server's own: in every way
@@ -114,10 +120,11 @@ EFFECTS: dict[str, Effect] = {
     "handler": _program(_NOT_IMPORTED, "the argument MODULE:APP", "Server(function)"),
     "wsgi": _program(_NOT_IMPORTED, "the argument MODULE:APP", "Server(WSGI(application))"),
     "threads": Effect(
-        frozenset({Served.WSGI}),
-        reason="it is about WSGI applications",
-        instead="WSGI(application, threads=...)",
+        frozenset({Served.WSGI, Served.HANDLER}),
+        reason="it is about handlers and WSGI applications that kaserve imports",
+        instead="Threaded(handler, threads=...) or WSGI(application, threads=...)",
         gunicorn="--threads",
+        unless=frozenset({Way(Runner.LIBRARY, Served.HANDLER)}),
     ),
     "hidden": _files("Files(..., hidden=True)"),
     "symlinks": _files("Files(..., symlinks=...)"),
@@ -199,9 +206,7 @@ def check_effects(config: Config, way: Way, given: Container[str] = ()) -> None:
         if way.runner is Runner.GUNICORN and effect.gunicorn:
             if name in given:
                 raise ConfigError(f"{{}} has no effect under gunicorn: use {effect.gunicorn}", name)
-        elif getattr(config, name) != option.default and not (
-            way.runner in effect.runners and way.served in effect.served
-        ):
+        elif getattr(config, name) != option.default and not effect.holds(way):
             raise ConfigError(*_complaint(config, name, effect, way))
 
 

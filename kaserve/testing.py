@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .config import Config
+from .config import Config, wsgi_threads
 from .effects import Runner, Served, Way
 from .handlers import WSGI
 from .http.address import Address
@@ -79,7 +79,7 @@ def serve(
         served = Served.HANDLER
         if wsgi is not None:
             served = Served.WSGI
-            application = WSGI(wsgi, config.threads)
+            application = WSGI(wsgi, wsgi_threads(config))
             stack.callback(application.close)
             handler = application
         elif directory is not None:

@@ -30,7 +30,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "interface": ("auto", "handler", "handler"),
     "handler": (None, "app:hello", "app:hello"),
     "wsgi": (None, "site:app", "site:app"),
-    "threads": (4, 0, "0"),
+    "threads": (None, 2, "2"),
     "hidden": (False, True, "yes"),
     "symlinks": ("inside", "none", "none"),
     "clean_urls": (False, True, "yes"),

@@ -17,12 +17,13 @@ import pytest
 import kaserve
 import kaserve.gunicorn
 import kaserve.handlers
+import kaserve.http.multipart
 import kaserve.pytest_plugin
 import kaserve.systemd
 import kaserve.telemetry.snapshot
 import kaserve.testing
 from kaserve.config import options
-from tests.tools.server import environment, missing
+from tests.tools.server import environment, missing, wait_for
 from tests.tools.transcripts import ROOT, Block, Replay, Session, decode, encode, normalise, read_blocks
 
 README = ROOT / "README.md"
@@ -89,6 +90,21 @@ def test_the_examples_of_embedding(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+def test_the_example_of_events() -> None:
+    names: dict[str, Any] = {}
+    for block in read_blocks(ROOT / "docs" / "events.md", "python"):
+        exec("\n".join(block.lines), names)
+    with kaserve.testing.serve(names["handler"]) as server:
+        connection = http.client.HTTPConnection(*_tcp(server), timeout=10)
+        connection.request("GET", "/events")
+        response = connection.getresponse()
+        assert response.readline() == b"retry: 2000\n"
+        wait_for(lambda: len(names["waiting"]) == 1)
+        names["publish"]("hello")
+        assert [response.readline() for _ in range(2)] == [b"\n", b"data: hello\n"]
+        connection.close()
+
+
 def test_the_examples_of_the_interface(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +135,7 @@ def _tcp(server: kaserve.Server) -> tuple[str, int]:
 MODULES = (
     kaserve,
     kaserve.handlers,
+    kaserve.http.multipart,
     kaserve.testing,
     kaserve.pytest_plugin,
     kaserve.telemetry.snapshot,

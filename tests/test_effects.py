@@ -37,7 +37,7 @@ OF_FILES = {
     *("directory", "listing", "zip", "hidden", "symlinks", "clean_urls", "spa", "compress"),
     *("cache_control", "immutable", "type", "upload", "upload_auth", "upload_overwrite"),
 }
-OF_WSGI = {"threads"}
+OF_APPLICATIONS = {"threads"}  # WSGI and handlers that kaserve imports
 OF_THE_PROGRAM = {"app", "interface", "handler", "wsgi", "qr", "error_log"}
 OF_GUNICORN = {  # where gunicorn has an option of its own
     *("port", "bind", "unix_mode", "reuse_port", "backlog", "max_connections", "threads", "proxy_protocol"),
@@ -64,7 +64,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[byt
 def test_every_setting_is_in_the_table() -> None:
     """A new setting needs an entry in `kaserve/effects.py`, and its name in one of the sets above."""
     assert list(EFFECTS) == list(options()) == NAMES
-    assert set(NAMES) == OF_FILES | OF_WSGI | OF_THE_PROGRAM | OF_GUNICORN | EVERYWHERE
+    assert set(NAMES) == OF_FILES | OF_APPLICATIONS | OF_THE_PROGRAM | OF_GUNICORN | EVERYWHERE
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +137,8 @@ class TestServer:
             with closing(Server(hello, config(**with_needed(name, values)))) as server:
                 return server.config
 
-        error = check(name, name in OF_FILES | OF_WSGI | OF_THE_PROGRAM, start, name)
-        if name in OF_FILES | OF_WSGI:
+        error = check(name, name in OF_FILES | OF_APPLICATIONS | OF_THE_PROGRAM, start, name)
+        if name in OF_FILES | OF_APPLICATIONS:
             assert "use " in str(error), "it says what to do"
 
     @pytest.mark.parametrize("handler", MADE_BY_THE_CALLER)
@@ -152,7 +152,7 @@ class TestServer:
             ):
                 return server.config
 
-        check(name, name in OF_FILES | OF_WSGI | OF_THE_PROGRAM, start, name)
+        check(name, name in OF_FILES | OF_APPLICATIONS | OF_THE_PROGRAM, start, name)
 
 
 def test_the_name_of_an_application_is_no_application() -> None:
@@ -162,9 +162,9 @@ def test_the_name_of_an_application_is_no_application() -> None:
 
 
 REFUSED_BY_SERVE: dict[str, set[str]] = {
-    "handler": OF_FILES | OF_WSGI,
+    "handler": OF_FILES | OF_APPLICATIONS,
     "wsgi": OF_FILES,
-    "directory": OF_WSGI,
+    "directory": OF_APPLICATIONS,
 }
 
 
@@ -192,10 +192,10 @@ def test_kaserve_testing(
 # The command line.
 
 REFUSED_BY_OPTION = {
-    "--handler": OF_FILES | OF_WSGI,
+    "--handler": OF_FILES,
     "--wsgi": OF_FILES,
-    "-d": OF_WSGI | {"interface"},
-    "a handler": OF_FILES | OF_WSGI,  # as MODULE:APP
+    "-d": OF_APPLICATIONS | {"interface"},
+    "a handler": OF_FILES,  # as MODULE:APP
     "a WSGI application": OF_FILES,
 }
 
@@ -257,7 +257,7 @@ def test_the_command_line(
         label = "--upload" if name.startswith("upload") else flag(name)
         assert re.match(f"kaserve: {label} has no effect ", shown.err)
         assert f" with {what[0]}" in shown.err or option == "-d"
-        assert f", which is {option}" in shown.err or option.startswith("-") or name in OF_WSGI
+        assert f", which is {option}" in shown.err or option.startswith("-")
     else:
         assert (code, shown.err) == (0, "")
         assert getattr(started[0], name) == values[name]

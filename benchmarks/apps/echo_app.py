@@ -16,5 +16,5 @@ def echo_in_pieces(request: Request) -> Response:
         body = response.body
         return Response(200, (body[start : start + 1000] for start in range(0, len(body), 1000)))
     if request.path == "/large":
-        return Response(200, response.body + bytes(int(request.query)))
+        return Response(200, response.body + bytes(int(request.query_string)))
     return response

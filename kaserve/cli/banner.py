@@ -9,7 +9,7 @@ import os
 import sys
 
 from .._version import __version__
-from ..config import Config
+from ..config import Config, wsgi_threads
 from ..effects import Served
 from ..http.wire import IMPLEMENTATION
 from ..probe.terminal import takes_color
@@ -62,9 +62,10 @@ def banner(server: Server, loaded: Loaded, *, color: bool = False) -> str:
 
 def _what_is_served(config: Config, loaded: Loaded) -> str:
     if loaded.way.served is Served.WSGI:
-        return f"WSGI application {loaded.name} ({_count(config.threads, 'thread')})"
+        return f"WSGI application {loaded.name} ({_count(wsgi_threads(config), 'thread')})"
     if loaded.way.served is Served.HANDLER:
-        return f"handler {loaded.name}"
+        threads = f" ({_count(config.threads, 'thread')})" if config.threads else ""
+        return f"handler {loaded.name}{threads}"
     # A name that is not UTF-8 arrives as surrogates, which stdout may not be able to encode.
     directory = os.fsencode(os.path.abspath(config.directory)).decode(errors="backslashreplace")
     return f"directory {directory}"

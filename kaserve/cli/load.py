@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..config import Config
+from ..config import Config, wsgi_threads
 from ..effects import Runner, Served, Way
-from ..handlers import WSGI
+from ..handlers import WSGI, Threaded
 from ..handlers.interface import Interface, check_interface, detect_interface, unsupported
 from ..http.handler import BaseHandler, Handler
 from ..server.directory import new_directory
@@ -44,7 +44,7 @@ class Loaded(NamedTuple):
         Args:
             timeout: seconds for an application to finish what it does after its last response.
         """
-        if isinstance(self.handler, WSGI):
+        if isinstance(self.handler, (WSGI, Threaded)):
             self.handler.close(timeout)
         elif self.way.served is Served.DIRECTORY and isinstance(self.handler, BaseHandler):
             self.handler.close()
@@ -132,7 +132,11 @@ def _wrap(config: Config, app: Any, name: str, interface: str, setting: str, lab
             f"the signature of {name} does not tell whether it is a WSGI application or a handler; "
             f"say which one with {label('interface')}: wsgi or handler",
         )
-    handler: Handler = WSGI(app, config.threads, multiprocess=config.reuse_port) if found is Interface.WSGI else app
+    handler: Handler = app
+    if found is Interface.WSGI:
+        handler = WSGI(app, wsgi_threads(config), multiprocess=config.reuse_port)
+    elif config.threads:
+        handler = Threaded(app, config.threads)
     return Loaded(handler, Way(Runner.PROGRAM, _SERVED[found]), name)
 
 

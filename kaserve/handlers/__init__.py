@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .middleware.threaded import Threaded
 from .mount import Mount
 from .static.files import Files
 from .wsgi.application import WSGI
 
-__all__ = ["WSGI", "Files", "Mount"]
+__all__ = ["WSGI", "Files", "Mount", "Threaded"]

@@ -148,4 +148,4 @@ def _redirect(request: Request) -> Response:
     """
     name = f"{request.mount}{request.raw_path}".rpartition("/")[2]
     location = f"./{name}/" if ":" in name else f"{name}/"
-    return Response.redirect(f"{location}?{request.query}" if request.query else location, 301)
+    return Response.redirect(f"{location}?{request.query_string}" if request.query_string else location, 301)

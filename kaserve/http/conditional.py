@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from .dates import parse_date
-from .messages import CONDITIONAL, IF_MODIFIED_SINCE, IF_NONE_MATCH, FieldLine
+from .headers import CONDITIONAL, IF_MODIFIED_SINCE, IF_NONE_MATCH, FieldLine
 
 __all__ = ["CONDITIONS", "conditions", "entity_tags", "evaluate", "matches_strongly", "matches_weakly", "range_applies"]
 

@@ -8,20 +8,10 @@ because the compiled build keeps it in a C variable.
 from __future__ import annotations
 
 from .errors import HTTPError
+from .file_span import FileSpan
 from .grammar import DIGITS, TOKEN
-from .messages import (
-    CLOSE,
-    CONTENT_LENGTH,
-    EXPECT,
-    FLAGS,
-    HOP_BY_HOP,
-    KEEP_ALIVE,
-    TRANSFER_ENCODING,
-    FieldLine,
-    FileSpan,
-    Request,
-    Response,
-)
+from .headers import CLOSE, CONTENT_LENGTH, EXPECT, FLAGS, HOP_BY_HOP, KEEP_ALIVE, TRANSFER_ENCODING, FieldLine
+from .messages import Request, Response
 
 __all__ = [
     "CHUNKED",

@@ -23,7 +23,7 @@ class BaseHandler:
     """A handler with hooks. Subclasses override `__call__` and the hooks they need; the others do nothing.
 
     Every method is called in the server's own thread. All but `close` must not block, since no other connection is
-    served meanwhile.
+    served meanwhile; `kaserve.handlers.Threaded` calls `__call__` in other threads, where it may.
     """
 
     def __call__(self, request: Request) -> HandlerResult:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 
 from .framing import CHUNKED, allowed_trailers
-from .messages import FieldLine, Request, Trailers
+from .headers import FieldLine, field_lines
+from .messages import Request, Trailers
 from .wire import encode_head
 
 __all__ = ["MAX_INLINE_BODY", "Outgoing"]
@@ -91,7 +92,7 @@ class Outgoing:
         trailers, self.trailers = self.trailers, None
         try:
             fields = trailers() if callable(trailers) else trailers
-            lines = list(fields.items() if isinstance(fields, dict) else fields or ())
+            lines = field_lines(fields or ())
         except Exception:
             log.exception("the function for the trailers of the response to %r failed", self.request)
             return b""

@@ -30,11 +30,12 @@ from .framing import (
     strip_hop_by_hop,
 )
 from .grammar import REASON_PHRASE
+from .headers import CLOSE, CONNECTION, CONTENT_LENGTH, DATE, HOP_BY_HOP, TRANSFER_ENCODING
 from .incomplete_head import check_head_size, check_incomplete_head
 from .keep_alive import KeepAlive
 from .limits import Limits
 from .memo import remember
-from .messages import CLOSE, CONNECTION, CONTENT_LENGTH, DATE, HOP_BY_HOP, TRANSFER_ENCODING, Request, Response
+from .messages import Request, Response
 from .outgoing import MAX_INLINE_BODY, Outgoing
 from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
 from .sinks import Sink, Spool, deliver
@@ -197,7 +198,7 @@ class HTTPProtocol:
     def _await_body(self, request: Request, framing: int) -> None:
         if framing == CHUNKED:
             if request.flags & CONTENT_LENGTH:
-                request.headers.remove("content-length")  # overridden (RFC 9112 §6.3); `flags` still has its bit
+                request.headers.pop("content-length", None)  # overridden (RFC 9112 §6.3); `flags` still has its bit
             self._decoder = ChunkedDecoder(self._limits)
             self._allowance = self._limits.body
         elif framing > self._limits.body:

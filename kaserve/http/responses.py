@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from .errors import HTTPError
 from .framing import CHUNKED, UNTIL_CLOSE
 from .grammar import DIGITS, LONE_LINE_END, STATUS_LINE, TOKEN_TEXT
+from .headers import CLOSE, CONTENT_LENGTH, KEEP_ALIVE, TRANSFER_ENCODING, FieldLine, Headers
 from .limits import Limits
-from .messages import CLOSE, CONTENT_LENGTH, KEEP_ALIVE, TRANSFER_ENCODING, FieldLine, Headers
 from .wire import ChunkedDecoder, parse_head
 
 __all__ = [
@@ -48,7 +48,7 @@ class ResponseHead:
         reason: the reason phrase, perhaps empty.
         minor: 0 for HTTP/1.0, otherwise 1.
         fields: pairs of name and value, names in lower case.
-        flags: the bits of `messages.FLAGS`, CLOSE and KEEP_ALIVE.
+        flags: the bits of `headers.FLAGS`, CLOSE and KEEP_ALIVE.
     """
 
     status: int
@@ -59,7 +59,7 @@ class ResponseHead:
 
     @property
     def headers(self) -> Headers:
-        return Headers(self.fields)
+        return Headers.view(self.fields)
 
 
 def parse_response_head(head: bytes) -> ResponseHead:

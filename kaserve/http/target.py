@@ -10,8 +10,9 @@ import ipaddress
 import re
 
 from .errors import HTTPError
+from .headers import DUPLICATE_HOST, HOST
 from .memo import remember
-from .messages import DUPLICATE_HOST, HOST, Request
+from .messages import Request
 
 __all__ = ["is_host", "resolve_target"]
 
@@ -30,7 +31,7 @@ _MAX_VALID_HOSTS = 256
 
 
 def resolve_target(request: Request) -> None:
-    """Sets `raw_path` and `query` of the request from its target, and checks `authority`, which came from Host.
+    """Sets `raw_path` and `query_string` of the request from its target, and checks `authority`, which came from Host.
 
     Raises:
         HTTPError: 400 for a target that has none of the four forms, and for a Host that is missing in HTTP/1.1, comes
@@ -40,7 +41,7 @@ def resolve_target(request: Request) -> None:
     target = request.target
     if target[0] == "/":  # origin-form, RFC 9112 §3.2.1
         if "?" in target:
-            request.raw_path, _, request.query = target.partition("?")
+            request.raw_path, _, request.query_string = target.partition("?")
         if request.method == "CONNECT":
             raise HTTPError(400, "the target of CONNECT must be a host and a port")
     elif target == "*":  # asterisk-form, §3.2.4
@@ -75,7 +76,7 @@ def _resolve_absolute(request: Request) -> None:
     if not authority or authority[0] == ":" or not is_host(authority):
         raise HTTPError(400, "the authority of the request target is not a host")
     request.authority = authority
-    request.query = match["query"] or ""
+    request.query_string = match["query"] or ""
     # An empty path is "/", except for OPTIONS without a query, where it means the server itself (RFC 9112 §3.2.4).
     means_server = request.method == "OPTIONS" and match["path"] is None and match["query"] is None
     request.raw_path = "*" if means_server else match["path"] or "/"

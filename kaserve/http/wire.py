@@ -11,7 +11,7 @@ They know syntax and nothing else, are strict, and have no options. Every decisi
     field line inclusive; the empty line that ends the head is left out, and no byte outside is looked at. Raises
     HTTPError 400 for a malformed request line or field line (RFC 9112 §3, §5), and 505 for a major version other than
     1; a later minor version counts as 1 (RFC 9110 §2.5). The request's `target` is not parsed. Field names are in lower
-    case, values without the white space around them, both as str (Latin-1). `flags` has the bits of `messages.FLAGS`,
+    case, values without the white space around them, both as str (Latin-1). `flags` has the bits of `headers.FLAGS`,
     DUPLICATE_HOST for more than one Host, and CLOSE and KEEP_ALIVE for the options of Connection, in any case and
     anywhere in its lists.
 
@@ -25,7 +25,7 @@ They know syntax and nothing else, are strict, and have no options. Every decisi
 
 `encode_head(fields: Sequence[FieldLine]) -> tuple[bytes, int]`
     Returns the field lines of a response without those that the protocol writes itself (Content-Length,
-    Transfer-Encoding, Connection and the other fields of one hop), and the bits of `messages.FLAGS` for all fields, so
+    Transfer-Encoding, Connection and the other fields of one hop), and the bits of `headers.FLAGS` for all fields, so
     that the caller knows which were there. The status line is not part of it. Raises TypeError for an element that is
     not a pair of str, and ValueError for a name that is not a token or a value with a CR, LF, NUL or another byte that
     no field value may have (RFC 9110 §5.5): so a handler cannot split a response.

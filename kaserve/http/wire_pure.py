@@ -20,9 +20,7 @@ from .grammar import (
     OWS,
     REQUEST_LINE,
 )
-from .limits import Limits
-from .memo import remember
-from .messages import (
+from .headers import (
     CLOSE,
     CONNECTION,
     CONTENT_LENGTH,
@@ -33,8 +31,10 @@ from .messages import (
     KEEP_ALIVE,
     TRANSFER_ENCODING,
     FieldLine,
-    Request,
 )
+from .limits import Limits
+from .memo import remember
+from .messages import Request
 
 __all__ = ["ChunkedDecoder", "encode_head", "find_head_end", "join", "parse_head"]
 
@@ -93,7 +93,7 @@ def _parse_field_line(line: bytes) -> tuple[FieldLine, int]:
 
 
 def _flag(name: str, value: str) -> int:
-    """Returns the bits of a field (see `messages.FLAGS`). Its name is in lower case."""
+    """Returns the bits of a field (see `headers.FLAGS`). Its name is in lower case."""
     flag = FLAGS.get(name, 0)
     if flag == CONNECTION:
         options = [option.strip(" \t").lower() for option in value.split(",")]  # RFC 9110 §7.6.1

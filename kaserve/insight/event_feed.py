@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
-from ..http.messages import FileSpan
+from ..http.file_span import FileSpan
 
 __all__ = ["CallLater", "EventFeed"]
 

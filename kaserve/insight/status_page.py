@@ -52,9 +52,9 @@ class StatusPage(Page):
     def render(self, request: Request) -> Response:
         if not self._public and not is_local(request):
             return Response.text("403 Forbidden: this page is only for the machine it runs on\n", 403)
-        if request.query == "events":
+        if request.query_string == "events":
             return self._events()
-        if request.query == "json":
+        if request.query_string == "json":
             response = Response(200, self._json().encode(), (("Content-Type", "application/json"),))
         else:
             response = Response(200, _PAGE, (("Content-Type", "text/html; charset=utf-8"), *_PAGE_HEADERS))

@@ -408,7 +408,7 @@ _ATOMS: dict[str, _Atom] = {
     "r": lambda exchange: _request_line(exchange.request),
     "m": _of_request(lambda request: request.method),
     "U": _of_request(lambda request: request.raw_path),
-    "q": _of_request(lambda request: request.query),
+    "q": _of_request(lambda request: request.query_string),
     "H": _of_request(lambda request: request.http_version),
     "s": _status,
     "B": lambda exchange: exchange.bytes_sent,

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from ..http.messages import FileSpan, Response
+from ..http.file_span import FileSpan
+from ..http.messages import Response
 from ..http.outgoing import MAX_INLINE_BODY, Outgoing
 
 __all__ = ["BodySource"]

@@ -335,8 +335,12 @@ class Connection(RequestLoop):
     def _shake_hands(self) -> None:
         """HANDSHAKE: a client that does not speak TLS gets an alert or, if it speaks HTTP, a response in plain HTTP."""
         assert isinstance(self._sock, TLSSocket)
+        reactor = self._service.reactor
         try:
-            self._sock.handshake()
+            try:
+                self._sock.handshake()
+            finally:  # so that the time for many handshakes in one turn is not blamed on a request after them
+                reactor.last_read = reactor.read_clock()
         except BlockingIOError:
             self._watch(WRITE if self._sock.must_write else READ)
         except NotTLSError:

@@ -21,6 +21,7 @@ from ..http.messages import Response, error_response
 from ..http.outgoing import Outgoing
 from ..http.protocol import CONTINUE, HTTPProtocol
 from ..http.sinks import drain_or_reject
+from .blocking import MAX_BLOCKING
 from .body_source import BodySource
 from .failures import log_current_exception, reraise_exit_signals
 from .poller import NOTHING
@@ -227,7 +228,11 @@ class Exchange(Outgoing):
             self.bytes_sent = source.bytes_sent
             close_body(response)
         service = self._service
-        self.finished = service.reactor.read_clock()
+        reactor = service.reactor
+        self.finished = now = reactor.read_clock()
+        if now - reactor.last_read > MAX_BLOCKING:
+            self._report_blocking(now)
+        reactor.last_read = now
         if service.access_log is not None:
             service.access_log.log(self)
 
@@ -239,11 +244,27 @@ class Exchange(Outgoing):
             self.request.disconnected = True
         self.finish()
 
+    # Time.
+
+    def check_blocking(self) -> None:
+        """Logs a warning if this exchange has kept the reactor busy for long since the clock was read before: at the
+        beginning of the turn, or when another exchange did something in it. `finish` does the same with fewer calls."""
+        reactor = self._service.reactor
+        now = reactor.read_clock()
+        if now - reactor.last_read > MAX_BLOCKING:
+            self._report_blocking(now)
+        reactor.last_read = now
+
+    def _report_blocking(self, now: float) -> None:
+        service = self._service
+        service.blocking.report(self.request, now - service.reactor.last_read, now)
+
     # Waiting.
 
     def wait_for(self, future: Future[Any]) -> None:
         """Goes on when `future` is done, which any thread may bring about."""
         self.future = future
+        self.check_blocking()
         call, resume = self._service.reactor.call, self._resume
         future.add_done_callback(lambda done: call(partial(resume, done)))
 
@@ -296,11 +317,15 @@ def close_body(response: Response) -> None:
 
 def _discard(future: Future[Any]) -> None:
     """Cancels `future`. If it is too late for that, its response is closed in the thread that completes it: the reactor
-    may have ended by then."""
+    may have ended by then. A Future that it has as its result is cancelled in turn."""
     if not future.cancel():
         future.add_done_callback(_discard_result)
 
 
 def _discard_result(future: Future[Any]) -> None:
-    if not future.cancelled() and future.exception() is None and isinstance(future.result(), Response):
-        close_body(future.result())
+    if not future.cancelled() and future.exception() is None:
+        result = future.result()
+        if isinstance(result, Future):
+            _discard(result)
+        elif isinstance(result, Response):
+            close_body(result)

@@ -47,6 +47,7 @@ class Reactor:
 
     Attributes:
         now: seconds on `clock`, read once per turn.
+        last_read: when the clock was read last in this turn; whoever reads it may set this, to measure from then on.
         date_line: the field line `Date` with its CRLF, made once per second at most.
         wheel: the timers. Their deadlines are seconds on `clock`.
         after_turn: functions that are called at the end of each turn, for work that is done in batches.
@@ -64,6 +65,7 @@ class Reactor:
         "_wakeup",
         "after_turn",
         "date_line",
+        "last_read",
         "now",
         "wheel",
     )
@@ -91,7 +93,7 @@ class Reactor:
         self._wakeup = Wakeup()
         self.watch(self._wakeup.fileno(), self._wakeup, NOTHING, READ)
         self.after_turn: list[Callable[[], object]] = []
-        self.now = clock()
+        self.now = self.last_read = clock()
         self.wheel = TimerWheel(self.now)
         self._date_second = -1
         self.date_line = b""
@@ -210,6 +212,7 @@ class Reactor:
     def _read_time(self) -> None:
         """Reads both clocks, and renews the Date line if the second has changed."""
         self.now = self._clock()
+        self.last_read = self.now
         second = int(self._time())
         if second != self._date_second:
             self._date_second = second

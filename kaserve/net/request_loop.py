@@ -20,7 +20,7 @@ from ..telemetry.timeline import ConnectionTrace
 from .exchange import Exchange, begin_exchange
 from .failures import reraise_exit_signals
 from .poller import NOTHING, WRITE
-from .progress import AWAITING, BROKEN, ENCODED, LOST, SENT
+from .progress import AWAITING, BLOCKED, BROKEN, ENCODED, LOST, SENT
 from .service import Service
 from .sockets import PlainSocket
 from .timerwheel import Timer
@@ -273,6 +273,8 @@ class RequestLoop(Timer):
             assert writer.source is not None
             assert writer.source.pending is not None
             exchange.wait_for(writer.source.pending)
+        elif progress == BLOCKED:
+            exchange.check_blocking()
         elif progress == LOST:
             self._close(Ending.RESET)
         elif progress == BROKEN:

@@ -18,6 +18,7 @@ from ..http.phases import BODY, HANDSHAKE, HEAD, Phase
 from ..telemetry.counters import Stats
 from ..telemetry.endings import Ending
 from ..telemetry.timeline import Timeline
+from .blocking import BlockingLog
 from .poller import HALF_CLOSE, HANGUP, READ, WRITE
 from .reactor import Reactor
 
@@ -150,6 +151,7 @@ class Service:
         timed: whether the access log shows times.
         scheme: "http" or "https".
         stats: the counters.
+        blocking: warns of requests that block the reactor.
         timeline: the traces for the live page.
         connections: those that are open.
         on_close: called after a connection has left `connections`; None for nothing.
@@ -161,6 +163,7 @@ class Service:
     __slots__ = (
         "access_log",
         "age",
+        "blocking",
         "connections",
         "draining",
         "handler",
@@ -205,6 +208,7 @@ class Service:
         self.scheme = scheme
         self.stats = Stats()
         self.timeline = Timeline()
+        self.blocking = BlockingLog()
         self.connections: set[OpenConnection] = set()
         self.on_close: Callable[[Any], object] | None = None
         self.timeouts = [PhaseTimeout(PHASES[phase], deadlines) for phase in sorted(PHASES)]

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
+from urllib.parse import quote
 
 from ..config import Config
 from ..http.address import AnyAddress, UnixAddress
 from ..net.listener import open_listeners, split_host_port
 
-__all__ = ["AddressError", "open_sockets", "url_of"]
+__all__ = ["AddressError", "open_sockets", "url_for", "url_of"]
 
 _FIRST_LISTEN_FD = 3  # SD_LISTEN_FDS_START
 _MAX_LISTEN_FDS = 1024
+# What stays as it is in a path with a query: pchar, "/" and "?" (RFC 3986 §3.3, §3.4), and what is encoded already.
+_IN_PATHS = "/:@!$&'()*+,;=?%"
+_LOOSE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # the address of this machine by wildcard address
 
 
@@ -113,3 +118,22 @@ def url_of(address: AnyAddress | None, scheme: str) -> str:
     host, port = address
     host = _LOCAL.get(host, host).replace("%", "%25")  # a zone in a URL: RFC 6874
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def url_for(address: AnyAddress | None, scheme: str, path: str) -> str:
+    """Returns the URL of `path` at `address`; see `Server.url_for`.
+
+    Raises:
+        RuntimeError: there is no address yet.
+        ValueError: `path` does not begin with a slash, or the address is a Unix socket.
+    """
+    if address is None:
+        raise RuntimeError("a server has no URLs before open()")
+    if isinstance(address, UnixAddress):
+        raise ValueError(
+            f"a resource on the Unix socket {address} has no URL; bind a host and a port, or give clients that path"
+        )
+    if not path.startswith("/"):
+        raise ValueError(f"path must begin with a slash, not {path!r}")
+    quoted = quote(_LOOSE_PERCENT.sub("%25", path), safe=_IN_PATHS, errors="surrogateescape")
+    return url_of(address, scheme).removesuffix("/") + quoted

@@ -20,7 +20,7 @@ from types import TracebackType
 from .. import systemd
 from ..config import Config, ConfigError
 from ..effects import Served, Way, check_effects
-from ..http.address import AnyAddress
+from ..http.address import AnyAddress, UnixAddress
 from ..http.handler import BaseHandler, Handler, as_handler
 from ..http.phases import Phase
 from ..insight.advice_log import AdviceLog
@@ -29,7 +29,7 @@ from ..net.timerwheel import Alarm
 from ..telemetry.counters import Stats
 from ..telemetry.snapshot import Snapshot, take_snapshot
 from . import parts
-from .binding import open_sockets, url_of
+from .binding import open_sockets, url_for, url_of
 from .chain import add_middleware
 from .shutdown import GracefulShutdown, Stage
 from .signals import SignalHandlers
@@ -170,6 +170,26 @@ class Server:
     def url_of(self, address: AnyAddress | None) -> str:
         """Returns the URL of one of `addresses`. A wildcard address becomes the loopback address."""
         return url_of(address, self._service.scheme)
+
+    def url_for(self, path: str, address: AnyAddress | None = None) -> str:
+        """Returns the URL at which a client on this machine reaches a path.
+
+        Args:
+            path: begins with a slash, and may have a query after a question mark. Characters that a URL cannot contain,
+                spaces and "#" among them, are percent-encoded as UTF-8 (RFC 3986 §2.1, RFC 3987 §3.1). What is encoded
+                already stays as it is; `urllib.parse.quote` encodes a "?" or "%" that belongs to a name.
+            address: one of `addresses`; by default the first that is not a Unix socket. A wildcard address becomes the
+                loopback address, since no client can connect to a wildcard.
+
+        Raises:
+            RuntimeError: the server was never open, so it has no address.
+            ValueError: `path` does not begin with a slash, or the server listens on Unix sockets only, for which there
+                are no URLs.
+        """
+        if address is None:
+            hosts = (each for each in self.addresses if not isinstance(each, UnixAddress))
+            address = next(hosts, self.address)
+        return url_for(address, self._service.scheme, path)
 
     @property
     def stats(self) -> Stats:

@@ -12,7 +12,7 @@ import threading
 import time
 from concurrent.futures import Future
 
-from ..http.messages import Piece
+from ..http.file_span import Piece
 from .future import LightFuture
 from .spool import SpoolFile, SpoolSpace
 

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, Future
 from threading import Lock
 
-from ..http.messages import Piece
+from ..http.file_span import Piece
 
 __all__ = ["IncrementalBody", "begin"]
 

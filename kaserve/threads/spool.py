@@ -14,7 +14,7 @@ import tempfile
 import threading
 from typing import BinaryIO
 
-from ..http.messages import FileSpan
+from ..http.file_span import FileSpan
 
 __all__ = ["SpoolFile", "SpoolSpace"]
 

@@ -57,14 +57,21 @@ class Workers:
         self._next_search = 0.0
         self._closed = False
 
-    def submit(self, work: Work) -> bool:
+    def submit(self, work: Work, *, has_begun: bool = False) -> bool:
         """Runs `work` in one of the threads.
+
+        Args:
+            work: what to run.
+            has_begun: whether it goes on with something that was accepted before, which must not fail because others
+                are waiting. The caller makes sure that there is not more of that than was accepted.
 
         Returns:
             False if it will not be run: the queue is full, the system cannot start a thread, or `close` was called.
         """
         with self._lock:
-            if self._closed or (self._unfinished >= self._max_unfinished and not self._remove_cancelled()):
+            if self._closed:
+                return False
+            if self._unfinished >= self._max_unfinished and not has_begun and not self._remove_cancelled():
                 return False
             if len(self._threads) < min(self._unfinished + 1, self._max_threads):
                 self._start_thread()

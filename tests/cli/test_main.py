@@ -120,7 +120,9 @@ class TestOptions:
         if default == ():  # an empty default cannot be given, so a variable with another value has to lose
             others = {"header": "X: 1", "cache_control": "no-store", "type": "*.a=b/c"}
             variables["KASERVE_" + name.upper()] = others.get(name, OTHER_USER)
-        if default is None:
+        if name == "threads":
+            default, options = 7, [flag(name), "7"]
+        elif default is None:
             default = "/another"  # which is a path as well
             options = [flag(name), default]
         elif isinstance(default, bool):
@@ -395,7 +397,26 @@ class TestRefusals:
         assert process.stderr.count("\n") == 1
 
 
+HANDLER = """
+from threading import current_thread
+from kaserve import Response
+def handler(request):
+    return Response.text(current_thread().name)
+"""
+
+
 class TestServing:
+    @pytest.mark.parametrize(
+        ("options", "what"), [(["--threads", "2"], " (2 threads)"), (["--threads", "0"], ""), ([], "")]
+    )
+    def test_a_handler(self, tmp_path: Path, options: list[str], what: str) -> None:
+        (tmp_path / "my_handler.py").write_text(HANDLER)
+        path = os.pathsep.join((str(tmp_path), str(ROOT)))
+        target = "my_handler:handler"
+        with Process("0", "--handler", target, *options, PYTHONPATH=path) as process, process.connect() as client:
+            assert process.banner.splitlines()[0].endswith(f" serves handler {target}{what}")
+            assert client.ask().body == (b"kaserve worker 1" if what else b"MainThread")
+
     @pytest.mark.parametrize(("options", "what"), [(["--threads", "0"], "no threads"), ([], "4 threads")])
     @pytest.mark.parametrize("target", ["site_app:app", "site_app:Factory.make()"])
     def test_an_application(self, tmp_path: Path, target: str, options: list[str], what: str) -> None:

@@ -104,7 +104,7 @@ class TestRefusals:
             ("tests.cli.test_run:ap", {}, ImportError, "cannot import .*; did you mean tests.cli.test_run:app"),
             ("shop", {}, ConfigError, "app must be MODULE:APP, not 'shop', such as shop:app"),
             (app, {"upload": True}, ConfigError, "upload has no effect with app, which is a WSGI application"),
-            (hello, {"threads": 2}, ConfigError, "threads has no effect with app, which is a handler"),
+            (hello, {"spa": True}, ConfigError, "spa has no effect with app, which is a handler"),
             (hello, {"wsgi": "a:b"}, ConfigError, "wsgi cannot be combined with <function hello"),
             (hello, {"port": "80"}, ConfigError, "port must be an int, not the string '80'"),
             (hello, {"colour": 1}, TypeError, "colour"),

@@ -6,6 +6,7 @@ import asyncio
 import configparser
 import http.client
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -16,21 +17,35 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
-from examples import in_asyncio
+from examples import events, in_asyncio
 from kaserve import Server
 from kaserve.cli.arguments import read_arguments
 from kaserve.telemetry.endings import Ending
-from tests.tools.server import PATIENCE, ROOT, config, connect, environment, get, hello, missing, program, wait_for
+from tests.tools.server import (
+    PATIENCE,
+    ROOT,
+    Client,
+    config,
+    connect,
+    environment,
+    get,
+    hello,
+    missing,
+    program,
+    serving,
+    wait_for,
+)
 
 EXAMPLES = ROOT / "examples"
 UNITS = EXAMPLES / "systemd"
-TESTED = {"handler.py", "in_asyncio.py", "in_thread.py", "in_tk.py", "in_trio.py", "tls.py", "wsgi_app.py"}
+TESTED = {"events.py", "handler.py", "in_asyncio.py", "in_thread.py", "in_tk.py", "in_trio.py", "tls.py", "wsgi_app.py"}
 
 
 def test_each_example_has_a_test() -> None:
@@ -109,6 +124,82 @@ def test_handler() -> None:
         assert example.ask("/lines").endswith("line 998\nline 999\n")
         assert example.ask("/other") == "not found\n"
         example.stop()
+
+
+class TestEvents:
+    """Server-sent events: the HTML standard, section 9.2."""
+
+    STREAMS = 300
+
+    def open_stream(self, example: Example, *fields: str) -> Client:
+        client = connect(example.address)
+        client.send(get("/events", "Accept: text/event-stream", *fields))
+        assert b"Content-Type: text/event-stream\r\n" in client._until(b"\r\n\r\n")
+        assert b"retry: 2000\n" in client._until(b"\n\n")
+        return client
+
+    def test_many_streams_on_one_thread(self) -> None:
+        with running("events.py", "0") as example, ExitStack() as stack:
+            assert "EventSource" in example.ask("/")
+            before = json.loads(example.ask("/threads"))
+            streams = [stack.enter_context(self.open_stream(example)) for _ in range(self.STREAMS)]
+            assert json.loads(example.ask("/threads")) == {"streams": self.STREAMS, "threads": before["threads"]}
+            for text in ("hello", "two\r\nlines"):
+                self.say(example, text)
+            for stream in streams:
+                assert b"id: 1\ndata: hello\n" in stream._until(b"hello\n\n")
+                assert b"id: 2\ndata: two\ndata: lines\n" in stream._until(b"lines\n\n")
+            for stream in streams[1:]:
+                stream.close()
+            wait_for(lambda: json.loads(example.ask("/threads"))["streams"] == 1)
+            example.stop()
+            assert streams[0].rest().endswith(b"0\r\n\r\n")  # complete, so that the client connects again
+
+    @staticmethod
+    def say(example: Example, text: str) -> None:
+        connection = http.client.HTTPConnection(*example.address, timeout=PATIENCE)
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", "/say", urlencode({"text": text}), form)
+        assert connection.getresponse().status == 204
+        connection.close()
+
+    def test_a_client_that_connects_again_gets_what_it_missed(self) -> None:
+        with running("events.py", "0") as example:
+            for text in ("one", "two", "three"):
+                self.say(example, text)
+            with self.open_stream(example, "Last-Event-ID: 1") as stream:
+                received = stream._until(b"three\n\n")
+                assert received.endswith(b"id: 2\ndata: two\n\nid: 3\ndata: three\n\n")
+                assert b"one" not in received
+            with self.open_stream(example, "Last-Event-ID: x") as stream:
+                assert b"data: one\n" in stream._until(b"three\n\n")
+            assert example.ask("/say", b"text=") == "415 Unsupported Media Type: the body must be a form: " + (
+                "application/x-www-form-urlencoded or multipart/form-data\n"
+            )
+            assert example.ask("/other").startswith("404 Not Found")
+            example.stop(signal.SIGINT)
+
+    def test_heartbeats(self) -> None:
+        feed = events.Feed()
+        with serving(events.Handler(feed)) as server, connect(server) as stream:
+            stream.send(get("/events"))
+            stream._until(b"retry: 2000\n\n")
+            wait_for(lambda: bool(feed._waiting))
+            feed.send_heartbeat()
+            assert b": heartbeat\n\n" in stream._until(b": heartbeat\n\n")
+            feed.publish("")
+            assert b"id: 1\ndata: \n\n" in stream._until(b"data: \n\n")
+            feed.close()
+            assert stream._until(b"0\r\n\r\n")
+
+    def test_events_that_are_too_old_are_not_kept(self) -> None:
+        feed = events.Feed()
+        for number in range(events.KEPT_EVENTS + 5):
+            feed.publish(str(number))
+        last, sent = feed.next_events(0)
+        assert last == events.KEPT_EVENTS + 5
+        assert isinstance(sent, bytes)
+        assert sent.startswith(b"id: 6\ndata: 5\n\n")
 
 
 def test_wsgi_app() -> None:

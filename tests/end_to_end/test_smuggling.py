@@ -238,9 +238,8 @@ class Backend:
     seen: list[tuple[str, str]] = field(default_factory=list)
 
     def __call__(self, request: Request) -> Response:
-        target = (
-            request.target if request.target == "*" else request.raw_path + f"?{request.query}" * bool(request.query)
-        )
+        query = f"?{request.query_string}" if request.query_string else ""
+        target = request.target if request.target == "*" else request.raw_path + query
         self.seen.append((request.method, target))
         shown = quote(request.path, safe="/")
         return Response(200, request.body.read(), {"X-Seen": str(len(self.seen)), "X-Path": shown[:100]})

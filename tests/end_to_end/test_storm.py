@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from kaserve.http.errors import HTTPError
+from kaserve.http.file_span import FileSpan
 from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
-from kaserve.http.messages import FileSpan, Request, Response, error_response
+from kaserve.http.messages import Request, Response, error_response
 from kaserve.http.phases import CLOSED, HANDLER, LINGER, Phase
 from kaserve.net.connection import Connection
 from kaserve.net.exchange import Exchange

@@ -24,7 +24,7 @@ from tests.tools.wire import PURE
 
 __all__ = ["case_of", "main"]
 
-MODULES = ("wire_pure", "messages", "target", "framing", "sinks", "protocol", "errors", "limits", "memo")
+MODULES = ("wire_pure", "headers", "messages", "target", "framing", "sinks", "protocol", "errors", "limits", "memo")
 
 # The first byte of an input selects the kind of case.
 HEAD, CHUNKS, FIELDS, PIPELINE = range(4)

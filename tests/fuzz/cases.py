@@ -76,7 +76,7 @@ class Head:
         lines = request.fields
         return (
             *(request.method, request.target, request.minor, request.flags, request.authority),
-            *(request.raw_path, request.query, request.scheme, request.client, request.server, request.trailers),
+            *(request.raw_path, request.query_string, request.scheme, request.client, request.server, request.trailers),
             *(asked, lines, request.http_version),
             {type(text) for line in lines for text in (line, *line)} | {type(request.method), type(request.target)},
         )
@@ -235,7 +235,7 @@ def _handle(request: Any) -> Any:
         return response(200, iter([b"counted"]), {"content-length": "7", "Date": "my own"})
     if kind == 4:
         return response(404, b"", {"Connection": "x, Close"})
-    return response.text(f"{request.path} {request.arguments} {request.content_length}")
+    return response.text(f"{request.path} {request.query.multi_items()} {request.content_length}")
 
 
 # Comparing.

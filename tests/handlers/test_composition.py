@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from kaserve import Server
-from kaserve.handlers import WSGI, Files, Mount
+from kaserve.handlers import WSGI, Files, Mount, Threaded
 from kaserve.handlers.middleware.base import Middleware
 from kaserve.handlers.middleware.basic_auth import BasicAuth
 from kaserve.handlers.middleware.cors import CORSPreflight
@@ -44,6 +44,7 @@ LINKS: dict[str, Link] = {
     "CORSPreflight": CORSPreflight,
     "Forwarded": lambda handler: Forwarded(handler, Trusted("*")),
     "BasicAuth": lambda handler: BasicAuth(handler, USERS),
+    "Threaded": lambda handler: Threaded(handler, 1),
     "Mount": lambda handler: Mount({"/": handler}),
     "Mount/a": lambda handler: Mount({"/a": handler, "/other": lambda request: Response.text("other")}),
 }
@@ -156,6 +157,7 @@ HANDLERS: dict[str, Callable[[Path], BaseHandler]] = {
     "WSGI on the reactor": lambda directory: WSGI(app, 0),
     "WSGI in threads": lambda directory: WSGI(app, 1),
     "Mount": lambda directory: Mount({"/": Files(directory), "/app": WSGI(app, 0)}),
+    "Threaded": lambda directory: Threaded(lambda request: Response.text(request.remote_user), 1),
 }
 
 
@@ -182,6 +184,7 @@ def test_a_password_protects_every_page_of_every_handler(handler: BaseHandler, a
         for path in ("/", "/status", "/status?json", "/metrics"):
             assert client.ask(path).status == 401, path
             assert client.ask(path, f"Authorization: {ANN}").status == 200, path
+    protected.close()
 
 
 def test_a_path_that_belongs_to_nobody_is_rejected_before_its_body() -> None:

@@ -21,7 +21,7 @@ from tests.tools.server import connect, get, post, serving
 
 def asked(target: str) -> Request:
     request = Request("GET", target, 1, [])
-    request.raw_path, _, request.query = target.partition("?")
+    request.raw_path, _, request.query_string = target.partition("?")
     return request
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from kaserve.http.errors import HTTPError
+from kaserve.http.file_span import FileSpan
 from kaserve.http.framing import (
     CHUNKED,
     NO_LENGTH,
@@ -18,7 +19,8 @@ from kaserve.http.framing import (
     request_framing,
     response_framing,
 )
-from kaserve.http.messages import FieldLine, FileSpan, Request, Response
+from kaserve.http.headers import FieldLine
+from kaserve.http.messages import Request, Response
 from kaserve.http.wire import parse_head
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaserve.http.messages import FLAGS, HOP_BY_HOP, TRANSFER_ENCODING
+from kaserve.http.headers import FLAGS, HOP_BY_HOP, TRANSFER_ENCODING
 from tests.tools.wire import (
     DATE,
     IMPLEMENTATIONS,

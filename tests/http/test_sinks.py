@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaserve.http.errors import HTTPError
-from kaserve.http.messages import CONTENT_LENGTH, EXPECT, Request
+from kaserve.http.headers import CONTENT_LENGTH, EXPECT
+from kaserve.http.messages import Request
 from kaserve.http.sinks import DrainSink, Spool, drain_or_reject
 
 IN_MEMORY = 256 * 1024

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaserve.http.errors import HTTPError
-from kaserve.http.messages import DUPLICATE_HOST, HOST, Request
+from kaserve.http.headers import DUPLICATE_HOST, HOST
+from kaserve.http.messages import Request
 from kaserve.http.target import is_host, resolve_target
 
 
@@ -18,7 +19,7 @@ def resolved(method: str, target: str, host: str | None = "h", minor: int = 1) -
     fields = [] if host is None else [("host", host)]
     request = Request(method, target, minor, fields, 0 if host is None else HOST, host or "")
     resolve_target(request)
-    return request.authority, request.raw_path, request.query
+    return request.authority, request.raw_path, request.query_string
 
 
 def rejected_with(method: str, target: str, host: str | None = "h", minor: int = 1) -> int:

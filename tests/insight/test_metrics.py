@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kaserve import Request
-from kaserve.http.messages import FieldLine
+from kaserve.http.headers import FieldLine
 from kaserve.insight.metric_families import metric_families
 from kaserve.insight.metrics import OPENMETRICS, TEXT, Family, MetricsPage, Sample, counter, encode, gauge, histogram
 from kaserve.telemetry.counters import NO_GAP, Stats

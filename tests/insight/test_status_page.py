@@ -16,7 +16,7 @@ import pytest
 
 from kaserve import Request, Response, Server
 from kaserve.http.address import Address, AnyAddress, UnixAddress
-from kaserve.http.messages import FieldLine
+from kaserve.http.headers import FieldLine
 from kaserve.insight.event_feed import EventFeed
 from kaserve.insight.overview import overview
 from kaserve.insight.status_page import StatusPage
@@ -66,7 +66,7 @@ def ask(
     host: str = "localhost:8000",
 ) -> Request:
     request = Request(method, "/s", 1, list(fields), 0, host)
-    request.query = query
+    request.query_string = query
     request.client = client
     return request
 
@@ -315,7 +315,7 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
 
     def first_refused(request: Request) -> Response:
         """Events come only when the page asks for them again, as from a proxy whose server is restarting."""
-        return (request.query == "events" and next(refusals, None)) or page(request)
+        return (request.query_string == "events" and next(refusals, None)) or page(request)
 
     try:
         with serving(first_refused) as server:

@@ -7,11 +7,15 @@ import os
 import signal
 import socket
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kaserve import Request, Response, Server
 from kaserve.http.address import Address, AnyAddress, UnixAddress
+from kaserve.server.binding import url_for
 from tests.tools.net import open_descriptors
 from tests.tools.server import (
     Process,
@@ -246,3 +250,59 @@ os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(copies)), "
         monkeypatch.setenv("LISTEN_FDS", "0")
         with serving() as server, connect(server) as client:
             assert client.ask().status == 200
+
+
+class TestURLs:
+    """`Server.url_for`: RFC 3986 §2.1, §3.3."""
+
+    @pytest.mark.parametrize(
+        ("path", "quoted"),
+        [
+            ("/", "/"),
+            ("/a/b;c=d?e=f&g=h/?", "/a/b;c=d?e=f&g=h/?"),
+            ("/caf\u00e9 \u2603", "/caf%C3%A9%20%E2%98%83"),
+            ("/100%/%41%zz%4", "/100%25/%41%25zz%254"),
+            ('/a#b[c]|\\"<>', "/a%23b%5Bc%5D%7C%5C%22%3C%3E"),
+            ("/\udce9", "/%E9"),  # PEP 383, as in Request.path
+            ("//x", "//x"),
+            ("/\r\n", "/%0D%0A"),
+        ],
+    )
+    def test_quoting(self, path: str, quoted: str) -> None:
+        assert url_for(Address("127.0.0.1", 80), "http", path) == f"http://127.0.0.1:80{quoted}"
+
+    @pytest.mark.parametrize(
+        ("address", "url"),
+        [
+            (Address("0.0.0.0", 8000), "https://127.0.0.1:8000/a"),
+            (Address("::", 8000), "https://[::1]:8000/a"),
+            (Address("fe80::1%eth0", 80), "https://[fe80::1%25eth0]:80/a"),
+        ],
+    )
+    def test_hosts(self, address: AnyAddress, url: str) -> None:
+        assert url_for(address, "https", "/a") == url
+
+    def test_what_has_no_url(self) -> None:
+        with pytest.raises(RuntimeError, match="before open"):
+            url_for(None, "http", "/")
+        with pytest.raises(ValueError, match="the Unix socket /run/x has no URL"):
+            url_for(UnixAddress("/run/x"), "http", "/")
+        with pytest.raises(ValueError, match="must begin with a slash, not 'a'"):
+            url_for(Address("h", 80), "http", "a")
+
+    @given(st.text())
+    def test_every_path_arrives(self, path: str) -> None:
+        try:
+            url = url_for(Address("h", 80), "http", "/" + quote(path, errors="surrogatepass"))
+        except UnicodeError:
+            return
+        assert url.isascii()
+        assert unquote(url.removeprefix("http://h:80/"), errors="surrogatepass") == path
+
+    def test_the_first_address_that_has_urls(self, tmp_path: Path) -> None:
+        with serving(bind=(f"unix:{tmp_path}/socket", "127.0.0.1:0")) as server:
+            assert server.url_for("/a b") == f"{server.url_of(server.addresses[1])}a%20b"
+            with pytest.raises(ValueError, match="has no URL"):
+                server.url_for("/", server.addresses[0])
+        with serving(bind=f"unix:{tmp_path}/socket") as server, pytest.raises(ValueError, match="has no URL"):
+            server.url_for("/")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kaserve.http.messages import FileSpan
+from kaserve.http.file_span import FileSpan
 from kaserve.threads.pipe import Abandoned, Patience, Pipe
 from kaserve.threads.spool import SpoolSpace
 from tests.tools.server import PATIENCE, wait_for

@@ -61,6 +61,17 @@ class TestWorkers:
                 wait_for(lambda: pool._unfinished == 0)
                 assert work.thread == "kaserve worker 1"
 
+    def test_a_full_queue_accepts_what_has_begun(self) -> None:
+        with workers(1, 0) as pool:
+            work, begun = Work(), Work()
+            assert pool.submit(work)
+            assert not pool.submit(Work())
+            assert pool.submit(begun, has_begun=True)
+            work.may_end.set()
+            begun.may_end.set()
+            assert begun.begun.wait(PATIENCE)
+        assert not pool.submit(begun, has_begun=True)
+
     @pytest.mark.parametrize("queue", [0, 1, 3])
     def test_a_full_queue_rejects_work(self, queue: int) -> None:
         with workers(2, queue) as pool:

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from kaserve.handlers import Files
-from kaserve.http.messages import FileSpan, Request, Response
+from kaserve.http.file_span import FileSpan
+from kaserve.http.messages import Request, Response
 from kaserve.http.target import resolve_target
 from kaserve.http.wire import encode_head, parse_head
 from tests.tools.hooks import respond

@@ -15,10 +15,11 @@ from concurrent.futures import Future
 from typing import Any
 
 from kaserve.http.address import Address
+from kaserve.http.file_span import FileSpan, Piece
 from kaserve.http.handler import BaseHandler, Handler, as_handler
 from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
-from kaserve.http.messages import FileSpan, Piece, Request, Response
+from kaserve.http.messages import Request, Response
 from kaserve.net.connection import Connection
 from kaserve.net.poller import NOTHING, new_poller
 from kaserve.net.reactor import Reactor

@@ -182,7 +182,7 @@ def _seen(request: Any) -> Seen:
         request.method,
         request.target,
         request.raw_path,
-        request.query,
+        request.query_string,
         request.authority,
         request.minor,
         tuple(request.fields),

@@ -2,7 +2,8 @@
 
 cimport cython
 
-from kaserve.http.messages cimport FileSpan, Request, Response
+from kaserve.http.file_span cimport FileSpan
+from kaserve.http.messages cimport Request, Response
 
 cdef int CLOSE, CONTENT_LENGTH, EXPECT, HOP_BY_HOP, KEEP_ALIVE, TRANSFER_ENCODING
 

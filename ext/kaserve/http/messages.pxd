@@ -2,30 +2,24 @@
 
 cimport cython
 
-cdef class Headers:
-    cdef public list _lines
+from kaserve.http.headers cimport field_lines
 
-cdef class FieldSource:
-    cpdef list lines(self)
-    cpdef list values(self, str name)
+cdef object _NO_HEADERS
+cdef tuple _PLAIN_TEXT, _HTML, _JSON
 
 cdef class Request:
-    cdef public str method, target, raw_path, query, authority, scheme, mount, remote_user
+    cdef public str method, target, raw_path, query_string, authority, scheme, mount, remote_user
     cdef public int minor, flags
     cdef public Py_ssize_t field_count
     cdef public object client, server, received
     cdef public bint disconnected
     cdef public list _trailers
+    cdef public dict _parsed
     cdef public object _body, _fields
 
     cdef _fill(self, str method, str target, int minor, fields, int flags, str host)
     cpdef list values(self, str name)
     cpdef close(self)
-
-cdef class FileSpan:
-    cdef public int fd
-    cdef public long long offset, length
-    cdef public object _owner
 
 cdef class Response:
     cdef public object body, reason, status, trailers
@@ -33,4 +27,5 @@ cdef class Response:
 
 @cython.locals(response=Response)
 cpdef Response new_response(status, body, list fields)
-cdef _typed_response(cls, status, str text, tuple content_type)
+@cython.locals(fields=list, given=list)
+cdef _typed_response(cls, status, str text, tuple content_type, headers)

@@ -9,6 +9,8 @@ from kaserve.net.reactor cimport Reactor
 from kaserve.net.service cimport Service
 from kaserve.net.writer cimport Writer
 
+cdef double MAX_BLOCKING
+
 cdef class Exchange(Outgoing):
     cdef public HTTPProtocol _protocol
     cdef public Service _service
@@ -32,9 +34,13 @@ cdef class Exchange(Outgoing):
     @cython.locals(protocol=HTTPProtocol, reactor=Reactor, service=Service, writer=Writer)
     cpdef respond(self, Response response, bint may_persist)
     cpdef start_body(self)
-    @cython.locals(service=Service, response=Response)
+    @cython.locals(service=Service, reactor=Reactor, response=Response, now=double)
     cpdef finish(self)
     cpdef abandon(self)
+    @cython.locals(reactor=Reactor, now=double)
+    cpdef check_blocking(self)
+    @cython.locals(service=Service)
+    cdef _report_blocking(self, double now)
     cdef wait_for(self, future)
     cdef bint is_pending(self) except -1
 

@@ -7,7 +7,7 @@ from kaserve.net.timerwheel cimport TimerWheel
 cdef int _MAX_EXPIRED, _READ_WRITE
 
 cdef class Reactor:
-    cdef public double now
+    cdef public double last_read, now
     cdef public bytes date_line
     cdef public TimerWheel wheel
     cdef public list after_turn

@@ -11,7 +11,7 @@ from kaserve.net.writer cimport Writer
 
 cdef int BODY, CLOSED, HANDLER, IDLE, SEND
 cdef int NOTHING, WRITE
-cdef int AWAITING, BROKEN, ENCODED, LOST, SENT
+cdef int AWAITING, BLOCKED, BROKEN, ENCODED, LOST, SENT
 cdef Py_ssize_t _MAX_BUFFERED
 cdef int _MAX_REQUESTS_PER_TURN
 cdef Py_ssize_t MAX_FILE_BYTES_PER_TURN

@@ -18,7 +18,7 @@ cdef class Service:
     cdef public KeepAlive keep_alive
     cdef public Limits limits
     cdef public Stats stats
-    cdef public object access_log, handler, on_close, respond, rng
+    cdef public object access_log, blocking, handler, on_close, respond, rng
     cdef public Timeline timeline
     cdef public set connections
     cdef public list timeouts

@@ -22,7 +22,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler, Handler, HandlerResult
-from ...http.messages import FieldLine, Request
+from ...http.headers import FieldLine
+from ...http.messages import Request
 from ...http.sinks import Received, Sink, Spool, deliver
 from .base import Middleware
 from .later import LaterResponse

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from ...http.grammar import TOKEN
 from ...http.handler import HandlerResult
-from ...http.messages import FieldLine, Request, Response
+from ...http.headers import FieldLine
+from ...http.messages import Request, Response
 from .base import Middleware
 
 __all__ = ["CORS_HEADERS", "CORSPreflight"]

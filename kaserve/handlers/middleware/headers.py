@@ -12,16 +12,8 @@ from concurrent.futures import Future
 from ...http.errors import HTTPError
 from ...http.grammar import FIELD_NAME, FIELD_VALUE
 from ...http.handler import Handler, HandlerResult
-from ...http.messages import (
-    ACCEPT_ENCODING,
-    CONDITIONAL,
-    FLAGS,
-    IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
-    FieldLine,
-    Request,
-    Response,
-)
+from ...http.headers import ACCEPT_ENCODING, CONDITIONAL, FLAGS, IF_MODIFIED_SINCE, IF_NONE_MATCH, FieldLine
+from ...http.messages import Request, Response
 from ...http.sinks import Sink
 from .base import Middleware
 from .later import LaterResponse

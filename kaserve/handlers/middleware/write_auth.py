@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...http.handler import BaseHandler, Handler, HandlerResult
-from ...http.messages import FieldLine, Request
+from ...http.headers import FieldLine
+from ...http.messages import Request
 from ...http.sinks import Sink
 from .base import Middleware
 from .basic_auth import BasicAuth

@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future
 from functools import cache
 from typing import Any, Protocol
 
-from ...http.messages import FileSpan
+from ...http.file_span import FileSpan
 from ...http.negotiation import CODINGS
 from .file_body import OpenFile, read_exactly
 

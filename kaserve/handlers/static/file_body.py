@@ -27,7 +27,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 
-from ...http.messages import FileSpan
+from ...http.file_span import FileSpan
 from ...http.ranges import Range
 
 __all__ = ["FileBody", "OpenFile", "read_exactly"]

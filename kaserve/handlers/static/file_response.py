@@ -17,15 +17,9 @@ from functools import partial
 
 from ...http.conditional import CONDITIONS, conditions, evaluate, range_applies
 from ...http.errors import HTTPError
-from ...http.messages import (
-    ACCEPT_ENCODING,
-    CONDITIONAL,
-    Body,
-    FieldLine,
-    FileSpan,
-    Request,
-    Response,
-)
+from ...http.file_span import FileSpan
+from ...http.headers import ACCEPT_ENCODING, CONDITIONAL, FieldLine
+from ...http.messages import Body, Request, Response
 from ...http.ranges import Range, content_range, frame_parts, parse_ranges
 from .compress import CompressedBody
 from .file_body import FileBody

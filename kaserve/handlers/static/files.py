@@ -22,17 +22,8 @@ from http import HTTPMethod
 from ...http.conditional import CONDITIONS, conditions, evaluate
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler
-from ...http.messages import (
-    ACCEPT_ENCODING,
-    CONDITIONAL,
-    IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
-    FieldLine,
-    Request,
-    Response,
-    error_response,
-    new_response,
-)
+from ...http.headers import ACCEPT_ENCODING, CONDITIONAL, IF_MODIFIED_SINCE, IF_NONE_MATCH, FieldLine
+from ...http.messages import Request, Response, error_response, new_response
 from ...http.negotiation import parse_accept
 from ...http.sinks import DrainSink, Sink
 from .file_response import FileResponder
@@ -199,7 +190,7 @@ class Files(BaseHandler):
     def _plan_key(self, request: Request) -> PlanKey | None:
         """Under what a plan for this request is remembered; None if its response depends on more than a key has."""
         flags = request.flags & _DECISIVE
-        if request.method != "GET" or (request.query and self._zip):
+        if request.method != "GET" or (request.query_string and self._zip):
             return None
         if not flags:
             return _PLAIN
@@ -304,7 +295,7 @@ class Files(BaseHandler):
         Browsers keep a 301 for ever unless it says otherwise, so it has the Cache-Control of the directory: after a
         deploy there may be a file of this name.
         """
-        location = encode_reference(segments[-1], request.query, is_directory=True)
+        location = encode_reference(segments[-1], request.query_string, is_directory=True)
         headers = self._headers.for_file(b"".join(name + b"/" for name in segments)).not_modified
         return Response(301, b"", (("Location", location), *headers))
 

@@ -20,7 +20,8 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Executor
 from typing import Any
 
-from ...http.messages import FieldLine, Request, Response
+from ...http.headers import FieldLine
+from ...http.messages import Request, Response
 from ...http.negotiation import IDENTITY, choose_coding, media_type_weight, parse_accept
 from ...threads.slices import begin
 from .compress import available_codings, compress_pieces
@@ -107,9 +108,9 @@ def prefers_json(request: Request) -> bool:
 
 def _order(request: Request) -> Order:
     """The order that the query asks for (`?sort=size&order=desc`); an argument that is not understood is ignored."""
-    if not request.query:
+    if not request.query_string:
         return Order()
-    arguments = dict(request.arguments)
+    arguments = request.query
     column = _COLUMNS.get(arguments.get("sort", ""), Column.NAME)
     return Order(column, arguments.get("order") == "desc")
 

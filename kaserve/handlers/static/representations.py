@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from ...http.dates import format_date
-from ...http.messages import FieldLine
+from ...http.headers import FieldLine
 from .file_body import OpenFile
 from .freshness import Signature, file_signature, is_racy
 from .paths import Segments

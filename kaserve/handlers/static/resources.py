@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from stat import S_IFMT, S_IFREG
 from typing import NamedTuple
 
+from ...http.headers import FieldLine
 from ...http.memo import remember
-from ...http.messages import FieldLine
 from ...http.negotiation import CODINGS, IDENTITY, choose_coding
 from .compress import available_codings, compress, is_compressible
 from .file_body import OpenFile

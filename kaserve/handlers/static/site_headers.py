@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from copy import copy
 from typing import NamedTuple
 
-from ...http.messages import FieldLine
+from ...http.headers import FieldLine
 from ..middleware.cors import CORS_HEADERS
 from .patterns import PathPattern
 

@@ -48,7 +48,7 @@ _REASONS_TO_SKIP = frozenset((errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENO
 
 def wants_archive(request: Request) -> bool:
     """Whether the query asks for an archive: `?zip`."""
-    return any(argument.partition("=")[0] == "zip" for argument in request.query.split("&"))
+    return any(argument.partition("=")[0] == "zip" for argument in request.query_string.split("&"))
 
 
 def respond_with_archive(tree: Tree, segments: Segments, executor: Executor, *, show_hidden: bool = False) -> Response:

@@ -1,7 +1,7 @@
 """Uploads: a handler that stores files into a directory, in front of the one that serves them.
 
 Knows PUT (RFC 9110 §9.3.4), forms, and who may replace what. Does not know how paths are found (`static.paths`), how a
-file gets its name (`incoming_file`), what a form is made of (`multipart`), or how files are served.
+file gets its name (`incoming_file`), what a form is made of (`http.multipart`), or how files are served.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from urllib.parse import unquote_to_bytes
 from ...http.conditional import conditions, evaluate
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler
-from ...http.messages import FieldLine, Request, Response
+from ...http.headers import FieldLine
+from ...http.messages import Request, Response
+from ...http.multipart import FormReader, Part, PartHeaders, parse_boundary, parse_file_name
 from ...http.sinks import DrainSink, Sink
 from ..static.files import Files
 from ..static.paths import Links, MalformedPath, Segments, Tree, decode_path, encode_reference, is_hidden
 from ..static.representations import entity_tag, modification_date
 from .failure_page import respond_to_failed_form
 from .incoming_file import Check, IncomingFile
-from .multipart import FormReader, Part, parse_boundary, parse_file_name
 
 __all__ = ["FORM", "Uploads"]
 
@@ -343,7 +344,8 @@ class _FormUpload:
         except OSError as error:
             raise _error_of(error) from None
 
-    def open_part(self, name: bytes | None) -> Part:
+    def open_part(self, headers: PartHeaders) -> Part:
+        name = headers.file_name
         if not name:  # also where a browser had no file to send
             return _IgnoredPart()
         try:

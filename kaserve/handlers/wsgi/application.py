@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future
 
-from ...http.errors import HTTPError
 from ...http.handler import BaseHandler
 from ...http.messages import Request, Response
 from ...threads.spool import SpoolSpace
 from ...threads.workers import Workers
+from ..overload import queue_is_full
 from .environ import EnvironBuilder
 from .file_wrapper import FileWrapper
 from .hop_by_hop import HopByHopFilter
@@ -30,7 +30,6 @@ from .task import WSGITask
 
 __all__ = ["WSGI", "Application"]
 
-_RETRY_AFTER = "1"  # seconds; a queue is worked off in less
 _MAX_SPOOLED = 1 << 30  # as much as a request body may have by default
 _MAX_SPOOLED_TOTAL = 8 << 30
 
@@ -93,8 +92,7 @@ class WSGI(BaseHandler):
             return _call_application(self._app, self._environ_builder, self._hop_by_hop, request)
         task = WSGITask(self._app, self._environ_builder, self._hop_by_hop, self._space, request)
         if not workers.submit(task):
-            # The connection persists, so that the client can try again on it.
-            raise HTTPError(503, "too many requests are waiting", (("Retry-After", _RETRY_AFTER),))
+            raise queue_is_full()
         return task.future
 
     def close(self, timeout: float = 0.0) -> None:

@@ -14,8 +14,9 @@ from typing import Any, BinaryIO, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from ...http.address import AnyAddress
+from ...http.headers import CONTENT_LENGTH, TRANSFER_ENCODING
 from ...http.memo import remember
-from ...http.messages import CONTENT_LENGTH, TRANSFER_ENCODING, Request
+from ...http.messages import Request
 
 __all__ = ["Environ", "EnvironBuilder"]
 
@@ -115,8 +116,8 @@ class EnvironBuilder:
             environ["PATH_INFO"] = ""
         else:
             environ["PATH_INFO"] = _decode(raw_path) if "%" in raw_path else raw_path
-        if request.query:
-            environ["QUERY_STRING"] = request.query
+        if request.query_string:
+            environ["QUERY_STRING"] = request.query_string
         if request.minor == 0:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"  # the version of the request (RFC 3875 §4.1.16)
         # The target as sent. Two names for it, since neither PEP 3333 nor CGI has one: uWSGI's and gunicorn's.

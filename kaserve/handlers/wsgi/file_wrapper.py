@@ -12,7 +12,7 @@ from collections.abc import Callable
 from stat import S_ISREG
 from typing import Any, BinaryIO
 
-from ...http.messages import FileSpan
+from ...http.file_span import FileSpan
 
 __all__ = ["FileWrapper"]
 

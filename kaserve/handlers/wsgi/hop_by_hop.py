@@ -13,7 +13,7 @@ import logging
 from threading import Lock
 
 from ...http.framing import strip_hop_by_hop
-from ...http.messages import CLOSE, FieldLine
+from ...http.headers import CLOSE, FieldLine
 from ...http.wire import encode_head
 
 __all__ = ["HopByHopFilter"]

@@ -12,18 +12,9 @@ from types import TracebackType
 from typing import Any
 
 from ...http.errors import PHRASES
+from ...http.headers import CONNECTION, CONTENT_LENGTH, FLAGS, HOP_BY_HOP, TRANSFER_ENCODING, FieldLine
 from ...http.memo import remember
-from ...http.messages import (
-    CONNECTION,
-    CONTENT_LENGTH,
-    FLAGS,
-    HOP_BY_HOP,
-    TRANSFER_ENCODING,
-    FieldLine,
-    Request,
-    Response,
-    new_response,
-)
+from ...http.messages import Request, Response, new_response
 from .file_wrapper import FileWrapper
 from .hop_by_hop import HopByHopFilter
 

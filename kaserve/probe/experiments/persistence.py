@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...http.headers import KEEP_ALIVE
 from ...http.keep_alive import read_timeout
-from ...http.messages import KEEP_ALIVE
 from ..client_connection import CLOSED, RESET, ClientConnection, NoResponse
 from ..finding import Finding
 from ..settings import ProbeSettings

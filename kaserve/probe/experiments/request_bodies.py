@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...http.messages import TRANSFER_ENCODING
+from ...http.headers import TRANSFER_ENCODING
 from ...http.responses import ReceivedResponse
 from ..client_connection import CLOSED, RESET, ClientConnection, NoResponse
 from ..finding import Finding

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from kaserve.handlers.middleware.headers import HeaderMiddleware, parse_header
 from kaserve.http.errors import HTTPError
 from kaserve.http.handler import BaseHandler, FunctionHandler, HandlerResult
-from kaserve.http.messages import FieldLine, Request, Response
+from kaserve.http.headers import FieldLine
+from kaserve.http.messages import Request, Response
 from kaserve.http.wire import encode_head
 from tests.tools.files import parse
 

@@ -35,7 +35,7 @@ class Picky(BaseHandler):
 
 def ask(target: str) -> Request:
     request = Request("POST", target, 1, [])
-    request.raw_path, _, request.query = target.partition("?")
+    request.raw_path, _, request.query_string = target.partition("?")
     return request
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from kaserve.handlers.static import file_body
 from kaserve.handlers.static.file_body import FileBody, OpenFile, read_exactly
-from kaserve.http.messages import FileSpan
+from kaserve.http.file_span import FileSpan
 from kaserve.http.ranges import Range
 from tests.tools.ids import readable
 

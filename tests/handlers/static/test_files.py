@@ -24,7 +24,8 @@ from kaserve.handlers.static.site_headers import SiteHeaders
 from kaserve.http.dates import format_date
 from kaserve.http.errors import HTTPError
 from kaserve.http.framing import response_framing
-from kaserve.http.messages import CONTENT_LENGTH, Request
+from kaserve.http.headers import CONTENT_LENGTH
+from kaserve.http.messages import Request
 from kaserve.http.wire import encode_head
 from tests.tools.files import MODIFIED, NAMES, NOW, SMALL, ReceivedResponse, ask, parse, write
 from tests.tools.ids import readable

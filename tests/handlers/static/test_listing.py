@@ -399,7 +399,7 @@ def site(tmp_path: Path) -> Iterator[Tree]:
 
 def ask(tree: Tree, *accept: str, query: str = "", segments: tuple[bytes, ...] = (), **how: Any) -> Response:
     request = Request("GET", "/", 1, [("accept", value) for value in accept])
-    request.query = query
+    request.query_string = query
     return respond_with_listing(request, tree, segments, Later(), **how)
 
 
@@ -614,7 +614,7 @@ def test_the_headers_of_the_site_win(tmp_path: Path) -> None:
     with closing(Files(tmp_path, zip=True, headers=added, form=FORM)) as files:
         for query in ("", "zip"):
             request = Request("GET", "/", 1, [])
-            request.query = query
+            request.query_string = query
             response = files(request)
             assert response.headers.get_all("cache-control") == ["max-age=5"]
             assert response.headers.get_all("x-mine") == ["1"]

@@ -345,7 +345,7 @@ def test_large_entries_use_zip64(site: Path, ask: Ask, monkeypatch: pytest.Monke
 )
 def test_when_it_wants_archive(query: str, expected: bool) -> None:
     request = Request("GET", "/", 1, [])
-    request.query = query
+    request.query_string = query
     assert wants_archive(request) is expected
 
 

@@ -20,7 +20,7 @@ from kaserve.http.errors import HTTPError
 from kaserve.http.messages import Request, Response
 from kaserve.http.sinks import deliver
 from tests.handlers.middleware.test_basic_auth import ANN, USERS, WRONG
-from tests.handlers.uploads.test_multipart import END, part
+from tests.http.test_multipart import END, part
 from tests.tools.files import parse
 from tests.tools.hooks import open_sink, respond
 from tests.tools.ids import readable

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from kaserve.http.messages import Piece, Request, Response
+from kaserve.http.file_span import Piece
+from kaserve.http.messages import Request, Response
 from kaserve.http.phases import CLOSED, HANDLER, Phase
 from kaserve.net.connection import Connection
 from kaserve.net.poller import NOTHING, SelectorPoller

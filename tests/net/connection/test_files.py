@@ -8,7 +8,8 @@ import socket
 
 import pytest
 
-from kaserve.http.messages import FileSpan, Request, Response
+from kaserve.http.file_span import FileSpan
+from kaserve.http.messages import Request, Response
 from kaserve.http.phases import CLOSED, IDLE, SEND
 from tests.tools.connections import SMALL_BUFFER, MakeNet, logged_errors, read_slowly, send, server_socket
 from tests.tools.net import GET, Body, file_span

@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from kaserve.http.messages import FileSpan, Response
+from kaserve.http.file_span import FileSpan
+from kaserve.http.messages import Response
 from kaserve.http.phases import CLOSED, HANDLER, IDLE, LINGER, SEND
 from tests.tools.connections import SMALL_BUFFER, WHEEL_DELAY, MakeNet, logged_errors, read_slowly, send, server_socket
 from tests.tools.net import GET, Body, Router, get

@@ -3,17 +3,17 @@
 Knows boundaries, the headers of parts, and the names of files. Does not know requests or where files go: it is given
 the body piece by piece, and passes it on piece by piece, keeping no more than the headers of a part or a boundary. The
 standard library has a parser for complete messages in memory only (`email`), and python-multipart would be the only
-dependency of kaserve.
+dependency of kaserve. `Uploads` and `Request.form` read forms with it, and a sink of a program's own may.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from ...http.errors import HTTPError
+from .errors import HTTPError
 
-__all__ = ["Form", "FormReader", "Part", "parse_boundary", "parse_file_name"]
+__all__ = ["FormReader", "FormReceiver", "Part", "PartHeaders", "parse_boundary", "parse_file_name"]
 
 _MAX_HEADERS = 8192  # bytes, of one part
 _MAX_PARTS = 10_000
@@ -26,7 +26,11 @@ _BOUNDARY = re.compile(
 )
 _DISPOSITION = re.compile(rb"content-disposition[ \t]*:[ \t]*form-data[ \t]*(;.*)", re.IGNORECASE)
 _FILE_NAME = re.compile(rb";[ \t]*filename=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\";]+))", re.IGNORECASE)
-_QUOTED = re.compile(rb";[ \t]*+(?!filename=)[^\";=]+=\"(?:[^\"\\]|\\.)*\"", re.IGNORECASE)
+_NAME = re.compile(rb";[ \t]*name=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\";]+))", re.IGNORECASE)
+# Quoted parameters of other names. They are removed before a search, since a quoted text may look like a parameter.
+_NOT_FILE_NAME = re.compile(rb";[ \t]*+(?!filename=)[^\";=]+=\"(?:[^\"\\]|\\.)*\"", re.IGNORECASE)
+_NOT_NAME = re.compile(rb";[ \t]*+(?!name=)[^\";=]+=\"(?:[^\"\\]|\\.)*\"", re.IGNORECASE)
+_CONTENT_TYPE = re.compile(rb"content-type[ \t]*:[ \t]*([\x20-\x7e\t]*)", re.IGNORECASE)
 _ESCAPED = re.compile(rb"%(22|0[AaDd])|\\(\")")  # HTML escapes these three (§4.10.21.8), curl a quote by a backslash
 
 
@@ -40,17 +44,35 @@ class Part(Protocol):
         """Called after the last piece."""
 
 
-class Form(Protocol):
+class PartHeaders(NamedTuple):
+    """What the headers of a part say (RFC 7578 §4.2, §4.4).
+
+    Attributes:
+        name: the name of the field, as bytes that are UTF-8 in practice; None if the part has none, which is an error.
+        file_name: the name of the file, as it was sent, directories included; b"" if the user chose no file, None if
+            the part is not a file. See `parse_file_name`.
+        content_type: the Content-Type; "" for none, which means text/plain.
+    """
+
+    name: bytes | None = None
+    file_name: bytes | None = None
+    content_type: str = ""
+
+
+class FormReceiver(Protocol):
     """Receives the parts of a form."""
 
-    def open_part(self, name: bytes | None) -> Part:
+    def open_part(self, headers: PartHeaders) -> Part:
         """Called at the beginning of a part.
 
         Args:
-            name: of a file, as it was sent; None for any other part.
+            headers: what its headers say.
 
         Returns:
             What receives the content of the part.
+
+        Raises:
+            HTTPError: leaves `FormReader.write`.
         """
 
 
@@ -79,14 +101,28 @@ def parse_file_name(sent: bytes) -> bytes:
 
 
 class FormReader:
-    """Reads a form piece by piece. `write` and `finish` raise HTTPError 400 for what is not a form."""
+    """Reads a form piece by piece. `write` and `finish` raise HTTPError 400 for what is not a form.
 
-    def __init__(self, boundary: bytes, form: Form) -> None:
+    >>> class Sizes:
+    ...     def __init__(self): self.found = {}
+    ...     def open_part(self, headers): self.name = headers.name; self.found[headers.name] = 0; return self
+    ...     def write(self, data): self.found[self.name] += len(data)
+    ...     def finish(self): pass
+    >>> sizes = Sizes()
+    >>> reader = FormReader(b"xyz", sizes)
+    >>> reader.write(b'--xyz\\r\\nContent-Disposition: form-data; name="a"\\r\\n\\r\\nhello\\r\\n--xyz--\\r\\n')
+    >>> reader.finish()
+    >>> sizes.found
+    {b'a': 5}
+    """
+
+    def __init__(self, boundary: bytes, form: FormReceiver, max_parts: int = _MAX_PARTS) -> None:
         """Makes a reader of one form.
 
         Args:
-            boundary: what is between the parts, without the hyphens.
+            boundary: what is between the parts, without the hyphens; see `parse_boundary`.
             form: receives the parts.
+            max_parts: number of parts beyond which the form is rejected.
         """
         self._delimiter = b"\r\n--" + boundary
         self._form = form
@@ -94,10 +130,18 @@ class FormReader:
         self._advance = self._skip_preamble
         self._part: Part | None = None
         self._parts = 0
+        self._max_parts = max_parts
+        self._fed = 0  # bytes of the form that `write` has been given
+
+    @property
+    def position(self) -> int:
+        """The position in the form, in bytes, of what is passed on next: in `Part.write`, that of the data."""
+        return max(0, self._fed - len(self._received))  # a line end was added in front
 
     def write(self, data: bytes) -> None:
         """Reads the next piece of the form."""
         self._received += data
+        self._fed += len(data)
         while self._advance():
             pass
 
@@ -160,9 +204,9 @@ class FormReader:
         if end < 0:
             return False
         self._parts += 1
-        if self._parts > _MAX_PARTS:
-            raise HTTPError(400, "there are too many parts")
-        self._part = self._form.open_part(_name_in(bytes(received[:end])))
+        if self._parts > self._max_parts:
+            raise HTTPError(413, f"the form has more than {self._max_parts:,} parts")
+        self._part = self._form.open_part(_parse_headers(bytes(received[:end])))
         del received[: end + 4]
         self._advance = self._read_part
         return True
@@ -172,15 +216,24 @@ class FormReader:
         return False
 
 
-def _name_in(headers: bytes) -> bytes | None:
-    """The name of the file in the headers of a part; None if it is not a file."""
+def _parse_headers(headers: bytes) -> PartHeaders:
+    """What the headers of a part say; those that are malformed or not known are ignored."""
+    found = PartHeaders()
     for line in headers.split(b"\r\n"):
-        disposition = _DISPOSITION.fullmatch(line)
-        if disposition is not None:
-            found = _FILE_NAME.search(_QUOTED.sub(b"", disposition[1]))  # a quoted parameter may contain another one
-            if found is not None:
-                return _ESCAPED.sub(_unescape, found[1] if found[1] is not None else found[2])
-    return None
+        if (disposition := _DISPOSITION.fullmatch(line)) is not None:
+            found = found._replace(
+                name=_parameter(_NAME, _NOT_NAME.sub(b"", disposition[1])),
+                file_name=_parameter(_FILE_NAME, _NOT_FILE_NAME.sub(b"", disposition[1])),
+            )
+        elif (content_type := _CONTENT_TYPE.fullmatch(line)) is not None:
+            found = found._replace(content_type=content_type[1].decode("ascii").strip())
+    return found
+
+
+def _parameter(pattern: re.Pattern[bytes], parameters: bytes) -> bytes | None:
+    """The value of a parameter without quotes and escapes; None if it is missing."""
+    found = pattern.search(parameters)
+    return None if found is None else _ESCAPED.sub(_unescape, found[1] if found[1] is not None else found[2])
 
 
 def _unescape(found: re.Match[bytes]) -> bytes:

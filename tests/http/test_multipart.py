@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaserve.handlers.uploads.multipart import FormReader, parse_boundary, parse_file_name
+import kaserve.http.multipart
 from kaserve.http.errors import HTTPError
+from kaserve.http.multipart import FormReader, PartHeaders, parse_boundary, parse_file_name
 from tests.tools.ids import readable
 
 
@@ -20,8 +22,8 @@ class Form:
         self.parts: list[tuple[bytes | None, bytes]] = []
         self.complete: list[bool] = []
 
-    def open_part(self, name: bytes | None) -> Part:
-        self.parts.append((name, b""))
+    def open_part(self, headers: PartHeaders) -> Part:
+        self.parts.append((headers.file_name, b""))
         self.complete.append(False)
         return Part(self)
 
@@ -138,7 +140,7 @@ def test_no_forms(wire: bytes) -> None:
 
 
 def test_too_many_parts() -> None:
-    with pytest.raises(HTTPError, match="too many parts"):
+    with pytest.raises(HTTPError, match=r"413.*more than 10,000 parts"):
         read(part(b"") * 10_001 + END)
 
 
@@ -193,3 +195,58 @@ def test_file_names(sent: bytes, name: bytes) -> None:
 def test_no_file_names(sent: bytes) -> None:
     with pytest.raises(HTTPError, match="400"):
         parse_file_name(sent)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([b'Content-Disposition: form-data; name="a"'], PartHeaders(b"a")),
+        ([b"content-disposition:form-data;name=a"], PartHeaders(b"a")),
+        ([b'Content-Disposition: form-data; filename="f; name=x"; name="a"'], PartHeaders(b"a", b"f; name=x")),
+        ([b'Content-Disposition: form-data; filename="f"'], PartHeaders(None, b"f")),
+        ([b'Content-Disposition: form-data; name="a%22b\\"c"'], PartHeaders(b'a"b"c')),
+        ([b"Content-Type:  text/x ; a=b "], PartHeaders(content_type="text/x ; a=b")),
+        ([b"Content-Type: \xff", b"x"], PartHeaders()),
+    ],
+    ids=readable,
+)
+def test_headers_of_a_part(lines: list[bytes], expected: PartHeaders) -> None:  # RFC 7578 §4
+    seen = []
+
+    class Recorder(Form):
+        def open_part(self, headers: PartHeaders) -> Part:
+            seen.append(headers)
+            return super().open_part(headers)
+
+    reader = FormReader(b"xyz", Recorder())
+    reader.write(b"--xyz\r\n" + b"\r\n".join(lines) + b"\r\n\r\n\r\n" + END)
+    reader.finish()
+    assert seen == [expected]
+
+
+def test_the_position_of_what_is_passed_on() -> None:
+    wire = b"preamble\r\n" + part(b"hello") + END
+    positions = []
+
+    class Recorder(Part):
+        def write(self, data: bytes) -> None:
+            positions.append((reader.position, data))
+
+    class Opener(Form):
+        def open_part(self, headers: PartHeaders) -> Part:
+            super().open_part(headers)
+            return Recorder(self)
+
+    for place in range(len(wire)):
+        reader = FormReader(b"xyz", Opener())
+        reader.write(wire[:place])
+        reader.write(wire[place:])
+        reader.finish()
+    assert positions
+    assert all(wire[position : position + len(data)] == data for position, data in positions)
+
+
+def test_the_examples_in_the_documentation() -> None:
+    result = doctest.testmod(kaserve.http.multipart)
+    assert result.attempted > 0
+    assert result.failed == 0
