@@ -60,9 +60,10 @@ def assigned(node: ast.AST) -> Fields:
 
 
 def initialized(node: ast.ClassDef) -> Fields:
-    """The fields that `__init__` assigns, itself or by a method that it calls."""
+    """The fields that `__init__` assigns, itself or by a method that it calls; in a class without one, `_fill`, which a
+    function calls in its place (`exchange.begin_exchange`)."""
     methods = find_methods(node)
-    names, seen = ["__init__"], set()
+    names, seen = ["__init__" if "__init__" in methods else "_fill"], set()
     fields: Fields = set()
     while names:
         name = names.pop()

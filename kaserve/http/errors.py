@@ -1,7 +1,7 @@
 """HTTPError, the exception that becomes an error response, and the reason phrases of the statuses.
 
 Knows the names of the statuses (RFC 9110 §15). Does not know what an error response looks like
-(`messages.error_response`), nor what happens to the connection afterwards (`framing.persists`).
+(`messages.error_response`), nor what happens to the connection afterwards (`HTTPProtocol.prepare`).
 """
 
 from __future__ import annotations

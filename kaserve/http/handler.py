@@ -22,7 +22,8 @@ HandlerResult = Response | Future[Response]
 class BaseHandler:
     """A handler with hooks. Subclasses override `__call__` and the hooks they need; the others do nothing.
 
-    Every method is called in the server's own thread, and must not block.
+    Every method is called in the server's own thread. All but `close` must not block, since no other connection is
+    served meanwhile.
     """
 
     def __call__(self, request: Request) -> HandlerResult:
@@ -33,7 +34,8 @@ class BaseHandler:
                 is in `request.received`.
 
         Returns:
-            The response, or a Future of it that any thread may complete; the connection waits for it.
+            The response, or a Future of it that any thread may complete; the connection waits for it. If the result of
+            the Future is another Future, the connection waits for that as well.
 
         Raises:
             HTTPError: becomes an error response. The connection persists unless the error says `close=True`.
