@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from ..http.errors import HTTPError
 from ..http.handler import BaseHandler, Handler, HandlerResult, as_handler
-from ..http.messages import Request, Response, error_response
+from ..http.messages import Request, Response
 from ..http.sinks import Sink
 from .static.files import Files
 
@@ -31,7 +31,7 @@ class _Match(NamedTuple):
 
 
 class Mount(BaseHandler):
-    """Routes each request to the handler with the longest prefix of its path; responds with 404 if there is none.
+    """Routes each request to the handler with the longest prefix of its path; raises HTTPError 404 if there is none.
 
     >>> from kaserve import Request, Response
     >>> site = Mount({"/": lambda request: Response.text("home"), "/api": lambda request: Response.text(request.path)})
@@ -66,24 +66,18 @@ class Mount(BaseHandler):
         self._depths = sorted({len(segments) for segments in self._handlers}, reverse=True)
 
     def __call__(self, request: Request) -> HandlerResult:
-        match = self._find(request.raw_path)
-        if match is None:
-            return error_response(_not_found())
+        match = self._match(request)
         if match.is_directory and match.length == len(request.raw_path):
             return _redirect(request)
         _enter(request, match.length)
         return match.handler(request)
 
     def before_body(self, request: Request) -> None:
-        match = self._find(request.raw_path)
-        if match is None:  # now, so that no client uploads 200 MB to a path that does not exist
-            raise _not_found()
+        match = self._match(request)  # raises now, so that no client uploads 200 MB to a path that does not exist
         _ask(match.handler.before_body, request, match.length)
 
     def body_sink(self, request: Request) -> Sink | None:
-        match = self._find(request.raw_path)
-        if match is None:
-            raise _not_found()
+        match = self._match(request)
         return _ask(match.handler.body_sink, request, match.length)
 
     def end_of_turn(self) -> None:
@@ -95,9 +89,20 @@ class Mount(BaseHandler):
         match = self._find(path)
         return page if match is None else match.handler.protect(path[match.length :], page)
 
+    def make_private(self) -> None:
+        for handler, _ in self._handlers.values():
+            handler.make_private()
+
     def close(self) -> None:
         for handler, _ in self._handlers.values():
             handler.close()
+
+    def _match(self, request: Request) -> _Match:
+        """Finds the handler for `request`. Raises HTTPError 404 if there is none."""
+        match = self._find(request.raw_path)
+        if match is None:
+            raise HTTPError(404, "there is nothing here")
+        return match
 
     def _find(self, raw_path: str) -> _Match | None:
         """Finds the handler with the longest prefix of `raw_path`."""
@@ -114,10 +119,6 @@ class Mount(BaseHandler):
                 if found is not None:
                     return _Match(*found, depth + sum(map(len, front)))
         return None
-
-
-def _not_found() -> HTTPError:
-    return HTTPError(404, "there is nothing here")
 
 
 def _enter(request: Request, length: int) -> None:

@@ -42,6 +42,10 @@ class HTTPError(Exception):
         self.headers = headers
         self.close = close
 
+    def with_headers(self, headers: tuple[tuple[str, str], ...]) -> HTTPError:
+        """Returns the same error with `headers` after its own."""
+        return HTTPError(self.status, self.reason, (*self.headers, *headers), close=self.close)
+
     def __str__(self) -> str:
         return f"{self.status} {PHRASES.get(self.status, '')}: {self.reason}"
 

@@ -81,6 +81,14 @@ class BaseHandler:
         """
         return page
 
+    def make_private(self) -> None:
+        """Called when a middleware that lets only known users through is put in front: from now on no response may
+        allow shared caches to store it (RFC 9111 §3.5). May be called more than once.
+
+        A handler that delegates to others passes it on. It concerns only what the handler itself says: an application
+        that declares its responses public is believed.
+        """
+
     def close(self) -> None:
         """Releases what the handler holds. No request comes afterwards. May be called twice."""
 
@@ -101,7 +109,7 @@ class FunctionHandler(BaseHandler):
         return self.function(request)
 
 
-_HOOKS = ("before_body", "body_sink", "end_of_turn", "protect", "close")
+_HOOKS = ("before_body", "body_sink", "end_of_turn", "protect", "make_private", "close")
 
 Handler = BaseHandler | Callable[[Request], HandlerResult]
 """What `Server` accepts: a BaseHandler or a plain function."""

@@ -25,6 +25,7 @@ from kaserve.telemetry.endings import Ending
 from kaserve.telemetry.snapshot import Settings, take_snapshot
 from kaserve.telemetry.timeline import Timeline
 from tests.end_to_end.test_browser import load
+from tests.tools.hooks import respond
 from tests.tools.server import Driven, connect, serving
 
 
@@ -143,7 +144,7 @@ def test_json() -> None:
 
 def test_other_methods() -> None:
     page, _, _ = status()
-    response = page(ask(method="POST"))
+    response = respond(page, ask(method="POST"))
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
 
 

@@ -27,6 +27,7 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+from ..html_page import HEAD, content_security_policy
 from .directories import Column, Entry, Kind, Order
 from .media_types import media_type
 from .paths import Segments, encode_name
@@ -47,20 +48,13 @@ _STYLE = _read("listing.css")
 _SCRIPT = _read("listing.js")
 
 # The style contains its icons, as URLs with data.
-CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; img-src data:; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+CONTENT_SECURITY_POLICY = content_security_policy(
+    f"style-src {_hash(_STYLE)}", f"script-src {_hash(_SCRIPT)}", "form-action 'self'"
 )
 
-_HEAD = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Index of {title}</title>
-<link rel="icon" href="data:,">
+_HEAD = (
+    HEAD
+    + """\
 <style>{style}</style>
 </head>
 <body>
@@ -76,6 +70,7 @@ autocomplete="off" spellcheck="false" aria-keyshortcuts="/"><kbd aria-hidden="tr
 <thead><tr>{columns}</tr></thead>
 <tbody>
 """
+)
 _TAIL = """\
 </tbody>
 </table>
@@ -144,7 +139,7 @@ def _head(segments: Segments, order: Order, query: str, tools: str, form: str) -
     """Everything before the rows."""
     shown = [_shown(name) for name in segments]
     return _HEAD.format(
-        title="/" + "".join(name + "/" for name in shown),
+        title="Index of /" + "".join(name + "/" for name in shown),
         path=_path(shown, query),
         style=_STYLE,
         tools=tools,

@@ -10,18 +10,13 @@ import html
 from ...http.errors import PHRASES, HTTPError
 from ...http.messages import Request, Response, error_response
 from ...http.negotiation import media_type_weight, parse_accept
+from ..html_page import HEAD, content_security_policy
 
 __all__ = ["respond_to_failed_form"]
 
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{status} {phrase}</title>
-<link rel="icon" href="data:,">
+_PAGE = (
+    HEAD
+    + """\
 </head>
 <body>
 <h1>Not everything was stored</h1>
@@ -30,7 +25,8 @@ _PAGE = """\
 </body>
 </html>
 """
-_CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; base-uri 'none'; frame-ancestors 'self'"
+)
+_CONTENT_SECURITY_POLICY = content_security_policy()
 
 
 def respond_to_failed_form(request: Request, error: HTTPError) -> Response:
@@ -39,7 +35,8 @@ def respond_to_failed_form(request: Request, error: HTTPError) -> Response:
     if media_type_weight(accepted, "text/html") <= media_type_weight(accepted, "text/plain"):
         return error_response(error)
     reason = error.reason[:1].upper() + error.reason[1:]
-    page = _PAGE.format(status=error.status, phrase=PHRASES.get(error.status, "Error"), reason=html.escape(reason))
+    title = f"{error.status} {PHRASES.get(error.status, 'Error')}"
+    page = _PAGE.format(title=title, reason=html.escape(reason))
     headers = (
         ("Content-Type", "text/html; charset=utf-8"),
         ("Content-Security-Policy", _CONTENT_SECURITY_POLICY),

@@ -1166,6 +1166,25 @@ def test_queued_requests_of_clients_that_reset_are_not_begun() -> None:
     assert not gate.entered.acquire(blocking=False)
 
 
+def test_clients_that_left_the_queue_make_room_for_new_ones() -> None:
+    """Even while all threads are busy: a queue full of requests that nobody waits for is no reason for a 503."""
+    with gated(1, 3) as (gate, server), ExitStack() as stack:
+        first, *gone, stays, new = [stack.enter_context(connect(server)) for _ in range(5)]
+        first.send(get())
+        assert gate.entered.acquire(timeout=PATIENCE)
+        for client in (*gone, stays):
+            client.send(get())
+        wait_for(lambda: _unfinished(server) == 4)
+        for client in gone:
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        wait_for(lambda: server.stats.closed[Ending.DISCONNECTED] == 2)
+        new.send(get())
+        wait_for(lambda: _unfinished(server) == 3)  # the first, the one that stayed, and the new one
+        gate.open.set()
+        assert [client.answer().status for client in (first, stays, new)] == [200] * 3
+
+
 @pytest.mark.parametrize("name", ["threads", "queue", "max_spooled", "max_spooled_total"])
 def test_negative_numbers_are_rejected(name: str) -> None:
     numbers: dict[str, Any] = {name: -1}
