@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...http.handler import BaseHandler, Handler, HandlerResult
+from ...http.handler import BaseHandler, BodySink, Handler, HandlerResult
 from ...http.messages import FieldLine, Request
-from ...http.sinks import Sink
 from .base import Middleware
 from .basic_auth import BasicAuth
 
@@ -35,7 +34,7 @@ class WriteAuth(Middleware):
     def before_body(self, request: Request) -> None:
         self._route(request).before_body(request)
 
-    def body_sink(self, request: Request) -> Sink | None:
+    def body_sink(self, request: Request) -> BodySink:
         return self._route(request).body_sink(request)
 
     def __call__(self, request: Request) -> HandlerResult:

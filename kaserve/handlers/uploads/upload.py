@@ -17,9 +17,9 @@ from urllib.parse import unquote_to_bytes
 
 from ...http.conditional import conditions, evaluate
 from ...http.errors import HTTPError
-from ...http.handler import BaseHandler
+from ...http.handler import BaseHandler, BodySink
 from ...http.messages import FieldLine, Request, Response
-from ...http.sinks import DrainSink, Sink
+from ...http.sinks import DrainSink
 from ..static.files import Files
 from ..static.paths import Links, MalformedPath, Segments, Tree, decode_path, encode_reference, is_hidden
 from ..static.representations import entity_tag, modification_date
@@ -118,7 +118,7 @@ class Uploads(BaseHandler):
         if request.method in _READING:
             self._handler.before_body(request)
 
-    def body_sink(self, request: Request) -> Sink | None:
+    def body_sink(self, request: Request) -> BodySink:
         """Returns the sink that stores the body.
 
         Raises:
