@@ -102,7 +102,10 @@ class Uploads(BaseHandler):
 
         Raises:
             OSError: there is no such directory, or it cannot be opened.
+            ValueError: the headers of `handler` are `immutable`: clients would not see a file that is uploaded again.
         """
+        if handler.is_immutable:
+            raise ValueError("the Files of Uploads must not have SiteHeaders(immutable=True): uploads may change them")
         self._handler = handler
         self._tree = Tree(directory, Links(symlinks))
         self._overwrite = overwrite
