@@ -65,21 +65,22 @@ class Mount(BaseHandler):
         self._depths = sorted({len(segments) for segments in self._handlers}, reverse=True)
 
     def __call__(self, request: Request) -> HandlerResult:
-        match = self._match(request)
+        match = self._find(request.raw_path)
         if match.is_directory and match.length == len(request.raw_path):
             return _redirect(request)
         _enter(request, match.length)
         return match.handler(request)
 
     def before_body(self, request: Request) -> None:
-        match = self._match(request)  # raises now, so that no client uploads 200 MB to a path that does not exist
+        # A path without a handler is rejected here, so that no client uploads 200 MB to it.
+        match = self._find(request.raw_path)
         if match.is_directory and match.length == len(request.raw_path):
             redirect = _redirect(request)
             raise HTTPError(redirect.status, "the path of a directory ends in a slash", tuple(redirect.fields))
         _ask(match.handler.before_body, request, match.length)
 
     def body_sink(self, request: Request) -> BodySink:
-        match = self._match(request)
+        match = self._find(request.raw_path)
         return _ask(match.handler.body_sink, request, match.length)
 
     def end_of_turn(self) -> None:
@@ -88,8 +89,11 @@ class Mount(BaseHandler):
 
     def protect(self, path: str, page: BaseHandler) -> BaseHandler:
         """Lets the handler at `path` protect the page. Without one, the page is public."""
-        match = self._find(path)
-        return page if match is None else match.handler.protect(path[match.length :], page)
+        try:
+            match = self._find(path)
+        except HTTPError:
+            return page
+        return match.handler.protect(path[match.length :], page)
 
     def make_private(self) -> None:
         for handler, _ in self._handlers.values():
@@ -99,18 +103,13 @@ class Mount(BaseHandler):
         for handler, _ in self._handlers.values():
             handler.close()
 
-    def _match(self, request: Request) -> _Match:
-        """Finds the handler for `request`. Raises HTTPError 404 if there is none."""
-        match = self._find(request.raw_path)
-        if match is None:
-            raise HTTPError(404, "there is nothing here")
-        return match
-
-    def _find(self, raw_path: str) -> _Match | None:
-        """Finds the handler with the longest prefix of `raw_path`."""
+    def _find(self, raw_path: str) -> _Match:
+        """Finds the handler with the longest prefix of `raw_path`. Raises HTTPError 404 if there is none."""
         if raw_path[:1] != "/":  # `OPTIONS *` is about the server as a whole: it goes to the handler at "/"
             whole = self._handlers.get(())
-            return None if whole is None else _Match(*whole, 0)
+            if whole is None:
+                raise _not_found()
+            return _Match(*whole, 0)
         raw_segments = raw_path.split("/")[1:]
         segments = [unquote_to_bytes(segment) for segment in raw_segments] if "%" in raw_path else None
         for depth in self._depths:
@@ -120,7 +119,11 @@ class Mount(BaseHandler):
                 found = self._handlers.get(key)
                 if found is not None:
                     return _Match(*found, depth + sum(map(len, front)))
-        return None
+        raise _not_found()
+
+
+def _not_found() -> HTTPError:
+    return HTTPError(404, "there is nothing here")
 
 
 def _enter(request: Request, length: int) -> None:

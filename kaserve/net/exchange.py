@@ -45,8 +45,8 @@ class Exchange(Outgoing):
         client: the other end of the connection. A handler may have put another client into `request.client`.
         response: None until one has been started.
         rejection: the error response to a request whose body is still being drained.
-        future: what the handler returned, or a piece of a body, while that is not done; or what the handler waits for
-            before it decides about the request's body.
+        future: what the handler returned, a piece of a body, or what the handler waits for before it decides about the
+            request's body, until the connection goes on with its result.
         started: when the first byte of the request came; for a pipelined request, when the response before it was done.
         called: when the handler was called. Recorded only if the access log shows times, as is `responded`.
         responded: when the handler had responded.
