@@ -295,13 +295,14 @@ class TestBodies:
             door.body_sink(self.post(ANN, method="PATCH"))
         assert inner.names == ["call", "before_body", "body_sink", "before_body"]
 
-    def test_nobody_is_asked_while_the_password_is_checked(self, door: BasicAuth, inner: Inner) -> None:
+    def test_nobody_is_asked_while_the_password_is_checked(self, held_door: HeldDoor, inner: Inner) -> None:
+        door, pool = held_door
         request = self.post(ANN)
         door.before_body(request)
         verdict = door.body_sink(request)
         assert isinstance(verdict, Future)
         assert inner.names == []
-        verdict.result(20)
+        pool[0].set_result("ann")
         sink = open_sink(door, request)
         assert inner.names == ["before_body", "body_sink"]
         sink.write(b"body")
