@@ -127,12 +127,17 @@ mutants: $(VENV)/.installed-mutmut ## change a module in small ways; which chang
 		[ -n "$$survivors" ] || { echo "make: the tests noticed every change"; exit 0; }; \
 		echo "$$survivors"; echo "make: to see one: cd build/mutants && $(CURDIR)/$(BIN)/mutmut show NAME"
 
-# In an environment of its own, so that neither the server nor its tests depend on what builds pages.
-docs: ## build the documentation as a site, into build/site
-	@"$(PYTHON)" -m venv build/docs-venv
-	@build/docs-venv/bin/python -m pip --disable-pip-version-check --no-input -q install -r docs/requirements.txt
-	@build/docs-venv/bin/python -m mkdocs build --quiet --strict
+# In an environment of its own, so that neither the server nor its tests depend on what builds pages. The variable keeps
+# Material from announcing the next major release of MkDocs in every build; the versions are pinned.
+docs: build/docs-venv/.installed ## build the documentation as a site, into build/site
+	@NO_MKDOCS_2_WARNING=1 KASERVE_PURE=1 build/docs-venv/bin/python -m mkdocs build --quiet --strict
 	@echo "make: the site is in build/site/index.html"
+
+build/docs-venv/.installed: docs/requirements.txt
+	@echo "make: installing MkDocs into build/docs-venv"
+	@"$(PYTHON)" -m venv --clear build/docs-venv
+	@build/docs-venv/bin/python -m pip --disable-pip-version-check --no-input -q install -r docs/requirements.txt
+	@touch $@
 
 clean: ## remove everything that make, pip and the tools have made
 	rm -rf $(VENV) build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache ext/*.c

@@ -1,4 +1,4 @@
-"""Builds the compiled part; all else there is to say about the package stands in pyproject.toml.
+"""Builds the compiled part, and makes the links of the README absolute; all else stands in pyproject.toml.
 
 The hot modules are compiled from their own Python source, with the types in `ext/kaserve/**/*.pxd`; the syntax from
 `ext/_fast.pyx`. It is all or nothing, since the parts call each other without going through Python: without Cython,
@@ -9,7 +9,9 @@ that only with -v; `make` passes it on).
 
 import inspect
 import os
+import re
 import sys
+import tomllib
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -194,9 +196,33 @@ class Build(build):
     sub_commands = [*build.sub_commands, ("say_what_was_built", None)]  # noqa: RUF012 - as setuptools has it
 
 
+def long_description(repository: str | None) -> str:
+    """Returns the README as a package index shows it, where relative links lead nowhere.
+
+    Args:
+        repository: the URL of the project, from `Repository` in `[project.urls]`. Without one, a link becomes its text,
+            and a picture is left out.
+    """
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    if repository is None:
+        text = re.sub(r"^!\[[^\]]*\]\((?!https?:)[^)]*\)\n\n", "", text, flags=re.MULTILINE)
+        return re.sub(r"\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", text)
+    text = re.sub(r"(!\[[^\]]*\])\((?!https?:)([^)]*)\)", rf"\1({repository}/raw/HEAD/\2)", text)
+    return re.sub(r"(\[[^\]]*\])\((?!https?:)([^)]*)\)", rf"\1({repository}/blob/HEAD/\2)", text)
+
+
+def repository() -> str | None:
+    """Returns the URL of the project that pyproject.toml names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    url: str | None = project.get("urls", {}).get("Repository")
+    return url
+
+
 PURE = why_pure()
 
 setup(
+    long_description=long_description(repository()),
+    long_description_content_type="text/markdown",
     ext_modules=extensions() if PURE is None else [],
     cmdclass={"build": Build, "build_ext": BuildExtensions, "say_what_was_built": SayWhatWasBuilt},
 )

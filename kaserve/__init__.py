@@ -20,6 +20,7 @@ elif __name__ == "kaserve":  # and not the copy that `_build.load_sources` makes
 
 
 from ._version import __version__
+from .cli.run import run
 from .config import Config, ConfigError
 from .http.address import Address
 from .http.errors import HTTPError
@@ -41,4 +42,5 @@ __all__ = [
     "Response",
     "Server",
     "__version__",
+    "run",
 ]

@@ -94,9 +94,10 @@ def _setting(default: Any, group: str, kind: Kind, metavar: str | None, text: st
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of a server. Times are seconds, sizes are bytes.
+    """The settings of a server. Times are in seconds, sizes in bytes.
 
-    `python -m kaserve --help` lists what each setting does; docs/keep-alive.md explains those of connections.
+    Each is also an option of the command line, whose description says what it does: `keep_alive` is `--keep-alive`, in
+    `kaserve --help-all`.
 
     Raises:
         ConfigError: a value is not accepted, or two settings exclude each other.
@@ -104,162 +105,177 @@ class Config:
 
     # fmt: off
     port: int = _setting(
-        8000, "addresses", PORT, "PORT", "port to listen on; 0 chooses a free one")
+        8000, "addresses", PORT, "PORT", "The port to listen on. 0 chooses a free one.")
     bind: Sequence[str] = _setting(
         ("127.0.0.1",), "addresses", BIND, "ADDRESS",
-        "address to listen on: HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N; an empty HOST and :: are all addresses, "
-        "IPv4 and IPv6, and a name is all of its addresses", flags=("-b",), repeatable=True)
+        "The address to listen on: HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N. An empty HOST and :: are all "
+        "addresses, IPv4 and IPv6, and a name is all of its addresses.", flags=("-b",), repeatable=True)
     unix_mode: str = _setting(
-        "666", "addresses", FILE_MODE, "MODE", "permissions of the path of a Unix socket, in octal")
+        "666", "addresses", FILE_MODE, "MODE", "The permissions of the path of a Unix socket, in octal.")
     reuse_port: bool = _setting(
-        False, "addresses", SWITCH, None, "let several processes listen on the same port (SO_REUSEPORT)")
+        False, "addresses", SWITCH, None, "Let several processes listen on the same port (SO_REUSEPORT).")
     backlog: int = _setting(
-        2048, "addresses", COUNT, "N", "connections that the kernel queues until they are accepted")
+        2048, "addresses", COUNT, "N", "How many connections the kernel queues until they are accepted.")
     max_connections: int = _setting(
-        0, "addresses", COUNT, "N", "connections open at once; 0 means as many as the file descriptor limit allows")
+        0, "addresses", COUNT, "N",
+        "How many connections may be open at once. 0 allows as many as the file descriptor limit does.")
     max_connections_per_address: int = _setting(
         0, "addresses", COUNT, "N",
-        "connections open at once from one client address, beyond which it gets a 503 response; 0 means no limit")
+        "How many connections one client address may have open at once; others get a 503 response. 0 is no limit.")
 
     directory: str = _setting(
-        ".", "what to serve", TEXT, "DIR", "directory to serve", flags=("-d",))
+        ".", "what to serve", TEXT, "DIR", "The directory to serve.", flags=("-d",))
     listing: bool = _setting(
         True, "what to serve", SWITCH, None,
-        "list the contents of directories without an index.html, instead of a 404 response")
+        "List the contents of directories without an index.html, instead of a 404 response.")
     zip: bool = _setting(
-        False, "what to serve", SWITCH, None, "offer each directory as a zip archive, at its URL with ?zip")
-    handler: str | None = _setting(
-        None, "what to serve", TEXT, "MODULE:FUNCTION", "serve a Python handler instead of a directory")
-    wsgi: str | None = _setting(
+        False, "what to serve", SWITCH, None, "Offer each directory as a zip archive, at its URL with ?zip.")
+    app: str | None = _setting(
         None, "what to serve", TEXT, "MODULE:APP",
-        "serve a WSGI application instead of a directory; MODULE:FACTORY() calls a factory for it")
+        "Serve the WSGI application or the handler APP of a Python module. MODULE:FACTORY() serves what the factory "
+        "returns.")
+    interface: str = _setting(
+        "auto", "what to serve", one_of("auto", "wsgi", "handler", "asgi"), "NAME",
+        "How MODULE:APP is called: wsgi, handler, or auto, which looks at its signature. asgi is not supported yet.")
+    handler: str | None = _setting(
+        None, "what to serve", TEXT, "MODULE:FUNCTION", "The same as MODULE:FUNCTION with --interface handler.")
+    wsgi: str | None = _setting(
+        None, "what to serve", TEXT, "MODULE:APP", "The same as MODULE:APP with --interface wsgi.")
     threads: int = _setting(
-        4, "what to serve", COUNT, "N", "threads that run the WSGI application; 0 runs it on the server's own thread")
+        4, "what to serve", COUNT, "N",
+        "The number of threads that run the WSGI application. 0 runs it on the server's own thread.")
     hidden: bool = _setting(
-        False, "what to serve", SWITCH, None, "serve names that begin with a dot; .well-known is always served")
+        False, "what to serve", SWITCH, None, "Serve names that begin with a dot. .well-known is always served.")
     symlinks: str = _setting(
         "inside", "what to serve", one_of("inside", "all", "none"), "WHICH",
-        "symbolic links to follow: inside (those that stay in the directory), all or none")
+        "Which symbolic links to follow: inside (those that stay in the directory), all or none.")
     clean_urls: bool = _setting(
-        False, "what to serve", SWITCH, None, "serve about.html at /about")
+        False, "what to serve", SWITCH, None, "Serve about.html at /about.")
     spa: bool = _setting(
         False, "what to serve", SWITCH, None,
-        "serve index.html for pages that do not exist, for single-page applications")
+        "Serve index.html for pages that do not exist, for single-page applications.")
     compress: bool = _setting(
-        False, "what to serve", SWITCH, None, "compress text files while they are sent")
+        False, "what to serve", SWITCH, None, "Compress text files while they are sent.")
 
     header: Sequence[str] = _setting(
-        (), "site", HEADER, "NAME:VALUE", "header to add to every response",
+        (), "site", HEADER, "NAME:VALUE", "Add this header to every response.",
         flags=("-H",), repeatable=True, separator="\n")
     cors: bool = _setting(
-        False, "site", SWITCH, None, "let scripts of other origins read responses (CORS)")
+        False, "site", SWITCH, None, "Let scripts of other origins read responses (CORS).")
     cache_control: Sequence[str] = _setting(
         (), "site", CACHE_RULE, "RULE",
-        "Cache-Control header of files, [PATTERN=]DIRECTIVES as in '*.css=max-age=60'; the first that matches is used, "
-        "and no-cache where none does",
+        "The Cache-Control header of files: [PATTERN=]DIRECTIVES, as in '*.css=max-age=60'. The first rule that "
+        "matches is used, and no-cache where none does.",
         repeatable=True, separator="\n")
     immutable: bool = _setting(
         False, "site", SWITCH, None,
-        "let clients cache scripts, styles, fonts and WebAssembly with a fingerprint in their names for a year")
+        "Let clients cache scripts, styles, fonts and WebAssembly with a fingerprint in their names for a year.")
     type: Sequence[str] = _setting(
         (), "site", MEDIA_TYPE, "PATTERN=TYPE",
-        "media type of files, as in '*.log=text/plain'; the first that matches is used",
+        "The media type of files, as in '*.log=text/plain'. The first pattern that matches is used.",
         repeatable=True, separator="\n")
     upload: bool = _setting(
-        False, "site", SWITCH, None, "accept uploads, by PUT and by a form on directory listings")
+        False, "site", SWITCH, None, "Accept uploads, by PUT and by a form on directory listings.")
     upload_overwrite: bool = _setting(
-        False, "site", SWITCH, None, "let uploads replace existing files")
+        False, "site", SWITCH, None, "Let uploads replace existing files.")
     upload_auth: Sequence[str] = _setting(
-        (), "site", USER, "USER:HASH", "user who may upload, while everybody may read; the hash as for --auth",
+        (), "site", USER, "USER:HASH", "Let this user upload, while everybody may read. The hash is that of --auth.",
         repeatable=True, separator="\n", secret=True)
     auth: Sequence[str] = _setting(
-        (), "site", USER, "USER:HASH", "user to let in, with the password hash that --hash-password prints",
+        (), "site", USER, "USER:HASH",
+        "Ask for a password, and let this user in. --hash-password prints the hash of a password.",
         repeatable=True, separator="\n", secret=True)
     auth_file: str | None = _setting(
-        None, "site", TEXT, "FILE", "file with one USER:HASH on each line")
+        None, "site", TEXT, "FILE", "Read users from this file, one USER:HASH on each line.")
     qr: bool = _setting(
-        False, "site", SWITCH, None, "print a QR code of the server's URL, for phones")
+        False, "site", SWITCH, None, "Print a QR code of the server's URL, for phones.")
 
     tls_cert: Sequence[str] = _setting(
         (), "TLS", TEXT, "FILE",
-        "PEM file with a certificate and its chain, which enables TLS; of several, a client gets the one for the host "
-        "name it asks for, or else the first", repeatable=True, separator="\n")
+        "Serve HTTPS with the certificate and its chain in this PEM file. Of several certificates, a client gets "
+        "the one for the host name it asks for, or else the first.", repeatable=True, separator="\n")
     tls_key: Sequence[str] = _setting(
         (), "TLS", TEXT, "FILE",
-        "PEM file with the private key of each --tls-cert, in the same order, unless the certificate's file has it",
+        "The PEM file with the private key of each --tls-cert, in the same order. Unnecessary if the "
+        "certificate's file has it.",
         repeatable=True, separator="\n")
     tls_password_file: str | None = _setting(
-        None, "TLS", TEXT, "FILE", "file with the password of the private keys")
+        None, "TLS", TEXT, "FILE", "Read the password of the private keys from this file.")
     tls_ca: str | None = _setting(
-        None, "TLS", TEXT, "FILE", "require client certificates signed by one of the CAs in this PEM file")
+        None, "TLS", TEXT, "FILE", "Require client certificates signed by one of the CAs in this PEM file.")
 
     forwarded_allow_ips: str = _setting(
         "", "proxies", TRUSTED, "ADDRESSES",
-        "trust Forwarded and X-Forwarded-For, -Proto and -Host from these proxies: IP addresses and networks separated "
-        "by commas, unix, or * for all; none by default")
+        "Trust Forwarded and X-Forwarded-For, -Proto and -Host from these proxies: IP addresses and networks separated "
+        "by commas, unix, or * for all. By default none is trusted.")
     proxy_protocol: bool = _setting(
         False, "proxies", SWITCH, None,
-        "require a PROXY protocol header (version 1 or 2) at the start of each connection")
+        "Require a PROXY protocol header (version 1 or 2) at the start of each connection.")
 
     protocol: str = _setting(
-        "HTTP/1.1", "keep-alive", one_of(*_MINOR_VERSIONS), "VERSION", "highest HTTP version to use", flags=("-p",))
+        "HTTP/1.1", "keep-alive", one_of(*_MINOR_VERSIONS), "VERSION", "The highest HTTP version to use.",
+        flags=("-p",))
     keep_alive: float = _setting(
         120.0, "keep-alive", SECONDS, "SECONDS",
-        "seconds that a connection may be idle, as announced to clients; 0 closes it after each response")
+        "How long a connection may be idle, as announced to clients. 0 closes it after each response.")
     keep_alive_requests: int = _setting(
-        1000, "keep-alive", COUNT, "N", "requests per connection; 0 means no limit")
+        1000, "keep-alive", COUNT, "N", "How many requests a connection may carry. 0 is no limit.")
     keep_alive_time: float = _setting(
         3600.0, "keep-alive", SECONDS, "SECONDS",
-        "maximum age of a connection in seconds, randomised by up to 10 %; the next response is then its last one")
+        "The maximum age of a connection, randomised by up to 10 %. The next response is then its last one.")
 
     header_timeout: float = _setting(
-        30.0, "timeouts", SECONDS, "SECONDS", "seconds for the head of a request to arrive, from its first byte")
+        30.0, "timeouts", SECONDS, "SECONDS", "How long the head of a request may take to arrive, from its first byte.")
     body_timeout: float = _setting(
         60.0, "timeouts", SECONDS, "SECONDS",
-        "seconds for each part of a request body to arrive; --min-rate says how large a part is")
+        "How long each part of a request body may take to arrive. --min-rate says how large a part is.")
     half_close_timeout: float = _setting(
         30.0, "timeouts", SECONDS, "SECONDS",
-        "seconds for a handler to respond to a client that has finished sending and may have left (a half-close)")
+        "How long a handler may take to respond to a client that has stopped sending and may have left (a half-close).")
     send_timeout: float = _setting(
         60.0, "timeouts", SECONDS, "SECONDS",
-        "seconds for a client to receive each part of a response; --min-rate says how large a part is")
+        "How long a client may take to receive each part of a response. --min-rate says how large a part is.")
     min_rate: int = _setting(
         500, "timeouts", SIZE, "BYTES",
-        "minimum transfer rate of bodies in bytes per second, averaged over those timeouts; 0 disables the check")
+        "The minimum transfer rate of bodies in bytes per second, averaged over those timeouts. 0 disables the check.")
     drain_delay: float = _setting(
         0.0, "timeouts", SECONDS, "SECONDS",
-        "seconds to keep serving after SIGTERM, so that load balancers notice")
+        "How long to keep serving after SIGTERM, so that load balancers notice.")
     graceful_timeout: float = _setting(
         30.0, "timeouts", SECONDS, "SECONDS",
-        "seconds for running requests to finish when the server stops, before their connections are closed")
+        "How long running requests may take to finish when the server stops, before their connections are closed.")
 
     limit_request_line: int = _setting(
-        8190, "limits", LINE_SIZE, "BYTES", "maximum size of a request line in bytes, beyond which the response is 414")
+        8190, "limits", LINE_SIZE, "BYTES",
+        "The maximum size of a request line in bytes, beyond which the response is 414.")
     limit_request_fields: int = _setting(
-        100, "limits", COUNT, "N", "maximum number of headers in a request, beyond which the response is 431")
+        100, "limits", COUNT, "N", "The maximum number of headers in a request, beyond which the response is 431.")
     limit_request_field_size: int = _setting(
         8190, "limits", LINE_SIZE, "BYTES",
-        "maximum size of one header of a request in bytes, beyond which the response is 431")
+        "The maximum size of one header of a request in bytes, beyond which the response is 431.")
     limit_request_body: int = _setting(
-        1 << 30, "limits", SIZE, "BYTES", "maximum size of a request body in bytes, beyond which the response is 413")
+        1 << 30, "limits", SIZE, "BYTES",
+        "The maximum size of a request body in bytes, beyond which the response is 413.")
 
     access_log: bool = _setting(
-        True, "logs", SWITCH, None, "log every response")
+        True, "logs", SWITCH, None, "Log every response.")
     access_log_file: str | None = _setting(
-        None, "logs", FILE, "FILE", "file for the access log, instead of stderr; SIGHUP reopens it")
+        None, "logs", FILE, "FILE", "Write the access log to this file instead of stderr. SIGHUP reopens it.")
     log_format: str = _setting(
-        "common", "logs", LOG_FORMAT, "FORMAT",
-        "format of the access log: common, combined, json, or gunicorn's atoms, as in '%(h)s \"%(r)s\" %(s)s'")
+        "auto", "logs", LOG_FORMAT, "FORMAT",
+        "The format of the access log: pretty (columns for a person), common, combined, json, or gunicorn's atoms, as "
+        "in '%(h)s \"%(r)s\" %(s)s'. auto is pretty on a terminal, and common elsewhere.")
     error_log: str | None = _setting(
-        None, "logs", FILE, "FILE", "file for errors and warnings, instead of stderr; SIGHUP reopens it")
+        None, "logs", FILE, "FILE", "Write errors and warnings to this file instead of stderr. SIGHUP reopens it.")
 
     status: str | None = _setting(
-        None, "monitoring", URL_PATH, "PATH", "URL path of a live page that shows the server's connections")
+        None, "monitoring", URL_PATH, "PATH",
+        "Show a live page of the server's connections at this URL path, such as /status.")
     status_public: bool = _setting(
         False, "monitoring", SWITCH, None,
-        "allow access to --status from other machines (the page shows client addresses)")
+        "Allow access to --status from other machines. The page shows client addresses.")
     metrics: str | None = _setting(
-        None, "monitoring", URL_PATH, "PATH", "URL path of metrics for Prometheus")
+        None, "monitoring", URL_PATH, "PATH", "Show metrics for Prometheus at this URL path, such as /metrics.")
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -378,7 +394,11 @@ _RULES = (
         "{} has no effect with a rule of {} for all files: give it a pattern, or leave one of the two out",
         ("immutable", "cache_control"),
     ),
+    _excludes("app", "wsgi", "only one can be served"),
+    _excludes("app", "handler", "only one can be served"),
     _excludes("handler", "wsgi", "only one can be served"),
+    _excludes("interface", "wsgi", "each says how the application is called"),
+    _excludes("interface", "handler", "each says how the application is called"),
     _needs("tls_key", "tls_cert"),
     _needs("tls_password_file", "tls_cert"),
     _needs("tls_ca", "tls_cert"),
@@ -405,7 +425,7 @@ _OPTIONS: dict[str, Option] = {field.name: field.metadata["option"] for field in
 
 
 def options() -> dict[str, Option]:
-    """Returns the options by the names of `Config`, in the order of --help."""
+    """Returns the options by the names of `Config`, in the order of --help-all."""
     return _OPTIONS
 
 

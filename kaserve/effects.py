@@ -104,6 +104,13 @@ EFFECTS: dict[str, Effect] = {
     "directory": _files("Files(directory)"),
     "listing": _files("Files(..., listing=False)"),
     "zip": _files("Files(..., zip=True)"),
+    "app": _program(_NOT_IMPORTED, "the argument MODULE:APP", "Server(function) or Server(WSGI(application))"),
+    "interface": Effect(
+        frozenset({Served.HANDLER, Served.WSGI}),
+        frozenset({Runner.PROGRAM}),
+        reason="it is about an application that is imported",
+        instead="Server(function) or Server(WSGI(application))",
+    ),
     "handler": _program(_NOT_IMPORTED, "the argument MODULE:APP", "Server(function)"),
     "wsgi": _program(_NOT_IMPORTED, "the argument MODULE:APP", "Server(WSGI(application))"),
     "threads": Effect(
@@ -172,6 +179,9 @@ EFFECTS: dict[str, Effect] = {
 """By setting; `tests/test_effects.py` fails for one that is missing here."""
 
 
+_SERVED_AS = {Served.HANDLER: "a handler", Served.WSGI: "a WSGI application"}
+
+
 def check_effects(config: Config, way: Way, given: Container[str] = ()) -> None:
     """Checks that every setting has an effect.
 
@@ -192,15 +202,18 @@ def check_effects(config: Config, way: Way, given: Container[str] = ()) -> None:
         elif getattr(config, name) != option.default and not (
             way.runner in effect.runners and way.served in effect.served
         ):
-            raise ConfigError(*_complaint(name, effect, way))
+            raise ConfigError(*_complaint(config, name, effect, way))
 
 
-def _complaint(name: str, effect: Effect, way: Way) -> tuple[str, ...]:
+def _complaint(config: Config, name: str, effect: Effect, way: Way) -> tuple[str, ...]:
     """The arguments of the ConfigError."""
     names: tuple[str, ...] = (name,)
     if way.runner is Runner.PROGRAM and way.served is not Served.DIRECTORY:
-        names = (name, way.served.name.lower())  # which is also the name of the setting that says so
-        where = "with {}"
+        by_name = way.served.name.lower()  # which is also the name of the setting that says so
+        if getattr(config, by_name) is not None:
+            names, where = (name, by_name), "with {}"
+        else:
+            names, where = (name, "app"), f"with {{}}, which is {_SERVED_AS[way.served]}"
     elif way.runner not in effect.runners:
         where = way.runner.value
     else:

@@ -193,7 +193,7 @@ def _log_format(cfg: Any) -> str:
     """The `log_format`. Atoms are the same in both; gunicorn's default has a name in kaserve, whose lines take less
     time."""
     if not cfg.accesslog:
-        return "common"  # there are no lines
+        return "auto"  # there are no lines
     return "combined" if cfg.access_log_format == _COMBINED else str(cfg.access_log_format)
 
 

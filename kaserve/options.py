@@ -262,7 +262,7 @@ def _check_trusted(text: str) -> None:
 
 
 def _check_log_format(text: str) -> None:
-    if text not in ("common", "combined", "json"):
+    if text not in ("auto", "pretty", "common", "combined", "json"):
         parse_atoms(text)
 
 

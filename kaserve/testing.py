@@ -48,13 +48,14 @@ def serve(
     directory: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Iterator[Server]:
-    """Runs a server in a thread of its own while the block runs. Requests that are still running at its end are
-    aborted.
+    """Runs a server in a thread of its own while the block runs.
+
+    Requests that are still running at the end of the block are aborted.
 
     Args:
-        handler: what to serve; or
-        wsgi: a WSGI application; or
-        directory: a directory of files. One of the three must be given.
+        handler: a handler. Exactly one of `handler`, `wsgi` and `directory` must be given.
+        wsgi: a WSGI application.
+        directory: the path of a directory of files.
         settings: those of `Config`, also those of a directory (`compress=True`) and of a WSGI application (`threads=0`
             runs it on the server's own thread). By default the server listens on a free port of 127.0.0.1 and has no
             access log.

@@ -26,6 +26,8 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "directory": (".", "/srv/site", "/srv/site"),
     "listing": (True, False, "no"),
     "zip": (False, True, "yes"),
+    "app": (None, "shop:app", "shop:app"),
+    "interface": ("auto", "handler", "handler"),
     "handler": (None, "app:hello", "app:hello"),
     "wsgi": (None, "site:app", "site:app"),
     "threads": (4, 0, "0"),
@@ -68,7 +70,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "limit_request_body": (1 << 30, 10 << 20, "10M"),
     "access_log": (True, False, "no"),
     "access_log_file": (None, "/var/log/site.log", "/var/log/site.log"),
-    "log_format": ("common", "combined", "combined"),
+    "log_format": ("auto", "combined", "combined"),
     "error_log": (None, "/var/log/errors.log", "/var/log/errors.log"),
     "status": (None, "/-/status", "/-/status"),
     "status_public": (False, True, "yes"),
@@ -223,7 +225,7 @@ class TestWhatCannotBe:
         self.refused("symlinks must be inside, all or none, not 'some'", symlinks="some")
 
     def test_log_formats(self) -> None:
-        self.refused("log_format must be common", log_format="apache")
+        self.refused("log_format must be auto, pretty, common", log_format="apache")
 
     @pytest.mark.parametrize("text", ["maybe", "2", "yes please", " "])
     def test_switches(self, text: str) -> None:

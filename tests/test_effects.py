@@ -38,7 +38,7 @@ OF_FILES = {
     *("cache_control", "immutable", "type", "upload", "upload_auth", "upload_overwrite"),
 }
 OF_WSGI = {"threads"}
-OF_THE_PROGRAM = {"handler", "wsgi", "qr", "error_log"}
+OF_THE_PROGRAM = {"app", "interface", "handler", "wsgi", "qr", "error_log"}
 OF_GUNICORN = {  # where gunicorn has an option of its own
     *("port", "bind", "unix_mode", "reuse_port", "backlog", "max_connections", "threads", "proxy_protocol"),
     "keep_alive",
@@ -81,6 +81,7 @@ def values(tmp_path: Path, certificate: Certificate) -> dict[str, Any]:
     return {name: value for name, (_, value, _) in TABLE.items()} | {
         "bind": ("127.0.0.2",),
         "directory": str(tmp_path / "site"),
+        "app": "tests.test_effects:hello",
         "handler": "tests.test_effects:hello",
         "wsgi": "tests.test_effects:app",
         "auth_file": str(tmp_path / "users"),
@@ -195,7 +196,9 @@ def test_kaserve_testing(
 REFUSED_BY_OPTION = {
     "--handler": OF_FILES | OF_WSGI,
     "--wsgi": OF_FILES,
-    "-d": OF_WSGI,
+    "-d": OF_WSGI | {"interface"},
+    "a handler": OF_FILES | OF_WSGI,  # as MODULE:APP
+    "a WSGI application": OF_FILES,
 }
 
 
@@ -215,7 +218,7 @@ def arguments_for(settings: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("option", REFUSED_BY_OPTION)
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("handler", "wsgi")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("app", "handler", "wsgi")])
 def test_the_command_line(
     name: str,
     option: str,
@@ -225,6 +228,8 @@ def test_the_command_line(
 ) -> None:
     if name == "directory" and option == "-d":
         return
+    if name == "interface" and option in ("--handler", "--wsgi", "a WSGI application"):
+        return  # which exclude each other, and `values` has another one
     if name == "qr":
         pytest.importorskip("segno")
     started: list[Config] = []
@@ -234,12 +239,18 @@ def test_the_command_line(
         server.close()
 
     monkeypatch.setattr(Server, "run", note)
-    monkeypatch.setattr("kaserve.cli.main.errors.set_up", lambda path: None)
+    monkeypatch.setattr("kaserve.cli.start.errors.set_up", lambda path: None)
     for each in NAMES:
         monkeypatch.delenv("KASERVE_" + each.upper(), raising=False)
-    what = {"--handler": values["handler"], "--wsgi": values["wsgi"], "-d": values["directory"]}
+    what = {
+        "--handler": ["--handler", values["handler"]],
+        "--wsgi": ["--wsgi", values["wsgi"]],
+        "-d": ["-d", values["directory"]],
+        "a handler": [values["handler"]],
+        "a WSGI application": [values["wsgi"]],
+    }[option]
     settings = with_needed(name, values) if name == "port" else {"port": 0} | with_needed(name, values)
-    given = [*arguments_for(settings), option, what[option]]
+    given = [*arguments_for(settings), *what]
     code = main(given)
     shown = capsys.readouterr()
     if name in REFUSED_BY_OPTION[option]:
@@ -247,16 +258,18 @@ def test_the_command_line(
         # The settings that need --upload are refused by that one, of which the same is true.
         label = "--upload" if name.startswith("upload") else flag(name)
         assert re.match(f"kaserve: {label} has no effect ", shown.err)
-        assert option in shown.err or option == "-d"
+        assert f" with {what[0]}" in shown.err or option == "-d"
+        assert f", which is {option}" in shown.err or option.startswith("-") or name in OF_WSGI
     else:
         assert (code, shown.err) == (0, "")
         assert getattr(started[0], name) == values[name]
     # The same as a variable.
     if name in REFUSED_BY_OPTION[option] and not name.startswith("upload_"):
         monkeypatch.setenv("KASERVE_" + name.upper(), TABLE[name][2])
-        assert main(["0", option, what[option]]) == 2
+        assert main(["0", *what]) == (0 if name == "directory" and option.startswith("a") else 2)
         pattern = f"kaserve: KASERVE_{name.upper()} has no effect "
-        assert re.match(pattern, capsys.readouterr().err)
+        # MODULE:APP says what is served, so a variable with a directory is not even read.
+        assert re.match(pattern, capsys.readouterr().err) or (name == "directory" and option.startswith("a"))
 
 
 # gunicorn.

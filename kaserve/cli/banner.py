@@ -8,54 +8,78 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import __version__
-from ..cli import qr
+from .._version import __version__
 from ..config import Config
+from ..effects import Served
+from ..http.wire import IMPLEMENTATION
 from ..probe.terminal import takes_color
 from ..server import Server
-from .arguments import BUILD
+from . import qr
+from .load import Loaded
 
-__all__ = ["banner", "print_banner"]
+__all__ = ["BUILD", "banner", "print_banner"]
+
+BUILD = {"pure": "pure Python", "compiled": "compiled"}[IMPLEMENTATION]
+"""Which build is running, in words."""
 
 _BOLD_CYAN, _PLAIN = "\x1b[1;36m", "\x1b[0m"
 
 
-def print_banner(server: Server) -> None:
+def print_banner(server: Server, loaded: Loaded) -> None:
     """Prints the banner of `server`, which listens already, to stdout."""
     try:
-        print(banner(server, color=takes_color(sys.stdout)), flush=True)
+        print(banner(server, loaded, color=takes_color(sys.stdout)), flush=True)
     except OSError:  # the reader of a pipe is gone, or the disk is full; the server can serve without a banner
         pass
 
 
-def banner(server: Server, *, color: bool = False) -> str:
+def banner(server: Server, loaded: Loaded, *, color: bool = False) -> str:
     """Returns the banner of `server`, which listens already. Its last line says how to stop the server."""
     config = server.config
     strong, plain = (_BOLD_CYAN, _PLAIN) if color else ("", "")
-    lines = [f"kaserve {__version__} ({BUILD}) serves {_what_is_served(config)}"]
+    lines = [f"kaserve {__version__} ({BUILD}) serves {_what_is_served(config, loaded)}"]
     lines += [f"  at {strong}{server.url_of(address)}{plain}" for address in server.addresses]
+    lines += [f"  in the network: {strong}{url}{plain}" for url in _network_urls(server)]
     for name, path in (("status", config.status), ("metrics", config.metrics)):
         if path is not None and server.url.startswith("http"):
             lines.append(f"  {name}: {server.url.rstrip('/')}{path}")
+    if config.tls_cert:
+        lines.append(f"  TLS: {', '.join(config.tls_cert)}{_client_certificates(config)}")
     lines.append(f"  keep-alive: {_keep_alive(config)} ({config.protocol})")
     if config.upload:
         lines.append(f"  accepts uploads{', which may replace files' if config.upload_overwrite else ''}")
     if config.auth or config.auth_file:
         lines.append(f"  asks for a password{'' if config.tls_cert else ', which is sent unencrypted: TLS is off'}")
+    if config.access_log_file:
+        lines.append(f"  access log: {config.access_log_file}")
+    if config.error_log:
+        lines.append(f"  error log: {config.error_log}")
     if config.qr:
         lines.append(_qr_code(server))
     lines.append("  Ctrl-C stops it")
     return "\n".join(lines)
 
 
-def _what_is_served(config: Config) -> str:
-    if config.wsgi:
-        return f"WSGI application {config.wsgi} ({_count(config.threads, 'thread')})"
-    if config.handler:
-        return f"handler {config.handler}"
+def _what_is_served(config: Config, loaded: Loaded) -> str:
+    if loaded.way.served is Served.WSGI:
+        return f"WSGI application {loaded.name} ({_count(config.threads, 'thread')})"
+    if loaded.way.served is Served.HANDLER:
+        return f"handler {loaded.name}"
     # A name that is not UTF-8 arrives as surrogates, which stdout may not be able to encode.
     directory = os.fsencode(os.path.abspath(config.directory)).decode(errors="backslashreplace")
     return f"directory {directory}"
+
+
+def _network_urls(server: Server) -> list[str]:
+    """The URLs at which other machines reach a server that listens on all addresses; the line above has only the
+    loopback address then."""
+    scheme = server.url.partition(":")[0]
+    urls = [qr.url_for_others(scheme, [each]) for each in server.addresses if each.host in ("0.0.0.0", "::")]
+    return [url for url in urls if url is not None]
+
+
+def _client_certificates(config: Config) -> str:
+    return f", requires client certificates of {config.tls_ca}" if config.tls_ca else ""
 
 
 def _keep_alive(config: Config) -> str:

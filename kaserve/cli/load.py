@@ -1,77 +1,162 @@
-"""Makes the handler that the options ask for: a directory, a WSGI application or a function.
+"""Makes the handler that the settings ask for: a directory, a WSGI application or a handler.
 
-Knows how MODULE:NAME is imported. Each failure is a StartError, with an exit code and one line. Does not know servers,
-nor the middleware, which `Server` puts around every handler.
+Knows which setting names what is served, and how it is decided how an application is called. Each failure is a
+StartError with an exit code. Does not know servers, nor the middleware, which `Server` puts around every handler.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from ..config import Config
 from ..effects import Runner, Served, Way
 from ..handlers import WSGI
-from ..handlers.wsgi.application import Application
-from ..http.handler import Handler
+from ..handlers.interface import Interface, check_interface, detect_interface, unsupported
+from ..http.handler import BaseHandler, Handler
 from ..server.directory import new_directory
 from .exit_codes import EXIT_APP, EXIT_RESOURCE, EXIT_USAGE, StartError
+from .imports import import_target, is_target
+from .positionals import near_directory
 
-__all__ = ["load_handler", "way_of"]
+__all__ = ["Loaded", "load", "way_of"]
+
+_SERVED = {Interface.WSGI: Served.WSGI, Interface.HANDLER: Served.HANDLER}
 
 
-def way_of(config: Config) -> Way:
-    """Returns what the options ask to be served."""
+class Loaded(NamedTuple):
+    """What is served.
+
+    Attributes:
+        handler: responds to requests.
+        way: what it is, for the check that every setting has an effect.
+        name: what the user calls it: a target such as `shop:app`; "" for a directory.
+    """
+
+    handler: Handler
+    way: Way
+    name: str
+
+    def close(self, timeout: float) -> None:
+        """Releases what was made here, but not an application or a handler of the user.
+
+        Args:
+            timeout: seconds for an application to finish what it does after its last response.
+        """
+        if isinstance(self.handler, WSGI):
+            self.handler.close(timeout)
+        elif self.way.served is Served.DIRECTORY and isinstance(self.handler, BaseHandler):
+            self.handler.close()
+
+
+def way_of(config: Config) -> Way | None:
+    """Returns what the settings ask to be served; None if it is only known when it has been imported."""
     if config.wsgi is not None:
         return Way(Runner.PROGRAM, Served.WSGI)
-    return Way(Runner.PROGRAM, Served.DIRECTORY if config.handler is None else Served.HANDLER)
-
-
-def load_handler(config: Config) -> Handler:
-    """Returns the handler of --wsgi or --handler, or else the directory.
-
-    Raises:
-        StartError: the option is malformed, what it names cannot be imported, or the directory cannot be read.
-    """
-    if config.wsgi is not None:
-        app = cast(Application, _import("wsgi", "APP", config.wsgi))
-        return WSGI(app, config.threads, multiprocess=config.reuse_port)
     if config.handler is not None:
-        # Whether it returns a Response shows when it is called.
-        return cast(Handler, _import("handler", "FUNCTION", config.handler))
-    try:
-        return new_directory(config)
-    except OSError as error:
-        raise StartError(EXIT_RESOURCE, error.strerror or str(error)) from None
+        return Way(Runner.PROGRAM, Served.HANDLER)
+    if config.app is None:
+        return Way(Runner.PROGRAM, Served.DIRECTORY)
+    if config.interface in ("wsgi", "handler"):
+        return Way(Runner.PROGRAM, Served[config.interface.upper()])
+    return None
 
 
-# Imports.
+def load(config: Config, app: object = None, label: Callable[[str], str] = str) -> Loaded:
+    """Returns what the settings ask for, ready to be served.
 
-
-def _import(option: str, what: str, target: str) -> object:
-    """The callable that `target`, MODULE:NAME, stands for; with --wsgi MODULE:NAME(), what it returns.
+    Args:
+        config: names an application, a handler or a directory.
+        app: the application or the handler itself, for a program that has it; then the settings name none.
+        label: returns what the user calls a setting.
 
     Raises:
-        StartError: `target` is malformed, cannot be imported, or is not callable.
+        StartError: a name is malformed, what it names cannot be imported or is none of what can be served, or the
+            directory cannot be read.
     """
-    module_name, colon, name = target.partition(":")
-    is_factory = option == "wsgi" and name.endswith("()")
-    name = name.removesuffix("()") if is_factory else name
-    if not colon or not module_name or not name:
-        raise StartError(EXIT_USAGE, f"--{option} must be MODULE:{what}, not {target!r}")
-    sys.path.insert(0, os.getcwd())  # as `python -m` does for the program itself
-    found: Any
+    if app is not None:
+        return _wrap(config, app, _name_of(app), config.interface, "app", label)
+    for setting, interface in (("app", config.interface), ("wsgi", "wsgi"), ("handler", "handler")):
+        target = getattr(config, setting)
+        if target is not None:
+            if not is_target(target):
+                raise StartError(EXIT_USAGE, _malformed(setting, label(setting), target))
+            return _wrap(config, import_target(target), target, interface, setting, label)
     try:
-        found = importlib.import_module(module_name)
-        for part in name.split("."):
-            found = getattr(found, part)
-        if is_factory:
-            found = found()
-    except (Exception, SystemExit) as error:  # a module may raise anything when it is imported
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise StartError(EXIT_APP, f"cannot import {target!r}: {reason}") from None
-    if not callable(found):
-        raise StartError(EXIT_APP, f"{target!r} is not {'an application' if option == 'wsgi' else 'a function'}")
+        return Loaded(new_directory(config), Way(Runner.PROGRAM, Served.DIRECTORY), "")
+    except OSError as error:
+        hint = _near_directory(config.directory)
+        raise StartError(EXIT_RESOURCE, f"{error.strerror or error}{hint}") from error
+
+
+def _near_directory(path: str) -> str:
+    """What was probably meant by a directory that cannot be served; "" if that is unknown."""
+    if os.path.isfile(path):
+        return f"; serve the directory it is in: {os.path.dirname(path) or '.'}"
+    if os.path.exists(path):
+        return ""
+    return near_directory(path)
+
+
+def _name_of(app: object) -> str:
+    """What a program calls an object, as far as that is known."""
+    module, name = getattr(app, "__module__", ""), getattr(app, "__name__", None) or getattr(app, "__qualname__", None)
+    if isinstance(name, str):
+        return f"{module}:{name}" if module not in ("", "__main__", None) else name
+    return type(app).__name__
+
+
+def _malformed(setting: str, label: str, target: str) -> str:
+    what = "MODULE:FUNCTION" if setting == "handler" else "MODULE:APP"
+    module, colon, name = target.partition(":")
+    hint = ""
+    if module.endswith(".py") or "/" in module:  # a path, as in `python shop.py`
+        dotted = module.removesuffix(".py").strip("./").replace("/", ".")
+        wanted = f"{dotted}:{name or 'app'}"
+        hint = f"; did you mean {wanted}?" if is_target(wanted) else ""
+    elif not colon and is_target(f"{target}:app"):
+        hint = f", such as {target}:app"
+    return f"{label} must be {what}, not {target!r}{hint}"
+
+
+def _wrap(config: Config, app: Any, name: str, interface: str, setting: str, label: Callable[[str], str]) -> Loaded:
+    """The handler for an object that is called as `interface`, or as its signature says if that is "auto"."""
+    try:
+        found = _choose(app, name, interface)
+    except TypeError as error:
+        raise StartError(EXIT_APP, f"{error}{_leave_out(app, name, interface, setting, label)}") from None
+    if found is None:
+        raise StartError(
+            EXIT_APP,
+            f"the signature of {name} does not tell whether it is a WSGI application or a handler; "
+            f"say which one with {label('interface')}: wsgi or handler",
+        )
+    handler: Handler = WSGI(app, config.threads, multiprocess=config.reuse_port) if found is Interface.WSGI else app
+    return Loaded(handler, Way(Runner.PROGRAM, _SERVED[found]), name)
+
+
+def _leave_out(app: object, name: str, interface: str, setting: str, label: Callable[[str], str]) -> str:
+    """What to do about an application that can be served, but not as the user has said."""
+    if interface == "auto":
+        return ""
+    try:
+        found = detect_interface(app, name)
+    except TypeError:
+        return ""
+    said = label("interface" if setting == "app" else setting)
+    how = f"write {name} without {said}" if setting != "app" else f"leave out {said}"
+    return "" if found in (None, Interface.ASGI) else f"; {how}"
+
+
+def _choose(app: object, name: str, interface: str) -> Interface | None:
+    """How `app` is called; None if its signature does not tell. Raises TypeError if it cannot be served."""
+    if interface == "auto":
+        found = detect_interface(app, name)
+    else:
+        found = Interface[interface.upper()]
+        if found is not Interface.ASGI:
+            check_interface(app, found, name)
+    if found is Interface.ASGI:
+        raise unsupported(name)
     return found

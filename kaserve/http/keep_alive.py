@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from .memo import remember
+from .wire import join
 
 __all__ = ["KeepAlive", "read_max", "read_timeout"]
 
@@ -77,8 +78,8 @@ class KeepAlive:
         """
         lines = self._lines.get(remaining)
         if lines is None:
-            most = b", max=" + str(remaining).encode("ascii") if remaining > 0 else b""
-            lines = self._prefix + most + b"\r\n\r\n"
+            number = str(remaining).encode("ascii") if remaining > 0 else b""
+            lines = join((self._prefix, b", max=" if number else b"", number, b"\r\n\r\n"))
             remember(self._lines, remaining, lines, _MAX_REMEMBERED)
         return lines
 

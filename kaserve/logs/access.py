@@ -22,7 +22,8 @@ class AccessLog:
 
     Args:
         write: called with the bytes of whole lines, at most once per turn. It must neither raise nor block.
-        log_format: common, combined, json, or a text of gunicorn's atoms.
+        log_format: common, combined, json, pretty, or a text of gunicorn's atoms.
+        color: whether `pretty` shows colour.
         time: returns the time in seconds since the epoch.
 
     Attributes:
@@ -37,11 +38,12 @@ class AccessLog:
         write: Callable[[bytes], object],
         *,
         log_format: str = "common",
+        color: bool = False,
         time: Callable[[], float] = time.time,
     ) -> None:
         self._write = write
         self._clock = LogClock(time)
-        self._format = make_format(log_format, self._clock)
+        self._format = make_format(log_format, self._clock, color=color)
         self.timed = self._format.timed
         self._lines: list[str] = []
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 
-__all__ = ["LogFile"]
+__all__ = ["LogFile", "why_unwritable"]
 
 log = logging.getLogger("kaserve")
 
@@ -19,6 +19,17 @@ _MAX_QUEUED = 8 << 20  # bytes; a disk that is slower than that for long loses l
 _BATCH_TIME = 0.1  # seconds in which lines are collected, so that the thread wakes up at most ten times a second
 _CLOSE_TIMEOUT = 2.0  # seconds to wait for a slow disk when the server closes
 _REPORT_INTERVAL = 60.0  # seconds between two reports of lost lines
+
+
+def why_unwritable(path: str, error: OSError) -> str:
+    """Returns why the file of a log cannot be opened, for a message.
+
+    The system says "No such file or directory" where the directory is what is missing.
+    """
+    directory = os.path.dirname(path)
+    if directory and not os.path.isdir(directory):
+        return f"there is no directory {directory!r}; make it first"
+    return error.strerror or str(error)
 
 
 class LogFile:

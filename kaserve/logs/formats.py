@@ -4,6 +4,7 @@
       CommonFormat          `common`: the Common Log Format of Apache httpd
         CombinedFormat      `combined`: the same line with Referer and User-Agent after it
       JSONFormat            `json`: an object per line, with times
+      PrettyFormat          `pretty`: columns for a person at a terminal, in colour if it shows colour
       AtomFormat            anything else: gunicorn's atoms, such as `%(h)s "%(r)s" %(s)s`
 
 Knows atoms, escaping and the names of times. Does not know when or where lines are written (`access`, `file`).
@@ -128,11 +129,16 @@ class Format:
         raise NotImplementedError
 
 
-def make_format(text: str, clock: LogClock) -> Format:
+def make_format(text: str, clock: LogClock, *, color: bool = False) -> Format:
     """The format that the setting `log_format` means.
 
+    Args:
+        text: the setting. `auto` is not a format: the caller decides what it means, since it knows where lines go.
+        clock: the time to show.
+        color: whether `pretty` shows colour; the other formats never do.
+
     Raises:
-        ValueError: it is not common, combined, json or a text of atoms.
+        ValueError: it is not common, combined, json, pretty or a text of atoms.
     """
     if text == "common":
         return CommonFormat(clock)
@@ -140,6 +146,8 @@ def make_format(text: str, clock: LogClock) -> Format:
         return CombinedFormat(clock)
     if text == "json":
         return JSONFormat(clock, timed=True)
+    if text == "pretty":
+        return PrettyFormat(clock, color)
     return AtomFormat(clock, text)
 
 
@@ -190,6 +198,76 @@ class JSONFormat(Format):
             f'"send":{_seconds(send)},"referer":{_json_header(request, "referer")},'
             f'"user_agent":{_json_header(request, "user-agent")}}}'
         )
+
+
+_TARGET_WIDTH = 32  # characters; longer targets are not cut off, they push the rest of the line to the right
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+_STATUS_COLORS = {1: "\x1b[36m", 2: "\x1b[32m", 3: "\x1b[36m", 4: "\x1b[33m", 5: "\x1b[1;31m"}
+
+
+class PrettyFormat(Format):
+    """One response as columns for a person: time, status, method, target, duration, size, and which request on which
+    connection it was.
+
+    Args:
+        clock: the time to show.
+        color: whether to use colours: of the status, and dim for what is looked at less often.
+    """
+
+    def __init__(self, clock: LogClock, color: bool) -> None:
+        super().__init__(clock, timed=True)
+        self._color = color
+
+    def line(self, exchange: Exchange) -> str:
+        request, status = exchange.request, _status(exchange)
+        method, target, client, user = "-", "-", exchange.client.label, ""
+        if request is not None:
+            method, target, client = request.method, escape(request.target), request.client.label
+            user = escape(request.remote_user)
+        dim, plain, color = "", "", ""
+        if self._color:
+            dim, plain, color = _DIM, _PLAIN, _STATUS_COLORS.get(status // 100, "")
+        duration, size = _show_duration(sum(exchange.durations())), _show_size(exchange.bytes_sent)
+        reuse = f"{_ordinal(exchange.number)} on #{exchange.connection_number}"
+        return (
+            f"{dim}{self._clock.iso[11:]}{plain}  {color}{status}{plain}  {method:<7} {target:<{_TARGET_WIDTH}} "
+            f"{duration:>8} {size:>8}  {dim}{reuse}{_show_client(client, user)}{plain}"
+        )
+
+
+def _show_duration(seconds: float) -> str:
+    """`seconds` with about two digits: 0.21 ms, 35 ms, 1.2 s."""
+    if seconds < 0.00995:
+        return f"{seconds * 1e3:.2f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1e3:.0f} ms"
+    return f"{seconds:.1f} s"
+
+
+def _show_size(size: int) -> str:
+    """`size` bytes with about two digits, in powers of ten: 512 B, 5.1 kB, 12 MB; "-" for none."""
+    if size < 1000:
+        return f"{size} B" if size else "-"
+    value, unit = size / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
+def _ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th, 11th, 21st."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def _show_client(client: str, user: str) -> str:
+    """Who asked, after the rest of the line; "" for a client of this machine without a name, since that is most of them
+    while a person watches."""
+    is_local = client.startswith("127.") or client in ("::1", "unix")
+    who = [*([] if is_local else [f"from {client}"]), *([f"as {user}"] if user else [])]
+    return "".join(f", {each}" for each in who)
 
 
 def _status(exchange: Exchange) -> int:
@@ -272,7 +350,7 @@ def parse_atoms(text: str) -> tuple[str, list[str]]:
         else:
             template.append(match[0])
     if not names:
-        raise ValueError("must be common, combined, json, or made of atoms such as '%(h)s %(r)s %(s)s'")
+        raise ValueError("must be auto, pretty, common, combined, json, or made of atoms such as '%(h)s %(r)s %(s)s'")
     return "".join(template), names
 
 

@@ -13,11 +13,27 @@ from ..config import Config
 from ..http.address import AnyAddress, UnixAddress
 from ..net.listener import open_listeners, split_host_port
 
-__all__ = ["open_sockets", "url_of"]
+__all__ = ["AddressError", "open_sockets", "url_of"]
 
 _FIRST_LISTEN_FD = 3  # SD_LISTEN_FDS_START
 _MAX_LISTEN_FDS = 1024
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # the address of this machine by wildcard address
+
+
+class AddressError(OSError):
+    """An address that the server cannot listen on. The text names it.
+
+    Attributes:
+        bind: the address, as in `Config.bind`.
+        host: the host in it; "" for all addresses.
+        port: the port; None for a Unix socket or a descriptor.
+        is_unknown_host: whether there is no such host name.
+    """
+
+    bind = ""
+    host = ""
+    port: int | None = None
+    is_unknown_host = False
 
 
 def open_sockets(config: Config) -> list[socket.socket]:
@@ -26,7 +42,8 @@ def open_sockets(config: Config) -> list[socket.socket]:
     Sockets that a service manager hands over (socket activation) replace those of `bind`, once in a process.
 
     Raises:
-        OSError: an address is unavailable; the text names it.
+        AddressError: an address is unavailable; the text names it.
+        OSError: the variables of a service manager are wrong.
     """
     binds = [f"fd:{fd}" for fd in _inherited_sockets()] or config.bind
     sockets: list[socket.socket] = []
@@ -57,17 +74,23 @@ def _inherited_sockets() -> list[int]:
 
 
 def _open(bind: str, config: Config) -> list[socket.socket]:
-    """Raises OSError whose text names the address."""
+    """Raises AddressError."""
+    is_unknown_host = False
     try:
         return open_listeners(
             bind, config.port, backlog=config.backlog, reuse_port=config.reuse_port, unix_mode=int(config.unix_mode, 8)
         )
     except OSError as error:
+        is_unknown_host = isinstance(error, socket.gaierror)
         number, reason = error.errno or errno.EINVAL, error.strerror or str(error)
         reason = reason.partition(" (while")[0]  # socket.create_server() adds the address in words of its own
     except (ValueError, OverflowError) as error:  # a name, path or descriptor that cannot exist
         number, reason = errno.EINVAL, str(error)
-    raise OSError(number, f"cannot listen on {_describe(bind, config.port)}: {reason}")
+    failure = AddressError(number, f"cannot listen on {_describe(bind, config.port)}: {reason}")
+    failure.bind, failure.is_unknown_host = bind, is_unknown_host
+    if not bind.startswith(("unix:", "fd:")):
+        failure.host, failure.port = split_host_port(bind, config.port)
+    raise failure
 
 
 def _describe(bind: str, port: int) -> str:

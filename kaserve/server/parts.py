@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import sys
 from collections.abc import Callable, Mapping
 
 from ..config import Config, ConfigError
@@ -16,11 +17,12 @@ from ..http.handler import BaseHandler
 from ..insight.endpoints import StatusEndpoints
 from ..insight.event_feed import CallLater
 from ..logs.access import AccessLog
-from ..logs.file import LogFile
+from ..logs.file import LogFile, why_unwritable
 from ..logs.stderr import write_stderr
 from ..net.reactor import Reactor
 from ..net.service import Service
 from ..net.tls import TLS
+from ..probe.terminal import takes_color
 from ..telemetry.snapshot import Settings, Snapshot
 from .acceptor import Acceptor
 
@@ -91,7 +93,7 @@ def open_log_file(config: Config) -> LogFile | None:
     try:
         return LogFile(path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write the access log {path!r}: {error.strerror}") from None
+        raise OSError(error.errno, f"cannot write the access log {path!r}: {why_unwritable(path, error)}") from None
 
 
 def new_access_log(
@@ -101,12 +103,20 @@ def new_access_log(
 
     Args:
         config: says whether there is one, and its format.
-        write: receives its lines; by default they go to stderr.
+        write: receives its lines; by default they go to stderr, in colour if that is a terminal that shows it.
         time: returns seconds since the epoch.
     """
     if not config.access_log:
         return None
-    return AccessLog(write or write_stderr, log_format=config.log_format, time=time)
+    stderr = sys.__stderr__  # what `write_stderr` writes to
+    if write is not None or stderr is None or stderr.closed:
+        stderr = None
+    log_format = config.log_format
+    if log_format == "auto":
+        # Programs that read logs get what they know, at no more cost than ever: only `pretty` looks at the clock more
+        # often, and a terminal never has the load for which that matters.
+        log_format = "pretty" if stderr and stderr.isatty() else "common"
+    return AccessLog(write or write_stderr, log_format=log_format, color=takes_color(stderr), time=time)
 
 
 def new_endpoints(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kaserve import Request, Response
 from kaserve.http.address import UNNAMED
-from kaserve.logs.formats import escape, parse_atoms
+from kaserve.logs.formats import _ordinal, _show_client, _show_duration, _show_size, escape, parse_atoms
 from kaserve.net.exchange import begin_exchange
 from tests.tools.logs import COMBINED, COMMON, LoggedNet, request_line
 from tests.tools.net import EPOCH, GET, get, post
@@ -28,6 +28,80 @@ def net() -> Iterator[LoggedNet]:
     net = LoggedNet()
     yield net
     net.close()
+
+
+class TestPretty:
+    """Columns for a person at a terminal."""
+
+    def lines(self, *requests: bytes, color: bool = False, zone: str = "UTC0") -> list[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TZ", zone)
+            time.tzset()
+            net = LoggedNet("pretty", color=color)
+            try:
+                client, _ = net.connect()
+                for each in requests:
+                    net.ask(client, each)
+                return net.written.lines
+            finally:
+                net.close()
+                patch.undo()
+                time.tzset()
+
+    def test_exactly(self) -> None:
+        assert self.lines(get("/path?query"), get("/refused"), get("/empty")) == [
+            "08:49:37  200  GET     /path?query                       0.00 ms      5 B  1st on #1, from 192.0.2.1",
+            "08:49:37  403  GET     /refused                          0.00 ms     18 B  2nd on #1, from 192.0.2.1",
+            "08:49:37  204  GET     /empty                            0.00 ms        -  3rd on #1, from 192.0.2.1",
+        ]
+
+    @pytest.mark.parametrize(("target", "color"), [("/", "\x1b[32m200\x1b[0m"), ("/refused", "\x1b[33m403\x1b[0m")])
+    def test_the_status_has_a_colour(self, target: str, color: str) -> None:
+        (colored,) = self.lines(get(target), color=True)
+        assert color in colored
+        assert [re.sub(r"\x1b\[[0-9;]*m", "", colored)] == self.lines(get(target))
+
+    def test_a_request_that_cannot_be_read(self) -> None:
+        net = LoggedNet("pretty")
+        client, _ = net.connect()
+        client.send(b"rubbish\r\n\r\n")
+        net.settle()
+        (line,) = net.written.lines
+        net.close()
+        assert line.split()[1:4] == ["400", "-", "-"]
+
+    @pytest.mark.parametrize(
+        ("number", "text"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (22, "22nd"), (113, "113th")]
+    )
+    def test_ordinals(self, number: int, text: str) -> None:
+        assert _ordinal(number) == text
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (0.0, "0.00 ms"),
+            (0.000214, "0.21 ms"),
+            (0.0099, "9.90 ms"),
+            (0.00999, "10 ms"),
+            (0.9994, "999 ms"),
+            (0.9999, "1.0 s"),
+            (75.0, "75.0 s"),
+        ],
+    )
+    def test_durations(self, seconds: float, text: str) -> None:
+        assert _show_duration(seconds) == text
+
+    @pytest.mark.parametrize(
+        ("size", "text"),
+        [(0, "-"), (999, "999 B"), (1000, "1.0 kB"), (5120, "5.1 kB"), (999_600, "1.0 MB"), (12_300_000_000, "12 GB")],
+    )
+    def test_sizes(self, size: int, text: str) -> None:
+        assert _show_size(size) == text
+
+    def test_who_asked(self) -> None:
+        assert _show_client("127.0.0.1", "") == _show_client("::1", "") == _show_client("unix", "") == ""
+        assert _show_client("192.0.2.1", "ann") == ", from 192.0.2.1, as ann"
+        assert _show_client("127.0.0.1", "ann") == ", as ann"
 
 
 class TestCommonLogFormat:
@@ -360,9 +434,9 @@ class TestAtoms:
     @pytest.mark.parametrize(
         ("text", "reason"),
         [
-            pytest.param("", "must be common, combined, json, or made of atoms", id="nothing"),
-            pytest.param("apache", "must be common, combined, json, or made of atoms", id="no-atom"),
-            pytest.param("%%", "must be common, combined, json, or made of atoms", id="percent-sign-only"),
+            pytest.param("", "must be auto, pretty, common, combined, json, or made of atoms", id="nothing"),
+            pytest.param("apache", "must be auto, pretty, common, combined, json, or made of atoms", id="no-atom"),
+            pytest.param("%%", "must be auto, pretty, common, combined, json, or made of atoms", id="percent"),
             pytest.param("%(x)s", r"has %\(x\)s, which is not one of gunicorn's atoms", id="unknown"),
             pytest.param("%({X}e)s", r"has %\({X}e\)s, which is not", id="environ"),
             pytest.param("%({a b}i)s", r"has %\({a b}i\)s, which is not", id="no-field-name"),

@@ -25,6 +25,7 @@ class Browser:
 
     Attributes:
         errors: what the console and uncaught exceptions have reported, as JSON.
+        requests: the URLs of all that the page has loaded, or tried to.
     """
 
     def __init__(self, profile: Path) -> None:
@@ -33,6 +34,7 @@ class Browser:
         self._received = b""
         self._events: list[dict[str, Any]] = []
         self.errors: list[str] = []
+        self.requests: list[str] = []
         commands, self._commands = os.pipe()
         self._messages, messages = os.pipe()
         name = program("chromium", "chromium-browser", "google-chrome")
@@ -49,7 +51,7 @@ class Browser:
         os.close(messages)
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> Any:
@@ -129,4 +131,6 @@ class Browser:
         message: dict[str, Any] = json.loads(text)
         if message.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
             self.errors.append(json.dumps(message["params"]))
+        elif message.get("method") == "Network.requestWillBeSent":
+            self.requests.append(message["params"]["request"]["url"])
         return message

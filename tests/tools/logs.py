@@ -39,11 +39,12 @@ class LoggedNet(Net):
         self,
         log_format: str = "common",
         *,
+        color: bool = False,
         handler: Callable[[Request], Response] | None = None,
         deadlines: Deadlines | None = None,
     ) -> None:
         self.written = Written()
-        self.log = AccessLog(self.written, log_format=log_format, time=lambda: self.wall())
+        self.log = AccessLog(self.written, log_format=log_format, color=color, time=lambda: self.wall())
         super().__init__(handler or respond, access_log=self.log, deadlines=deadlines)
         self.reactor.after_turn.append(self.log.flush)
 

@@ -192,7 +192,9 @@ class Replay:
         self._clock = Clock()
         self._patience = patience
         self._handler = block.handler
-        self._server = Server(self._handler, block.config, clock=self._clock, way=way_of(block.config))
+        way = way_of(block.config)
+        assert way is not None
+        self._server = Server(self._handler, block.config, clock=self._clock, way=way)
         self._clients: dict[str, Client] = {}
         self._lines = block.lines[1:]
         self._happened = [block.lines[0]]
@@ -325,9 +327,11 @@ class Session:
         """The lines of the session as it happens now."""
         lines = [self._block.lines[0]]
         handler = self._block.handler
+        way = way_of(self._block.config)
+        assert way is not None
         with (
             closing(handler) if isinstance(handler, Files) else nullcontext(),
-            Server(handler, self._block.config, way=way_of(self._block.config)) as server,
+            Server(handler, self._block.config, way=way) as server,
         ):
             assert isinstance(server.address, tuple)
             host, port = server.address

@@ -1,5 +1,6 @@
 # The types of kaserve/http/keep_alive.py.
 
+from kaserve.http._fast cimport join
 from kaserve.http.memo cimport remember
 
 cdef int _MAX_REMEMBERED

@@ -41,6 +41,11 @@ cdef class JSONFormat(Format):
     @cython.locals(arrival=double, handler=double, send=double, clock=LogClock, asked=str, user=str, request=Request)
     cpdef str line(self, Exchange exchange)
 
+cdef class PrettyFormat(Format):
+    cdef bint _color
+
+    cpdef str line(self, Exchange exchange)
+
 cdef class AtomFormat(Format):
     cdef str _template
     cdef list _atoms

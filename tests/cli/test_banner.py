@@ -1,0 +1,58 @@
+"""The banner: a line for each thing that matters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaserve import Server
+from kaserve.cli.banner import banner
+from kaserve.cli.load import Loaded
+from kaserve.effects import Runner, Served, Way
+from tests.tools.server import config, hello
+from tests.tools.tls import make_certificate
+
+HANDLER = Loaded(hello, Way(Runner.PROGRAM, Served.HANDLER), "shop:hello")
+
+
+def lines(**settings: Any) -> list[str]:
+    server = Server(hello, config(**settings))
+    server.open()
+    try:
+        return [line.replace(server.url, "URL/") for line in banner(server, HANDLER).splitlines()]
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with an address in a network, wherever the tests run."""
+    monkeypatch.setattr("kaserve.cli.qr._own_address", lambda family, outside: "192.168.1.5")
+
+
+def test_on_this_machine_alone(network: None) -> None:
+    assert [line.split(":")[0] for line in lines()[1:]] == ["  at URL/", "  keep-alive", "  Ctrl-C stops it"]
+
+
+def test_on_all_addresses(network: None) -> None:
+    found = lines(bind="0.0.0.0")
+    assert found[1] == "  at URL/"
+    assert found[2].startswith("  in the network: http://192.168.1.5:")
+
+
+def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kaserve.cli.qr._own_address", lambda family, outside: None)
+    assert not [line for line in lines(bind="0.0.0.0") if "network" in line]
+
+
+def test_certificates_and_logs(tmp_path: Path, network: None) -> None:
+    certificate = make_certificate(tmp_path, "site", "localhost")
+    files = {"access_log": True, "access_log_file": str(tmp_path / "a.log")}
+    found = lines(tls_cert=certificate.cert, tls_key=certificate.key, bind="0.0.0.0", **files)
+    assert f"  TLS: {certificate.cert}" in found
+    assert f"  access log: {tmp_path}/a.log" in found
+    assert found[2].startswith("  in the network: https://192.168.1.5:")
+    found = lines(tls_cert=certificate.cert, tls_key=certificate.key, tls_ca=certificate.cert)
+    assert f"  TLS: {certificate.cert}, requires client certificates of {certificate.cert}" in found
