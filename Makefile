@@ -198,6 +198,7 @@ tools:
 		has curl || echo curl; \
 		has wget || echo wget; \
 		has aria2c || echo aria2; \
+		has zsync && has zsyncmake || echo zsync; \
 		has systemd-analyze || echo systemd; \
 		nc -h 2>&1 | grep -q '^[[:space:]]*-N' || echo netcat-openbsd; \
 		has openssl || echo openssl; \

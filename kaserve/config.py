@@ -15,6 +15,9 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from .handlers.static.media_types import parse_type
+from .handlers.static.patterns import PathPattern
+from .handlers.static.site_headers import parse_rule
 from .http.keep_alive import KeepAlive
 from .http.limits import Limits
 from .net.service import Deadlines
@@ -345,7 +348,54 @@ def _excludes(name: str, other: str, why: str) -> _Rule:
     )
 
 
+def _has_unused_rule(patterns: Iterable[PathPattern | None]) -> bool:
+    """Whether one of some rules, of which the first that matches is used, comes after one for the same paths."""
+    seen: set[str] = set()
+    for pattern in patterns:
+        text = "*" if pattern is None else pattern.text
+        if text in seen or "*" in seen:
+            return True
+        seen.add(text)
+    return False
+
+
+def _cache_patterns(config: Config) -> list[PathPattern | None]:
+    return [parse_rule(text).pattern for text in config.cache_control]
+
+
+def _type_patterns(config: Config) -> list[PathPattern]:
+    return [PathPattern(parse_type(text)[0]) for text in config.type]
+
+
+def _is_unix(bind: str) -> bool:
+    return bind.startswith("unix:")
+
+
+_UNUSED_RULE = (
+    "{} has a rule that is never used, since an earlier one is for the same files; one for all must be the last"
+)
+
 _RULES = (
+    _Rule(
+        # Not with a socket that another program has bound: gunicorn, for one, has an option of its own (`effects`).
+        lambda config: (
+            _is_given(config, "unix_mode") and not any(bind.startswith(("unix:", "fd:")) for bind in config.bind)
+        ),
+        "{} needs a Unix socket in {}, such as unix:/run/site.sock",
+        ("unix_mode", "bind"),
+    ),
+    _Rule(
+        lambda config: config.reuse_port and all(map(_is_unix, config.bind)),
+        "{} needs a port: a Unix socket, as in {}, cannot be shared",
+        ("reuse_port", "bind"),
+    ),
+    _Rule(lambda config: _has_unused_rule(_cache_patterns(config)), _UNUSED_RULE, ("cache_control",)),
+    _Rule(lambda config: _has_unused_rule(_type_patterns(config)), _UNUSED_RULE, ("type",)),
+    _Rule(
+        lambda config: config.immutable and any(each is None or each.text == "*" for each in _cache_patterns(config)),
+        "{} has no effect with a rule of {} for all files: give it a pattern, or leave one of the two out",
+        ("immutable", "cache_control"),
+    ),
     _excludes("app", "wsgi", "only one can be served"),
     _excludes("app", "handler", "only one can be served"),
     _excludes("handler", "wsgi", "only one can be served"),

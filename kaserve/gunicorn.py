@@ -173,7 +173,7 @@ def _check_variables(cfg: Any) -> None:
     """Raises ConfigError for a variable of kaserve whose value is not accepted, or that would have no effect."""
     values = read_environment(os.environ)
     try:
-        check_effects(Config(**values), _WAY, values)
+        check_effects(Config(**{"bind": ("fd:3",)} | values), _WAY, values)  # gunicorn binds
         for name in _TLS_VARIABLES:
             if cfg.is_ssl and name in values:
                 raise ConfigError("{} has no effect with gunicorn's --certfile: use one or the other", name)

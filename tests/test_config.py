@@ -17,7 +17,7 @@ USER = "ann:$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4C
 # By setting: the default, another value, and the text for that value. Users rely on all three.
 TABLE: dict[str, tuple[Any, Any, str]] = {
     "port": (8000, 0, "0"),
-    "bind": (("127.0.0.1",), ("0.0.0.0",), "0.0.0.0"),
+    "bind": (("127.0.0.1",), ("unix:/run/site",), "unix:/run/site"),
     "unix_mode": ("666", "660", "660"),
     "reuse_port": (False, True, "yes"),
     "backlog": (2048, 16, "16"),
@@ -79,6 +79,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
 
 # By setting: the settings that it needs.
 NEEDED: dict[str, Any] = {
+    "unix_mode": {"bind": "unix:/run/site"},
     "tls_key": {"tls_cert": "cert.pem"},
     "tls_password_file": {"tls_cert": "cert.pem"},
     "tls_ca": {"tls_cert": "cert.pem"},
@@ -310,6 +311,40 @@ class TestWhatCannotBe:
 
     def test_two_things_to_serve(self) -> None:
         self.refused("handler cannot be combined with wsgi", handler="app:hello", wsgi="site:app")
+
+    def test_addresses_that_a_setting_has_no_effect_on(self) -> None:
+        self.refused("unix_mode needs a Unix socket in bind, such as", unix_mode="600")
+        self.refused("reuse_port needs a port", reuse_port=True, bind=["unix:/run/a", "unix:@b"])
+        for bind in ("unix:@b", "127.0.0.1"), ("unix:@b", "fd:3"):
+            Config(bind=bind, unix_mode="600", reuse_port=True)
+
+    @pytest.mark.parametrize(
+        ("rules", "has_unused"),
+        [
+            (("max-age=1", "*.html=no-cache"), True),
+            (("*=max-age=1", "*.html=no-cache"), True),
+            (("/*=max-age=1", "max-age=2"), True),
+            (("*.html=max-age=1", "*.css=no-cache", " *.html=no-cache"), True),
+            (("*.html=no-cache", "max-age=1"), False),
+            (("a/*=no-cache", "*=max-age=1"), False),
+            (("a*=no-cache", "*a=max-age=1", "**a*=max-age=1"), False),
+        ],
+    )
+    def test_rules_that_are_never_used(self, rules: tuple[str, ...], has_unused: bool) -> None:
+        if has_unused:
+            self.refused("cache_control has a rule that is never used", cache_control=rules)
+        else:
+            Config(cache_control=rules)
+
+    def test_types_that_are_never_used(self) -> None:
+        self.refused("type has a rule that is never used", type=("*=text/plain", "*.log=text/x-log"))
+        self.refused("type has a rule that is never used", type=("*.log=text/plain", "*.log=text/x-log"))
+        Config(type=("*.log=text/plain", "*=text/x-log"))
+
+    def test_fingerprints_that_a_rule_for_all_files_overrides(self) -> None:
+        for rule in ("max-age=60", "*=max-age=60"):
+            self.refused("immutable has no effect with a rule of cache_control", immutable=True, cache_control=rule)
+        Config(immutable=True, cache_control="*.html=max-age=60")
 
     @pytest.mark.parametrize("name", ["limit_request_line", "limit_request_field_size"])
     def test_limits_that_no_request_fits_into(self, name: str) -> None:

@@ -100,6 +100,8 @@ def with_needed(name: str, values: dict[str, Any]) -> dict[str, Any]:
     if name.startswith("tls_"):
         needed |= {"tls_cert", "tls_key"}
     given = {each: values[each] for each in needed}
+    if name == "unix_mode":
+        given["bind"] = (f"unix:{values['directory']}.sock",)
     if name in ("access_log_file", "log_format"):
         given["access_log"] = True
     return given | {name: values[name]}
@@ -288,7 +290,7 @@ def test_gunicorn(name: str, values: dict[str, Any], monkeypatch: pytest.MonkeyP
     for each in NAMES:
         monkeypatch.delenv("KASERVE_" + each.upper(), raising=False)
     for each, value in with_needed(name, values).items():
-        if each == "access_log" and each != name:
+        if each in ("access_log", "bind") and each != name:
             continue
         text = "\n".join(value) if isinstance(value, tuple) else str(value)
         monkeypatch.setenv("KASERVE_" + each.upper(), text)

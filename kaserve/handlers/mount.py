@@ -10,9 +10,8 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from ..http.errors import HTTPError
-from ..http.handler import BaseHandler, Handler, HandlerResult, as_handler
+from ..http.handler import BaseHandler, BodySink, Handler, HandlerResult, as_handler
 from ..http.messages import Request, Response
-from ..http.sinks import Sink
 from .static.files import Files
 
 __all__ = ["Mount"]
@@ -75,9 +74,12 @@ class Mount(BaseHandler):
     def before_body(self, request: Request) -> None:
         # A path without a handler is rejected here, so that no client uploads 200 MB to it.
         match = self._find(request.raw_path)
+        if match.is_directory and match.length == len(request.raw_path):
+            redirect = _redirect(request)
+            raise HTTPError(redirect.status, "the path of a directory ends in a slash", tuple(redirect.fields))
         _ask(match.handler.before_body, request, match.length)
 
-    def body_sink(self, request: Request) -> Sink | None:
+    def body_sink(self, request: Request) -> BodySink:
         match = self._find(request.raw_path)
         return _ask(match.handler.body_sink, request, match.length)
 

@@ -27,7 +27,8 @@ class HTTPError(Exception):
     the rest of the request cannot be found, or is too large to be drained, and if `close` is true.
 
     Attributes:
-        status: 400 to 599.
+        status: 400 to 599. Below 400 it is no error but a redirect, say, that needs no body to be received: such a
+            response has `headers` and no content, and does not count as rejected.
         reason: one sentence for the client. It never repeats what the client sent, nor says where files are.
         headers: further headers, such as `("Allow", "GET, HEAD")` (RFC 9110 §15.5.6).
         close: whether the connection closes after the response.

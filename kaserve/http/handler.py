@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 from .messages import Request, Response
 from .sinks import Sink
 
-__all__ = ["BaseHandler", "FunctionHandler", "Handler", "HandlerResult", "as_handler"]
+__all__ = ["BaseHandler", "BodySink", "FunctionHandler", "Handler", "HandlerResult", "as_handler"]
 
 HandlerResult = Response | Future[Response]
+BodySink = Sink | Future[Any] | None
 
 
 class BaseHandler:
@@ -51,12 +53,13 @@ class BaseHandler:
                 connection closes after it (RFC 9110 §10.1.1).
         """
 
-    def body_sink(self, request: Request) -> Sink | None:
+    def body_sink(self, request: Request) -> BodySink:
         """Called after `before_body`: what receives the body.
 
         Returns:
             A sink, whose result becomes `request.received`; or None to have the body in `request.body`, in memory or in
-            a temporary file.
+            a temporary file. Or a Future, which any thread may complete, if that is not decided yet: `body_sink` is
+            called again once it is done, and until then nothing of the body is read.
 
         Raises:
             HTTPError: as in `before_body`.

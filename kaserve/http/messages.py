@@ -508,6 +508,8 @@ def new_response(status: int, body: Body, fields: list[FieldLine]) -> Response:
 def error_response(error: HTTPError) -> Response:
     """Returns the response that shows `error`: one line of plain text, since the client may not be a browser. It says
     `Connection: close` if the error does."""
+    if error.status < 400:
+        return Response(error.status, b"", error.headers)
     phrase = PHRASES.get(error.status, "Error")
     response = Response.text(f"{error.status} {phrase}: {error.reason}\n", error.status)
     response.fields.extend(error.headers)

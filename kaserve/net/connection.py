@@ -34,9 +34,9 @@ and no change to what the poller waits for.
 would reset the request, and the client cannot know whether it was processed. So before an idle connection is closed its
 socket is read once more, and a request that is there is responded to, as the last one (`_finish_idle`). A request that
 arrives even later is lost: it is counted (`races_lost`), since avoiding it is what the settings of keep-alive are for.
-The same holds for a request that is incomplete at its deadline (`_expire_request`): the client is not slow if this
-process was stopped, or its machine asleep, while the rest arrived. Then the poller is interrupted, finds nothing ready,
-and the first thing that it sees is that deadlines have passed.
+The same holds for a request or a TLS handshake that is incomplete at its deadline (`_expire_request`,
+`_expire_handshake`): the client is not slow if this process was stopped, or its machine asleep, while the rest arrived.
+Then the poller is interrupted, finds nothing ready, and the first thing that it sees is that deadlines have passed.
 
 **Clients that leave.** In every phase in which the socket is read or written, doing so tells when the client is gone.
 In HANDLER nothing is read, so the poller is asked for nothing but the client's leaving (`service.CLIENT_LEAVES`). That
@@ -101,6 +101,8 @@ _MAX_LAST_LOOKS = 64
 _KEEPALIVE_AFTER = 10.0
 # How often, within one send_timeout, the kernel is asked whether its send queue has become shorter.
 _PROGRESS_CHECKS = 8
+# Seconds for the rest of a TLS handshake that begins at its deadline.
+_LATE_HANDSHAKE = 1.0
 # Seconds that a client may take to close after an idle connection was drained: no response is at stake.
 _DRAIN_LINGER = 0.1
 
@@ -225,15 +227,28 @@ class Connection(RequestLoop):
         elif phase == SEND:
             self._check_progress()
         elif phase == HANDSHAKE:
-            self._shake_hands()  # a last look
-            if self.phase == HANDSHAKE:
-                self._close(Ending.HANDSHAKE)
+            self._expire_handshake()
         elif phase == HANDLER:
             self._end_wait()
         else:
             self._read_late_bytes()  # so that no lost request goes uncounted
             if self.phase != CLOSED:
                 self._close(Ending.LAST_RESPONSE)
+
+    def _expire_handshake(self) -> None:
+        """HANDSHAKE: it was not completed in time; but what has arrived by now is read first. If the client has begun
+        only now, it gets the time for another round trip, which TLS needs, once: it is not slow if this process was
+        stopped."""
+        assert isinstance(self._sock, TLSSocket)
+        sock = self._sock
+        had_begun = sock.has_begun
+        self._shake_hands()
+        if self.phase == HANDSHAKE:
+            if sock.has_begun and not had_begun:
+                reactor = self._service.reactor
+                reactor.wheel.schedule(self, reactor.read_clock() + _LATE_HANDSHAKE)
+            else:
+                self._close(Ending.HANDSHAKE)
 
     def _expire_request(self) -> None:
         """HEAD, BODY: the request has not arrived in time; but what has arrived by now is read first."""

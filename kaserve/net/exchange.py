@@ -46,7 +46,8 @@ class Exchange(Outgoing):
         client: the other end of the connection. A handler may have put another client into `request.client`.
         response: None until one has been started.
         rejection: the error response to a request whose body is still being drained.
-        future: what the handler returned, or a piece of a body, until the connection goes on with its result.
+        future: what the handler returned, a piece of a body, or what the handler waits for before it decides about the
+            request's body, until the connection goes on with its result.
         started: when the first byte of the request came; for a pipelined request, when the response before it was done.
         called: when the handler was called. Recorded only if the access log shows times, as is `responded`.
         responded: when the handler had responded.
@@ -111,15 +112,25 @@ class Exchange(Outgoing):
     def begin_body(self) -> None:
         """Asks the handler about the body. One that is not wanted is drained if it is small.
 
+        While the handler is undecided the exchange waits for its Future, and then this is called again. Until then
+        nothing of the body is read, and no `100 Continue` invites the client to send it (RFC 9110 §10.1.1).
+
         Raises:
             HTTPError: the response, which does not wait for the body.
             Exception: whatever the handler's own code raises.
         """
         request, protocol, handler = self.request, self._protocol, self._service.handler
         assert request is not None
+        undecided, self.future = self.future, None
         try:
-            handler.before_body(request)
+            if undecided is None:
+                handler.before_body(request)
+            elif not undecided.cancelled():
+                undecided.result()  # raises what it failed with
             sink = handler.body_sink(request)
+            if isinstance(sink, Future):
+                self.wait_for(sink)
+                return
             if sink is not None:
                 protocol.sink = sink
         except HTTPError as error:
@@ -149,7 +160,7 @@ class Exchange(Outgoing):
             if not isinstance(result, Response) and not isinstance(result, Future):
                 raise TypeError(f"a handler must return a Response, not {type(result).__name__}")
         except HTTPError as error:
-            service.stats.refused[error.status] += 1
+            self._count_rejection(error)
             self.respond(error_response(error), may_persist)
         except BaseException as error:
             reraise_exit_signals(error)
@@ -165,8 +176,13 @@ class Exchange(Outgoing):
 
     def refuse(self, error: HTTPError) -> None:
         """Responds to a request that cannot be read, or is not read to its end; then the connection closes."""
-        self._service.stats.refused[error.status] += 1
+        self._count_rejection(error)
         self.respond(error_response(error), False)
+
+    def _count_rejection(self, error: HTTPError) -> None:
+        """Counts `error`, unless it is a response that did not wait for the body."""
+        if error.status >= 400:
+            self._service.stats.refused[error.status] += 1
 
     def respond_failure(self, may_persist: bool) -> None:
         """Responds in place of a handler that failed before anything was sent, so the connection may persist."""

@@ -6,6 +6,7 @@ Knows addresses, backlogs and descriptors. Does not know what a connection is fo
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 import os
 import socket
@@ -118,7 +119,7 @@ class Listener(Timer):
         # the client delays that acknowledgement: 40 ms for nothing, request after request.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         assert isinstance(peer, tuple)
-        self._on_accept(sock, Address(peer[0], peer[1]), self.address)
+        self._on_accept(sock, _tcp_address(peer), self.address)
 
     def expired(self, now: float) -> None:
         self.resume()
@@ -166,10 +167,17 @@ def address_of(sock: socket.socket) -> AnyAddress:
     socket."""
     name = sock.getsockname()
     if isinstance(name, tuple):
-        zone = f"%{socket.if_indextoname(name[3])}" if len(name) == 4 and name[3] else ""
-        return Address(name[0] + zone, name[1])
+        return _tcp_address(name)
     path = os.fsdecode(name)
     return UnixAddress("@" + path[1:] if path.startswith("\0") else path)
+
+
+def _tcp_address(name: tuple[Any, ...]) -> Address:
+    """Returns the address in a sockaddr. The zone of a link-local host is in the scope id alone; raises OSError if its
+    network interface has gone."""
+    if len(name) == 4 and name[3]:
+        return Address(f"{name[0]}%{socket.if_indextoname(name[3])}", name[1])
+    return Address(name[0], name[1])
 
 
 def open_listeners(
@@ -244,7 +252,7 @@ def _parse_number(digits: str, what: str, largest: int) -> int:
 
 def _open_tcp(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
     """Binds a TCP socket to each address of `host`, all with the same port."""
-    if host in ("", "::"):
+    if not host or _is_every_ipv6(host):
         dual = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if dual or host else socket.AF_INET
         return [socket.create_server((host, port), family=family, reuse_port=reuse_port, dualstack_ipv6=dual)]
@@ -257,6 +265,14 @@ def _open_tcp(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
         except OSError as error:
             last = error  # with port 0: the port that was free at one address is in use at another
     raise last
+
+
+def _is_every_ipv6(host: str) -> bool:
+    """Whether `host` is `::`, in any of its spellings, such as `0::0` (RFC 4291 §2.2)."""
+    try:
+        return ipaddress.IPv6Address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def _bind_each(addresses: dict[tuple[Any, ...], int], port: int, *, reuse_port: bool) -> list[socket.socket]:

@@ -171,8 +171,13 @@ class RequestLoop(Timer):
                     self._start_trace()
                 if protocol.phase == BODY:
                     exchange.begin_body()
+            elif self._is_awaiting():  # for the handler's decision about the body
+                assert self._exchange is not None
+                if self._exchange.is_pending():
+                    return False
+                self._exchange.begin_body()
             if protocol.phase == BODY:
-                return protocol.read_body()
+                return not self._is_awaiting() and protocol.read_body()
         except HTTPError as error:
             self._refuse(error, Ending.REFUSED)
         except BaseException as error:  # of before_body, or of a sink: a full disk, say

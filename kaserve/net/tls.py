@@ -225,13 +225,14 @@ class TLSSocket:
     Attributes:
         must_write: after BlockingIOError from `handshake`: whether it waits for room to send, rather than for bytes of
             the client.
+        has_begun: whether the first byte of the client was seen, and may begin a handshake.
     """
 
-    __slots__ = ("_has_begun", "_may_notify", "_sock", "must_write")
+    __slots__ = ("_may_notify", "_sock", "has_begun", "must_write")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._sock = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        self._has_begun = False  # the first byte of the client was seen, and may begin a handshake
+        self.has_begun = False
         self._may_notify = False  # close_notify can be sent, and was not sent yet
         self.must_write = False
 
@@ -243,10 +244,10 @@ class TLSSocket:
             NotTLSError: the client speaks plain HTTP.
             OSError: the handshake has failed.
         """
-        if not self._has_begun:
+        if not self.has_begun:
             if socket.socket.recv(self._sock, 1, socket.MSG_PEEK).isalpha():
                 raise NotTLSError("the client speaks plain HTTP")
-            self._has_begun = True
+            self.has_begun = True
         try:
             self._sock.do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:

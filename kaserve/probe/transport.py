@@ -84,7 +84,7 @@ def open_socket(target: Target, seconds: float, tls: ssl.SSLContext | None = Non
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
-            sock = tls.wrap_socket(sock, server_hostname=target.host)
+            sock = tls.wrap_socket(sock, server_hostname=target.host.partition("%")[0])
         return SocketTransport(sock, seconds)
     except BaseException:
         sock.close()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import grp
 import http.client
 import json
+import os
+import pwd
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,6 +133,34 @@ def test_the_proxy_protocol(tmp_path: Path, version: str) -> None:
                 client.send(get())
                 assert client.answer().body == b'["127.0.0.1","http","h","GET",0]'
         assert server.stats.accepted >= 1
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_unix_socket_and_workers_of_another_user(umask: int) -> None:
+    """A master of nginx that root has started runs its workers as `nobody`, and they connect to the socket."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start nginx with workers of another user")
+    binary, port = program("nginx", "/usr/sbin/nginx"), free_port()
+    group = grp.getgrgid(pwd.getpwnam("nobody").pw_gid).gr_name
+    with tempfile.TemporaryDirectory() as made:  # the directories of pytest are closed to other users
+        directory = Path(made)
+        directory.chmod(0o755)
+        paths = "".join(
+            f"{each}_temp_path {directory}/{each}; " for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        (directory / "nginx.conf").write_text(
+            f"user nobody {group}; daemon off; pid {directory}/pid; error_log stderr;\nevents {{}}\n"
+            f"http {{ access_log off; {paths} server {{ listen 127.0.0.1:{port};"
+            f" location / {{ proxy_pass http://unix:{directory}/socket; }} }} }}\n"
+        )
+        before = os.umask(umask)
+        try:
+            with serving(describe_request, bind=(f"unix:{directory}/socket",)):
+                command = (binary, "-p", made, "-e", "stderr", "-c", str(directory / "nginx.conf"))
+                with running(*command, port=port):
+                    assert ask(("127.0.0.1", port))[0] == 200
+        finally:
+            os.umask(before)
 
 
 def test_the_options_of_the_page_exist() -> None:

@@ -10,14 +10,15 @@ import pytest
 
 from kaserve.handlers import Files, Mount
 from kaserve.handlers.middleware.basic_auth import BasicAuth
+from kaserve.handlers.middleware.cors import CORSPreflight
 from kaserve.handlers.middleware.headers import HeaderMiddleware
 from kaserve.handlers.static.site_headers import SiteHeaders
 from kaserve.handlers.uploads.upload import Uploads
 from kaserve.http.errors import HTTPError
 from kaserve.http.handler import BaseHandler
 from kaserve.http.messages import Request
-from tests.handlers.middleware.test_basic_auth import fast_hash
-from tests.tools.server import connect, request, serving
+from tests.handlers.middleware.test_basic_auth import ANN, USERS, WRONG, fast_hash
+from tests.tools.server import connect, hello, request, serving
 
 REJECTIONS: dict[str, tuple[Callable[[Path], BaseHandler], str, str, int]] = {
     "Files": (Files, "DELETE", "/", 405),
@@ -64,3 +65,42 @@ def test_headers_do_not_change_whether_the_connection_closes() -> None:
     for close in (False, True):
         error = HTTPError(400, "no", (("A", "1"),), close=close).with_headers((("B", "2"),))
         assert (error.close, error.headers) == (close, (("A", "1"), ("B", "2")))
+
+
+LARGE = "Content-Length: 200000000"
+
+
+@pytest.mark.parametrize("lines", [(LARGE,), (LARGE, "Expect: 100-continue")])
+@pytest.mark.parametrize("path", ["/status", "/metrics"])
+def test_an_own_page_of_the_server_rejects_a_body_at_once(path: str, lines: tuple[str, ...]) -> None:
+    """RFC 9110 §10.1.1."""
+    with serving(hello, status="/status", metrics="/metrics") as server, connect(server) as client:
+        client.send(request("POST", path, *lines))
+        answer = client.answer("POST")
+        assert (answer.status, answer.persists, answer.value("allow")) == (405, False, "GET, HEAD")
+
+
+@pytest.mark.parametrize(("line", "status"), [("X: 1", 401), (WRONG, 401), (ANN, 405)])
+def test_an_own_page_asks_for_the_user_before_it_rejects_a_body(line: str, status: int) -> None:
+    users = [f"ann:{USERS['ann']}"]
+    with serving(hello, status="/status", auth=users) as server, connect(server) as client:
+        client.send(request("POST", "/status", line, LARGE, "Expect: 100-continue"))
+        answer = client.answer("POST")
+        assert (answer.status, answer.persists) == (status, False)
+
+
+@pytest.mark.parametrize("lines", [(LARGE,), (LARGE, "Expect: 100-continue")])
+def test_what_needs_no_body_is_sent_at_once(lines: tuple[str, ...]) -> None:
+    """The same responses as without a body, and they are no rejections."""
+    site = CORSPreflight(Mount({"/a/": hello}))
+    preflight = "Access-Control-Request-Method: GET"
+    for method, target, more in (("POST", "/a?b", ()), ("OPTIONS", "/a/", (preflight,))):
+        with serving(site) as server, connect(server) as client:
+            client.send(request(method, target, *more))
+            without = client.answer(method)
+            client.send(request(method, target, *more, *lines))
+            answer = client.answer(method)
+            assert (answer.status, answer.body, answer.persists) == (without.status, b"", False)
+            for name in ("location", "access-control-allow-methods"):
+                assert answer.values(name) == without.values(name)
+            assert server.stats.refused == {}

@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 from kaserve.http.address import AnyAddress
+from kaserve.http.messages import Response
 from kaserve.net.listener import Listener, address_of, open_listeners, split_host_port
 from kaserve.net.reactor import Reactor
 from tests.tools.net import START, FakeClock, open_descriptors
+from tests.tools.server import connect, serving
 
 
 def open_listener(bind: str, port: int, **settings: Any) -> socket.socket:
@@ -508,6 +510,22 @@ def test_a_link_local_address_keeps_its_zone(form: str) -> None:
         port = sock.getsockname()[1]
         assert address_of(sock) == (host, port)
         socket.create_connection((host, port)).close()
+
+
+def test_a_link_local_client_keeps_its_zone() -> None:
+    """The access log, REMOTE_ADDR and the limit of connections per address must not confuse two networks."""
+    host = link_local()
+    with serving(lambda request: Response.text(request.client.host), bind=(host,)) as server, connect(server) as client:
+        assert client.ask().body.decode() == host
+
+
+@pytest.mark.parametrize("spelling", ["::", "::0", "0::", "0:0:0:0:0:0:0:0", "[::0]", "::0.0.0.0"])
+def test_every_spelling_of_every_address(spelling: str) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no dual-stack sockets")
+    with open_listener(spelling, 0, backlog=5) as sock:
+        assert sock.family == socket.AF_INET6
+        assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 0
 
 
 def test_an_abstract_unix_socket(tmp_path: Path) -> None:

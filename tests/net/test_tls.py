@@ -21,6 +21,7 @@ from kaserve.http.phases import CLOSED, HANDSHAKE, IDLE, LINGER, SEND
 from kaserve.net.certificate import host_names
 from kaserve.net.poller import READ, WRITE
 from kaserve.net.tls import TLS, TLSSocket
+from tests.tools.connections import WHEEL_DELAY, send_during_turn
 from tests.tools.net import GET, LAST_GET, Body, Net, Router, file_span, get, hello, open_descriptors, post
 from tests.tools.server import PATIENCE, Client, Driven, Process, SocketAddress, connect, program, serving, wait_for
 from tests.tools.tls import Certificate, TLSClient, client_context, make_certificate
@@ -211,6 +212,27 @@ def test_the_deadline_of_a_handshake_is_from_its_beginning(net: Net, tls: TLS) -
     assert client.connection.phase == CLOSED
     assert net.stats.closed == {"handshake": 1}
     assert net.stats.requests == 0
+
+
+@both_versions
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_handshake_that_begins_at_its_deadline(net: Net, tls: TLS, version: ssl.TLSVersion, goes_on: bool) -> None:
+    """The client has sent its first message while this process was stopped (SIGSTOP): the poller then sees only that
+    time has passed. TLS needs another round trip, for which there is a second, once."""
+    client = TLSClient(net, tls, client_context(version))
+    net.settle()
+    net.clock.advance(31)
+    send_during_turn(net, client.raw, client.hello())
+    net.settle()
+    assert client.connection.phase == HANDSHAKE
+    assert net.time_left(client.connection) == 1.0
+    if goes_on:
+        client.feed()
+        assert client.handshake().ask(GET)[0].status == 200
+    else:
+        net.sleep(1.0 + WHEEL_DELAY)
+        assert client.connection.phase == CLOSED
+        assert net.stats.closed == {"handshake": 1}
 
 
 def test_a_handshake_that_must_wait_to_send(net: Net, certificates: Certificates, tmp_path: Path) -> None:

@@ -17,6 +17,11 @@ from kaserve.probe.target import Target, read_url
         pytest.param("https://h:8443/x y#z", Target("https", "h", 8443, "h:8443", "/x%20y"), id="fragment and space"),
         pytest.param("https://h/%2e", Target("https", "h", 443, "h", "/%2e"), id="encoded already"),
         pytest.param("http://[::1]:8000/", Target("http", "::1", 8000, "[::1]:8000", "/"), id="IPv6"),
+        pytest.param(
+            "http://[fe80::1%25eth0]:8000/", Target("http", "fe80::1%eth0", 8000, "[fe80::1]:8000", "/"), id="zone"
+        ),
+        pytest.param("[fe80::1%eth0]:80", Target("http", "fe80::1%eth0", 80, "[fe80::1]", "/"), id="bare zone"),
+        pytest.param("http://h/@", Target("http", "h", 80, "h", "/@"), id="no user"),
         pytest.param("http://h:80/", Target("http", "h", 80, "h", "/"), id="explicit default port"),
         pytest.param(
             "http://\xfc.de/\xe9?\xe9",
@@ -34,3 +39,22 @@ def test_urls(url: str, target: Target) -> None:
 def test_invalid_urls(url: str) -> None:
     with pytest.raises(ValueError, match=r"^the (URL|port|host) must be .+, not .+"):
         read_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://alice:hunter2@127.0.0.1:1/",
+        "alice:hunter2@h",
+        "https://hunter2@h/",
+        "http://alice:hunter2@h:99999/",
+        "ftp://alice:hunter2@h/",
+        "//alice:hunter2@h",
+        "http://alice:hunter2@[h/",
+        "http://alice:hunter2@h\u2100/",
+    ],
+)
+def test_a_password_is_not_repeated(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^the URL must not contain a user or a password") as caught:
+        read_url(url)
+    assert "hunter2" not in str(caught.value)

@@ -13,10 +13,12 @@ __all__ = ["open_sink", "respond"]
 
 
 def open_sink(handler: BaseHandler, request: Request) -> Sink:
-    """Where the body of `request` goes. Raises HTTPError if the response does not wait for it."""
+    """Where the body of `request` goes, once that is decided. Raises HTTPError if the response does not wait for it."""
     try:
         handler.before_body(request)
-        return handler.body_sink(request) or Spool()
+        while isinstance(sink := handler.body_sink(request), Future):
+            sink.result(20)
+        return sink or Spool()
     except HTTPError as error:
         return drain_or_reject(request, error)
 

@@ -7,7 +7,7 @@ from kaserve.net.reactor cimport Reactor
 from kaserve.net.request_loop cimport RequestLoop
 from kaserve.net.service cimport PhaseTimeout, Service
 
-cdef double _KEEPALIVE_AFTER
+cdef double _KEEPALIVE_AFTER, _LATE_HANDSHAKE
 cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND
 cdef int HALF_CLOSE, HANGUP, NOTHING, READ, WRITE
 cdef int _MAX_LAST_LOOKS
@@ -19,6 +19,8 @@ cdef class Connection(RequestLoop):
 
     cpdef ready(self, int events)
     cdef _expire(self)
+    @cython.locals(had_begun=bint, reactor=Reactor)
+    cdef _expire_handshake(self)
     @cython.locals(phase=int)
     cdef _expire_request(self)
     @cython.locals(reactor=Reactor)

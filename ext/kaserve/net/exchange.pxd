@@ -30,6 +30,7 @@ cdef class Exchange(Outgoing):
     cpdef begin_body(self)
     cpdef call_handler(self, bint may_persist)
     cpdef refuse(self, error)
+    cdef _count_rejection(self, error)
     cpdef respond_failure(self, bint may_persist)
     @cython.locals(protocol=HTTPProtocol, reactor=Reactor, service=Service, writer=Writer)
     cpdef respond(self, Response response, bint may_persist)

@@ -6,9 +6,8 @@ does with them.
 
 from __future__ import annotations
 
-from ...http.handler import BaseHandler, Handler, HandlerResult, as_handler
+from ...http.handler import BaseHandler, BodySink, Handler, HandlerResult, as_handler
 from ...http.messages import Request
-from ...http.sinks import Sink
 
 __all__ = ["Middleware"]
 
@@ -30,7 +29,7 @@ class Middleware(BaseHandler):
     def before_body(self, request: Request) -> None:
         self.inner.before_body(request)
 
-    def body_sink(self, request: Request) -> Sink | None:
+    def body_sink(self, request: Request) -> BodySink:
         return self.inner.body_sink(request)
 
     def end_of_turn(self) -> None:

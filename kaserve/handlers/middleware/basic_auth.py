@@ -7,8 +7,8 @@ the client that sent the password waits for that: the first request with a passw
 Future while a small pool of threads does the work, and the outcome is cached under a keyed digest. The threads do
 nothing else: the inner handler is always called by the server's own thread.
 
-A body that arrives while its password is being checked is held in a spool: the inner handler must not see a byte of it
-before the user is known, and the client must not be made to wait either.
+No byte of a body is read while its password is being checked, and the client gets no `100 Continue`: the inner handler
+must not see a body whose sender is unknown, and a client with a wrong password must not send a large one.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ...http.errors import HTTPError
-from ...http.handler import BaseHandler, Handler, HandlerResult
+from ...http.handler import BaseHandler, BodySink, Handler, HandlerResult
 from ...http.headers import FieldLine
 from ...http.messages import Request
-from ...http.sinks import Received, Sink, Spool, deliver
 from .base import Middleware
 from .later import LaterResponse
 from .passwords import Check, read_hash
@@ -99,43 +98,47 @@ class BasicAuth(Middleware):
     def before_body(self, request: Request) -> None:
         """Does nothing: whether the inner handler may see the request is decided in `body_sink`."""
 
-    def body_sink(self, request: Request) -> Sink | None:
-        verdict = self._verdict(request)
-        if isinstance(verdict, Future):
-            return _UndecidedSink(request, verdict, self._admit)
-        return self._admit(request, verdict)
+    def body_sink(self, request: Request) -> BodySink:
+        return self.body_sink_of(self.inner, request)
 
     def __call__(self, request: Request) -> HandlerResult:
-        return self._respond(request, self.inner)
+        return self.respond_with(self.inner, request)
 
     def protect(self, path: str, page: BaseHandler) -> BaseHandler:
         """Puts the same check in front of `page`. What inner handlers would ask for comes too late to matter."""
-        return _ProtectedPage(page, self._respond)
+        return _ProtectedPage(page, self)
 
-    # Deciding.
+    # Deciding, for the inner handler and for protected pages.
 
-    def _respond(self, request: Request, handler: BaseHandler) -> HandlerResult:
+    def respond_with(self, handler: BaseHandler, request: Request) -> HandlerResult:
         """Lets `handler` respond if the user is known, now or later."""
         verdict = self._verdict(request)
         if isinstance(verdict, Future):
-            return LaterResponse(verdict, lambda done: self._respond_as(done.result(), request, handler))
-        return self._respond_as(verdict, request, handler)
+            return LaterResponse(verdict, lambda done: self._respond_later(done, handler, request))
+        return self._respond_as(verdict, handler, request)
 
-    def _respond_as(self, user: str | None, request: Request, handler: BaseHandler) -> HandlerResult:
+    def body_sink_of(self, handler: BaseHandler, request: Request) -> BodySink:
+        """Asks `handler` where it wants the body if the user is known; until then a Future. Raises HTTPError if the
+        body is not wanted."""
+        verdict = self._verdict(request)
+        if isinstance(verdict, Future):
+            return verdict
+        if verdict is None:
+            raise self._unauthorized()
+        request.remote_user = verdict
+        handler.before_body(request)
+        return handler.body_sink(request)
+
+    def _respond_later(self, done: Future[str | None], handler: BaseHandler, request: Request) -> HandlerResult:
+        if done.cancelled():  # for another client, which sent the same password and has left: that hash was not begun
+            return self.respond_with(handler, request)
+        return self._respond_as(done.result(), handler, request)
+
+    def _respond_as(self, user: str | None, handler: BaseHandler, request: Request) -> HandlerResult:
         if user is None:
             raise self._unauthorized()
         request.remote_user = user
-        if isinstance(request.received, _UndecidedSink):  # the body was complete before the verdict
-            request.received.hand_over()
         return handler(request)
-
-    def _admit(self, request: Request, user: str | None) -> Sink | None:
-        """Asks the inner handler where it wants the body. Raises HTTPError if the body is not wanted."""
-        if user is None:
-            raise self._unauthorized()
-        request.remote_user = user
-        super().before_body(request)
-        return super().body_sink(request)
 
     def _unauthorized(self) -> HTTPError:
         return HTTPError(401, "a user and a password are needed", self._error_headers)
@@ -197,68 +200,14 @@ def _decode(value: str) -> tuple[bytes, bytes] | None:
 
 
 class _ProtectedPage(BaseHandler):
-    """A page of the server, which reads no body, after a check of the user."""
+    """A page of the server after a check of the user."""
 
-    def __init__(self, page: BaseHandler, respond: Callable[[Request, BaseHandler], HandlerResult]) -> None:
+    def __init__(self, page: BaseHandler, auth: BasicAuth) -> None:
         self._page = page
-        self._respond = respond
+        self._auth = auth
+
+    def body_sink(self, request: Request) -> BodySink:
+        return self._auth.body_sink_of(self._page, request)
 
     def __call__(self, request: Request) -> HandlerResult:
-        return self._respond(request, self._page)
-
-
-class _UndecidedSink:
-    """The sink of a request whose password is still being checked: holds the body until the inner handler may have it.
-
-    A body that is complete before the verdict leaves this object in `Request.received`, so that `hand_over` can pass on
-    what was held.
-    """
-
-    def __init__(
-        self,
-        request: Request,
-        verdict: Future[str | None],
-        admit: Callable[[Request, str | None], Sink | None],
-    ) -> None:
-        self._request = request
-        self._verdict = verdict
-        self._admit = admit
-        self._held = Spool()
-        self._sink: Sink | None = None
-
-    def write(self, data: bytes) -> None:
-        if self._sink is None and self._verdict.done():
-            self._decide()
-        (self._sink or self._held).write(data)
-
-    def _decide(self) -> Sink:
-        """Passes on what was held to the sink of the inner handler. Raises HTTPError if the body is not wanted."""
-        self._sink = sink = self._admit(self._request, self._verdict.result()) or Spool()
-        with self._held.finish() as held:
-            while data := held.read(1 << 16):
-                sink.write(data)
-        return sink
-
-    def finish(self) -> Received | None:
-        """Completes the body, unless the verdict is still missing: then this object is what was received."""
-        if self._sink is None:
-            return self
-        sink, self._sink = self._sink, None
-        if isinstance(sink, Spool):
-            self._request.body = sink.finish()
-            return None
-        return sink.finish()
-
-    def hand_over(self) -> None:
-        """Delivers the body to the inner handler, after the verdict. Raises HTTPError if it is not wanted."""
-        sink = self._decide()  # should this raise, the request still owns this object, and closes it
-        self._sink = None
-        self._request.received = None
-        deliver(sink, self._request)
-
-    def abandon(self) -> None:
-        self._held.abandon()
-        if self._sink is not None:
-            self._sink.abandon()
-
-    close = abandon
+        return self._auth.respond_with(self._page, request)

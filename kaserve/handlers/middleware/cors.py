@@ -6,6 +6,7 @@ Knows the headers of CORS, and responds to preflights. Does not add headers to r
 
 from __future__ import annotations
 
+from ...http.errors import HTTPError
 from ...http.grammar import TOKEN
 from ...http.handler import HandlerResult
 from ...http.headers import FieldLine
@@ -34,9 +35,20 @@ class CORSPreflight(Middleware):
     """
 
     def __call__(self, request: Request) -> HandlerResult:
-        if request.method == "OPTIONS" and request.values("access-control-request-method"):
+        if _is_preflight(request):
             return _preflight_response(request)
         return self.inner(request)
+
+    def before_body(self, request: Request) -> None:
+        """Responds to a preflight at once: browsers send none with a body, and nothing would read it."""
+        if _is_preflight(request):
+            response = _preflight_response(request)
+            raise HTTPError(response.status, "a preflight has no body", tuple(response.fields))
+        self.inner.before_body(request)
+
+
+def _is_preflight(request: Request) -> bool:
+    return request.method == "OPTIONS" and bool(request.values("access-control-request-method"))
 
 
 def _preflight_response(request: Request) -> Response:

@@ -11,10 +11,9 @@ from concurrent.futures import Future
 
 from ...http.errors import HTTPError
 from ...http.grammar import FIELD_NAME, FIELD_VALUE
-from ...http.handler import Handler, HandlerResult
+from ...http.handler import BodySink, Handler, HandlerResult
 from ...http.headers import ACCEPT_ENCODING, CONDITIONAL, FLAGS, IF_MODIFIED_SINCE, IF_NONE_MATCH, FieldLine
 from ...http.messages import Request, Response
-from ...http.sinks import Sink
 from .base import Middleware
 from .later import LaterResponse
 
@@ -73,7 +72,7 @@ class HeaderMiddleware(Middleware):
         except HTTPError as error:
             raise self._with_headers(error) from None
 
-    def body_sink(self, request: Request) -> Sink | None:
+    def body_sink(self, request: Request) -> BodySink:
         try:
             return super().body_sink(request)
         except HTTPError as error:

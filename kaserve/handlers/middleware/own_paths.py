@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...http.handler import BaseHandler, Handler, HandlerResult
+from ...http.handler import BaseHandler, BodySink, Handler, HandlerResult
 from ...http.messages import Request
-from ...http.sinks import DrainSink, Sink
 from .base import Middleware
 
 __all__ = ["OwnPaths"]
 
 
 class OwnPaths(Middleware):
-    """Responds to the paths of some pages, which read no bodies; the inner handler responds to all others."""
+    """Responds to the paths of some pages; the inner handler responds to all others."""
 
     def __init__(self, handler: Handler, pages: Mapping[str, BaseHandler]) -> None:
         """Puts pages in front of a handler.
@@ -30,11 +29,13 @@ class OwnPaths(Middleware):
         self._pages = dict(pages)
 
     def __call__(self, request: Request) -> HandlerResult:
-        return self._pages.get(request.raw_path, self.inner)(request)
+        return self._route(request)(request)
 
     def before_body(self, request: Request) -> None:
-        if request.raw_path not in self._pages:
-            self.inner.before_body(request)
+        self._route(request).before_body(request)
 
-    def body_sink(self, request: Request) -> Sink | None:
-        return DrainSink() if request.raw_path in self._pages else self.inner.body_sink(request)
+    def body_sink(self, request: Request) -> BodySink:
+        return self._route(request).body_sink(request)
+
+    def _route(self, request: Request) -> BaseHandler:
+        return self._pages.get(request.raw_path, self.inner)

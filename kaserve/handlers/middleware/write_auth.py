@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...http.handler import BaseHandler, Handler, HandlerResult
+from ...http.handler import BaseHandler, BodySink, Handler, HandlerResult
 from ...http.headers import FieldLine
 from ...http.messages import Request
-from ...http.sinks import Sink
 from .base import Middleware
 from .basic_auth import BasicAuth
 
@@ -36,7 +35,7 @@ class WriteAuth(Middleware):
     def before_body(self, request: Request) -> None:
         self._route(request).before_body(request)
 
-    def body_sink(self, request: Request) -> Sink | None:
+    def body_sink(self, request: Request) -> BodySink:
         return self._route(request).body_sink(request)
 
     def __call__(self, request: Request) -> HandlerResult:

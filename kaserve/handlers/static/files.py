@@ -160,6 +160,11 @@ class Files(BaseHandler):
         if self._resources.turn:
             self._resources.end_of_turn()
 
+    @property
+    def is_immutable(self) -> bool:
+        """Whether clients may keep fingerprinted files without asking again."""
+        return self._headers.is_immutable
+
     def make_private(self) -> None:
         """Has fingerprinted files say `private` instead of `public`."""
         self._headers = self._headers.for_users()

@@ -16,11 +16,15 @@ class PathPattern:
 
     One with a slash has to match the whole path below the directory that is served, any other one the name of the file
     alone. `*` stands for anything, slashes included. Case matters.
+
+    Attributes:
+        text: the pattern without white space around it; `*` if it matches every path.
     """
 
     def __init__(self, text: str) -> None:
         """Makes one of what the user has written; white space around it, and a slash in front, mean nothing."""
         text = text.strip(" \t")
+        self.text = text if text.strip("*") not in ("", "/") else "*"
         self._is_for_path = "/" in text
         self._pattern = re.compile(translate(text.removeprefix("/")))
 

@@ -101,6 +101,7 @@ class SiteHeaders:
     Attributes:
         always: those of every response that is not about a file.
         for_errors: those of an error, which has content that explains it.
+        is_immutable: whether fingerprinted names may be cached for ever.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class SiteHeaders:
         self.for_errors = self._with_content + self.always
         self._is_decided = "cache-control" in names
         self._rules = tuple(cache_control)
-        self._immutable = immutable
+        self.is_immutable = immutable
         self._for_ever: FieldLine = ("Cache-Control", f"public, {_FOR_EVER}")
 
     def for_users(self) -> SiteHeaders:
@@ -156,4 +157,4 @@ class SiteHeaders:
         for rule in self._rules:
             if rule.pattern is None or rule.pattern.matches(path):
                 return (("Cache-Control", rule.value),)
-        return (self._for_ever if self._immutable and is_fingerprinted(path.rpartition("/")[2]) else _ALWAYS_ASK,)
+        return (self._for_ever if self.is_immutable and is_fingerprinted(path.rpartition("/")[2]) else _ALWAYS_ASK,)

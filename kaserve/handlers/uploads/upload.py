@@ -17,11 +17,11 @@ from urllib.parse import unquote_to_bytes
 
 from ...http.conditional import conditions, evaluate
 from ...http.errors import HTTPError
-from ...http.handler import BaseHandler
+from ...http.handler import BaseHandler, BodySink
 from ...http.headers import FieldLine
 from ...http.messages import Request, Response
 from ...http.multipart import FormReader, Part, PartHeaders, parse_boundary, parse_file_name
-from ...http.sinks import DrainSink, Sink
+from ...http.sinks import DrainSink
 from ..static.files import Files
 from ..static.paths import Links, MalformedPath, Segments, Tree, decode_path, encode_reference, is_hidden
 from ..static.representations import entity_tag, modification_date
@@ -103,7 +103,10 @@ class Uploads(BaseHandler):
 
         Raises:
             OSError: there is no such directory, or it cannot be opened.
+            ValueError: the headers of `handler` are `immutable`: clients would not see a file that is uploaded again.
         """
+        if handler.is_immutable:
+            raise ValueError("the Files of Uploads must not have SiteHeaders(immutable=True): uploads may change them")
         self._handler = handler
         self._tree = Tree(directory, Links(symlinks))
         self._overwrite = overwrite
@@ -119,7 +122,7 @@ class Uploads(BaseHandler):
         if request.method in _READING:
             self._handler.before_body(request)
 
-    def body_sink(self, request: Request) -> Sink | None:
+    def body_sink(self, request: Request) -> BodySink:
         """Returns the sink that stores the body.
 
         Raises:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kaserve.handlers import Mount
 from kaserve.handlers.middleware import basic_auth
 from kaserve.handlers.middleware.basic_auth import BasicAuth, parse_user
 from kaserve.handlers.middleware.passwords import hash_password, read_hash
@@ -22,7 +23,7 @@ from kaserve.http.messages import Request, Response
 from kaserve.http.sinks import DrainSink, Sink, Spool, deliver
 from tests.tools.files import parse
 from tests.tools.hooks import open_sink, respond
-from tests.tools.server import Client, connect, request, serving
+from tests.tools.server import Client, connect, request, serving, wait_for
 
 
 def fast_hash(password: bytes) -> str:
@@ -82,6 +83,22 @@ def door(inner: Inner) -> Iterator[BasicAuth]:
     door = BasicAuth(inner, USERS, headers=(("X-Mine", "1"),))
     yield door
     door.close()
+
+
+HeldDoor = tuple[BasicAuth, list["Future[str | None]"]]
+
+
+@pytest.fixture
+def held_door(door: BasicAuth, monkeypatch: pytest.MonkeyPatch) -> HeldDoor:
+    """A door and the checks that it has begun, which the test completes."""
+    checks: list[Future[str | None]] = []
+
+    def submit(*_: Any) -> Future[str | None]:
+        checks.append(Future())
+        return checks[-1]
+
+    monkeypatch.setattr(door._pool, "submit", submit)
+    return door, checks
 
 
 def ask(door: BasicAuth, *lines: str, method: str = "GET") -> Response:
@@ -278,72 +295,38 @@ class TestBodies:
             door.body_sink(self.post(ANN, method="PATCH"))
         assert inner.names == ["call", "before_body", "body_sink", "before_body"]
 
-    @staticmethod
-    def send(door: BasicAuth, request: Request, *pieces: bytes) -> Any:
-        sink = open_sink(door, request)
-        for piece in pieces:
-            sink.write(piece)
-        deliver(sink, request)
-        return respond(door, request)
-
-    def test_it_arrives_while_the_password_is_checked(self, inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
-        go = threading.Event()
-        monkeypatch.setattr(
-            basic_auth, "read_hash", lambda text: lambda password: go.wait(20) and password == b"secret"
-        )
-        door = BasicAuth(inner, USERS)
+    def test_nobody_is_asked_while_the_password_is_checked(self, held_door: HeldDoor, inner: Inner) -> None:
+        door, pool = held_door
         request = self.post(ANN)
-        sink = open_sink(door, request)
-        sink.write(b"bo")
-        sink.write(b"dy")
-        deliver(sink, request)
+        door.before_body(request)
+        verdict = door.body_sink(request)
+        assert isinstance(verdict, Future)
         assert inner.names == []
-        result: Any = door(request)
-        go.set()
-        assert result.result(20).body == b"POST body"
-        assert inner.names == ["before_body", "body_sink", "call"]
-        # A handler may reject the body then; so does a wrong password, wherever the body is.
-        wrong = self.post(WRONG)
-        assert self.send(door, wrong, b"body").status == 401
-        door.close()
-
-    def test_the_verdict_comes_in_the_middle_of_it(self, inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
-        verdicts: list[Future[str | None]] = []
-        door = BasicAuth(inner, USERS)
-
-        def submit(*_: Any) -> Future[str | None]:
-            verdicts.append(Future())
-            return verdicts[-1]
-
-        monkeypatch.setattr(door._pool, "submit", submit)
-        request = self.post(ANN)
+        pool[0].set_result("ann")
         sink = open_sink(door, request)
-        sink.write(b"bo")
-        verdicts[0].set_result("ann")
-        sink.write(b"dy")
         assert inner.names == ["before_body", "body_sink"]
+        sink.write(b"body")
         deliver(sink, request)
-        result = door(request)
-        assert isinstance(result, Response)
-        assert result.body == b"POST body"
-        for line, status in ((WRONG, 401), (credentials("ann", "secret", "basic"), 405)):
-            sink = open_sink(door, self.post(line, method="PATCH"))
-            sink.write(b"bo")
-            verdicts[-1].set_result(None if status == 401 else "ann")
-            with pytest.raises(HTTPError, match=str(status)):
-                sink.write(b"dy")
-            sink.abandon()
-        door.close()
+        assert respond(door, request).body == b"POST body"
 
-    def test_a_held_body_is_released(self, door: BasicAuth, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(door._pool, "submit", lambda *_: Future())
-        request = self.post(ANN)
-        sink = open_sink(door, request)
-        sink.write(b"x" * (1 << 20))
-        deliver(sink, request)
-        before = len(os.listdir("/dev/fd"))
-        request.close()
-        assert len(os.listdir("/dev/fd")) == before - 1
+    def test_hooks_behind_a_mount_see_their_part_of_the_path(self, door: BasicAuth, inner: Inner) -> None:
+        """Also those that are called only after the verdict."""
+        seen = []
+        inner.before_body = lambda request: seen.append((request.mount, request.raw_path))  # type: ignore[method-assign]
+        open_sink(Mount({"/app": door}), parse("/app/x", "POST", "Content-Length: 4", ANN))
+        assert seen == [("/app", "/x")]
+
+    def test_a_client_that_leaves_does_not_end_the_check_for_another_one(self, held_door: HeldDoor) -> None:
+        """Both have sent the same password, so they wait for the same hash."""
+        door, pool = held_door
+        first, second = door(parse("/", "GET", ANN)), door(parse("/", "GET", ANN))
+        assert isinstance(first, Future)
+        assert isinstance(second, Future)
+        first.cancel()
+        assert pool.pop(0).cancelled()
+        later: Any = second.result(20)
+        pool.pop(0).set_result("ann")
+        assert later.result(20).status == 200
 
 
 class TestOverConnections:
@@ -374,11 +357,39 @@ class TestOverConnections:
             assert (result.status, result.persists) == (status, True)
             assert result.body == b"PUT body" or status == 401
 
-    def test_a_client_with_a_wrong_password_gets_no_100_continue(self, client: Client) -> None:
-        client.send(request("PUT", "/", "Expect: 100-continue", "Content-Length: 4"))
-        result = client.answer()
-        assert (result.status, result.persists) == (401, False)
-        assert client.is_closed
+    @pytest.mark.parametrize("line", ["X: 1", WRONG, ANN])
+    @pytest.mark.parametrize("expects", [True, False])
+    def test_a_large_body_waits_for_the_verdict(
+        self, monkeypatch: pytest.MonkeyPatch, inner: Inner, line: str, expects: bool
+    ) -> None:
+        """RFC 9110 §10.1.1: a password that was not seen before takes its time, and until it is checked the client is
+        not asked for the body, and nothing of it is read."""
+        begun, go = threading.Event(), threading.Event()
+
+        def check(password: bytes) -> bool:
+            begun.set()
+            return go.wait(20) and password == b"secret"
+
+        monkeypatch.setattr(basic_auth, "read_hash", lambda text: check)
+        lines = [line, "Content-Length: 200000000", *(["Expect: 100-continue"] if expects else [])]
+        with closing(BasicAuth(inner, USERS)) as door, serving(door) as server, connect(server) as client:
+            client.send(request("PUT", "/", *lines))
+            if line != "X: 1":
+                assert begun.wait(20)
+                received = server.stats.received
+                if not expects:
+                    client.send(b"x" * 4000)
+                assert client.is_quiet
+                assert server.stats.received == received
+                assert inner.calls == []
+            go.set()
+            if line != ANN:
+                result = client.answer("PUT")
+                assert (result.status, result.persists) == (401, False)
+            elif expects:
+                assert client._until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            else:
+                wait_for(lambda: server.stats.received == received + 4000)
 
     def test_a_known_user_gets_100_continue(self, client: Client) -> None:
         client.send(request("PUT", "/", ANN, "Expect: 100-continue", "Content-Length: 4"))

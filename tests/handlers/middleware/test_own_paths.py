@@ -7,7 +7,7 @@ import pytest
 from kaserve import HTTPError, Request, Response
 from kaserve.handlers.middleware.own_paths import OwnPaths
 from kaserve.http.handler import BaseHandler, FunctionHandler
-from kaserve.http.sinks import DrainSink, Sink, Spool
+from kaserve.http.sinks import Sink, Spool
 from tests.tools.server import connect, echo, hello, post, serving
 
 
@@ -49,15 +49,16 @@ def test_which_handler_responds(target: str, is_ours: bool) -> None:
     assert response.body == (b"ours" if is_ours else b"hello")
 
 
-def test_hooks_of_the_handler_are_not_called_for_the_pages() -> None:
-    picky = Picky()
-    aside = OwnPaths(picky, {"/s": ours})
-    aside.before_body(ask("/s"))
-    assert isinstance(aside.body_sink(ask("/s")), DrainSink)
-    assert picky.sinks == []
-    with pytest.raises(HTTPError):
-        aside.before_body(ask("/"))
-    assert aside.body_sink(ask("/")) is picky.sinks[0]
+def test_hooks_go_to_the_page_or_to_the_handler() -> None:
+    picky, page = Picky(), Picky()
+    own_paths = OwnPaths(picky, {"/s": page, "/t": ours})
+    for target, sinks in (("/s", page.sinks), ("/", picky.sinks)):
+        with pytest.raises(HTTPError):
+            own_paths.before_body(ask(target))
+        assert own_paths.body_sink(ask(target)) is sinks[0]
+    own_paths.before_body(ask("/t"))
+    assert own_paths.body_sink(ask("/t")) is None
+    assert (len(picky.sinks), len(page.sinks)) == (1, 1)
 
 
 def test_a_handler_without_hooks() -> None:

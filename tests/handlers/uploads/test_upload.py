@@ -14,6 +14,7 @@ import pytest
 
 from kaserve.handlers import Files, Mount
 from kaserve.handlers.middleware.basic_auth import BasicAuth
+from kaserve.handlers.static.site_headers import SiteHeaders
 from kaserve.handlers.uploads import incoming_file
 from kaserve.handlers.uploads.upload import FORM, Uploads
 from kaserve.http.errors import HTTPError
@@ -407,6 +408,13 @@ class TestConditions:
 
 
 @pytest.mark.usefixtures("_ways")
+def test_fingerprinted_names_may_change(site: Path) -> None:
+    """Clients would not ask for an uploaded file again for a year."""
+    files = Files(site, headers=SiteHeaders(immutable=True))
+    with closing(files), pytest.raises(ValueError, match=r"must not have SiteHeaders\(immutable=True\)"):
+        Uploads(files, site)
+
+
 class TestForms:
     def test_files(self, take: Taker, site: Path) -> None:
         """Back to the directory, RFC 9110 §15.4.4."""

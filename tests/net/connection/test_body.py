@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from kaserve.http.errors import HTTPError
-from kaserve.http.messages import Response
-from kaserve.http.phases import BODY, CLOSED, IDLE, LINGER
+from kaserve.http.handler import BaseHandler, BodySink
+from kaserve.http.messages import Request, Response
+from kaserve.http.phases import BODY, CLOSED, HANDLER, IDLE, LINGER
 from kaserve.net.connection import Connection
 from kaserve.net.service import Deadlines
 from tests.tools.connections import (
@@ -299,3 +301,96 @@ def test_the_rest_of_a_body_that_is_here_at_the_deadline_is_read(make_net: MakeN
     (response,) = client.answers("POST")
     assert response.status == 200
     assert response.body == b"x" * size
+
+
+class Undecided(BaseHandler):
+    """A handler that decides about a body once its Future is done."""
+
+    def __init__(self) -> None:
+        self.future: Future[None] = Future()
+        self.calls: list[str] = []
+        self.error: HTTPError | None = None
+
+    def before_body(self, request: Request) -> None:
+        self.calls.append("before_body")
+
+    def body_sink(self, request: Request) -> BodySink:
+        self.calls.append("body_sink")
+        if not self.future.done():
+            return self.future
+        if self.error is not None:
+            raise self.error
+        return None
+
+    def __call__(self, request: Request) -> Response:
+        return echo(request)
+
+
+def test_100_continue_waits_for_an_undecided_handler(make_net: MakeNet) -> None:
+    """RFC 9110 §10.1.1."""
+    net = make_net(handler := Undecided())
+    client, connection = net.connect()
+    send(net, client, EXPECT_HEAD)
+    assert connection.phase == HANDLER
+    assert client.read() == b""
+    handler.future.set_result(None)
+    net.settle()
+    assert client.read() == CONTINUE
+    assert handler.calls == ["before_body", "body_sink", "body_sink"]
+    assert net.time_left(connection) == 60
+    client.received = b""
+    (response,) = net.ask(client, b"0123456789", methods=["POST"])
+    assert response.body == b"0123456789"
+
+
+@pytest.mark.parametrize("begun", [b"", b"01234"])
+def test_no_body_is_read_while_a_handler_is_undecided(make_net: MakeNet, begun: bytes) -> None:
+    net = make_net(handler := Undecided())
+    client, connection = net.connect()
+    send(net, client, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n" + begun)
+    received = net.stats.received
+    client.send(b"x" * 50_000)
+    net.settle()
+    net.sleep(3600)
+    assert (net.stats.received, connection.phase) == (received, HANDLER)
+    handler.error = HTTPError(401, "who are you?")
+    handler.future.set_result(None)
+    net.settle()
+    (response,) = client.answers("POST")
+    assert (response.status, response.persists) == (401, False)
+    assert net.stats.refused == {401: 1}
+
+
+def test_a_small_body_is_there_when_a_handler_decides(make_net: MakeNet) -> None:
+    net = make_net(handler := Undecided())
+    client, connection = net.connect()
+    send(net, client, post(b"body") + GET)
+    assert connection.phase == HANDLER
+    handler.future.set_result(None)
+    net.settle()
+    first, second = client.answers("POST", "GET")
+    assert (first.body, second.status) == (b"body", 200)
+
+
+def test_an_undecided_handler_that_fails(make_net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    net = make_net(handler := Undecided())
+    client, _ = net.connect()
+    send(net, client, POST_HEAD)
+    with logged_errors(caplog, "broken"):
+        handler.future.set_exception(OSError("broken"))
+        net.settle()
+    (response,) = client.answers("POST")
+    assert response.status == 500
+
+
+def test_a_client_that_leaves_an_undecided_handler(make_net: MakeNet) -> None:
+    """Its Future is cancelled; if another request waits for the same Future, its handler is asked again."""
+    net = make_net(handler := Undecided())
+    (client, connection), (other, _) = net.connect(), net.connect()
+    send(net, client, POST_HEAD)
+    send(net, other, EXPECT_HEAD)
+    client.reset()
+    net.settle()
+    assert connection.phase == CLOSED
+    assert handler.future.cancelled()
+    assert other.read() == CONTINUE
