@@ -15,6 +15,7 @@ from ..handlers.middleware.own_paths import OwnPaths
 from ..http.handler import BaseHandler
 from ..insight.endpoints import StatusEndpoints
 from ..insight.event_feed import CallLater
+from ..insight.status_page import OwnTraffic
 from ..logs.access import AccessLog
 from ..logs.file import LogFile
 from ..logs.stderr import write_stderr
@@ -112,7 +113,9 @@ def new_access_log(
 def new_endpoints(
     config: Config,
     snapshot: Callable[[], Snapshot],
+    visitors: Callable[[], Snapshot],
     timeline: Callable[[], list[dict[str, object]]],
+    own: OwnTraffic,
     call_later: CallLater,
 ) -> StatusEndpoints:
     """Returns the server's own pages; see `StatusEndpoints` for the arguments."""
@@ -121,7 +124,9 @@ def new_endpoints(
         status_public=config.status_public,
         metrics=config.metrics,
         snapshot=snapshot,
+        visitors=visitors,
         timeline=timeline,
+        own=own,
         call_later=call_later,
     )
 

@@ -9,7 +9,7 @@ import pytest
 
 from kaserve.telemetry.counters import NO_GAP, Stats
 from kaserve.telemetry.endings import Ending
-from kaserve.telemetry.histogram import Histogram
+from kaserve.telemetry.histogram import TIMES, Histogram
 from kaserve.telemetry.peers import Peer
 from kaserve.telemetry.snapshot import Distribution, PeerFigures, Settings, Snapshot, take_snapshot
 
@@ -58,7 +58,9 @@ def test_json_has_all_figures() -> None:
     assert shown["closed"] == {"client": 1}
     assert shown["races_lost"] == {"drain": 1}
     assert shown["refused"] == {"400": 1}
-    assert shown["gaps"] == {"count": 3, "total": pytest.approx(20.2), "buckets": [[0.1, 2], [20.0, 1]]}
+    gaps = shown["gaps"]
+    assert (gaps["count"], gaps["total"], len(gaps["buckets"])) == (3, pytest.approx(20.2), len(TIMES) + 1)
+    assert [pair for pair in gaps["buckets"] if pair[1]] == [[0.1, 2], [20.0, 1]]
     assert shown["peers"][0]["host"] == "10.0.0.5"
     assert shown["settings"]["keep_alive"] == 120.0
     assert shown["reuse_ratio"] == 0.6
@@ -105,7 +107,43 @@ def test_mean() -> None:
 
 
 def test_the_bucket_above_the_last_bound_has_no_bound_in_json() -> None:
-    assert distribution(1, 9, 9).as_json() == {"count": 3, "total": 19.0, "buckets": [(1.0, 1), (None, 2)]}
+    assert distribution(1, 9, 9).as_json() == {
+        "count": 3,
+        "total": 19.0,
+        "buckets": [(1.0, 1), (2.0, 0), (5.0, 0), (None, 2)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "value"),
+    [
+        pytest.param([1, 1, 1, 1], 0.5, 0.5, id="in the first bucket"),
+        pytest.param([3, 3, 3, 3], 0.5, 3.5, id="between two bounds"),
+        pytest.param([1, 3], 0.5, 1.0, id="exactly a bound"),
+        pytest.param([1, 1, 1, 9], 1.0, 5.0, id="above the last bound"),
+        pytest.param([9], 0.5, 5.0, id="all above the last bound"),
+        pytest.param([], 0.5, None, id="no values"),
+    ],
+)
+def test_interpolated_quantiles(values: list[float], share: float, value: float | None) -> None:
+    assert distribution(*values).interpolated_quantile(share) == value
+
+
+def test_a_distribution_without_some_values() -> None:
+    left = distribution(1, 3, 3, 9).without(distribution(3, 9))
+    assert (left.counts, left.total) == ((1, 0, 1, 0), 4.0)
+
+
+def test_a_snapshot_without_the_servers_own_requests() -> None:
+    own = Stats()
+    own.accepted = 1
+    own.request_parsed(NO_GAP)
+    own.request_parsed(0.1)
+    own.response_started(200)  # never was among the figures
+    own.received = 10
+    snapshot = take_snapshot(counted(), [], Settings(), 1.0).without(own, 400)
+    assert (snapshot.accepted, snapshot.used, snapshot.requests, snapshot.gaps.count) == (2, 1, 5, 2)
+    assert (snapshot.received, snapshot.sent) == (0, 600)  # the size of requests is an estimate
 
 
 # Idle timeouts of peers.

@@ -46,7 +46,7 @@ cdef class RequestLoop(Timer):
     cdef _response_started(self)
     @cython.locals(service=Service)
     cdef _why_last(self)
-    @cython.locals(exchange=Exchange, now=double)
+    @cython.locals(exchange=Exchange, now=double, service=Service)
     cdef _finish_response(self)
     cdef bint _is_awaiting(self) except -1
     @cython.locals(progress=int)

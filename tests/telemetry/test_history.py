@@ -1,0 +1,68 @@
+"""The history of the live page: rates and response times of the intervals between snapshots."""
+
+from __future__ import annotations
+
+from kaserve.telemetry.counters import Stats
+from kaserve.telemetry.history import FIELDS, History
+from kaserve.telemetry.snapshot import Settings, Snapshot, take_snapshot
+
+
+def taken(stats: Stats, uptime: float, *phases: str) -> Snapshot:
+    return take_snapshot(stats, phases, Settings(), uptime)
+
+
+def test_an_interval() -> None:
+    stats, history = Stats(), History()
+    stats.latency.add(4.0)
+    history.add(taken(stats, 10.0))
+    assert history.render() == []
+    stats.requests += 10
+    stats.accepted += 4
+    stats.sent += 1000
+    stats.received += 100
+    for _ in range(100):
+        stats.latency.add(0.001)
+    history.add(taken(stats, 12.0, "IDLE", "IDLE", "SEND"))
+    (interval,) = history.render()
+    assert dict(zip(FIELDS, interval, strict=True)) == {
+        "time": 12.0,
+        "requests": 5.0,
+        "connections": 2.0,
+        "sent": 500.0,
+        "received": 50.0,
+        "open": 3,
+        "p50": 0.00075,
+        "p95": 0.000975,
+        "p99": 0.000995,
+    }
+
+
+def test_an_interval_without_responses_has_no_times() -> None:
+    history = History()
+    history.add(taken(Stats(), 1.0))
+    history.add(taken(Stats(), 2.0))
+    assert history.render() == [(2.0, 0.0, 0.0, 0.0, 0.0, 0, None, None, None)]
+
+
+def test_two_snapshots_at_the_same_time_make_no_interval() -> None:
+    history = History()
+    history.add(taken(Stats(), 1.0))
+    history.add(taken(Stats(), 1.0))
+    assert history.render() == []
+
+
+def test_rates_are_never_negative() -> None:
+    stats, history = Stats(), History()
+    stats.sent = 100
+    history.add(taken(stats, 1.0))
+    stats.sent = 90
+    history.add(taken(stats, 2.0))
+    assert history.render()[0][FIELDS.index("sent")] == 0.0
+
+
+def test_the_number_of_intervals_is_limited() -> None:
+    history = History()
+    for second in range(1000):
+        history.add(taken(Stats(), float(second)))
+    assert [interval[0] for interval in history.render()] == [float(second) for second in range(850, 1000)]
+    assert [interval[0] for interval in history.render(2)] == [998.0, 999.0]
