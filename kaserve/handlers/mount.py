@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
+from ..http.error_page import respond_with_error
 from ..http.errors import HTTPError
 from ..http.handler import BaseHandler, Handler, HandlerResult, as_handler
-from ..http.messages import Request, Response, error_response
+from ..http.messages import Request, Response
 from ..http.sinks import Sink
 from .static.files import Files
 
@@ -68,7 +69,7 @@ class Mount(BaseHandler):
     def __call__(self, request: Request) -> HandlerResult:
         match = self._find(request.raw_path)
         if match is None:
-            return error_response(_not_found())
+            return respond_with_error(request, _not_found())
         if match.is_directory and match.length == len(request.raw_path):
             return _redirect(request)
         _enter(request, match.length)

@@ -20,9 +20,10 @@ import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from ...http.error_page import respond_with_error
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler, Handler, HandlerResult
-from ...http.messages import FieldLine, Request, error_response
+from ...http.messages import FieldLine, Request
 from ...http.sinks import Received, Sink, Spool, deliver
 from .base import Middleware
 from .later import LaterResponse
@@ -121,7 +122,7 @@ class BasicAuth(Middleware):
 
     def _respond_as(self, user: str | None, request: Request, handler: BaseHandler) -> HandlerResult:
         if user is None:
-            return error_response(self._unauthorized())
+            return respond_with_error(request, self._unauthorized())
         request.remote_user = user
         if isinstance(request.received, _UndecidedSink):  # the body was complete before the verdict
             request.received.hand_over()

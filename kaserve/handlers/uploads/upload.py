@@ -16,9 +16,10 @@ from stat import S_ISREG
 from urllib.parse import unquote_to_bytes
 
 from ...http.conditional import conditions, evaluate
+from ...http.error_page import respond_with_error
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler
-from ...http.messages import FieldLine, Request, Response, error_response
+from ...http.messages import FieldLine, Request, Response
 from ...http.sinks import DrainSink, Sink
 from ..static.files import Files
 from ..static.paths import Links, MalformedPath, Segments, Tree, decode_path, encode_reference, is_hidden
@@ -152,7 +153,11 @@ class Uploads(BaseHandler):
                 request.received = self._start(request)
             response: Response = request.received.respond()
         except HTTPError as error:
-            response = respond_to_failed_form(request, error) if request.method == "POST" else error_response(error)
+            response = (
+                respond_to_failed_form(request, error)
+                if request.method == "POST"
+                else respond_with_error(request, error)
+            )
         self._handler.files_changed()
         response.fields += self._headers
         return response
