@@ -448,6 +448,21 @@ def test_json_is_for_clients_that_prefer_it(accept: list[str], expected: bool) -
     assert prefers_json(Request("GET", "/", 1, [("accept", value) for value in accept])) is expected
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [("json", True), ("json=", True), ("sort=size&json", True), ("sort=json", False)],
+)
+def test_json_by_query(query: str, expected: bool) -> None:
+    request = Request("GET", "/", 1, [("accept", "text/html")])
+    request.query = query
+    assert prefers_json(request) is expected
+
+
+def test_only_the_page_with_uploads_may_send_requests(site: Tree) -> None:
+    policy = ask(site, form="<form></form>").headers["content-security-policy"]
+    assert policy == f"{CONTENT_SECURITY_POLICY}; connect-src 'self'"
+
+
 def test_the_headers_of_both_forms(site: Tree) -> None:
     for accept, content_type in (("*/*", "text/html; charset=utf-8"), ("application/json", "application/json")):
         response = ask(site, accept)
