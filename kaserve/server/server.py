@@ -30,6 +30,7 @@ from ..net.service import OpenConnection
 from ..net.timerwheel import Alarm
 from ..telemetry.counters import Stats
 from ..telemetry.snapshot import Snapshot, take_snapshot
+from ..telemetry.visitors import leave_out
 from . import parts
 from .binding import open_sockets, url_of
 from .chain import add_middleware
@@ -190,7 +191,7 @@ class Server:
     def _snapshot_of_visitors(self) -> Snapshot:
         """All figures but those of the requests for the live page."""
         connections = [each for each in self._service.connections if not self._own.is_own(each)]
-        return self._take_snapshot(connections).without(self._own.stats, self._own.sent)
+        return leave_out(self._take_snapshot(connections), self._own.stats, self._own.sent)
 
     def _take_snapshot(self, connections: Iterable[OpenConnection]) -> Snapshot:
         uptime = self._reactor.now - self._started

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .snapshot import Distribution, Snapshot
 
-__all__ = ["FIELDS", "History"]
+__all__ = ["FIELDS", "History", "interpolated_quantile"]
 
 FIELDS = ("time", "requests", "connections", "sent", "received", "open", "p50", "p95", "p99")
 """What the numbers of an interval are; see `History.render`."""
@@ -31,7 +31,7 @@ class History:
         """Ends an interval. The first snapshot only begins one, and so does one that came at the same time as the last.
 
         A counter may be a few bytes lower than before, since a part of the figures is an estimate (see
-        `Snapshot.without`); its rate is then 0.
+        `leave_out`); its rate is then 0.
         """
         last, self._last = self._last, snapshot
         if last is None or snapshot.uptime <= last.uptime:
@@ -50,7 +50,7 @@ class History:
                 rate(snapshot.sent, last.sent),
                 rate(snapshot.received, last.received),
                 sum(snapshot.open.values()),
-                *(_rounded(latency.interpolated_quantile(share)) for share in _SHARES),
+                *(_rounded(interpolated_quantile(latency, share)) for share in _SHARES),
             )
         )
 
@@ -63,6 +63,27 @@ class History:
             did not exceed, in seconds, None if there was no response.
         """
         return list(self._intervals)[-most:]
+
+
+def interpolated_quantile(values: Distribution, share: float) -> float | None:
+    """Returns about the value that `share` of the values do not exceed: between the bounds of its bucket, as if the
+    values were spread evenly there. So does `histogram_quantile` of Prometheus.
+
+    Args:
+        values: the distribution.
+        share: above 0 and up to 1.
+
+    Returns:
+        The value; the last bound if it is in the bucket above that; None without values.
+    """
+    left = share * values.count
+    low = 0.0
+    for bound, count in zip(values.bounds, values.counts, strict=False):
+        if count and left <= count:
+            return low + (bound - low) * left / count
+        left -= count
+        low = bound
+    return low if values.count else None
 
 
 def _difference(now: Distribution, before: Distribution) -> Distribution:

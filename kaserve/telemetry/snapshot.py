@@ -75,25 +75,6 @@ class Distribution:
                 return bound
         return None
 
-    def interpolated_quantile(self, share: float) -> float | None:
-        """Returns about the value that `share` of the values do not exceed: between the bounds of its bucket, as if the
-        values were spread evenly there. So does `histogram_quantile` of Prometheus.
-
-        Args:
-            share: above 0 and up to 1.
-
-        Returns:
-            The value; the last bound if it is in the bucket above that; None without values.
-        """
-        left = share * self.count
-        low = 0.0
-        for bound, count in zip(self.bounds, self.counts, strict=False):
-            if count and left <= count:
-                return low + (bound - low) * left / count
-            left -= count
-            low = bound
-        return low if self.count else None
-
     def as_json(self) -> dict[str, object]:
         """Returns the count, the total and all buckets, as pairs of bound and count.
 
@@ -101,11 +82,6 @@ class Distribution:
         """
         pairs = zip((*self.bounds, None), self.counts, strict=True)
         return {"count": self.count, "total": self.total, "buckets": list(pairs)}
-
-    def without(self, other: Distribution) -> Distribution:
-        """Returns what is left without the values of `other`, which must all be in this distribution."""
-        counts = tuple(mine - its for mine, its in zip(self.counts, other.counts, strict=True))
-        return Distribution(self.bounds, counts, self.total - other.total)
 
 
 _NO_TIMES = Distribution.of(Histogram(TIMES))
@@ -236,25 +212,6 @@ class Snapshot:
     def ended(self) -> int:
         """Connections that have ended."""
         return self.closed.total()
-
-    def without(self, own: Stats, sent: int) -> Snapshot:
-        """Returns the figures without the server's own requests, as `kaserve.net.own_requests` has counted them.
-
-        Their responses are not among the figures in any case. This takes away what had been counted before: that they
-        arrived, and the bytes.
-
-        Args:
-            own: what they have been counted as.
-            sent: bytes sent in response to them.
-        """
-        return dataclasses.replace(
-            self,
-            accepted=self.accepted - own.accepted,
-            used=self.used - own.used,
-            gaps=self.gaps.without(Distribution.of(own.gaps)),
-            received=max(0, self.received - own.received),
-            sent=max(0, self.sent - sent),
-        )
 
     def as_json(self) -> dict[str, object]:
         """Returns all figures, the derived ones included, as data that `json.dumps` accepts."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kaserve.telemetry.counters import Stats
-from kaserve.telemetry.history import FIELDS, History
-from kaserve.telemetry.snapshot import Settings, Snapshot, take_snapshot
+from kaserve.telemetry.histogram import Histogram
+from kaserve.telemetry.history import FIELDS, History, interpolated_quantile
+from kaserve.telemetry.snapshot import Distribution, Settings, Snapshot, take_snapshot
 
 
 def taken(stats: Stats, uptime: float, *phases: str) -> Snapshot:
@@ -66,3 +69,21 @@ def test_the_number_of_intervals_is_limited() -> None:
         history.add(taken(Stats(), float(second)))
     assert [interval[0] for interval in history.render()] == [float(second) for second in range(850, 1000)]
     assert [interval[0] for interval in history.render(2)] == [998.0, 999.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "value"),
+    [
+        pytest.param([1, 1, 1, 1], 0.5, 0.5, id="in the first bucket"),
+        pytest.param([3, 3, 3, 3], 0.5, 3.5, id="between two bounds"),
+        pytest.param([1, 3], 0.5, 1.0, id="exactly a bound"),
+        pytest.param([1, 1, 1, 9], 1.0, 5.0, id="above the last bound"),
+        pytest.param([9], 0.5, 5.0, id="all above the last bound"),
+        pytest.param([], 0.5, None, id="no values"),
+    ],
+)
+def test_interpolated_quantiles(values: list[float], share: float, value: float | None) -> None:
+    histogram = Histogram((1.0, 2.0, 5.0))
+    for each in values:
+        histogram.add(each)
+    assert interpolated_quantile(Distribution.of(histogram), share) == value

@@ -114,38 +114,6 @@ def test_the_bucket_above_the_last_bound_has_no_bound_in_json() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("values", "share", "value"),
-    [
-        pytest.param([1, 1, 1, 1], 0.5, 0.5, id="in the first bucket"),
-        pytest.param([3, 3, 3, 3], 0.5, 3.5, id="between two bounds"),
-        pytest.param([1, 3], 0.5, 1.0, id="exactly a bound"),
-        pytest.param([1, 1, 1, 9], 1.0, 5.0, id="above the last bound"),
-        pytest.param([9], 0.5, 5.0, id="all above the last bound"),
-        pytest.param([], 0.5, None, id="no values"),
-    ],
-)
-def test_interpolated_quantiles(values: list[float], share: float, value: float | None) -> None:
-    assert distribution(*values).interpolated_quantile(share) == value
-
-
-def test_a_distribution_without_some_values() -> None:
-    left = distribution(1, 3, 3, 9).without(distribution(3, 9))
-    assert (left.counts, left.total) == ((1, 0, 1, 0), 4.0)
-
-
-def test_a_snapshot_without_the_servers_own_requests() -> None:
-    own = Stats()
-    own.accepted = 1
-    own.request_parsed(NO_GAP)
-    own.request_parsed(0.1)
-    own.response_started(200)  # never was among the figures
-    own.received = 10
-    snapshot = take_snapshot(counted(), [], Settings(), 1.0).without(own, 400)
-    assert (snapshot.accepted, snapshot.used, snapshot.requests, snapshot.gaps.count) == (2, 1, 5, 2)
-    assert (snapshot.received, snapshot.sent) == (0, 600)  # the size of requests is an estimate
-
-
 # Idle timeouts of peers.
 
 
