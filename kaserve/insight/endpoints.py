@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..http.handler import BaseHandler
-from ..telemetry.history import History
+from ..telemetry.history import History, Sample
 from ..telemetry.snapshot import Snapshot
 from .event_feed import CallLater
 from .metric_families import metric_families
@@ -39,6 +39,7 @@ class StatusEndpoints:
         metrics: str | None,
         snapshot: Callable[[], Snapshot],
         visitors: Callable[[], Snapshot],
+        sample: Callable[[], Sample],
         timeline: Callable[[], list[dict[str, object]]],
         own: OwnTraffic,
         call_later: CallLater,
@@ -51,13 +52,14 @@ class StatusEndpoints:
             metrics: the path of the metrics; None for no page.
             snapshot: returns the present figures, for the metrics.
             visitors: returns them without the requests for the live page, for the live page.
+            sample: returns those for the history of the live page.
             timeline: returns the traces of the timeline, and keeps it recording; see `Timeline.render`.
             own: is told which requests and bytes are those of the live page.
             call_later: calls a function after some seconds, in the reactor's thread.
         """
         self.pages: dict[str, BaseHandler] = {}
         self._history = History()
-        self._visitors = visitors
+        self._take_sample = sample
         self._call_later = call_later
         self._closed = False
         self._status_page: StatusPage | None = None
@@ -73,14 +75,14 @@ class StatusEndpoints:
             self.pages[metrics] = MetricsPage(lambda: metric_families(snapshot()))
 
     def open(self) -> None:
-        """Begins to record the history of the live page, if there is one: a snapshot every few seconds, whether or not
+        """Begins to record the history of the live page, if there is one: a sample every few seconds, whether or not
         the page is open, so that it can show what happened before."""
         if self._status_page is not None:
             self._sample()
 
     def _sample(self) -> None:
         if not self._closed:
-            self._history.add(self._visitors())
+            self._history.add(self._take_sample())
             self._call_later(INTERVAL, self._sample)
 
     def close(self) -> None:

@@ -62,6 +62,11 @@ class OwnRequests:
         begun = [exchange for exchange in self._live.values() if exchange.response is not None]
         return self.stats.sent + sum(len(exchange.head) for exchange in begun)
 
+    @property
+    def live(self) -> int:
+        """The number of connections that are responding to such a request now."""
+        return len(self._live)
+
     def is_own(self, connection: object) -> bool:
         """Whether `connection` is responding to such a request now."""
         return getattr(connection, "number", 0) in self._live

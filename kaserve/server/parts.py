@@ -22,6 +22,7 @@ from ..logs.stderr import write_stderr
 from ..net.reactor import Reactor
 from ..net.service import Service
 from ..net.tls import TLS
+from ..telemetry.history import Sample
 from ..telemetry.snapshot import Settings, Snapshot
 from .acceptor import Acceptor
 
@@ -114,6 +115,7 @@ def new_endpoints(
     config: Config,
     snapshot: Callable[[], Snapshot],
     visitors: Callable[[], Snapshot],
+    sample: Callable[[], Sample],
     timeline: Callable[[], list[dict[str, object]]],
     own: OwnTraffic,
     call_later: CallLater,
@@ -125,6 +127,7 @@ def new_endpoints(
         metrics=config.metrics,
         snapshot=snapshot,
         visitors=visitors,
+        sample=sample,
         timeline=timeline,
         own=own,
         call_later=call_later,

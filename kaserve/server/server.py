@@ -29,6 +29,7 @@ from ..net.reactor import Reactor
 from ..net.service import OpenConnection
 from ..net.timerwheel import Alarm
 from ..telemetry.counters import Stats
+from ..telemetry.history import Sample
 from ..telemetry.snapshot import Snapshot, take_snapshot
 from ..telemetry.visitors import leave_out
 from . import parts
@@ -125,7 +126,13 @@ class Server:
         # Its pages read the figures through `self` when they are asked for, so they may come before the service.
         self._own = OwnRequests()
         self._endpoints = parts.new_endpoints(
-            config, self.snapshot, self._snapshot_of_visitors, self._render_timeline, self._own, self._call_later
+            config,
+            self.snapshot,
+            self._snapshot_of_visitors,
+            self._sample,
+            self._render_timeline,
+            self._own,
+            self._call_later,
         )
         handler_with_pages = parts.add_own_pages(self._handler, self._endpoints.pages)
         scheme = "http" if self._tls is None else "https"
@@ -192,6 +199,11 @@ class Server:
         """All figures but those of the requests for the live page."""
         connections = [each for each in self._service.connections if not self._own.is_own(each)]
         return leave_out(self._take_snapshot(connections), self._own.stats, self._own.sent)
+
+    def _sample(self) -> Sample:
+        service, own = self._service, self._own
+        open_connections = len(service.connections) - own.live
+        return Sample.take(service.stats, self._reactor.now - self._started, open_connections, own.stats, own.sent)
 
     def _take_snapshot(self, connections: Iterable[OpenConnection]) -> Snapshot:
         uptime = self._reactor.now - self._started

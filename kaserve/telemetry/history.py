@@ -1,17 +1,20 @@
 """History: rates and response times over the last minutes, for the live page.
 
 Knows cumulative figures and when each was taken. Keeps a fixed number of intervals with a few numbers each, whatever
-the server does, and does nothing for a request: a timer asks for a snapshot every few seconds.
+the server does, and does nothing for a request: a timer takes a sample every few seconds. A sample costs the same
+however many connections there are, unlike a snapshot, which looks at each.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from .snapshot import Distribution, Snapshot
+from .counters import Stats
+from .snapshot import Distribution
 
-__all__ = ["FIELDS", "History", "interpolated_quantile"]
+__all__ = ["FIELDS", "History", "Sample", "interpolated_quantile"]
 
 FIELDS = ("time", "requests", "connections", "sent", "received", "open", "p50", "p95", "p99")
 """What the numbers of an interval are; see `History.render`."""
@@ -20,36 +23,68 @@ _SHARES = (0.5, 0.95, 0.99)
 _MAX_INTERVALS = 150  # with an interval of 2 seconds, the last 5 minutes
 
 
+@dataclass(frozen=True)
+class Sample:
+    """The figures at one moment, without the server's own requests.
+
+    Attributes:
+        time: seconds since the server started.
+        open: open connections.
+        requests, accepted, sent, received, latency: as in `Stats`.
+    """
+
+    time: float
+    open: int
+    requests: int
+    accepted: int
+    sent: int
+    received: int
+    latency: Distribution
+
+    @classmethod
+    def take(cls, stats: Stats, time: float, open: int, own: Stats, sent: int) -> Sample:
+        """Returns the present figures; see `kaserve.telemetry.visitors.leave_out` for `own` and `sent`."""
+        return cls(
+            time=time,
+            open=open,
+            requests=stats.requests,
+            accepted=stats.accepted - own.accepted,
+            sent=stats.sent - sent,
+            received=stats.received - own.received,
+            latency=Distribution.of(stats.latency),
+        )
+
+
 class History:
-    """The intervals between the last snapshots."""
+    """The intervals between the last samples."""
 
     def __init__(self) -> None:
-        self._last: Snapshot | None = None
+        self._last: Sample | None = None
         self._intervals: deque[Sequence[float | None]] = deque(maxlen=_MAX_INTERVALS)
 
-    def add(self, snapshot: Snapshot) -> None:
-        """Ends an interval. The first snapshot only begins one, and so does one that came at the same time as the last.
+    def add(self, sample: Sample) -> None:
+        """Ends an interval. The first sample only begins one, and so does one that came at the same time as the last.
 
-        A counter may be a few bytes lower than before, since a part of the figures is an estimate (see
-        `leave_out`); its rate is then 0.
+        A counter may be a few bytes lower than before, since the bytes of the server's own requests are an estimate;
+        its rate is then 0.
         """
-        last, self._last = self._last, snapshot
-        if last is None or snapshot.uptime <= last.uptime:
+        last, self._last = self._last, sample
+        if last is None or sample.time <= last.time:
             return
-        seconds = snapshot.uptime - last.uptime
+        seconds = sample.time - last.time
 
         def rate(now: int, before: int) -> float:
             return round(max(0, now - before) / seconds, 3)
 
-        latency = _difference(snapshot.latency, last.latency)
+        latency = _difference(sample.latency, last.latency)
         self._intervals.append(
             (
-                round(snapshot.uptime, 3),
-                rate(snapshot.requests, last.requests),
-                rate(snapshot.accepted, last.accepted),
-                rate(snapshot.sent, last.sent),
-                rate(snapshot.received, last.received),
-                sum(snapshot.open.values()),
+                round(sample.time, 3),
+                rate(sample.requests, last.requests),
+                rate(sample.accepted, last.accepted),
+                rate(sample.sent, last.sent),
+                rate(sample.received, last.received),
+                sample.open,
                 *(_rounded(interpolated_quantile(latency, share)) for share in _SHARES),
             )
         )

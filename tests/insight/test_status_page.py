@@ -23,7 +23,7 @@ from kaserve.insight.status_page import StatusPage
 from kaserve.telemetry.counters import NO_GAP, Stats
 from kaserve.telemetry.endings import Ending
 from kaserve.telemetry.histogram import TIMES
-from kaserve.telemetry.history import History
+from kaserve.telemetry.history import History, Sample
 from kaserve.telemetry.snapshot import Settings, take_snapshot
 from kaserve.telemetry.timeline import Timeline
 from tests.end_to_end.test_browser import load
@@ -341,7 +341,7 @@ def busy_overview(seconds: float = 100.0) -> dict[str, object]:
         trace.add(seconds + second, seconds + second + 0.5, 200)
     history = History()
     for second in range(10):
-        history.add(take_snapshot(stats, ["IDLE"], Settings(), second))
+        history.add(Sample.take(stats, second, 1, Stats(), 0))
         stats.requests += second * 10
         stats.latency.add(0.001)
     snapshot = take_snapshot(stats, ["IDLE"] * 3 + ["SEND"], Settings(keep_alive=30.0), seconds)

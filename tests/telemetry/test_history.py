@@ -6,12 +6,12 @@ import pytest
 
 from kaserve.telemetry.counters import Stats
 from kaserve.telemetry.histogram import Histogram
-from kaserve.telemetry.history import FIELDS, History, interpolated_quantile
-from kaserve.telemetry.snapshot import Distribution, Settings, Snapshot, take_snapshot
+from kaserve.telemetry.history import FIELDS, History, Sample, interpolated_quantile
+from kaserve.telemetry.snapshot import Distribution
 
 
-def taken(stats: Stats, uptime: float, *phases: str) -> Snapshot:
-    return take_snapshot(stats, phases, Settings(), uptime)
+def taken(stats: Stats, time: float, open: int = 0) -> Sample:
+    return Sample.take(stats, time, open, Stats(), 0)
 
 
 def test_an_interval() -> None:
@@ -25,7 +25,7 @@ def test_an_interval() -> None:
     stats.received += 100
     for _ in range(100):
         stats.latency.add(0.001)
-    history.add(taken(stats, 12.0, "IDLE", "IDLE", "SEND"))
+    history.add(taken(stats, 12.0, 3))
     (interval,) = history.render()
     assert dict(zip(FIELDS, interval, strict=True)) == {
         "time": 12.0,
@@ -38,6 +38,14 @@ def test_an_interval() -> None:
         "p95": 0.000975,
         "p99": 0.000995,
     }
+
+
+def test_a_sample_has_none_of_the_servers_own_requests() -> None:
+    stats, own = Stats(), Stats()
+    stats.accepted, stats.received, stats.sent = 5, 50, 500
+    own.accepted, own.received = 1, 10
+    sample = Sample.take(stats, 1.0, 2, own, 100)
+    assert (sample.accepted, sample.received, sample.sent, sample.open) == (4, 40, 400, 2)
 
 
 def test_an_interval_without_responses_has_no_times() -> None:
