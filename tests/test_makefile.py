@@ -1,4 +1,4 @@
-"""The Makefile installs what the tests run, since with CI=true a missing program is a failure; and says what it does."""
+"""The Makefile: it installs what the tests run (with CI=true a missing program is a failure), and says what it does."""
 
 from __future__ import annotations
 
