@@ -11,6 +11,7 @@ import inspect
 import os
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,7 @@ def why_pure() -> str | None:
     """The reason not even to try to compile, or None."""
     if os.environ.get("KASERVE_PURE", "") not in ("", "0"):
         return "KASERVE_PURE is set"
-    try:
-        import Cython  # noqa: F401
-    except ImportError:
-        return "Cython is not installed"
-    return None
+    return None if find_spec("Cython") else "Cython is not installed"
 
 
 def extensions() -> list[Extension]:
@@ -135,7 +132,7 @@ def show_signatures() -> None:
     def write(holder: Any, signature: str) -> None:
         holder.doc = EncodedString(f"{signature}\n--\n\n{inspect.cleandoc(holder.doc or '')}")
 
-    class EmbedSignature(AutoDocTransforms.EmbedSignature):  # type: ignore[misc]
+    class EmbedSignature(AutoDocTransforms.EmbedSignature):  # type: ignore[misc]  # Cython has no types
         def visit_ClassDefNode(self, node: Any) -> Any:
             super().visit_ClassDefNode(node)
             with suppress(AttributeError, TypeError):
@@ -194,7 +191,7 @@ class SayWhatWasBuilt(Command):
 
 
 class Build(build):
-    sub_commands = [*build.sub_commands, ("say_what_was_built", None)]  # noqa: RUF012
+    sub_commands = [*build.sub_commands, ("say_what_was_built", None)]  # noqa: RUF012 - as setuptools has it
 
 
 PURE = why_pure()

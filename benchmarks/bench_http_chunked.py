@@ -37,7 +37,7 @@ PIECE_SIZES = {"whole": 1 << 20, "in 1 KiB pieces": 1 << 10}
 
 
 def kaserve_decoder(build: Build) -> Start:
-    """The decoder is asked as HTTPProtocol asks it."""
+    """Calls the decoder as HTTPProtocol does."""
     decoder_class = build.module("http.wire").ChunkedDecoder
     limits = build.module("http.limits").Limits()
 

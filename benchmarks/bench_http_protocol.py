@@ -1,11 +1,11 @@
 """Round trips without sockets: bytes of requests in, bytes of responses out, with a handler in between.
 
 kaserve's two builds do it through HTTPProtocol, in the steps of a connection: receive, read the head, read the body,
-call the handler, respond, finish. h11 does the same through its Connection. httptools only reads; its responses are
-written by hand, in the manner of uvicorn, and it is asked neither for limits nor for a good Host.
+call the handler, respond, finish. h11 does the same through its Connection. httptools only parses. Its
+responses are written by hand, as uvicorn does it, and neither limits nor Host are checked.
 
-Each handler builds a response of five bytes, for uploads from the whole of the body. What was sent arrives in
-pieces of 32 KiB at most, which is how kaserve reads. Connections take 1,000 requests.
+Each handler builds a response of five bytes; for uploads it reads the whole body first. The bytes arrive in
+pieces of at most 32 KiB, as kaserve reads them. Connections take 1,000 requests.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from lib.messages import BROWSER, MINIMAL, chunked, split
 from lib.timing import Timing
 
 RoundTrip = Callable[[list[bytes]], bytes]
-"""From what arrives on a connection, piece by piece, to what is sent."""
+"""Maps the pieces that arrive on a connection to the bytes that are sent."""
 
 UPLOAD = b"POST /upload HTTP/1.1\r\nHost: www.example.com\r\n"
 CONTENT = bytes(64 << 10)

@@ -4,9 +4,9 @@
     python benchmarks/big_bodies.py --upload-mib 256 --download-mib 512
 
 The download is a sparse file, once by wsgi.file_wrapper and once by a generator. It is read once before, so that it is
-in the page cache for both: the first reader of a file pays for its pages. The server is a process of its own;
-its resident size is that of /proc, the most that was seen while a body moved. Exits with 1 when a body arrived with
-another length, or the memory grew by more than --most-mib. Uploads spool to a file in TMPDIR, so there must be room.
+in the page cache for both: otherwise only the first reader would pay for its pages. The server is a separate process.
+Its memory is the largest resident size in /proc during a transfer. Exits with 1 if a body arrived with another length,
+or the memory grew by more than --most-mib. Uploads spool to a file in TMPDIR, which needs enough space.
 """
 
 import argparse
@@ -27,7 +27,7 @@ BLOCK = bytes(MIB)
 
 
 class Watch:
-    """The most memory that the server had, asked for now and then."""
+    """The largest resident size of the server so far, sampled at most every 50 ms."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
@@ -41,7 +41,7 @@ class Watch:
 
 
 def upload(port: int, size: int, watch: Watch) -> int:
-    """Sends `size` bytes; how many the application says it got."""
+    """Sends `size` bytes. Returns the number that the application received."""
     with socket.create_connection(("127.0.0.1", port), 60) as sock:
         sock.sendall(
             f"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode()

@@ -3,7 +3,7 @@
     python benchmarks/clients.py [--url http://127.0.0.1:8000/file] [--server kaserve]
 
 curl, wrk, ab (HTTP/1.0 with Connection: Keep-Alive), Python's http.client, and requests. A client that is not installed
-is named and does not count as a failure. The exit code is 1 when one failed.
+is named and does not count as a failure. The exit code is 1 if one failed.
 """
 
 import argparse

@@ -5,8 +5,8 @@
 One client requests a file of 1 KiB again and again, over one connection, and notes how long each response takes: first
 alone, then while other clients download large files that are in memory, then the same with files whose pages are
 dropped from the page cache before each download (posix_fadvise, POSIX_FADV_DONTNEED), so that they come from the disk.
-What downloads from memory cost is the price of sharing a core; what the disk adds to it is time for which the server
-waited. The clients that download are processes of their own, at the lowest priority and at a limited rate, so that the
+Downloads from memory show the price of sharing a core; what the disk adds to it is time for which the server waited.
+The clients that download are separate processes, at the lowest priority and at a limited rate, so that the
 measured client does not have to wait for a core.
 """
 
@@ -102,7 +102,7 @@ def downloading(
 ) -> Iterator[Any]:
     """Downloads `paths` in turn by as many `readers`, each with `rate` bytes a second at most, while the block lasts.
 
-    is_cold: files are dropped from memory before they are asked for. Gives the bytes that each reader has received.
+    is_cold: files are dropped from memory before they are requested. Yields the bytes that each reader has received.
     """
     received = multiprocessing.Array("q", max(readers, 1))
     address = server.site.host, server.site.port

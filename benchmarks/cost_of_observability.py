@@ -1,4 +1,4 @@
-"""What it costs to see what a server does: the access log in its formats, statistics, the status page, metrics.
+"""The cost of observability: the access log in its formats, statistics, the status page, metrics.
 
     python benchmarks/cost_of_observability.py
     python benchmarks/cost_of_observability.py --rounds 9 --seconds 3 --without-statistics
@@ -8,12 +8,12 @@
 There are two measurements, each with a browser's headers and with wrk's. Both show the median of ratios within a round.
 
 In turns: each server is a process with 32 connections of its own. They take turns on one core, some milliseconds each,
-and the processor time of the server's part counts. What disturbs the machine for longer than that disturbs all of them.
+and the processor time of the server's part counts. A longer disturbance of the machine affects all of them alike.
 
 Under load: `wrk -c64` on another core, requests per second and processor time of the server for each. Here the page may
 be open in a browser, or a scraper asks for the metrics once a second.
 
---without-statistics compiles a copy of the checkout whose statistics do nothing, which takes Cython and half a minute.
+--without-statistics compiles a copy of the checkout whose statistics do nothing. It needs Cython and half a minute.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=2, help="of load in each measurement")
     parser.add_argument("--only", choices=("turns", "load"))
     parser.add_argument("--workload", action="append", choices=("hello", "browser"), help="default: both")
-    parser.add_argument("--configuration", action="append", metavar="NAME", help=f"beside {BASELINE!r}; default: all")
+    parser.add_argument("--configuration", action="append", metavar="NAME", help=f"next to {BASELINE!r}; default: all")
     parser.add_argument("--without-statistics", action="store_true", help="compile a copy without them, too")
     parser.add_argument("--serve", nargs=2, metavar=("CONFIGURATION", "WORKLOAD"), help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -1,10 +1,10 @@
-"""A handler in an asyncio program against the same server on its own: at least 0.7 of the speed is required.
+"""A handler in an asyncio program compared with the stand-alone server: at least 0.7 of its speed is required.
 
     python benchmarks/embedded.py
     python benchmarks/embedded.py --rounds 3 --seconds 1
 
-Both are examples of this project, in processes of their own, and measured by wrk in interleaved rounds. Meanwhile the
-asyncio program has a task that is to run every 10 ms; how often it did is counted. Exits with 1 below that.
+Both run in separate processes and are measured by wrk in interleaved rounds. Meanwhile the asyncio program has a task
+that should run every 10 ms; its runs are counted. Exits with 1 if the speed or the number of runs is too low.
 """
 
 import argparse
@@ -28,7 +28,7 @@ WAYS = ("alone", "in asyncio")
 
 
 def serve_here(way: str, port: int) -> None:
-    """In a process of its own: the same handler, which tells how often the task has run."""
+    """Runs in a separate process: the same handler, which responds with the number of times that the task has run."""
     sys.path.insert(0, str(ROOT / "examples"))
     from kaserve import Config, Request, Response, Server
 

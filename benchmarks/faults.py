@@ -2,8 +2,8 @@
 
     python benchmarks/faults.py [SCENARIO ...]
 
-Each scenario starts a server of its own, does to it what its name says, bounded and over the loopback interface, and
-compares what it sees with what is required. The exit code is 0 when all requirements were met. Linux only.
+Each scenario starts its own server, does to it what its name says, bounded and over the loopback interface, and
+compares the results with the requirements. The exit code is 0 when all requirements were met. Linux only.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How many instructions a request costs, counted by valgrind; of the compiled build, and of two checkouts side by side.
+"""How many instructions a request costs, counted by valgrind; of the compiled build, or of two checkouts compared.
 
     python setup.py build_ext --inplace                           # in each checkout, with the interpreter used here
     python benchmarks/instructions.py
@@ -6,26 +6,27 @@
     python benchmarks/instructions.py --against ../before         # a table of both, and the ratio
     python benchmarks/instructions.py --against ../before --seeds 5
 
-Instructions, because they do not depend on the machine's mood: neither its neighbours nor its clock frequency change
-them, so a difference of one per cent is seen in one go, where a stopwatch wants an hour. They are not time: a cache
-that is missed costs nothing here, and neither does the kernel, of which only the calls are counted.
+Why instructions: neither other programs nor the clock frequency change them, so a single run shows a difference of one
+per cent, where measuring time needs an hour. They are not time: a cache miss costs nothing here, and neither does the
+kernel, of which only the calls are counted.
 
 For each workload a server and one client on the loopback live in one process, under `valgrind --tool=callgrind`. The
-client sends bytes that are ready, the server does one turn, the client takes as many bytes as it knows will come; so
-every request (of "pipelined": every 16) has a turn of its own, which costs more than it does under load, where
-connections share them. Two such processes do the same but for the number of requests, and what is shown is their
-difference for each of those, in which the start cancels out. The client's write and read are in it, 2,300 instructions
-for each turn; they are the same whatever is served, so a ratio is a little flatter than that of the servers alone.
+client sends prepared bytes, the server does one turn, and the client reads a response of known length. So every request
+("pipelined": every 16 requests) has its own turn of the reactor, which costs more than under load, where connections
+share turns. Two such processes differ only in the number of requests. The figure is the difference of their
+instructions, divided by that of their requests, so the start cancels out. It includes the client's write and read,
+2,300 instructions per turn. They are the same for every server, so a ratio is a little closer to 1 than that of the
+servers alone.
 
-Nothing is left to chance: hashes have a seed, clocks are injected and go on by half a microsecond at each look, dice
-always fall alike, the garbage collector is off, no access log is written. Connections are not used up (they are good
-for 1,000 requests), nor do the figures that answers announce get shorter. So the same tree has the same figures, to the
-last digit, with the same interpreter, compiler and C library; other ones have others.
+The result is deterministic: hashes have a seed, clocks are injected and advance by half a microsecond at each reading,
+random numbers are constant, the garbage collector is off, no access log is written. The one connection stays below its
+1,000 requests, and `max` in Keep-Alive keeps its three digits. So the same tree has the same figures, to the last
+digit, with the same interpreter, compiler and C library; with others they differ.
 
-Two trees differ also in what nobody means: in what state malloc's lists are, and which names of a dictionary collide.
-The same build, in another directory or counted by a script with another text, was seen to differ by 0.7 %, and with
-other seeds "wsgi" by 2 %, whose environ is a large dictionary. So compare trees in one go, and where the difference is
-not much larger than that, with `--seeds N`: then means over as many seeds are shown.
+Two trees also differ by accident: in the state of malloc's lists, and in the names of a dictionary that collide. The
+same build in another directory, or counted by a changed version of this script, differed by up to 0.7 %. With other
+seeds "wsgi" differed by 2 %, since its environ is a large dictionary. So compare trees in a single run, and if the
+difference is not much larger than that, use `--seeds N`, which shows the means over N seeds.
 """
 
 from __future__ import annotations
@@ -65,16 +66,16 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("hello", "browser", "pipelined", "file1k", "wsgi")
 FEW, MANY = 96, 864
 """Requests of the two runs: whole pipelines, and with the first two segments fewer than 900 on the one connection, so
-that `max` in Keep-Alive has three digits in every answer."""
+that `max` in Keep-Alive has three digits in every response."""
 HOST = "127.0.0.1:8000"
-"""What the client says, wherever it is connected."""
+"""The Host header of the client, whatever port it is connected to."""
 FILE = "files/1k.bin"
 LOOK = 0.5e-6
-"""Seconds that pass at each look at the clock."""
+"""Seconds by which the clock advances at each reading."""
 EPOCH = 4e9
-"""Seconds since the epoch, for ever; in the future, so that files were written long ago and are remembered."""
+"""Constant time in seconds since the epoch. It is in the future: files count as written long ago, and are cached."""
 PATIENCE = 10
-"""Seconds after which nothing comes any more."""
+"""Seconds to wait for bytes before the measurement fails."""
 LONGEST = 600
 """Seconds for a run."""
 
@@ -111,7 +112,7 @@ def parts_of_tree() -> Parts:
 
 
 def serve_here(tree: Path, name: str, requests: int, directory: Path) -> None:
-    """Has `requests` of a workload answered, and the first two segments of it before that."""
+    """Serves two segments of a workload as a warm-up, then `requests` of it."""
     gc.disable()
     sys.path.append(str(tree / "benchmarks" / "apps"))
     kaserve: Any = importlib.import_module("kaserve")
@@ -125,12 +126,12 @@ def serve_here(tree: Path, name: str, requests: int, directory: Path) -> None:
 
 
 def workload_of(name: str) -> Workload:
-    """The bytes that are sent, and what comes back."""
+    """The bytes to send, and the expected response."""
     return WORKLOADS["hello" if name == "wsgi" else name]
 
 
 def new_handler(name: str, parts: Parts, directory: Path) -> Any:
-    """What answers; the hello of each tree is its own."""
+    """The handler of a workload. Each tree uses its own hello."""
     if name == "wsgi":
         return parts.wsgi(importlib.import_module("hello_wsgi").app, threads=0)
     if workload_of(name).app == "files":
@@ -139,7 +140,7 @@ def new_handler(name: str, parts: Parts, directory: Path) -> Any:
 
 
 def converse(server: Server, workload: Workload, requests: int) -> None:
-    """One connection, in turns: what is asked in one is answered in it."""
+    """One connection. The requests of a turn get their responses in the same turn."""
     segment = workload.segment(HOST)
     address = server.address
     assert isinstance(address, tuple)
@@ -148,34 +149,34 @@ def converse(server: Server, workload: Workload, requests: int) -> None:
     server.step(PATIENCE)  # it is accepted
     client.send(segment)
     server.step(PATIENCE)
-    answer = client.recv(1 << 20)
-    check(answer, workload)
-    size = len(answer)
+    response = client.recv(1 << 20)
+    check(response, workload)
+    size = len(response)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)  # all of it or nothing
     write, read, fd = os.write, os.read, client.fileno()  # which cost less than the methods of a socket
     for _ in range(1 + requests // workload.pipelined):
         write(fd, segment)
         server.step(PATIENCE)
-        answer = read(fd, size)
-        if len(answer) != size:
-            raise RuntimeError(f"not the whole answer: {answer!r}")
-    check(answer, workload)
+        response = read(fd, size)
+        if len(response) != size:
+            raise RuntimeError(f"incomplete response: {response!r}")
+    check(response, workload)
     client.close()
 
 
 def check(received: bytes, workload: Workload) -> None:
-    """Whether that is all that should come for one segment."""
+    """Raises AssertionError unless `received` are the complete responses to one segment."""
     head, end, _ = received.partition(b"\r\n\r\n")
     assert received.count(b"HTTP/1.1 200 ") == workload.pipelined, received
     assert len(received) == workload.pipelined * (len(head) + len(end) + workload.response_size), received
 
 
-# Outside of it.
+# Outside of the measured process.
 
 
 def run(command: list[str], tree: Path, seed: int, scratch: Path) -> str:
-    """What `command` says on stderr. Its environment is the same whoever asks; what Python compiles is kept aside, so
-    that nothing is written into the tree and nothing that lies there is read."""
+    """Returns what `command` writes to stderr. The environment is the same for every caller. Python's bytecode goes to
+    `scratch`, so that nothing is written into the tree and no stale bytecode there is read."""
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "PYTHONPATH": str(tree),
@@ -192,7 +193,7 @@ def measure(tree: Path, name: str, seed: int, scratch: Path) -> float:
     """Instructions for each request."""
 
     def child(requests: int) -> list[str]:
-        # -S: no .pth file of the environment has a say in which kaserve is imported.
+        # -S: so that no .pth file of the environment decides which kaserve is imported.
         arguments = ["--serve", name, str(requests), "--tree", str(tree)]
         return [sys.executable, "-S", str(Path(__file__).resolve()), *arguments]
 

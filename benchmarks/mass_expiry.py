@@ -1,11 +1,11 @@
-"""Many idle connections that expire in the same moment: does another client notice?
+"""Many idle connections that expire at the same moment: does another client wait?
 
     python benchmarks/mass_expiry.py                  # as many as the descriptor limit allows
     python benchmarks/mass_expiry.py --count 100000   # after: ulimit -n 300000
 
 Opens the connections from several loopback addresses, one request each; stops the server (SIGSTOP) until all of them
-are past their idle time, and lets it go on. Meanwhile one client sends one request after another.
-Prints the memory of each idle connection and the longest that the client waited after the server went on; exits with 1
+are past their idle time, and resumes it. Meanwhile one client sends one request after another.
+Prints the memory of each idle connection and the longest wait of the client after the server was resumed. Exits with 1
 above --most milliseconds.
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/page_load.py [--tls] [--servers kaserve,nginx] [--resources 42] [--repeat 30]
 
 A page is a set of files of 1 to 8 KiB, fetched one after the other by Python's http.client. Both ways are measured in
-turn, so that a disturbance of the machine meets both. With --tls there is a second row for each server.
+turn, so that a disturbance of the machine affects both. With --tls there is a second row for each server.
 """
 
 import argparse
@@ -182,7 +182,7 @@ def load_persistently(connect: Connect, paths: list[str]) -> None:
 
 
 def load_separately(connect: Connect, paths: list[str]) -> None:
-    """Fetch each resource over a connection of its own."""
+    """Fetch each resource over a new connection."""
     for path in paths:
         connection = connect()
         try:

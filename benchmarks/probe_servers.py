@@ -1,9 +1,9 @@
-"""`kaserve probe` against other servers, each as it comes: its own defaults, and the smallest program its documentation
-shows. Prints the table of docs/probe.md.
+"""`kaserve probe` against other servers, each with its defaults and the smallest program of its
+documentation. Prints the table of docs/probe.md.
 
     python benchmarks/probe_servers.py [--max-wait 160] [SERVER ...]
 
-What is not installed is left out.
+Servers that are not installed are left out.
 """
 
 import argparse

@@ -134,7 +134,7 @@ PARTS = [
     Figure("timers: nothing due, times as fast as a scan", times_as_fast(TIMERS.format("none") + " due", "scan")),
 ]
 SERVERS = [
-    Figure("hello, CPU per request, of the C epoll loop's", of_server("hello", "floor", "cpu_us"), at_most=1.25),
+    Figure("hello, CPU per request, of the C epoll loop's", of_server("hello", "c-loop", "cpu_us"), at_most=1.25),
     Figure("hello, of bjoern", of_server("hello", "bjoern"), at_least=AHEAD),
     Figure("hello, of nginx", of_server("hello", "nginx"), at_least=LEVEL),
     Figure("hello, of pure", of_server("hello", "kaserve-pure"), at_least=1.5),
@@ -155,7 +155,7 @@ SERVERS = [
         for peer in ("bjoern", "granian", "go")
     ),
     Figure("idle connection, bytes of memory", of_idle("bytes_each"), at_most=1024),
-    Figure("throughput beside 10,000 idle, of that without", of_idle("throughput_kept"), at_least=0.98),
+    Figure("throughput with 10,000 idle, of that without", of_idle("throughput_kept"), at_least=0.98),
 ]
 
 

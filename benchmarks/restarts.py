@@ -88,7 +88,7 @@ class Tally:
 
 
 class Client:
-    """Sends one request after another until it is told to stop."""
+    """Sends one request after another until it is stopped."""
 
     def __init__(self, number: int, port: int, tally: Tally) -> None:
         self._number = number

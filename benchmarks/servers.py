@@ -1,10 +1,10 @@
-"""Servers side by side: the same work for each, on one core, with the client on another.
+"""Servers compared: the same work for each, on one core, with the client on another.
 
     python benchmarks/servers.py
     python benchmarks/servers.py --servers kaserve,nginx,uvicorn --workloads hello,file1k --rounds 5 --seconds 3
 
 The rounds are interleaved (all servers, then all servers again), so that a machine which is slow for a while is slow
-for all.  Every measurement starts its server afresh, looks at the responses by hand first, and warms it up.  A server
+for all.  Every measurement starts its server afresh, checks its responses first, and warms it up.  A server
 that cannot do a workload is listed with the reason.  --svg makes a chart of each table.
 """
 
@@ -32,10 +32,10 @@ from lib.workloads import FILE_SIZES, WORKLOADS, Workload, write_files
 LEGEND = """\
 requests/s: median of the rounds. ratio: to {baseline}, median of the ratios within each round.
 CPU: user and system time of the server's processes. busy: that time divided by the time passed; well below 100 %
-the client, or a pause of the server's own making, was the limit, and CPU per request is the figure to compare.
+the client was the limit, or the server paused, and CPU per request is the figure to compare.
 resident: of all its processes, under load. p99: latency, as wrk saw it."""
 IDLE_LEGEND = """\
-bytes/idle: resident memory for each idle connection. kept: throughput beside them divided by throughput alone."""
+bytes/idle: resident memory for each idle connection. kept: throughput next to them divided by throughput alone."""
 
 
 def main() -> int:
@@ -126,7 +126,7 @@ def prepare(options: argparse.Namespace) -> tuple[int, int]:
 
 
 def run_rounds(peers: list[Peer], workload: Workload, bench: Bench, rounds: int) -> dict[str, Outcome]:
-    """Measure one workload: every peer in turn, `rounds` times; who fails once is not asked again."""
+    """Measure one workload: every peer in turn, `rounds` times. A peer that fails is not measured again."""
     outcomes = {peer.name: Outcome() for peer in peers}
     for number in range(rounds):
         for peer in peers:

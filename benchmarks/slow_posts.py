@@ -4,7 +4,7 @@
     python benchmarks/slow_posts.py --clients 1000 --seconds 4
 
 Sends one request after another on one connection, first alone and then while the slow clients are in the middle of a
-POST. Prints the latency of both; exits with 1 when the request of a slow client was lost or got an error, or the other
+POST. Prints both latencies. Exits with 1 if the request of a slow client was lost or got an error, or if the other
 client waited for a thread: above --most times the latency alone, plus 50 ms for the processor that all of them share.
 """
 
@@ -122,7 +122,7 @@ def main() -> int:
         clients = SlowClients(server.address, options.clients, size=10_000, pause=options.pause)
         beside = latencies(server.address, options.seconds)
         early = clients.early_responses()
-        print(describe(f"beside {options.clients} slow POSTs", beside), flush=True)
+        print(describe(f"with {options.clients} slow POSTs", beside), flush=True)
         good = clients.stop()
     print(
         f"slow requests with an early response: {early} (0); with the right one afterwards: {good} ({options.clients})"

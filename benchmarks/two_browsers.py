@@ -1,4 +1,4 @@
-"""The two-browsers experiment: does a client wait for the connection of another one?
+"""The two-browsers experiment: does a client wait because of the connection of another one?
 
     python benchmarks/two_browsers.py [--seconds 5] [--server kaserve]
 
@@ -8,10 +8,10 @@ closes its connection. Here three clients do what makes others wait, and a fourt
 1. one holds a persistent connection open after its first request,
 2. one sends a request one byte at a time, all the while,
 3. one reads a large file slowly, all the while,
-4. one sends 200 requests over a connection of its own, and 20 more over a new one each.
+4. one sends 200 requests over one connection, and 20 more over a new connection each.
 
-kaserve has one thread, like the http.server it is compared with. The exit code is 0 when kaserve
-responded to everything.
+kaserve has one thread, like the http.server it is compared with. The exit code is 0 if kaserve responded to
+everything.
 """
 
 import argparse

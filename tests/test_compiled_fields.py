@@ -1,7 +1,7 @@
 """The fields of a compiled class are named three times: `__slots__`, `__init__` and its .pxd, which must agree.
 
 Each difference has its own consequence, none of them an error where it was made: a field that only the .pxd has is None
-or 0 until somebody assigns it, instead of raising AttributeError; one that `__slots__` lacks breaks the pure build
+or 0 until it is assigned, instead of raising AttributeError; one that `__slots__` lacks breaks the pure build
 alone; one that the .pxd lacks breaks the compiled build alone. Reads the sources, so that no build is needed.
 """
 
@@ -60,9 +60,10 @@ def assigned(node: ast.AST) -> Fields:
 
 
 def initialized(node: ast.ClassDef) -> Fields:
-    """The fields that `__init__` assigns, itself or by a method that it calls."""
+    """The fields that `__init__` assigns, itself or by a method that it calls; in a class without one, `_fill`, which a
+    function calls in its place (`exchange.begin_exchange`)."""
     methods = find_methods(node)
-    names, seen = ["__init__"], set()
+    names, seen = ["__init__" if "__init__" in methods else "_fill"], set()
     fields: Fields = set()
     while names:
         name = names.pop()

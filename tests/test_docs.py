@@ -199,7 +199,17 @@ class TestEachPublicName:
 
 
 # Methods that are public because modules of this package call them on each other.
-FOR_THE_SERVER = {"before_body", "body_sink", "protect", "end_of_turn", "take", "run", "stop", "is_idle"}
+FOR_THE_SERVER = {
+    "before_body",
+    "body_sink",
+    "protect",
+    "make_private",
+    "end_of_turn",
+    "take",
+    "run",
+    "stop",
+    "is_idle",
+}
 
 
 def _members(value: Any) -> set[str]:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -94,11 +95,8 @@ Start = Callable[..., Gunicorn]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    try:
-        import gunicorn as _  # noqa: F401
-    except ImportError:
+    if find_spec("gunicorn") is None:
         missing("gunicorn is not installed")
-
     with ExitStack() as stack:
 
         def start(*options: str, **variables: str) -> Gunicorn:

@@ -204,24 +204,24 @@ def phase_picture() -> str:
     return block
 
 
-def rows_of_the_page() -> list[tuple[str, ...]]:
-    """The rows of the table. Two single words come first; two or more spaces separate the other columns."""
+def rows_of_the_page() -> list[tuple[str, str, str, bool]]:
+    """The rows of the table, as far as `PHASES` has them: phase, what it waits for, the name of its deadline, and
+    whether progress extends that. Two single words come first; two or more spaces separate the other columns."""
     lines = phase_picture().splitlines()
     (start,) = [number for number, line in enumerate(lines) if line.split()[:2] == ["phase", "waits"]]
-    rows = [line.strip() for line in lines[start + 1 :] if line.strip()]
-    return [(*row.split(maxsplit=2)[:2], *re.split(r" {2,}", row.split(maxsplit=2)[2])) for row in rows]
-
-
-def rows_of_the_code() -> list[tuple[str, ...]]:
-    waits_for = {READ: "read", WRITE: "write", CLIENT_LEAVES: "leaving"}
-    rows: list[tuple[str, ...]] = []
-    for phase, row in PHASES.items():
-        if row.since in ("each progress", "total"):
-            deadline = f"{row.deadline}, {row.since}"
-        else:
-            deadline = f"{row.deadline}, from {row.since}"
-        rows.append((phase.name, waits_for[row.waits_for], deadline, row.on_expiry))
+    rows = []
+    for line in filter(str.strip, lines[start + 1 :]):
+        phase, waits_for, others = line.split(maxsplit=2)
+        deadline, on_expiry = re.split(r" {2,}", others)
+        assert on_expiry
+        name, _, since = deadline.partition(", ")
+        rows.append((phase, waits_for, name, since == "each progress"))
     return rows
+
+
+def rows_of_the_code() -> list[tuple[str, str, str, bool]]:
+    waits_for = {READ: "read", WRITE: "write", CLIENT_LEAVES: "leaving"}
+    return [(phase.name, waits_for[row.waits_for], row.deadline, row.progress_extends) for phase, row in PHASES.items()]
 
 
 def test_the_table_of_the_phases_is_that_of_the_code() -> None:

@@ -1,4 +1,4 @@
-"""Says what it was asked: the response to a request can be told from any other one."""
+"""Responds with the request itself, so that a test can tell which request a response belongs to."""
 
 from kaserve import Request, Response
 

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// hello answers with five bytes of text.
+// hello responds with five bytes of text.
 func hello(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	io.WriteString(w, "hello")
 }
 
-// upload reads the whole body, and answers with its length in bytes.
+// upload reads the whole body, and responds with its length in bytes.
 func upload(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

@@ -1,4 +1,4 @@
-"""Many idle connections, held open by a process of its own, so that its descriptors are not those of the benchmark.
+"""Many idle connections, held open by a separate process, so that they do not use up the descriptors of the benchmark.
 
 `idle_connections` starts that process: `python idle_connections.py PORT COUNT SECONDS`. Each connection does one
 request for / first, because a connection without a request is not what keep-alive leaves open. The process prints a

@@ -1,4 +1,4 @@
-"""`python -m kaserve` in a process of its own, and what can be seen of it from outside. Linux only."""
+"""`python -m kaserve` in a separate process, and what it shows to the outside. Linux only."""
 
 import os
 import re

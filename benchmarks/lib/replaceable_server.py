@@ -11,10 +11,10 @@ __all__ = ["ProcessFailed", "ReplaceableServer", "Way"]
 Way = Literal["reuse-port", "handover", "stop-start"]
 """How the address outlives its processes.
 
-reuse-port: the next process listens on the same port before the one before is told to stop (`--reuse-port`).
+reuse-port: the next process listens on the same port before the previous one is stopped (`--reuse-port`).
 handover: the listening socket belongs to this program, as it would to systemd, and both processes inherit it
-(`--bind fd:N`); the next one starts before the one before is told to stop.
-stop-start: the same, but the next one starts when the one before has ended; meanwhile clients wait in the backlog.
+(`--bind fd:N`); the next one starts before the previous one is stopped.
+stop-start: the same, but the next one starts when the previous one has ended; meanwhile clients wait in the backlog.
 """
 
 

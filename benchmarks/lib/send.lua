@@ -1,8 +1,8 @@
 -- Send the bytes of a file as they are, and report in JSON.
 --
--- The bytes are the workload's: one request or a pipeline of them, with or without bodies.  Answering wrk.format with
--- them, rather than defining request(), keeps wrk in its fast path: it fetches the bytes once and never enters Lua
--- again while it measures.  wrk counts for itself how many requests they hold, and waits for as many answers.
+-- The bytes are the workload's: one request or a pipeline of them, with or without bodies.  Returning them from
+-- wrk.format, rather than defining request(), keeps wrk in its fast path: it fetches the bytes once and never enters Lua
+-- again while it measures.  wrk counts for itself how many requests they hold, and waits for as many responses.
 
 function init(args)
    local file = assert(io.open(args[1], "rb"))

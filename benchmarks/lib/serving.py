@@ -36,7 +36,7 @@ class Server:
 def serving(
     peer: Peer, app: App, directory: Path, *, core: int | None = None, tls: tuple[Path, Path] | None = None
 ) -> Iterator[Server]:
-    """Run a peer while the block lasts, on one core (the last one unless told otherwise)."""
+    """Run a peer while the block lasts, on one core (default: the last one)."""
     reason = peer.missing() or peer.lacks.get(app, "")
     if reason:
         raise CannotServe(reason)

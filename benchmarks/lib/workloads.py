@@ -57,7 +57,7 @@ class Workload:
     pipelined: int = 1
     """How many requests go out in one segment."""
     idle: int = 0
-    """How many idle connections are open beside the active ones."""
+    """How many idle connections are open next to the active ones."""
     response_size: int = 5
     """Bytes of the body of every response."""
     response: bytes | None = None
@@ -103,7 +103,7 @@ WORKLOADS = {
             {"Transfer-Encoding": "chunked"},
             chunked(UPLOAD, UPLOAD_CHUNK),
         ),
-        Workload("idle", "hello, 10,000 idle connections beside 64 active", idle=10_000),
+        Workload("idle", "hello, 10,000 idle connections next to 64 active", idle=10_000),
     )
 }
 

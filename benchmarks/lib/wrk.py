@@ -34,7 +34,7 @@ class Load:
 def run(
     url: str, segment: bytes, seconds: int, *, core: int | None = None, scratch: Path, pipelined: bool = False
 ) -> Load:
-    """Send `segment` again and again on 64 connections, from one core if told which.
+    """Send `segment` again and again on 64 connections, from one core if `core` is given.
 
     pipelined: whether there is more than one request in it.
     """

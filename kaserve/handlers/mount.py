@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from ..http.error_page import respond_with_error
 from ..http.errors import HTTPError
 from ..http.handler import BaseHandler, Handler, HandlerResult, as_handler
 from ..http.messages import Request, Response
@@ -32,7 +31,7 @@ class _Match(NamedTuple):
 
 
 class Mount(BaseHandler):
-    """Routes each request to the handler with the longest prefix of its path; responds with 404 if there is none.
+    """Routes each request to the handler with the longest prefix of its path; raises HTTPError 404 if there is none.
 
     >>> from kaserve import Request, Response
     >>> site = Mount({"/": lambda request: Response.text("home"), "/api": lambda request: Response.text(request.path)})
@@ -68,23 +67,18 @@ class Mount(BaseHandler):
 
     def __call__(self, request: Request) -> HandlerResult:
         match = self._find(request.raw_path)
-        if match is None:
-            return respond_with_error(request, _not_found())
         if match.is_directory and match.length == len(request.raw_path):
             return _redirect(request)
         _enter(request, match.length)
         return match.handler(request)
 
     def before_body(self, request: Request) -> None:
+        # A path without a handler is rejected here, so that no client uploads 200 MB to it.
         match = self._find(request.raw_path)
-        if match is None:  # now, so that no client uploads 200 MB to a path that does not exist
-            raise _not_found()
         _ask(match.handler.before_body, request, match.length)
 
     def body_sink(self, request: Request) -> Sink | None:
         match = self._find(request.raw_path)
-        if match is None:
-            raise _not_found()
         return _ask(match.handler.body_sink, request, match.length)
 
     def end_of_turn(self) -> None:
@@ -93,18 +87,27 @@ class Mount(BaseHandler):
 
     def protect(self, path: str, page: BaseHandler) -> BaseHandler:
         """Lets the handler at `path` protect the page. Without one, the page is public."""
-        match = self._find(path)
-        return page if match is None else match.handler.protect(path[match.length :], page)
+        try:
+            match = self._find(path)
+        except HTTPError:
+            return page
+        return match.handler.protect(path[match.length :], page)
+
+    def make_private(self) -> None:
+        for handler, _ in self._handlers.values():
+            handler.make_private()
 
     def close(self) -> None:
         for handler, _ in self._handlers.values():
             handler.close()
 
-    def _find(self, raw_path: str) -> _Match | None:
-        """Finds the handler with the longest prefix of `raw_path`."""
+    def _find(self, raw_path: str) -> _Match:
+        """Finds the handler with the longest prefix of `raw_path`. Raises HTTPError 404 if there is none."""
         if raw_path[:1] != "/":  # `OPTIONS *` is about the server as a whole: it goes to the handler at "/"
             whole = self._handlers.get(())
-            return None if whole is None else _Match(*whole, 0)
+            if whole is None:
+                raise _not_found()
+            return _Match(*whole, 0)
         raw_segments = raw_path.split("/")[1:]
         segments = [unquote_to_bytes(segment) for segment in raw_segments] if "%" in raw_path else None
         for depth in self._depths:
@@ -114,7 +117,7 @@ class Mount(BaseHandler):
                 found = self._handlers.get(key)
                 if found is not None:
                     return _Match(*found, depth + sum(map(len, front)))
-        return None
+        raise _not_found()
 
 
 def _not_found() -> HTTPError:

@@ -11,9 +11,12 @@ import re
 from collections.abc import Iterable
 
 from .dates import parse_date
-from .messages import FieldLine
+from .messages import CONDITIONAL, IF_MODIFIED_SINCE, IF_NONE_MATCH, FieldLine
 
-__all__ = ["conditions", "entity_tags", "evaluate", "matches_strongly", "matches_weakly", "range_applies"]
+__all__ = ["CONDITIONS", "conditions", "entity_tags", "evaluate", "matches_strongly", "matches_weakly", "range_applies"]
+
+CONDITIONS = CONDITIONAL | IF_NONE_MATCH | IF_MODIFIED_SINCE
+"""The bits of `messages.FLAGS` of all conditional headers, and of Range."""
 
 _CONDITIONAL = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"))
 

@@ -1,6 +1,6 @@
 """Error responses: a small page with a way back for a client that prefers HTML, one line of text for all others.
 
-Knows HTML, and which clients want it. Does not know why anything failed.
+Knows what the page says, and which clients want it. Does not know why anything failed.
 
 The page is one document. Its links are relative, so that they stay right where a proxy has taken a prefix off the path.
 """
@@ -12,16 +12,11 @@ import hashlib
 import html
 
 from .errors import PHRASES, HTTPError
+from .html_page import HEAD, ICON, content_security_policy, in_url
 from .messages import Request, Response, error_response
 from .negotiation import media_type_weight, parse_accept
 
-__all__ = ["ICON", "prefers_page", "respond_with_error"]
-
-ICON = (
-    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><path fill='none' stroke='#199e70' stroke-width='2' "
-    "stroke-linejoin='round' d='M1 9h3l2-6 3 11 2-5h4'/></svg>"
-)
-"""The icon of the server's own pages, as SVG."""
+__all__ = ["prefers_page", "respond_with_error"]
 
 _STYLE = """
 :root { --ground: #f6f7f9; --card: #fff; --text: #1c2128; --dim: #5a6472; --line: #e3e6ea; --accent: #0b57d0; }
@@ -44,34 +39,26 @@ nav { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; margin-top: 1.5rem; }
 a { padding: .25rem 0; color: var(--accent); text-underline-offset: .2em; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 4px; }
 """
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{status} {phrase}</title>
-<link rel="icon" href="data:image/svg+xml,{icon}">
+_PAGE = (
+    HEAD
+    + """\
 <style>{style}</style>
 </head>
 <body>
 <main>
-<small>{status} {phrase}</small>
-<h1>{title}</h1>
+<small>{title}</small>
+<h1>{heading}</h1>
 {text}<nav>{links}</nav>
 </main>
 </body>
 </html>
 """
+)
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _HEADERS = (
     ("Content-Type", "text/html; charset=utf-8"),
     ("Vary", "Accept"),
-    (
-        "Content-Security-Policy",
-        f"default-src 'none'; style-src 'sha256-{_HASH}'; img-src data:; base-uri 'none'; frame-ancestors 'self'",
-    ),
+    ("Content-Security-Policy", content_security_policy(f"style-src 'sha256-{_HASH}'")),
 )
 
 
@@ -97,15 +84,15 @@ def respond_with_error(
     reason = html.escape(error.reason[:1].upper() + error.reason[1:])
     links = [back] if back is not None else _links(request.raw_path)
     page = _PAGE.format(
-        status=error.status,
-        phrase=PHRASES.get(error.status, "Error"),
-        icon=ICON.replace("#", "%23"),
+        title=f"{error.status} {PHRASES.get(error.status, 'Error')}",
+        icon=in_url(ICON),
         style=_STYLE,
-        title=html.escape(title) or reason,
+        heading=html.escape(title) or reason,
         text=f"<p>{reason}.</p>\n" if title else "",
         links=" ".join(f'<a href="{url}">{text}</a>' for url, text in links),
     )
-    return Response(error.status, page.encode(), (*_HEADERS, *error.headers))
+    closes = (("Connection", "close"),) if error.close else ()
+    return Response(error.status, page.encode(), (*_HEADERS, *error.headers, *closes))
 
 
 def _links(path: str) -> list[tuple[str, str]]:

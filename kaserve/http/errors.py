@@ -1,7 +1,7 @@
 """HTTPError, the exception that becomes an error response, and the reason phrases of the statuses.
 
 Knows the names of the statuses (RFC 9110 §15). Does not know what an error response looks like
-(`messages.error_response`), nor what happens to the connection afterwards (`framing.persists`).
+(`messages.error_response`), nor what happens to the connection afterwards (`HTTPProtocol.prepare`).
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ class HTTPError(Exception):
         self.reason = reason
         self.headers = headers
         self.close = close
+
+    def with_headers(self, headers: tuple[tuple[str, str], ...]) -> HTTPError:
+        """Returns the same error with `headers` after its own."""
+        return HTTPError(self.status, self.reason, (*self.headers, *headers), close=self.close)
 
     def __str__(self) -> str:
         return f"{self.status} {PHRASES.get(self.status, '')}: {self.reason}"

@@ -22,7 +22,8 @@ HandlerResult = Response | Future[Response]
 class BaseHandler:
     """A handler with hooks. Subclasses override `__call__` and the hooks they need; the others do nothing.
 
-    Every method is called in the server's own thread, and must not block.
+    Every method is called in the server's own thread. All but `close` must not block, since no other connection is
+    served meanwhile.
     """
 
     def __call__(self, request: Request) -> HandlerResult:
@@ -33,7 +34,8 @@ class BaseHandler:
                 is in `request.received`.
 
         Returns:
-            The response, or a Future of it that any thread may complete; the connection waits for it.
+            The response, or a Future of it that any thread may complete; the connection waits for it. If the result of
+            the Future is another Future, the connection waits for that as well.
 
         Raises:
             HTTPError: becomes an error response. The connection persists unless the error says `close=True`.
@@ -79,6 +81,14 @@ class BaseHandler:
         """
         return page
 
+    def make_private(self) -> None:
+        """Called when a middleware that lets only known users through is put in front: from now on no response may
+        allow shared caches to store it (RFC 9111 §3.5). May be called more than once.
+
+        A handler that delegates to others passes it on. It concerns only what the handler itself says: an application
+        that declares its responses public is believed.
+        """
+
     def close(self) -> None:
         """Releases what the handler holds. No request comes afterwards. May be called twice."""
 
@@ -99,7 +109,7 @@ class FunctionHandler(BaseHandler):
         return self.function(request)
 
 
-_HOOKS = ("before_body", "body_sink", "end_of_turn", "protect", "close")
+_HOOKS = ("before_body", "body_sink", "end_of_turn", "protect", "make_private", "close")
 
 Handler = BaseHandler | Callable[[Request], HandlerResult]
 """What `Server` accepts: a BaseHandler or a plain function."""

@@ -1,7 +1,8 @@
-"""The Keep-Alive header as other servers and clients write it: what a sender announces about its connections.
+"""The Keep-Alive header: what kaserve announces about its connections (`KeepAlive`), and what others announce.
 
-Knows the parameters `timeout` and `max`. Does not know what kaserve sends itself (see `protocol.KeepAlive`). No RFC in
-force defines the header (RFC 2068 §19.7.1.1 was the last one to), so it is parsed generously, and is only a hint.
+Knows the parameters `timeout` and `max`. Does not decide whether a connection persists: `HTTPProtocol.prepare` does, by
+the settings in `KeepAlive` among others. No RFC in force defines the header (RFC 2068 §19.7.1.1 was the last one to),
+so that of others is parsed generously, and is only a hint.
 """
 
 from __future__ import annotations

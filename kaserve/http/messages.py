@@ -515,6 +515,7 @@ class Response:
 _PLAIN_TEXT = ("Content-Type", "text/plain; charset=utf-8")
 _HTML = ("Content-Type", "text/html; charset=utf-8")
 _JSON = ("Content-Type", "application/json")
+_CLOSE_LINE = ("Connection", "close")
 
 
 def _typed_response(cls: type[Response], status: int, text: str, content_type: FieldLine) -> Response:
@@ -537,8 +538,11 @@ def new_response(status: int, body: Body, fields: list[FieldLine]) -> Response:
 
 
 def error_response(error: HTTPError) -> Response:
-    """Returns the response that shows `error`: one line of plain text, since the client may not be a browser."""
+    """Returns the response that shows `error`: one line of plain text, since the client may not be a browser. It says
+    `Connection: close` if the error does."""
     phrase = PHRASES.get(error.status, "Error")
     response = Response.text(f"{error.status} {phrase}: {error.reason}\n", error.status)
     response.fields.extend(error.headers)
+    if error.close:
+        response.fields.append(_CLOSE_LINE)
     return response

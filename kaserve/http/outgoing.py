@@ -1,8 +1,8 @@
 """Outgoing: one response on its way to the client, framed.
 
 Knows how the body of a response is framed, and what may follow the last piece of it. Does not know when anything is
-sent. Whether the connection goes on afterwards, and how the body ends, is decided once, when the response is started;
-all other code reads it here.
+sent. Whether the connection goes on afterwards, and how the body ends, is decided once, in `HTTPProtocol.prepare`; all
+other code reads it here.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ class Outgoing:
         head: the status line and headers; with the content after them if `is_inline`.
         framing: how the client finds the end of the body (RFC 9112 §6.3): a count of bytes, or `framing.CHUNKED`,
             `framing.UNTIL_CLOSE` or `framing.NO_LENGTH`.
-        has_content: whether any content is sent; not in response to HEAD, nor with 204, 205 and 304.
+        has_content: whether content may follow the header section (it may be empty); not in response to HEAD, nor with
+            204, 205 and 304.
         is_inline: whether all of the content is in `head`, so that nothing is left to be sent after it.
-        left: bytes of a counted body that are still to come.
+        is_limit: whether it is the last response because of the limit on requests (`KeepAlive.requests`).
+        left: bytes of a counted body that have not been encoded yet. Not kept up to date if `is_inline`.
         trailers: what follows a chunked body, if anything.
         persists: whether the connection is kept after the response; `head` says so to the client.
     """
 
-    __slots__ = ("framing", "has_content", "head", "is_inline", "left", "persists", "request", "trailers")
+    __slots__ = ("framing", "has_content", "head", "is_inline", "is_limit", "left", "persists", "request", "trailers")
 
     def __init__(self) -> None:
         self.request: Request | None = None
@@ -45,6 +47,7 @@ class Outgoing:
         self.framing = 0
         self.has_content = False
         self.is_inline = False
+        self.is_limit = False
         self.left = 0
         self.trailers: Trailers = None
         self.persists = False

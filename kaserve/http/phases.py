@@ -12,7 +12,8 @@ __all__ = ["BODY", "CLOSED", "HANDLER", "HANDSHAKE", "HEAD", "IDLE", "LINGER", "
 
 
 class Phase(enum.IntEnum):
-    """Where a connection is, in the order in which it gets there. After SEND it never reads a request again."""
+    """Where a connection is, in the order in which it gets there. From SEND on no request is read; a connection that
+    persists goes back to IDLE. `net.request_loop` compares phases by this order."""
 
     HANDSHAKE = 0  # with TLS only
     IDLE = 1

@@ -271,7 +271,7 @@ class HTTPProtocol:
             outgoing: its attributes are set, for `start`.
             response: what a handler returned, or an error.
             date: the Date field line.
-            may_persist: False if the server has already decided to close the connection.
+            may_persist: False if the owner wants to close the connection, whatever the request and the response say.
 
         Raises:
             ValueError, TypeError: the response cannot be sent, because of a status or a header, for instance.
@@ -286,16 +286,21 @@ class HTTPProtocol:
         framing = response_framing(response, declared, sends_content, request is None or request.minor == 0)
         if flags & (CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING):
             lines = self._strip_hop_by_hop(response, lines, framing == CHUNKED and response.trailers is not None)
-            if flags & CLOSE:
-                may_persist = False
         status_line = self._status_line(response.status)
         if response.reason is not None:
             status_line = _with_reason(status_line, response.reason)
         remaining = self._keep_alive.requests - self.served - 1
-        is_last = remaining <= 0 < self._keep_alive.requests
+        outgoing.is_limit = remaining <= 0 < self._keep_alive.requests
+        # Everything that can end the connection comes together here; `persists` has what the RFC says about messages.
         # A response before the body has been read (not HANDLER) is the last one: the rest of the body is not read, so
-        # the beginning of the next request cannot be found.
-        may_persist = may_persist and not is_last and self.phase == HANDLER and self._keep_alive.enabled
+        # the beginning of the next request cannot be found. CLOSE is the handler's wish.
+        may_persist = (
+            may_persist
+            and not outgoing.is_limit
+            and self.phase == HANDLER
+            and self._keep_alive.enabled
+            and not flags & CLOSE
+        )
         body = response.body
         outgoing.framing = framing
         outgoing.left = max(framing, 0)

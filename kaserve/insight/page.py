@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..http.errors import HTTPError
 from ..http.handler import BaseHandler
 from ..http.messages import Request, Response
 
@@ -14,9 +15,8 @@ class Page(BaseHandler):
     def __call__(self, request: Request) -> Response:
         if request.method in ("GET", "HEAD"):
             return self.render(request)
-        response = Response.text("405 Method Not Allowed\n", 405)
-        response.headers.add("Allow", "GET, HEAD")  # RFC 9110 §15.5.6: a 405 has to say what is allowed
-        return response
+        # RFC 9110 §15.5.6: a 405 has to say what is allowed.
+        raise HTTPError(405, "this page can only be read", (("Allow", "GET, HEAD"),))
 
     def render(self, request: Request) -> Response:
         """Returns the response to a GET or HEAD request."""

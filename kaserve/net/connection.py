@@ -1,19 +1,20 @@
-"""Connection: one socket, driven by the table of its phases.
+"""Connection: one socket and its phases.
 
-Knows what is waited for, how long, and how a connection ends; what it does in between is in `request_loop`. Does not
-know HTTP: what bytes mean and what may follow what is the business of `http.protocol`, and what to respond is the
-handler's.
+Knows what is waited for, how long, and how a connection ends; what it does in between is in its base class,
+`RequestLoop`. Neither parses nor frames HTTP: what bytes mean and what may follow what is the business of
+`http.protocol`, and what to respond is the handler's. But it words the errors that only it can see, such as a 408.
 
 Theory of operation
 ===================
 
-**Phases.** A connection is in exactly one phase (`http.phases`), and `service.PHASES` says for each of them what it
-waits for, for how long, and what happens when that time is over. The conversation's phase belongs to `HTTPProtocol`,
-which has neither a socket nor a clock. The connection adds two rules: while there are bytes that the kernel has not
-accepted it is in SEND, wherever the conversation is; and while a Future is pending it is in HANDLER. At the end of
-every turn `_update_state` compares the two and enters a new phase if they differ; `_enter` is the only place that sets
-what is waited for and until when. Nothing is read while a response is on its way (half-duplex), so a client that sends
-without reading fills its own buffers and not ours.
+**Phases.** A connection is in exactly one phase (`http.phases`). The table `service.PHASES` says for each of them what
+it waits for and for how long; `_expire` does what follows when that time is over. The conversation's phase belongs to
+`HTTPProtocol`, which has neither a socket nor a clock. The connection adds two rules: while there are bytes that the
+kernel has not accepted it is in SEND, wherever the conversation is; and while a Future is pending it is in HANDLER. At
+the end of every turn `_update_state` compares the two and enters a new phase if they differ; `_enter` sets what is
+waited for and until when. Within a phase `_client_leaves`, `_check_progress` and `drain` set another deadline, and a
+TLS handshake waits for what it needs. Nothing is read while a response is on its way (half-duplex), so a client that
+sends without reading fills its own buffers and not ours.
 
 **Who owns what.** The socket, the deadline and the reason of the end (`ending`) are the connection's. What was received
 and not read yet is the protocol's, as one `bytes` object (see there for why). What is encoded and not sent is the
@@ -23,8 +24,8 @@ some numbers.
 
 **A turn.** The reactor calls `ready` when the socket is readable or writable. That receives once, and then
 `RequestLoop._run` goes on for as long as possible without waiting: read a head, read a body, call the handler, send. It
-stops when it would have to wait, or when the turn is used up: after `_MAX_REQUESTS_PER_TURN` requests of a pipeline,
-`_MAX_BUFFERED` bytes of responses, or what the writer allows for a body; then other connections have their turn, and it
+stops when it would have to wait, or when the turn is used up: after 64 requests of a pipeline, 64 KiB of responses (the
+limits stand in `request_loop`), or what the writer allows for bodies; then other connections have their turn, and it
 goes on in the next one. So a turn of one connection is short whatever its client does. Responses to a pipeline are
 collected and leave in one send. In the steady state a request is one recv, one send, one assignment to its deadline,
 and no change to what the poller waits for.
@@ -44,8 +45,8 @@ costs the connections that stay nothing: to stop watching a socket takes as many
 - A reset ends the connection at once (`DISCONNECTED`).
 - A half-close does not mean that the client has left: `nc -N`, `printf | nc` and others finish sending, and wait for
   the response. But until it is sent something, a client that has closed its socket entirely looks the same, and a
-  handler may wait for an event that never comes. So a half-close starts a deadline, `half_close_timeout`. It counts
-  anew in each wait: a client that was sent something in between, and did not respond with a reset, was still there.
+  handler may wait for an event that never comes. So a half-close starts a deadline, `half_close_timeout`. It starts
+  again in each wait: a client that was sent something in between, and did not respond with a reset, was still there.
   After a half-close the poller is asked for a hangup alone, since a half-close persists, and would be reported in every
   turn.
 - A client that vanishes without a packet (a pulled cable, a NAT that forgot it) is not seen by a server that only
@@ -59,11 +60,12 @@ begun and work in a thread can look.
 has closed as well (LINGER). Closing at once would make the kernel respond to bytes that are still on their way with a
 reset, and a reset destroys the response in the client's receive buffer before it was read (RFC 9112 §9.6).
 
-**Ends.** There are two ways to end a connection. In an orderly way, after a response that says so or, if it is idle,
-through the last look: LINGER, then `_close`. Or with a reset (`_reset`): when a response cannot be completed, since an
-orderly close would make the client take a part for the whole; and when the client does not take what it is sent.
-Either way `_close` releases everything and counts the end, by its `Ending`, exactly once; and it completes whatever the
-code of others (logs, sinks, bodies) raises meanwhile.
+**Ends.** There are three ways to end a connection. In an orderly way, after a response that says so or, if it is idle,
+through the last look: LINGER, then `_close`. With a reset (`_reset`): when a response cannot be completed, since an
+orderly close would make the client take a part for the whole; and when the client does not take what it is sent. Or by
+`_close` alone, when nothing is left to be said: the client is gone, or no request could be read (a TLS handshake that
+takes too long). Each time `_close` releases everything and counts the end, by its `Ending`, exactly once; and it
+completes whatever the code of others (logs, sinks, bodies) raises meanwhile.
 """
 
 from __future__ import annotations
@@ -214,7 +216,7 @@ class Connection(RequestLoop):
     # Deadlines.
 
     def _expire(self) -> None:
-        """What `PHASES` says under `on_expiry`."""
+        """Does what a phase does when its deadline has passed. docs/architecture.md has a table of this."""
         phase = self.phase
         if phase == IDLE:
             self._finish_idle(Ending.DRAIN if self._service.draining else Ending.IDLE)
@@ -296,7 +298,7 @@ class Connection(RequestLoop):
                 self._enter(phase)
 
     def _enter(self, phase: Phase) -> None:
-        """Sets what the connection waits for, and until when. The only place that does."""
+        """Enters `phase`: sets what the connection waits for, and until when."""
         self.phase = phase
         if phase == CLOSED:
             self._close(Ending.CLIENT)
@@ -437,7 +439,7 @@ class Connection(RequestLoop):
         self._sock.close()
         by_client = ending == Ending.CLIENT or (ending == Ending.RESET and self.phase == IDLE)
         self.phase = CLOSED
-        self._count_end(self.ending or ending, by_client)
+        self._count_end(self.ending or ending, by_client)  # before `protocol.close`: it looks at the protocol's phase
         service.connections.discard(self)
         for function in (self._drop_exchange, self._writer.clear, self.protocol.close, self._call_on_close):
             try:

@@ -48,7 +48,7 @@ class OwnRequests:
         for connection in self._service.connections:
             exchange: Exchange | None = connection.set_aside(request, self._uncounted)
             if exchange is not None:
-                self._live[exchange.connection] = exchange
+                self._live[exchange.connection_number] = exchange
                 self.stats.received += _size(request)
                 return
 
@@ -73,7 +73,7 @@ class OwnRequests:
 
     def log(self, exchange: Exchange) -> None:
         """Called at the end of each of these exchanges, in place of the access log, which is called after that."""
-        if self._live.pop(exchange.connection, None) is not None:
+        if self._live.pop(exchange.connection_number, None) is not None:
             # The content stands in the head if it is short, and that of a stream has been counted by `add_sent`.
             is_apart = exchange.framing >= 0 and not exchange.is_inline
             self.stats.sent += len(exchange.head) + (exchange.bytes_sent if is_apart else 0)

@@ -33,7 +33,7 @@ HALF_CLOSE = 0x2000
 class Poller(Protocol):
     """Waits for any number of descriptors.
 
-    Besides `READ` and `WRITE`, two events tell that the peer of a connection leaves, without reading from it:
+    In addition to `READ` and `WRITE`, two events tell that the peer of a connection leaves, without reading from it:
 
     - `HALF_CLOSE`: the peer will send nothing more, but may still receive. Bytes that it sent before may be unread.
     - `HANGUP`: the connection is gone. epoll reports this for every descriptor, whatever is waited for; to wait for
@@ -73,7 +73,7 @@ class SelectorPoller:
     """A poller made of the selector that the standard library considers best for this system.
 
     Selectors know neither `HALF_CLOSE` nor `HANGUP`. A peer that leaves makes a descriptor readable, so for
-    `HALF_CLOSE` the poller waits for that, and peeks at what is there. If it is data (the next request of a pipeline),
+    `HALF_CLOSE` the poller waits for that, and peeks at the socket. If there is data (the next request of a pipeline),
     what follows the data cannot be seen, and the poller waits no longer: otherwise the loop would spin until the data
     are read. `HANGUP` alone cannot be waited for. Owners need a deadline for peers that are not noticed.
     """

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["AWAITING", "BLOCKED", "BROKEN", "DONE", "LOST", "Progress"]
+__all__ = ["AWAITING", "BLOCKED", "BROKEN", "ENCODED", "LOST", "SENT", "Progress"]
 
 
 class Progress(enum.IntEnum):
     """How far a writer has come."""
 
-    DONE = 0  # everything is encoded; some of it may still be in the buffer
-    BLOCKED = 1  # the kernel accepts no more for now, or the turn is over
-    AWAITING = 2  # the next piece is a Future that is not done
-    LOST = 3  # the client has reset the connection
-    BROKEN = 4  # the response cannot be completed
+    SENT = 0  # the kernel has accepted all that `flush` was to send
+    ENCODED = 1  # `pump` has come to the end of the body; some of it may still be in the buffer, for `flush`
+    BLOCKED = 2  # the kernel accepts no more for now, or the turn is over
+    AWAITING = 3  # the next piece is a Future that is not done
+    LOST = 4  # the client has reset the connection
+    BROKEN = 5  # the response cannot be completed
 
 
-DONE, BLOCKED, AWAITING, LOST, BROKEN = Progress
+SENT, ENCODED, BLOCKED, AWAITING, LOST, BROKEN = Progress

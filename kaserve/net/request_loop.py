@@ -1,8 +1,9 @@
 """RequestLoop: the part of a connection that reads requests, has them responded to, and sends the responses.
 
-Knows the order of those steps and how much of them fits into a turn of the reactor. Does not know what a connection
-waits for, how long, and how it ends: `connection` does, which is a RequestLoop. They are one object because an idle
-connection must be small, and a base class costs nothing; they are two classes so that each can be read on its own.
+Knows the order of those steps, how much of them fits into a turn of the reactor, and why a response is the last one.
+What a connection waits for, how long, and how its socket is closed is in `Connection`, which derives from RequestLoop.
+They are one object, since an idle connection must be small, and share its attributes; they are two classes only to keep
+the loop apart from phases and deadlines.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from ..telemetry.timeline import ConnectionTrace
 from .exchange import Exchange, begin_exchange
 from .failures import reraise_exit_signals
 from .poller import NOTHING, WRITE
-from .progress import AWAITING, BROKEN, DONE, LOST
+from .progress import AWAITING, BROKEN, ENCODED, LOST, SENT
 from .service import Service
 from .sockets import PlainSocket
 from .timerwheel import Timer
 from .tls import TLSSocket
-from .writer import Writer
+from .writer import MAX_FILE_BYTES_PER_TURN, Writer
 
 __all__ = ["RequestLoop"]
 
@@ -118,6 +119,7 @@ class RequestLoop(Timer):
     def _run(self) -> None:
         """Reads, responds and sends for as long as that is possible without waiting, up to the limits of a turn."""
         writer, protocol = self._writer, self.protocol
+        writer.file_bytes_left = MAX_FILE_BYTES_PER_TURN
         if writer.buffer and not self._flush():
             self._update_state()
             return
@@ -131,7 +133,7 @@ class RequestLoop(Timer):
             elif phase == HANDLER:
                 exchange = self._exchange
                 assert exchange is not None
-                if exchange.future is not None and not exchange.future.done():
+                if exchange.future is not None and exchange.is_pending():  # the first half saves most requests a call
                     break
                 if requests_left == 0 or len(writer.buffer) + writer.queued >= _MAX_BUFFERED:
                     break
@@ -219,6 +221,8 @@ class RequestLoop(Timer):
         return exchange
 
     def _may_persist(self) -> bool:
+        """Whether another request may follow, as far as this connection decides: it is neither closing nor too old. The
+        request, the response and the settings of keep-alive decide as well (`HTTPProtocol.prepare`)."""
         return not self._closing and self._service.reactor.now < self._max_age_at
 
     def _refuse(self, error: HTTPError, ending: Ending) -> None:
@@ -233,8 +237,8 @@ class RequestLoop(Timer):
         exchange, service = self._exchange, self._service
         if exchange is None or exchange.response is None:
             return
-        if self.ending is None and not exchange.persists:
-            self.ending = self._why_last()
+        if not exchange.persists and self.ending is None:
+            self.ending = self._why_last(exchange)
         self.phase = SEND  # whatever phase follows is entered again, even if it is the one before the request
         self._idle_allowance = service.idle
         if self._writer.source is not None:
@@ -243,14 +247,11 @@ class RequestLoop(Timer):
             except BaseException as error:
                 self._fail_response(error)
 
-    def _why_last(self) -> Ending | None:
-        """Why the response that was just started is the last one, as far as the server is the reason."""
-        service = self._service
-        if not self._closing and service.reactor.now >= self._max_age_at:
+    def _why_last(self, exchange: Exchange) -> Ending | None:
+        """Why the response that was just started is the last one, if a limit of the server is the reason."""
+        if not self._closing and not self._may_persist():
             return Ending.AGE
-        if self.protocol.served == service.keep_alive.requests:
-            return Ending.REQUEST_LIMIT
-        return None
+        return Ending.REQUEST_LIMIT if exchange.is_limit else None
 
     def _finish_response(self) -> None:
         """The response is encoded to its end."""
@@ -268,18 +269,18 @@ class RequestLoop(Timer):
         self.protocol.finish()
 
     def _is_awaiting(self) -> bool:
-        """Whether a handler or a body is waited for."""
+        """Whether a Future will make the connection go on: it is not done, or its callback is still to be called."""
         return self._exchange is not None and self._exchange.future is not None
 
     # Sending.
 
     def _flush(self) -> bool:
-        """Sends what is encoded; True if the kernel accepted all of it."""
+        """Sends what is in the buffer; True if the kernel accepted all of it."""
         progress = self._writer.flush(self._sock)
         self._count_sent()
         if progress == LOST:
             self._close(Ending.RESET)
-        return progress == DONE
+        return progress == SENT
 
     def _send_body(self) -> bool:
         """Sends on in a body that is not in memory; True if all of it is encoded."""
@@ -301,8 +302,8 @@ class RequestLoop(Timer):
         elif progress == LOST:
             self._close(Ending.RESET)
         elif progress == BROKEN:
-            self._reset(Ending.FAILED)
-        return progress == DONE
+            self._cut_off_response()
+        return progress == ENCODED
 
     def _count_sent(self) -> None:
         writer = self._writer
@@ -312,14 +313,19 @@ class RequestLoop(Timer):
         writer.moved = 0
 
     def _fail_response(self, error: BaseException) -> None:
-        """The handler's own code failed after the head was encoded: only a reset can tell the client.
-
-        Responses to earlier requests may be in the output buffer, in front of that head. They are complete, and a reset
-        discards what has not been sent.
-        """
+        """The handler's own code failed after the head was encoded."""
         reraise_exit_signals(error)
         log.exception("the handler failed while responding to %r", self.protocol.request)
+        self._cut_off_response()
+
+    def _cut_off_response(self) -> None:
+        """The response cannot be completed, and its head has been encoded: only a reset can tell the client.
+
+        Responses to earlier requests may be in the output buffer, in front of that head. They are complete, and a reset
+        discards what has not been sent, so the buffer is flushed first.
+        """
         self._service.stats.failed += 1
-        self._writer.flush(self._sock)
-        self._count_sent()
+        if self._writer.buffer:
+            self._writer.flush(self._sock)
+            self._count_sent()
         self._reset(Ending.FAILED)

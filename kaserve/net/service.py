@@ -5,7 +5,6 @@ Knows the settings as connections need them. Does not know how a connection goes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from random import random
 from typing import Any, NamedTuple, Protocol
@@ -38,38 +37,35 @@ __all__ = [
 
 
 class PhaseSpec(NamedTuple):
-    """How a connection behaves in one phase.
+    """What a connection waits for in one phase, and for how long. What happens when that time is over is in
+    `Connection._expire`.
 
     Attributes:
         waits_for: `READ` or `WRITE`; or `CLIENT_LEAVES`, while nothing is to be read or written.
-        deadline: the field of `Deadlines`; "" for none.
-        since: what the deadline is counted from.
-        on_expiry: what happens when it has passed.
+        deadline: the field of `Deadlines`.
+        progress_extends: whether the deadline is extended when enough bytes have moved to satisfy `Deadlines.min_rate`.
+            A byte now and then is not enough: a client that sends one a minute would hold its connection for ever.
     """
 
     waits_for: int
     deadline: str
-    since: str
-    on_expiry: str
+    progress_extends: bool = False
 
 
 # In HANDLER nothing is read, so that a client cannot fill our memory with requests while it waits for a response. But a
 # client that leaves must be noticed, since its handler may wait for an event that never comes.
 CLIENT_LEAVES = HALF_CLOSE | HANGUP
 
-# A deadline that counts from here is extended when enough bytes have moved to satisfy `Deadlines.min_rate`. A byte now
-# and then is not enough: a client that sends one a minute would hold its connection for ever.
-_EACH_PROGRESS = "each progress"
-
-# The picture of docs/architecture.md; a test compares the two. CLOSED has no row: there is no socket.
+# The first columns of the table in docs/architecture.md, with which a test compares it. CLOSED has no row: there is no
+# socket.
 PHASES: dict[Phase, PhaseSpec] = {
-    Phase.HANDSHAKE: PhaseSpec(READ, "header_timeout", "accept", "close"),
-    Phase.IDLE: PhaseSpec(READ, "keep_alive", "the last response", "close silently (never 408)"),
-    Phase.HEAD: PhaseSpec(READ, "header_timeout", "first byte", "408, close"),
-    Phase.BODY: PhaseSpec(READ, "body_timeout", _EACH_PROGRESS, "408, close"),
-    Phase.HANDLER: PhaseSpec(CLIENT_LEAVES, "half_close_timeout", "a half-close", "reset"),
-    Phase.SEND: PhaseSpec(WRITE, "send_timeout", _EACH_PROGRESS, "reset"),
-    Phase.LINGER: PhaseSpec(READ, "linger", "total", "close"),
+    Phase.HANDSHAKE: PhaseSpec(READ, "header_timeout"),
+    Phase.IDLE: PhaseSpec(READ, "keep_alive"),
+    Phase.HEAD: PhaseSpec(READ, "header_timeout"),
+    Phase.BODY: PhaseSpec(READ, "body_timeout", progress_extends=True),
+    Phase.HANDLER: PhaseSpec(CLIENT_LEAVES, "half_close_timeout"),
+    Phase.SEND: PhaseSpec(WRITE, "send_timeout", progress_extends=True),
+    Phase.LINGER: PhaseSpec(READ, "linger"),
 }
 
 # Seconds. A client that is told it may wait for T seconds gets one more, so that a request which it sends at the last
@@ -241,7 +237,7 @@ class PhaseTimeout:
 
     Attributes:
         events: what the socket is watched for.
-        seconds: the deadline; inf for none.
+        seconds: the deadline. Not used in IDLE, where each connection has its own (`Service.idle` when it responded).
         min_bytes: how many bytes must move before the deadline is extended; 0 if nothing extends it.
     """
 
@@ -249,8 +245,8 @@ class PhaseTimeout:
 
     def __init__(self, spec: PhaseSpec, deadlines: Deadlines) -> None:
         self.events = spec.waits_for
-        self.seconds: float = getattr(deadlines, spec.deadline) if spec.deadline else math.inf
-        self.min_bytes = max(1, int(deadlines.min_rate * self.seconds)) if spec.since == _EACH_PROGRESS else 0
+        self.seconds: float = getattr(deadlines, spec.deadline)
+        self.min_bytes = max(1, int(deadlines.min_rate * self.seconds)) if spec.progress_extends else 0
 
     def shorten(self, seconds: float) -> None:
         """Makes the deadline `seconds`, if it is later. The rate that progress must have stays the same."""

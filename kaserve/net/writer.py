@@ -16,17 +16,18 @@ import socket
 
 from ..http.wire import join
 from .body_source import BodySource
-from .progress import AWAITING, BLOCKED, BROKEN, DONE, LOST, Progress
+from .progress import AWAITING, BLOCKED, BROKEN, ENCODED, LOST, SENT, Progress
 from .sockets import PlainSocket
 from .tls import TLSSocket
 
-__all__ = ["Writer"]
+__all__ = ["MAX_FILE_BYTES_PER_TURN", "Writer"]
 
 log = logging.getLogger("kaserve")
 
-# Limits of one turn, so that a fast reader of a large response does not keep the other connections waiting.
-_MAX_FILE_BYTES_PER_TURN = 1024 * 1024
-_MAX_PIECES_PER_TURN = 16
+# Limits, so that a fast reader of a large response does not keep the other connections waiting: bytes of files that one
+# connection sends in a turn, and how often one call of `pump` goes on to the next piece.
+MAX_FILE_BYTES_PER_TURN = 1024 * 1024
+_MAX_PIECES_PER_PUMP = 16
 _READ_SIZE = 32 * 1024  # where the system has no sendfile()
 # The head waits in the kernel for the first bytes of its file: one segment on the network, not two.
 _MSG_MORE: int = getattr(socket, "MSG_MORE", 0)
@@ -40,9 +41,10 @@ class Writer:
         queued: bytes in the queue after it.
         source: the body that is still to be encoded; None for none.
         moved: bytes that the kernel has accepted since this was last set to 0.
+        file_bytes_left: bytes of files that may still be sent in this turn. Its owner sets it at the start of a turn.
     """
 
-    __slots__ = ("_queue", "buffer", "moved", "queued", "source")
+    __slots__ = ("_queue", "buffer", "file_bytes_left", "moved", "queued", "source")
 
     def __init__(self) -> None:
         self.buffer: bytes | memoryview = b""
@@ -50,6 +52,7 @@ class Writer:
         self.queued = 0
         self.source: BodySource | None = None
         self.moved = 0
+        self.file_bytes_left = MAX_FILE_BYTES_PER_TURN
 
     def enqueue(self, data: bytes) -> None:
         """Adds `data` to what leaves next, together with it: the responses to a pipeline leave in one send."""
@@ -62,7 +65,7 @@ class Writer:
         self.queued += len(data)
 
     def flush(self, sock: PlainSocket | TLSSocket, flags: int = 0) -> Progress:
-        """Sends what is encoded: DONE if the kernel accepted all of it, else BLOCKED or LOST."""
+        """Sends the buffer and the queue after it: SENT if the kernel accepted all of that, else BLOCKED or LOST."""
         if self._queue is not None:
             self.buffer = join([bytes(self.buffer), *self._queue])
             self._queue = None
@@ -77,7 +80,7 @@ class Writer:
         self.moved += sent
         if sent == len(data):
             self.buffer = b""
-            return DONE
+            return SENT
         self.buffer = memoryview(data)[sent:]
         return BLOCKED
 
@@ -85,38 +88,42 @@ class Writer:
         """Sends on in the body, each piece only when the kernel has accepted the one before, so that a piece that takes
         long to make does not hold back one that is there.
 
+        Returns:
+            ENCODED, BLOCKED, AWAITING, LOST or BROKEN.
+
         Raises:
             Exception: whatever the handler's own code raises; the response cannot be completed.
         """
         source = self.source
-        if source is None:
-            return DONE
-        for _ in range(_MAX_PIECES_PER_TURN):
+        assert source is not None
+        for _ in range(_MAX_PIECES_PER_PUMP):
             if self.buffer:
                 more = source.span is not None or source.starts_large()
                 progress = self.flush(sock, _MSG_MORE if more else 0)
-                if progress != DONE:
+                if progress != SENT:
                     return progress
             if source.span is not None:
                 progress = self._send_span(sock, source)
-                if progress != DONE:
+                if progress != SENT:
                     return progress
             if source.is_over():
-                return DONE
+                return ENCODED
             if source.is_pending():
                 return AWAITING
             self.buffer = source.advance()
             if source.is_over():
-                return DONE
+                return ENCODED
             if not self.buffer and source.span is None:
                 return AWAITING
         return BLOCKED
 
     def _send_span(self, sock: PlainSocket | TLSSocket, source: BodySource) -> Progress:
-        """Has the kernel send a part of the file, from the page cache to the socket."""
+        """Has the kernel send a part of the file, from the page cache to the socket; SENT if that was the last part."""
         assert source.span is not None
+        if self.file_bytes_left == 0:
+            return BLOCKED
         try:
-            sent = _send_file(sock, source.span.fd, source.offset, min(source.left, _MAX_FILE_BYTES_PER_TURN))
+            sent = _send_file(sock, source.span.fd, source.offset, min(source.left, self.file_bytes_left))
         except (BlockingIOError, InterruptedError):
             return BLOCKED
         except (ConnectionError, TimeoutError):
@@ -128,12 +135,13 @@ class Writer:
             log.error("a file became shorter while it was sent")
             return BROKEN
         self.moved += sent
+        self.file_bytes_left -= sent
         source.offset += sent
         source.left -= sent
         if source.left:
             return BLOCKED
         source.span = None
-        return DONE
+        return SENT
 
     def clear(self) -> None:
         """Drops everything: the connection has ended."""

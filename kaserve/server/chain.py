@@ -70,7 +70,6 @@ def site_headers(config: Config) -> SiteHeaders:
         cors=config.cors,
         cache_control=map(parse_rule, config.cache_control),
         immutable=config.immutable,
-        private=bool(config.auth or config.auth_file is not None),
     )
 
 

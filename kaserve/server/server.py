@@ -381,6 +381,9 @@ class Server:
         if self._is_closed or self._is_foreign:
             return
         self._is_closed = True
+        # Each part is closed before the parts that it uses. Connections end first, so that on_stop, which `finish`
+        # calls, finds none open. Then the access log has all its lines, and can write those that it still holds. The
+        # reactor is last, since every connection and listener that closes leaves its poller.
         self._acceptor.close()
         if self._is_open:
             self._shutdown.finish()

@@ -18,7 +18,7 @@ DRAINING  - Listening sockets: the connections in their backlog are accepted, si
             now says `Connection: close`; one that has begun may have invited another request, which gets a second.
           - Incomplete requests: get five seconds for the rest, and a body five after each progress. Those that are
             not complete then get a 408: a client that stalls would otherwise hold the shutdown for the whole graceful
-            timeout, and would get no response all the same.
+            timeout, and would get no response anyway.
           - TLS handshakes: get a second, too.
           DRAINING ends when no connection is left, or at the graceful timeout, which resets those that are left. It
           resets them rather than closing them, so that no client takes a part of a response for the whole.

@@ -92,7 +92,7 @@ def peer_never_closes(snapshot: Snapshot) -> Iterator[Advice]:
         if peer.closed_by_peer or not peer.races_lost:
             continue
         closed, used = peer.closed_by_server, peer.connections - peer.unused
-        if closed >= _MIN_CONNECTIONS and closed >= 0.9 * used:
+        if _is_at_least(0.9, closed, used):
             yield Advice(
                 f"never closes: {peer.host}",
                 f"{peer.host} has never closed an idle connection within the {_seconds(snapshot.settings.keep_alive)} "
@@ -120,7 +120,7 @@ def single_requests(snapshot: Snapshot) -> Iterator[Advice]:
 def request_limit(snapshot: Snapshot) -> Iterator[Advice]:
     """Busy connections end because they have carried as many requests as they may."""
     count, limit = snapshot.closed[Ending.REQUEST_LIMIT], snapshot.settings.keep_alive_requests
-    if count >= _MIN_CONNECTIONS and count >= 0.1 * snapshot.ended:
+    if _is_at_least(0.1, count, snapshot.ended):
         yield Advice(
             "request limit",
             f"{_share(count, snapshot.ended)} of all connections ended because they had carried {limit} requests: "
@@ -140,7 +140,7 @@ def keep_alive_off(snapshot: Snapshot) -> Iterator[Advice]:
 def slow_headers(snapshot: Snapshot) -> Iterator[Advice]:
     """Request headers did not arrive in time."""
     count = snapshot.closed[Ending.HEADER_TIMEOUT]
-    if count >= _MIN_CONNECTIONS and count >= 0.05 * snapshot.ended:
+    if _is_at_least(0.05, count, snapshot.ended):
         yield Advice(
             "slow headers",
             f"the headers of {_counted(count, 'request')} did not arrive within the "
@@ -152,7 +152,7 @@ def slow_headers(snapshot: Snapshot) -> Iterator[Advice]:
 def slow_readers(snapshot: Snapshot) -> Iterator[Advice]:
     """Clients did not read their responses."""
     count = snapshot.closed[Ending.SEND_TIMEOUT]
-    if count >= _MIN_CONNECTIONS and count >= 0.05 * snapshot.ended:
+    if _is_at_least(0.05, count, snapshot.ended):
         yield Advice(
             "slow readers",
             f"{_counted(count, 'response')} made no progress for the {_seconds(snapshot.settings.send_timeout)} of "
@@ -163,7 +163,7 @@ def slow_readers(snapshot: Snapshot) -> Iterator[Advice]:
 def unused_connections(snapshot: Snapshot) -> Iterator[Advice]:
     """Connections end without a request."""
     unused, ended = snapshot.unused, snapshot.ended
-    if unused >= _MIN_CONNECTIONS and unused >= ended / 2:
+    if _is_at_least(0.5, unused, ended):
         hosts = [peer.host for peer in snapshot.peers if peer.unused >= unused / 2]
         yield Advice(
             "unused connections",
@@ -227,6 +227,11 @@ class RateLimitedAdvice:
 def _peers_with_keep_alive(snapshot: Snapshot) -> tuple[PeerFigures, ...]:
     """Returns the peers; none while keep-alive is off, since no connection is idle then."""
     return snapshot.peers if snapshot.settings.keep_alive else ()
+
+
+def _is_at_least(share: float, part: int, whole: int) -> bool:
+    """Whether `part` is at least that share of the whole, and large enough for a share to mean something."""
+    return part >= _MIN_CONNECTIONS and part >= share * whole
 
 
 def _number(value: float) -> str:

@@ -27,7 +27,9 @@ class Stats:
         used: connections that carried at least one request that could be parsed.
         unused: connections that ended without a request, not even one that could not be parsed.
         requests: responses started, error responses included.
-        refused: error responses (HTTPError), by status.
+        refused: requests that were rejected (an HTTPError was raised), by status: they could not be parsed, or their
+            method, path, body or user was not accepted. An error that a handler returns as the response, such as the
+            404 for a file that is not there, is not among them.
         failed: responses that a fault of the handler replaced or cut off.
         closed: connections that have ended, by the reason.
         races_lost: requests that arrived after the server had closed an idle connection, by the reason of that close.

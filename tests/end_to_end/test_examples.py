@@ -235,7 +235,7 @@ class TestUnits:
     @staticmethod
     def read(name: str) -> configparser.ConfigParser:
         parser = configparser.ConfigParser(interpolation=None, strict=False, delimiters=("=",))
-        parser.optionxform = str  # type: ignore[assignment, method-assign]
+        parser.optionxform = str  # type: ignore[assignment, method-assign]  # configparser's own way
         parser.read_string((UNITS / name).read_text())
         return parser
 

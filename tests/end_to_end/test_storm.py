@@ -116,7 +116,7 @@ class Handler:
 
     def log(self, exchange: Exchange) -> None:
         numbers = {connection.number: visitor for connection, visitor in self.visitors.items()}
-        visitor = numbers[exchange.connection]
+        visitor = numbers[exchange.connection_number]
         request, size = exchange.request, exchange.bytes_sent
         method = request.method if request is not None else "GET" if size else "HEAD"  # as far as it could be parsed
         assert exchange.response is not None

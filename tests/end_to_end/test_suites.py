@@ -1,7 +1,7 @@
 """The frameworks' own tests over the wire: Flask, its tutorial's site, Werkzeug and Bottle; see tests/suites.
 
-Each runs as its authors run it, by pytest in a process of its own; but behind its test client is a kaserve, and h11 in
-between.
+Each runs as its authors run it, by pytest in a process of its own, except that its test client sends the requests to a
+kaserve, and h11 parses the responses.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from kaserve.http.handler import BaseHandler, FunctionHandler, HandlerResult
 from kaserve.http.messages import Request, Response
 from kaserve.http.sinks import DrainSink, Sink
 from tests.handlers.middleware.test_basic_auth import fast_hash
+from tests.tools.hooks import respond
 from tests.tools.server import config, connect, post, serving
 
 USERS = {"ann": fast_hash(b"secret")}
@@ -80,6 +80,9 @@ class Owner(BaseHandler):
         self.calls.append("protect")
         return HeaderMiddleware(page, (("X-Protected", "1"),))
 
+    def make_private(self) -> None:
+        self.calls.append("make_private")
+
     def close(self) -> None:
         self.calls.append("close")
 
@@ -91,12 +94,6 @@ def request(method: str = "PUT") -> Request:
 def begin_body(handler: BaseHandler, request: Request) -> None:
     handler.before_body(request)
     handler.body_sink(request)
-
-
-def now(result: HandlerResult) -> Response:
-    while isinstance(result, Future):
-        result = result.result(20)
-    return result
 
 
 def compose(chain: tuple[str, ...], owner: BaseHandler) -> BaseHandler:
@@ -113,7 +110,9 @@ def owner() -> Owner:
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: "(".join(chain) or "alone")
 def test_every_hook_reaches_its_owner(chain: tuple[str, ...], owner: Owner) -> None:
     outermost = compose(chain, owner)
-    first = now(outermost(request()))  # also has the password checked, so that the hooks find a verdict
+    assert owner.calls == ["make_private"] * chain.count("BasicAuth")
+    owner.calls.clear()
+    first = respond(outermost, request())  # also has the password checked, so that the hooks find a verdict
     assert first.body == (b"ann" if "BasicAuth" in chain else b"")
     assert owner.calls == ["call"]
     outermost.before_body(request())
@@ -133,7 +132,7 @@ def test_the_pages_of_the_server_are_protected_by_whoever_their_path_belongs_to(
     chain: tuple[str, ...], owner: Owner
 ) -> None:
     page = compose(chain, owner).protect("/a/status", FunctionHandler(lambda request: Response.text("page")))
-    anonymous = now(page(Request("GET", "/a/status", 1, [])))
+    anonymous = respond(page, Request("GET", "/a/status", 1, []))
     if "BasicAuth" in chain:
         assert anonymous.status == 401
     else:

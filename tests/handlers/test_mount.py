@@ -15,6 +15,7 @@ from kaserve import HTTPError, Request, Response
 from kaserve.handlers import WSGI, Files, Mount
 from kaserve.http.handler import BaseHandler
 from kaserve.http.sinks import DrainSink
+from tests.tools import hooks
 from tests.tools.server import connect, get, post, serving
 
 
@@ -44,8 +45,7 @@ def mount(*prefixes: str) -> Mount:
 
 def respond(site: Mount, target: str) -> str:
     """What the handler of `target` saw, or status and location."""
-    response = site(asked(target))
-    assert isinstance(response, Response)
+    response = hooks.respond(site, asked(target))
     assert isinstance(response.body, bytes)
     if response.status == 200:
         return response.body.decode()

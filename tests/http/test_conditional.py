@@ -249,7 +249,7 @@ def test_without_a_date_of_its_own_nothing_is_held_against_it() -> None:
         ('"v1"', True),
         ('W/"v1"', False),
         ('"v2"', False),
-        ('"v1", "v2"', False),  # it takes one
+        ('"v1", "v2"', False),  # only one tag is allowed
         ('"v1",', False),
         ("v1", False),
         ("*", False),

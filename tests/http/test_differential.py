@@ -69,7 +69,7 @@ def planted_head(build: Build) -> None:
 def planted_size(build: Build) -> None:
     """Accepts a chunk size with a sign, as int() does."""
 
-    class Decoder(PURE.module("wire").ChunkedDecoder):  # type: ignore[misc]
+    class Decoder(PURE.module("wire").ChunkedDecoder):  # type: ignore[misc]  # known at run time only
         def _read_size(self, data: bytes, start: int, end: int) -> None:
             super()._read_size(data, start + (data[start : start + 1] == b"+"), end)
 
@@ -83,7 +83,7 @@ def planted_size(build: Build) -> None:
 def planted_held_line(build: Build) -> None:
     """Drops the incomplete line when the next piece is a line end alone."""
 
-    class Decoder(PURE.module("wire").ChunkedDecoder):  # type: ignore[misc]
+    class Decoder(PURE.module("wire").ChunkedDecoder):  # type: ignore[misc]  # known at run time only
         def feed(self, data: bytes, start: int) -> int:
             if data[start:] == b"\n":
                 self._held = b""

@@ -47,6 +47,11 @@ def test_who_gets_a_page(accept: str | None, gets_page: bool) -> None:
         assert "<h1>There is nothing here</h1>" in page(response)
 
 
+def test_a_page_says_whether_the_connection_closes() -> None:
+    assert respond(BROWSER, error=HTTPError(400, "no", close=True)).headers["Connection"] == "close"
+    assert "Connection" not in respond(BROWSER).headers
+
+
 def test_a_request_that_could_not_be_read_gets_text() -> None:
     assert respond_with_error(None, HTTPError(400, "no")).body == b"400 Bad Request: no\n"
 

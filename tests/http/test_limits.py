@@ -23,4 +23,4 @@ def test_no_head_up_to_unchecked_is_beyond_a_limit_of_size(changes: dict[str, in
 
 def test_limits_are_keyword_arguments() -> None:
     with pytest.raises(TypeError):
-        Limits(100)  # type: ignore[call-arg]
+        Limits(100)  # type: ignore[call-arg]  # what mypy refuses too is refused at run time

@@ -264,6 +264,8 @@ def test_error_response() -> None:
     assert response.body == b"405 Method Not Allowed: no such thing\n"
     assert response.headers["content-type"] == "text/plain; charset=utf-8"
     assert response.headers["allow"] == "GET"  # RFC 9110 §15.5.6
+    assert "connection" not in response.headers
+    assert error_response(HTTPError(403, "no", close=True)).headers["connection"] == "close"
 
 
 def test_text_of_an_error() -> None:

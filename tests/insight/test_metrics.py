@@ -15,6 +15,7 @@ from kaserve.insight.metrics import OPENMETRICS, TEXT, Family, MetricsPage, Samp
 from kaserve.telemetry.counters import NO_GAP, Stats
 from kaserve.telemetry.endings import UNSOLICITED, Ending
 from kaserve.telemetry.snapshot import Settings, Snapshot, take_snapshot
+from tests.tools.hooks import respond
 from tests.tools.server import ROOT
 
 FAMILIES = [
@@ -172,7 +173,7 @@ def test_the_documentation_explains_every_reason() -> None:
 
 def ask(method: str = "GET", *accept: str) -> Any:
     fields: list[FieldLine] = [("accept", value) for value in accept]
-    return MetricsPage(lambda: FAMILIES)(Request(method, "/metrics", 1, fields))
+    return respond(MetricsPage(lambda: FAMILIES), Request(method, "/metrics", 1, fields))
 
 
 PROMETHEUS = (

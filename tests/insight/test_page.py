@@ -6,6 +6,7 @@ import pytest
 
 from kaserve import Request, Response
 from kaserve.insight.page import Page
+from tests.tools.hooks import respond
 
 
 class Hello(Page):
@@ -20,5 +21,5 @@ def test_methods_that_read(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 def test_other_methods(method: str) -> None:
-    response = Hello()(Request(method, "/", 1, []))
+    response = respond(Hello(), Request(method, "/", 1, []))
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kaserve import Request, Response
 from kaserve.http.address import UNNAMED
 from kaserve.logs.formats import escape, parse_atoms
-from kaserve.net.exchange import Exchange
+from kaserve.net.exchange import begin_exchange
 from tests.tools.logs import COMBINED, COMMON, LoggedNet, request_line
 from tests.tools.net import EPOCH, GET, get, post
 from tests.tools.server import connect, serving
@@ -302,7 +302,7 @@ class TestJSON:
         request = Request("GET", "/" + text, 1, [("user-agent", text)])
         net = LoggedNet("json")
         _, connection = net.connect()
-        exchange = Exchange(net.service, connection.protocol, connection._writer, connection, 1, UNNAMED, 0.0)
+        exchange = begin_exchange(net.service, connection.protocol, connection._writer, connection, 1, UNNAMED, 0.0)
         exchange.request, exchange.response = request, Response(200)
         net.log.log(exchange)
         net.log.flush()

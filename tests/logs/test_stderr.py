@@ -13,7 +13,7 @@ import pytest
 
 from kaserve import Request, Response, Server
 from kaserve.logs.stderr import StderrHandler, write_stderr
-from tests.tools.server import PATIENCE, Process, config, connect, serving, wait_for
+from tests.tools.server import PATIENCE, Process, config, connect, serving, started_after, wait_for
 
 
 class TestWhenItCannotBeWritten:
@@ -39,8 +39,7 @@ class TestWhenItCannotBeWritten:
 
     def test_no_stderr_at_all_and_no_line_gets_into_another_descriptor(self) -> None:
         """`2>&-`: the next descriptor opened gets the number 2, a connection for instance."""
-        program = "import os, sys; os.close(2); os.execv(sys.executable, [sys.executable, '-m', 'kaserve', '0'])"
-        with Process(program=("-c", program)) as process:
+        with Process("0", program=started_after("os.close(2)")) as process:
             clients = [process.connect() for _ in range(10)]
             for client in clients:
                 with client:
@@ -86,13 +85,8 @@ def fail(request: Request) -> Response:
 @pytest.mark.parametrize("stays", [True, False], ids=["is full", "has no reader"])
 def test_a_pipe_that_nobody_reads_does_not_stop_the_server(stays: bool) -> None:
     """Neither its access log nor what `logging` writes, though both are more than the pipe holds."""
-    program = (
-        "import os, sys; reader, writer = os.pipe(); os.dup2(writer, 2); "
-        f"os.set_inheritable(reader, {stays}); "
-        "os.execv(sys.executable, [sys.executable, '-m', 'kaserve', *sys.argv[1:]])"
-    )
-    options = ("0", "--handler", "tests.logs.test_stderr:fail")
-    with Process(*options, program=("-c", program)) as process:
+    program = started_after(f"reader, writer = os.pipe(); os.dup2(writer, 2); os.set_inheritable(reader, {stays})")
+    with Process("0", "--handler", "tests.logs.test_stderr:fail", program=program) as process:
         with process.connect() as client:
             assert [client.ask().status for _ in range(60)] == [500] * 60
         process.signal(signal.SIGTERM)

@@ -183,14 +183,14 @@ def test_a_lingering_connection_is_evicted_first_and_at_once() -> None:
         assert idle.phase == LINGER
 
 
-def test_a_search_without_result_is_not_repeated_at_once() -> None:
+def test_a_search_without_result_is_not_repeated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search looks at all connections, and a burst of new connections would start one for each of them."""
     with limited(10) as harness:
         harness.fill(9)
         harness.sleep(0.5)
         assert not harness.limiter.evict_one()
-        searches = []
-        harness.limiter._search = lambda: searches.append(harness.net.clock.now)  # type: ignore[method-assign]
+        searches: list[float] = []
+        monkeypatch.setattr(harness.limiter, "_search", lambda: searches.append(harness.net.clock.now))
         for _ in range(100):
             assert not harness.limiter.evict_one()
         assert searches == []

@@ -124,7 +124,7 @@ def test_a_peer_that_resets_is_reported_without_reading(poller: Poller, tcp: Pai
 
 def test_a_reset_after_a_half_close_is_a_hangup(poller: Poller, tcp: Pair) -> None:
     if isinstance(poller, SelectorPoller):
-        pytest.skip("selectors do not tell; a deadline follows the half-close")
+        pytest.skip("selectors cannot wait for HANGUP alone; a deadline ends the connection there")
     ours, theirs = tcp
     poller.register(ours.fileno(), HANGUP)
     theirs.shutdown(socket.SHUT_WR)
@@ -161,7 +161,7 @@ def test_a_very_long_timeout_ends_with_an_event(poller: Poller, pair: Pair) -> N
 
 def test_wrong_calls_raise_the_error_of_the_system(poller: Poller, pair: Pair) -> None:
     if isinstance(poller, SelectorPoller):
-        pytest.skip("selectors keeps its own table")
+        pytest.skip("selectors raises KeyError, from a table of its own")
     ours, _ = pair
     fd = ours.fileno()
     with pytest.raises(FileNotFoundError):

@@ -131,7 +131,7 @@ def test_a_socket_that_is_released_is_closed(adopt: Adopt) -> None:
         ours = adopt(accepted)
         if ours is accepted:
             accepted.close()
-            pytest.skip("socket.socket warns about it")
+            pytest.skip("this is a socket.socket, which warns when it is not closed")
         del ours
         assert theirs.recv(1) == b""
     assert open_descriptors() <= before

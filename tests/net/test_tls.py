@@ -679,7 +679,7 @@ class Sink:
     def __init__(self, sock: TLSSocket, error: Exception | None = None) -> None:
         self._replaced = sock._sock
         self._error = error
-        sock._sock = self  # type: ignore[assignment]
+        sock._sock = self  # type: ignore[assignment]  # it has the methods that a TLSSocket calls
 
     def send(self, data: memoryview) -> int:
         if self._error is not None:

@@ -19,6 +19,7 @@ from tests.tools.server import (
     connect,
     hello,
     serving,
+    started_after,
     wait_for,
 )
 
@@ -195,20 +196,18 @@ class TestInheritedSockets:
     """sd_listen_fds(3): descriptors from 3 on, for one process; they replace `bind`."""
 
     AS_A_MANAGER = """
-import fcntl, os, sys
+import fcntl
 copies = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv.pop(1).split(",")]
 for number, fd in enumerate(copies):
     os.dup2(fd, 3 + number)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(copies)), "LISTEN_FDNAMES": "a:b"}
-os.execv(sys.executable, [sys.executable, "-m", "kaserve", *sys.argv[1:]])
 """
 
     def test_in_a_process(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
             fds = one.fileno(), two.fileno()
-            with Process(
-                ",".join(map(str, fds)), "0", *ECHO, "-b", "192.0.2.1", program=("-c", self.AS_A_MANAGER), fds=fds
-            ) as process:
+            program = started_after(self.AS_A_MANAGER)
+            with Process(",".join(map(str, fds)), "0", *ECHO, "-b", "192.0.2.1", program=program, fds=fds) as process:
                 for listener in (one, two):
                     host, port = listener.getsockname()
                     assert f"at http://{host}:{port}/" in process.banner

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kaserve import Config, Request, Response, Server
+from kaserve import Address, Config, Request, Response, Server
 from tests.tools.net import open_descriptors
 from tests.tools.server import (
     PATIENCE,
@@ -179,7 +179,8 @@ class TestForeignLoops:
             loop = asyncio.get_running_loop()
             loop.add_reader(server.fileno(), server.step)
             try:
-                reader, writer = await asyncio.open_connection(*server.address)  # type: ignore[misc]
+                assert isinstance(server.address, Address)
+                reader, writer = await asyncio.open_connection(*server.address)
                 for _ in range(3):
                     writer.write(get())
                     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)

@@ -69,9 +69,9 @@ WERKZEUG = Suite(
         "tests/test_wrappers.py",
         "tests/test_wsgi.py",
     ),
-    passing=240,
-    wired=70,
-    requests=125,
+    passing=242,
+    wired=72,
+    requests=147,
     ignored=("tests/middleware/test_http_proxy.py",),  # against Werkzeug's own server
     exceptions={
         _STATUS: ("tests/middleware/test_lint.py::test_lint_middleware_invalid_status",),

@@ -290,23 +290,7 @@ def test_the_space_is_released_when_the_client_has_caught_up(make_pipe: Callable
 )
 def test_put_waits_at_a_limit_of_the_disk_space(make_pipe: Callable[..., Pipe], limits: tuple[int, int]) -> None:
     space = _Space(*limits)
-    pipe = make_pipe(100, space, patience=0.0)
-    pieces = numbered(40)
-    puts = 0
-
-    def put() -> None:
-        nonlocal puts
-        for piece in pieces:
-            pipe.put(piece)
-            puts += 1
-        pipe.end()
-
-    thread = threading.Thread(target=put, daemon=True)
-    thread.start()
-    expected = 6 if limits[0] else 1
-    wait_for(lambda: puts == expected)
-    assert b"".join(received(pipe)) == b"".join(pieces)
-    thread.join(PATIENCE)
+    _assert_waits(make_pipe(100, space, patience=0.0), puts_before=6 if limits[0] else 1)
     assert space.most <= 500
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -13,8 +14,8 @@ from tests.tools.server import PATIENCE, wait_for
 
 
 @contextmanager
-def workers(threads: int, queue: int) -> Iterator[Workers]:
-    made = Workers(threads, queue)
+def workers(threads: int, queue: int, clock: Callable[[], float] = time.monotonic) -> Iterator[Workers]:
+    made = Workers(threads, queue, clock)
     try:
         yield made
     finally:
@@ -28,8 +29,12 @@ class Work:
         self.begun = threading.Event()
         self.may_end = threading.Event()
         self.thread = ""
+        self.cancelled = False
 
-    def __call__(self) -> None:
+    def is_cancelled(self) -> bool:
+        return self.cancelled
+
+    def run(self) -> None:
         self.thread = threading.current_thread().name
         self.begun.set()
         assert self.may_end.wait(PATIENCE)
@@ -71,6 +76,58 @@ class TestWorkers:
                 work.may_end.set()
             assert late.begun.wait(PATIENCE)
 
+    def test_cancelled_work_makes_room_in_a_full_queue(self) -> None:
+        with workers(1, 3) as pool:
+            running, one, two, three = works = [Work() for _ in range(4)]
+            assert all(pool.submit(work) for work in works)
+            assert running.begun.wait(PATIENCE)
+            running.cancelled = one.cancelled = three.cancelled = True
+            late = [Work(), Work()]
+            assert all(pool.submit(work) for work in late)
+            assert not pool.submit(Work())
+            for work in (*works, *late):
+                work.may_end.set()
+            wait_for(lambda: pool._unfinished == 0)
+            assert [work.begun.is_set() for work in (one, two, three, *late)] == [False, True, False, True, True]
+
+    def test_work_is_still_done_in_order_after_cancelled_work_was_removed(self) -> None:
+        order: list[int] = []
+
+        class Noted(Work):
+            def __init__(self, number: int) -> None:
+                super().__init__()
+                self.cancelled = number % 3 == 0
+                self.number = number
+
+            def run(self) -> None:
+                order.append(self.number)
+
+        with workers(1, 100) as pool:
+            running = Work()
+            assert pool.submit(running)
+            assert running.begun.wait(PATIENCE)
+            assert all(pool.submit(Noted(number)) for number in range(120))
+            running.may_end.set()
+            wait_for(lambda: pool._unfinished == 0)
+        # The queue was full once, at 100; what is cancelled after that is left to `run`.
+        assert order == [number for number in range(120) if number % 3 or number > 100]
+
+    def test_a_full_queue_is_searched_now_and_then(self) -> None:
+        """Not for each rejected work: a search takes longer than a request."""
+        now = 5.0
+        with workers(1, 1, lambda: now) as pool:
+            running, waiting, late = works = [Work() for _ in range(3)]
+            assert pool.submit(running)
+            assert running.begun.wait(PATIENCE)
+            assert pool.submit(waiting)
+            assert not pool.submit(late)
+            waiting.cancelled = True
+            assert not pool.submit(late)
+            now += 0.1
+            assert pool.submit(late)
+            for work in works:
+                work.may_end.set()
+
     def test_the_system_cannot_start_a_thread(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -97,11 +154,12 @@ class TestWorkers:
     def test_an_error_ends_the_work_and_not_the_thread(
         self, error: type[BaseException], caplog: pytest.LogCaptureFixture
     ) -> None:
-        def fails() -> None:
-            raise error
+        class Fails(Work):
+            def run(self) -> None:
+                raise error
 
         with workers(1, 5) as pool:
-            assert pool.submit(fails)
+            assert pool.submit(Fails())
             work = Work()
             work.may_end.set()
             assert pool.submit(work)

@@ -10,6 +10,7 @@ from kaserve.handlers import Files
 from kaserve.http.messages import FileSpan, Request, Response
 from kaserve.http.target import resolve_target
 from kaserve.http.wire import encode_head, parse_head
+from tests.tools.hooks import respond
 
 NOW = 784_111_777 + 86_400.0  # a day after
 MODIFIED = 784_111_777  # Sun, 06 Nov 1994 08:49:37 GMT
@@ -66,4 +67,4 @@ class ReceivedResponse:
 
 def ask(files: Files, target: str, method: str = "GET", *lines: str) -> ReceivedResponse:
     """Returns the response of `files` to a request with these header lines."""
-    return ReceivedResponse(files(parse(target, method, *lines)), method)
+    return ReceivedResponse(respond(files, parse(target, method, *lines)), method)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
 from kaserve.http.errors import HTTPError
 from kaserve.http.handler import BaseHandler
-from kaserve.http.messages import Request
+from kaserve.http.messages import Request, Response, error_response
 from kaserve.http.sinks import Sink, Spool, drain_or_reject
 
-__all__ = ["open_sink"]
+__all__ = ["open_sink", "respond"]
 
 
 def open_sink(handler: BaseHandler, request: Request) -> Sink:
@@ -17,3 +19,15 @@ def open_sink(handler: BaseHandler, request: Request) -> Sink:
         return handler.body_sink(request) or Spool()
     except HTTPError as error:
         return drain_or_reject(request, error)
+
+
+def respond(handler: BaseHandler, request: Request) -> Response:
+    """The response of `handler` to `request`, as the client gets it: Futures are waited for, errors are rendered."""
+    try:
+        result = handler(request)
+        while isinstance(result, Future):
+            result = result.result(20)
+    except HTTPError as error:
+        return error_response(error)
+    assert isinstance(result, Response)
+    return result

@@ -210,7 +210,7 @@ class ServerSocket(socket.socket):
         self.sends.append((sent, flags))
         return sent
 
-    def setsockopt(self, level: int, option: int, value: Any) -> None:  # type: ignore[override]
+    def setsockopt(self, level: int, option: int, value: Any) -> None:  # type: ignore[override]  # it is overloaded there
         self.aborted = self.aborted or option == socket.SO_LINGER
         super().setsockopt(level, option, value)
 

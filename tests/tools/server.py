@@ -279,6 +279,12 @@ class Driven:
 # Servers in processes of their own.
 
 
+def started_after(preparation: str) -> tuple[str, ...]:
+    """The `program` of a `Process` that runs some Python in the process before `python -m kaserve` takes it over."""
+    takeover = "os.execv(sys.executable, [sys.executable, '-m', 'kaserve', *sys.argv[1:]])"
+    return "-c", f"import os, sys\n{preparation}\n{takeover}"
+
+
 class Process:
     """`python -m kaserve` with some options. It serves when the block begins, and is killed when it ends."""
 

@@ -23,7 +23,7 @@ class Report:
 
 
 def serve(*options: str, port: int = 0, max_descriptors: int = 0, stderr: int = subprocess.DEVNULL) -> KaserveProcess:
-    """A server of its own for a scenario, without an access log on its output. port: 0 for a free one."""
+    """The server of a scenario, without an access log on its output. port: 0 for a free one."""
     what = () if "--directory" in options else ("--handler", "hello_or_large:respond")
     return KaserveProcess(
         str(port), *what, "--metrics", "/metrics", *options, max_descriptors=max_descriptors, stderr=stderr
@@ -31,7 +31,7 @@ def serve(*options: str, port: int = 0, max_descriptors: int = 0, stderr: int = 
 
 
 class Bystander(threading.Thread):
-    """A normal client in a process of its own: one request after another over one connection, until `p99` is called."""
+    """A normal client in a separate process: one request after another over one connection, until `p99` is called."""
 
     PROGRAM = """
 import socket, sys, time

@@ -83,7 +83,7 @@ CONFIGURATIONS = {
     "common, stderr": Configuration({"log_format": "common"}),
     "combined": Configuration({"log_format": "combined", "access_log_file": LOG}),
     "json": Configuration({"log_format": "json", "access_log_file": LOG}),
-    "page and metrics, unseen": Configuration(SHOWN),
+    "page and metrics, not open": Configuration(SHOWN),
     "page open": Configuration(SHOWN, page_open),
     "metrics scraped": Configuration(SHOWN, scraped),
 }

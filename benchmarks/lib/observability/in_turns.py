@@ -1,6 +1,6 @@
 """Servers that take turns on one core, each with connections of its own: their processor time for each request.
 
-The turns are short, so that what disturbs the machine for longer than that disturbs all servers.
+The turns are short, so that a longer disturbance of the machine affects all servers alike.
 """
 
 import os
@@ -42,7 +42,7 @@ def in_turns(configurations: Mapping[str, Configuration], workload: Workload, ro
 
 @contextmanager
 def _side(name: str, configuration: Configuration, workload: Workload, core: int) -> Iterator[Callable[[], float]]:
-    """A server that turns when it is told to: what is yielded does so, and returns microseconds per request."""
+    """Starts a server. Yields a function that runs one turn of it and returns microseconds per request."""
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch, open(Path(scratch, "stderr"), "wb") as stderr:
         process = subprocess.Popen(
             (sys.executable, str(BENCHMARKS / "cost_of_observability.py"), "--serve", name, workload.name),
@@ -68,12 +68,12 @@ def _side(name: str, configuration: Configuration, workload: Workload, core: int
         try:
             yield turn
         finally:
-            commands.close()  # which it takes as a hint
+            commands.close()  # the end of its stdin ends the server
             process.wait()
 
 
 def serve_in_turns(name: str, workload_name: str) -> None:
-    """In a process of its own: responses each line on stdin with what a request cost the server."""
+    """Runs in a separate process: does one turn per line on stdin, and prints the server's microseconds per request."""
     from kaserve import Config, Request, Response, Server
 
     answered = 0

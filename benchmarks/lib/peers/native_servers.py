@@ -1,4 +1,4 @@
-"""The compared servers in C and Go: nginx, lighttpd, net/http, and `floor.c`, the least that a server can do."""
+"""The compared servers in C and Go: nginx, lighttpd, net/http, and `c_loop.c`, the lower bound."""
 
 import os
 import subprocess
@@ -94,9 +94,9 @@ def _lighttpd_files(site: Site) -> Command:
     return Command(("lighttpd", "-D", "-f", str(configuration)))
 
 
-def _floor(site: Site) -> Command:
-    program = site.scratch / "floor"
-    subprocess.run(["cc", "-O2", "-o", str(program), str(BENCHMARKS / "floor.c")], check=True, timeout=60)
+def _c_loop(site: Site) -> Command:
+    program = site.scratch / "c_loop"
+    subprocess.run(["cc", "-O2", "-o", str(program), str(BENCHMARKS / "c_loop.c")], check=True, timeout=60)
     return Command((str(program), str(site.port)))
 
 
@@ -116,6 +116,8 @@ def _go(site: Site, *, files: bool) -> Command:
     return Command((str(program), str(site.port), *([str(site.directory)] if files else [])))
 
 
+_nginx_peer = partial(Peer, version=partial(program_version, "nginx", "-v"), programs=("nginx",))
+
 PEERS = (
     Peer(
         "go",
@@ -127,19 +129,15 @@ PEERS = (
         version=partial(output, ("go", "version")),
         programs=("go",),
     ),
-    Peer(
+    _nginx_peer(
         "nginx",
         {"hello": _nginx_hello, "files": _nginx_files},
-        version=partial(program_version, "nginx", "-v"),
-        programs=("nginx",),
         lacks={"upload": "it runs no handler"},
         tls=True,
     ),
-    Peer(
+    _nginx_peer(
         "nginx-cached",
         {"files": _nginx_cached_files},
-        version=partial(program_version, "nginx", "-v"),
-        programs=("nginx",),
         lacks={"hello": "open_file_cache is about files; see nginx", "upload": "it runs no handler"},
     ),
     Peer(
@@ -150,8 +148,8 @@ PEERS = (
         lacks={"hello": "it serves files, and runs no handler", "upload": "it runs no handler"},
     ),
     Peer(
-        "floor",
-        {"hello": _floor},
+        "c-loop",
+        {"hello": _c_loop},
         version=partial(output, ("cc", "--version")),
         programs=("cc",),
         lacks={"files": "it responds with a constant", "upload": "it reads no bodies"},

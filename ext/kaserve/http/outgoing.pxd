@@ -10,7 +10,7 @@ cdef class Outgoing:
     cdef public object trailers
     cdef public bytes head
     cdef public long long framing, left
-    cdef public bint has_content, is_inline, persists
+    cdef public bint has_content, is_inline, is_limit, persists
 
     cpdef bytes encode(self, piece)  # which may be of a subclass of bytes
     cpdef tuple chunk_frame(self, long long size)

@@ -45,7 +45,7 @@ cdef class HTTPProtocol:
     cpdef bint read_body(self) except -1
     @cython.locals(
         request=Request, lines=bytes, flags=int, framing=cython.longlong, remaining=int,
-        head_only=bint, sends_content=bint, declared=bint, is_last=bint
+        head_only=bint, sends_content=bint, declared=bint
     )
     cpdef prepare(self, Outgoing outgoing, Response response, bytes date, bint may_persist)
     cpdef start(self, Outgoing outgoing)

@@ -13,14 +13,14 @@ cdef class Exchange(Outgoing):
     cdef public HTTPProtocol _protocol
     cdef public Service _service
     cdef public Writer _writer
-    cdef public object _channel, client, future, rejection
+    cdef public object _connection, client, future, rejection
     cdef public Response response
     cdef public double called, finished, responded, started
-    cdef public long long bytes_sent, connection
+    cdef public long long bytes_sent, connection_number
     cdef public int number
 
     cdef _fill(
-        self, Service service, HTTPProtocol protocol, Writer writer, channel, long long connection, client,
+        self, Service service, HTTPProtocol protocol, Writer writer, connection, long long connection_number, client,
         double started
     )
     @cython.locals(called=double)
@@ -36,9 +36,10 @@ cdef class Exchange(Outgoing):
     cpdef finish(self)
     cpdef abandon(self)
     cdef wait_for(self, future)
-    cpdef bint is_pending(self) except -1
+    cdef bint is_pending(self) except -1
 
 @cython.locals(exchange=Exchange)
 cpdef Exchange begin_exchange(
-    Service service, HTTPProtocol protocol, Writer writer, channel, long long connection, client, double started
+    Service service, HTTPProtocol protocol, Writer writer, connection, long long connection_number, client,
+    double started
 )

@@ -11,9 +11,10 @@ from kaserve.net.writer cimport Writer
 
 cdef int BODY, CLOSED, HANDLER, IDLE, SEND
 cdef int NOTHING, WRITE
-cdef int AWAITING, BROKEN, DONE, LOST
+cdef int AWAITING, BROKEN, ENCODED, LOST, SENT
 cdef Py_ssize_t _MAX_BUFFERED
 cdef int _MAX_REQUESTS_PER_TURN
+cdef Py_ssize_t MAX_FILE_BYTES_PER_TURN
 
 cdef class RequestLoop(Timer):
     cdef public Service _service
@@ -44,8 +45,7 @@ cdef class RequestLoop(Timer):
     cdef _refuse(self, error, ending)
     @cython.locals(exchange=Exchange, service=Service)
     cdef _response_started(self)
-    @cython.locals(service=Service)
-    cdef _why_last(self)
+    cdef _why_last(self, Exchange exchange)
     @cython.locals(exchange=Exchange, now=double, service=Service)
     cdef _finish_response(self)
     cdef bint _is_awaiting(self) except -1
@@ -56,3 +56,4 @@ cdef class RequestLoop(Timer):
     @cython.locals(writer=Writer)
     cdef _count_sent(self)
     cdef _fail_response(self, error)
+    cdef _cut_off_response(self)

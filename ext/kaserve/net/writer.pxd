@@ -4,12 +4,12 @@ cimport cython
 
 from kaserve.http._fast cimport join
 
-cdef int AWAITING, BLOCKED, BROKEN, DONE, LOST
+cdef int AWAITING, BLOCKED, BROKEN, ENCODED, LOST, SENT
 
 cdef class Writer:
     cdef public object buffer, source
     cdef public list _queue
-    cdef public Py_ssize_t moved, queued
+    cdef public Py_ssize_t file_bytes_left, moved, queued
 
     cpdef enqueue(self, bytes data)
     @cython.locals(sent=Py_ssize_t)

@@ -39,5 +39,8 @@ class Middleware(BaseHandler):
     def protect(self, path: str, page: BaseHandler) -> BaseHandler:
         return self.inner.protect(path, page)
 
+    def make_private(self) -> None:
+        self.inner.make_private()
+
     def close(self) -> None:
         self.inner.close()

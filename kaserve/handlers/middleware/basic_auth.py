@@ -20,7 +20,6 @@ import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from ...http.error_page import respond_with_error
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler, Handler, HandlerResult
 from ...http.messages import FieldLine, Request
@@ -65,7 +64,7 @@ class BasicAuth(Middleware):
     def __init__(
         self, handler: Handler, users: Mapping[str, str], *, realm: str = "kaserve", headers: tuple[FieldLine, ...] = ()
     ) -> None:
-        """Protects `handler`.
+        """Protects `handler`, and makes it private.
 
         Args:
             handler: a function or handler, which is closed together with this one.
@@ -74,6 +73,7 @@ class BasicAuth(Middleware):
             headers: further headers of a 401 response.
         """
         super().__init__(handler)
+        self.inner.make_private()
         self._checks: dict[bytes, Check] = {name.encode(): read_hash(text) for name, text in users.items()}
         # Checked for unknown users, so that the time of a response does not tell which names exist.
         self._dummy_check = next(iter(self._checks.values()))
@@ -122,7 +122,7 @@ class BasicAuth(Middleware):
 
     def _respond_as(self, user: str | None, request: Request, handler: BaseHandler) -> HandlerResult:
         if user is None:
-            return respond_with_error(request, self._unauthorized())
+            raise self._unauthorized()
         request.remote_user = user
         if isinstance(request.received, _UndecidedSink):  # the body was complete before the verdict
             request.received.hand_over()

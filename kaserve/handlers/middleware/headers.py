@@ -6,6 +6,7 @@ The headers of a site of files are in `static.site_headers`, those for other ori
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import Future
 
 from ...http.errors import HTTPError
@@ -94,13 +95,17 @@ class HeaderMiddleware(Middleware):
         return self._finish(result)
 
     def _with_headers(self, error: HTTPError) -> HTTPError:
-        return HTTPError(error.status, error.reason, (*error.headers, *self._headers), close=error.close)
+        return error.with_headers(self._missing_in(error.headers))
 
     def _add(self, response: Response) -> Response:
         if isinstance(response, Response):  # whatever else a handler returns, the connection reports it
-            names = {name.lower() for name, _ in response.fields}
-            response.fields.extend(line for line in self._headers if line[0].lower() not in names)
+            response.fields.extend(self._missing_in(response.fields))
         return response
+
+    def _missing_in(self, present: Iterable[FieldLine]) -> tuple[FieldLine, ...]:
+        """The headers whose names are not among those that are present."""
+        names = {name.lower() for name, _ in present}
+        return tuple(line for line in self._headers if line[0].lower() not in names)
 
     def _add_later(self, inner: Future[HandlerResult]) -> HandlerResult:
         """Called when the Future that the inner handler returned is done."""

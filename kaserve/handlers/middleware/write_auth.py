@@ -5,9 +5,12 @@ Knows which methods only read. Does not know how users are checked (`basic_auth`
 
 from __future__ import annotations
 
-from ...http.handler import BaseHandler, HandlerResult
-from ...http.messages import Request
+from collections.abc import Mapping
+
+from ...http.handler import BaseHandler, Handler, HandlerResult
+from ...http.messages import FieldLine, Request
 from ...http.sinks import Sink
+from .base import Middleware
 from .basic_auth import BasicAuth
 
 __all__ = ["WriteAuth"]
@@ -15,28 +18,38 @@ __all__ = ["WriteAuth"]
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
-class WriteAuth(BasicAuth):
+class WriteAuth(Middleware):
     """Asks for a user and password where a method may change something; lets all other requests through.
 
-    Every hook is routed by the method, so that no byte of a body is stored before its user is known.
+    Every hook about a request is routed by the method, so that no byte of a body is stored before its user is known.
+    The server's own pages are only read, so no password of this handler protects them.
     """
 
+    def __init__(
+        self, handler: Handler, users: Mapping[str, str], *, realm: str = "kaserve", headers: tuple[FieldLine, ...] = ()
+    ) -> None:
+        """Protects `handler` against writing; the arguments are those of `BasicAuth`."""
+        super().__init__(handler)
+        self._auth = BasicAuth(_PublicToRead(self.inner), users, realm=realm, headers=headers)
+
     def before_body(self, request: Request) -> None:
-        if request.method in _SAFE:
-            self.inner.before_body(request)
-        else:
-            super().before_body(request)
+        self._route(request).before_body(request)
 
     def body_sink(self, request: Request) -> Sink | None:
-        if request.method in _SAFE:
-            return self.inner.body_sink(request)
-        return super().body_sink(request)
+        return self._route(request).body_sink(request)
 
     def __call__(self, request: Request) -> HandlerResult:
-        if request.method in _SAFE:
-            return self.inner(request)
-        return super().__call__(request)
+        return self._route(request)(request)
 
-    def protect(self, path: str, page: BaseHandler) -> BaseHandler:
-        """Asks the inner handler: the server's own pages are only read."""
-        return self.inner.protect(path, page)
+    def close(self) -> None:
+        self._auth.close()
+
+    def _route(self, request: Request) -> BaseHandler:
+        return self.inner if request.method in _SAFE else self._auth
+
+
+class _PublicToRead(Middleware):
+    """A handler that stays public although there is a BasicAuth: everybody may read, and caches store only reads."""
+
+    def make_private(self) -> None:
+        """Does nothing."""

@@ -15,13 +15,11 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 
-from ...http.conditional import conditions, evaluate, range_applies
+from ...http.conditional import CONDITIONS, conditions, evaluate, range_applies
 from ...http.errors import HTTPError
 from ...http.messages import (
     ACCEPT_ENCODING,
     CONDITIONAL,
-    IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
     Body,
     FieldLine,
     FileSpan,
@@ -36,7 +34,8 @@ from .resources import Resource, Resources
 
 __all__ = ["FileResponder"]
 
-_CONDITIONS = CONDITIONAL | IF_NONE_MATCH | IF_MODIFIED_SINCE
+# The descriptor of a FileSpan that stands for content which is not sent.
+_NO_FILE = -1
 
 
 class FileResponder:
@@ -70,7 +69,7 @@ class FileResponder:
             representation = self._select(request, resource, wants_all=True)
         if representation is None:
             raise HTTPError(406, "no form of this would be acceptable", (("Vary", "Accept-Encoding"),))
-        if request.flags & _CONDITIONS:
+        if request.flags & CONDITIONS:
             now = self._clock()
             etag, modified = representation.etag, representation.modified
             conditional = conditions(request.fields)
@@ -95,7 +94,7 @@ class FileResponder:
         headers = (("Content-Type", page.content_type), *headers)
         if page.content is not None:
             return Response(status, page.content, headers)
-        return self._stream(status, page, headers, (Range(0, page.size),), page.size)
+        return self._respond_from_file(status, page, headers, (Range(0, page.size),), page.size)
 
     def _select(self, request: Request, resource: Resource, *, wants_all: bool) -> Representation | None:
         has_codings = request.flags & ACCEPT_ENCODING
@@ -110,14 +109,13 @@ class FileResponder:
         if content is not None:
             body = content
         elif request.method == "HEAD":  # nothing is opened for what is not sent
-            body = FileSpan(-1, 0, size) if size >= 0 else ()
+            body = FileSpan(_NO_FILE, 0, size) if size >= 0 else ()
         elif size < 0:
-            coding = next(value for name, value in headers if name == "Content-Encoding")
-            on_complete = partial(self._resources.complete, representation, coding)
+            on_complete = partial(self._resources.complete, representation)
             file = self._resources.open(resource.plain).share()
-            body = CompressedBody(file, coding, self._executor, on_complete)
+            body = CompressedBody(file, representation.coding, self._executor, on_complete)
         else:
-            return self._stream(200, representation, headers, (Range(0, size),), size)
+            return self._respond_from_file(200, representation, headers, (Range(0, size),), size)
         return Response(200, body, headers)
 
     def _respond_partially(self, representation: Representation, ranges: list[Range]) -> Response:
@@ -131,7 +129,7 @@ class FileResponder:
         headers = (*representation.headers, ("Content-Range", content_range(ranges[0], size)))
         if representation.content is not None:
             return Response(206, representation.content[start:stop], headers)
-        return self._stream(206, representation, headers, ranges, stop - start)
+        return self._respond_from_file(206, representation, headers, ranges, stop - start)
 
     def _respond_in_parts(self, representation: Representation, ranges: list[Range]) -> Response:
         """206 with several ranges (§14.6). What describes the content stands in each part, and not in the header."""
@@ -144,9 +142,9 @@ class FileResponder:
             body = b"".join(head + content[start:stop] for head, (start, stop) in pairs)
             return Response(206, body + framed.end, headers)
         pieces = [piece for pair in pairs for piece in pair]
-        return self._stream(206, representation, headers, (*pieces, framed.end), framed.length)
+        return self._respond_from_file(206, representation, headers, (*pieces, framed.end), framed.length)
 
-    def _stream(
+    def _respond_from_file(
         self,
         status: int,
         representation: Representation,

@@ -19,10 +19,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPMethod
 
-from ...http.conditional import conditions, evaluate
-from ...http.error_page import ICON, respond_with_error
+from ...http.conditional import CONDITIONS, conditions, evaluate
+from ...http.error_page import respond_with_error
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler
+from ...http.html_page import ICON
 from ...http.messages import (
     ACCEPT_ENCODING,
     CONDITIONAL,
@@ -54,8 +55,9 @@ _THREADS = 4  # for what waits for a disk or computes for long
 _ALLOW: FieldLine = ("Allow", "GET, HEAD, OPTIONS")
 _ALLOWED = frozenset(("GET", "HEAD", "OPTIONS"))
 _KNOWN = frozenset(method.value for method in HTTPMethod)
-_CONDITIONS = CONDITIONAL | IF_NONE_MATCH | IF_MODIFIED_SINCE
-_DECISIVE = _CONDITIONS | ACCEPT_ENCODING  # the headers that decide about the response to a file
+_NOT_ALLOWED = HTTPError(405, "files can only be read here", (_ALLOW,))
+_NOT_KNOWN = HTTPError(501, "the method is not known")
+_DECISIVE = CONDITIONS | ACCEPT_ENCODING  # the headers that decide about the response to a file
 _PLAIN: PlanKey = (None, None)  # of a request without any of them
 _HTML_RANGES = frozenset(("text/html", "text/*", "*/*"))
 
@@ -150,11 +152,10 @@ class Files(BaseHandler):
         return os.fsdecode(self._resources.tree.path)
 
     def before_body(self, request: Request) -> None:
-        """Raises HTTPError 405 or 501 for a method that is not served here."""
-        try:
-            _check_method(request.method)
-        except HTTPError as error:
-            raise self._with_site_headers(error) from None
+        """Raises HTTPError 405 or 501 for a method that is not served here (RFC 9110 §15.5.6, §15.6.2)."""
+        method = request.method
+        if method not in _ALLOWED:
+            raise (_NOT_ALLOWED if method in _KNOWN else _NOT_KNOWN).with_headers(self._headers.for_errors)
 
     def body_sink(self, request: Request) -> Sink:
         """Returns a sink that reads and ignores the body, as no GET means anything by it (RFC 9110 §9.3.1)."""
@@ -169,6 +170,11 @@ class Files(BaseHandler):
         if self._resources.turn:
             self._resources.end_of_turn()
 
+    def make_private(self) -> None:
+        """Has fingerprinted files say `private` instead of `public`."""
+        self._headers = self._headers.for_users()
+        self._resources.use_headers(self._headers)
+
     def close(self) -> None:
         """Closes the directory. No request can be served any more."""
         self._executor.shutdown(cancel_futures=True)
@@ -177,7 +183,11 @@ class Files(BaseHandler):
     # Responding.
 
     def __call__(self, request: Request) -> Response:
-        """Returns the response to `request`. A fault of it, or of a file, is responded to as well, and not raised."""
+        """Returns the response to `request`; an error response if what it asks for is not there, or cannot be sent.
+
+        Raises:
+            HTTPError: as `before_body`, which is called only for a request with a body.
+        """
         resource = self._resources.recall(request.raw_path)
         if resource is not None:
             key = self._plan_key(request)
@@ -204,13 +214,11 @@ class Files(BaseHandler):
         return accept_encoding, ", ".join(request.values("if-none-match"))
 
     def _respond(self, request: Request) -> Response:
+        self.before_body(request)
+        if request.method == "OPTIONS":
+            return Response(204, b"", (_ALLOW, *self._headers.always))
         try:
-            _check_method(request.method)
-            if request.method == "OPTIONS":
-                return Response(204, b"", (_ALLOW, *self._headers.always))
             return self._respond_to_path(request)
-        except HTTPError as error:
-            return respond_with_error(request, self._with_site_headers(error))
         except MalformedPath:
             return self._error(request, 400)
         except OSError as error:
@@ -230,7 +238,7 @@ class Files(BaseHandler):
     def _respond_once(self, request: Request, raw_path: str) -> Response:
         """Responds with what is at `raw_path`. Raises OSError, MalformedPath or StaleFile."""
         if self._zip and wants_archive(request):
-            directory = self._resources.find_directory(raw_path)
+            directory = self._resources.decode_directory(raw_path)
             if directory is not None:
                 return self._respond_with_archive(request, directory)
         try:
@@ -246,7 +254,7 @@ class Files(BaseHandler):
         try:
             response = self._responder.respond(request, resource)
         except HTTPError as error:
-            return respond_with_error(request, self._with_site_headers(error))
+            return self._respond_with_error(request, error)
         key = self._plan_key(request)
         # With an If-None-Match only a 304 is worth remembering: after a 200 the client knows another tag.
         if key is not None and response.status == (200 if key[1] is None else 304) and isinstance(response.body, bytes):
@@ -267,19 +275,19 @@ class Files(BaseHandler):
             offer_zip=self._zip,
             form=self._form,
         )
-        return self._evaluate(request, response, segments)
+        return self._respond_conditionally(request, response, segments)
 
     def _respond_with_archive(self, request: Request, segments: Segments) -> Response:
         response = respond_with_archive(self._resources.tree, segments, self._executor, show_hidden=self._hidden)
-        return self._evaluate(request, response, segments)
+        return self._respond_conditionally(request, response, segments)
 
-    def _evaluate(self, request: Request, response: Response, segments: Segments) -> Response:
+    def _respond_conditionally(self, request: Request, response: Response, segments: Segments) -> Response:
         """The response for a directory, under the conditions of the request, which come last (RFC 9110 §13.2.1).
 
         It is made at this moment, so it has neither tag nor date, and only `*` is true of it.
         """
         status = 200
-        if request.flags & _CONDITIONS:
+        if request.flags & CONDITIONS:
             status = evaluate(request.method, conditions(request.fields), "", None, self._clock())
         if status == 412:
             response.close()
@@ -288,8 +296,8 @@ class Files(BaseHandler):
         if status == 304:
             response.close()
             kept = [line for line in response.fields if line[0] == "Vary"]
-            return _add(Response(304, b"", kept), headers.not_modified)
-        return _add(response, headers.full)
+            return _with_site_headers(Response(304, b"", kept), headers.not_modified)
+        return _with_site_headers(response, headers.full)
 
     def _redirect(self, request: Request, segments: Segments) -> Response:
         """Redirects to the directory's own URL, against which relative links can be resolved; the query goes along.
@@ -346,26 +354,18 @@ class Files(BaseHandler):
         )
 
     def _error(self, request: Request, status: int) -> Response:
-        return respond_with_error(request, self._with_site_headers(HTTPError(status, _REASONS[status])))
+        return self._respond_with_error(request, HTTPError(status, _REASONS[status]))
 
-    def _with_site_headers(self, error: HTTPError) -> HTTPError:
-        return HTTPError(error.status, error.reason, (*error.headers, *self._headers.for_errors))
+    def _respond_with_error(self, request: Request, error: HTTPError) -> Response:
+        return respond_with_error(request, error.with_headers(self._headers.for_errors))
 
 
-def _add(response: Response, added: Sequence[FieldLine]) -> Response:
+def _with_site_headers(response: Response, added: Sequence[FieldLine]) -> Response:
     """Adds the headers of the site to a response for a directory. They win; but Vary stays, as it is still true."""
     replaced = {name.lower() for name, _ in added} - {"vary"}
     response.fields = [line for line in response.fields if line[0].lower() not in replaced]
     response.fields.extend(added)
     return response
-
-
-def _check_method(method: str) -> None:
-    """Raises HTTPError 405 for a method that is not served here, 501 for an unknown one (RFC 9110 §15.5.6, §15.6.2)."""
-    if method in _KNOWN and method not in _ALLOWED:
-        raise HTTPError(405, "files can only be read here", (_ALLOW,))
-    if method not in _ALLOWED:
-        raise HTTPError(501, "the method is not known")
 
 
 def _is_navigation(request: Request) -> bool:

@@ -27,6 +27,7 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+from ...http.html_page import HEAD, content_security_policy, in_url
 from .directories import Column, Entry, Kind, Order
 from .media_types import media_type
 from .paths import Segments, encode_name
@@ -47,23 +48,16 @@ _STYLE = _read("listing.css")
 _SCRIPT = _read("listing.js")
 
 # The style contains its icons, as URLs with data.
-CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; img-src data:; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+CONTENT_SECURITY_POLICY = content_security_policy(
+    f"style-src {_hash(_STYLE)}", f"script-src {_hash(_SCRIPT)}", "form-action 'self'"
 )
 
 # The script sends the files itself, to show how far it is.
 WITH_UPLOADS = f"{CONTENT_SECURITY_POLICY}; connect-src 'self'"
 
-_HEAD = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Index of {title}</title>
-<link rel="icon" href="{icon}">
+_HEAD = (
+    HEAD
+    + """\
 <style>{style}</style>
 </head>
 <body>
@@ -79,6 +73,7 @@ autocomplete="off" spellcheck="false" aria-keyshortcuts="/"><kbd aria-hidden="tr
 <thead><tr>{columns}</tr></thead>
 <tbody>
 """
+)
 _TAIL = """\
 </tbody>
 </table>
@@ -94,7 +89,7 @@ _TAIL = """\
 </html>
 """
 _ICON = (
-    "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><path fill='%232f6fd6' "
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><path fill='#2f6fd6' "
     "d='M1.8 2.5h4a1 1 0 0 1 .7.3l1.2 1.2h6.5a1 1 0 0 1 1 1v7.5"
     "a1 1 0 0 1-1 1H1.8a1 1 0 0 1-1-1v-9a1 1 0 0 1 1-1z'/></svg>"
 )
@@ -152,9 +147,9 @@ def _head(segments: Segments, order: Order, query: str, tools: str, form: str) -
     """Everything before the rows."""
     shown = [_shown(name) for name in segments]
     return _HEAD.format(
-        title="/" + "".join(name + "/" for name in shown),
+        title="Index of /" + "".join(name + "/" for name in shown),
         path=_path(shown, query),
-        icon=_ICON,
+        icon=in_url(_ICON),
         style=_STYLE,
         tools=tools,
         form=form,

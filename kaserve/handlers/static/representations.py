@@ -41,6 +41,7 @@ class Representation:
         segments: where the file is, below the directory that is served.
         status: of the file.
         signature: what identifies this version.
+        coding: the value of Content-Encoding, "" for none.
         content_type: the value of Content-Type.
         etag: the entity tag, quoted; "" for a volatile file, whose versions cannot be told apart.
         modified: the time of Last-Modified, in seconds since the epoch; None without one.
@@ -51,6 +52,7 @@ class Representation:
     """
 
     __slots__ = (
+        "coding",
         "content",
         "content_type",
         "etag",
@@ -63,7 +65,10 @@ class Representation:
         "status",
     )
 
-    def __init__(self, segments: Segments, status: os.stat_result, etag: str, modified: int | None) -> None:
+    def __init__(
+        self, segments: Segments, status: os.stat_result, etag: str, modified: int | None, coding: str = ""
+    ) -> None:
+        self.coding = coding
         self.segments = segments
         self.status = status
         self.signature = file_signature(status)
@@ -85,7 +90,7 @@ class Representation:
 
     def varying(self) -> Representation:
         """Returns the same with `Vary: Accept-Encoding`, for a file that other clients get in a coding (§12.5.5)."""
-        twin = Representation(self.segments, self.status, self.etag, self.modified)
+        twin = Representation(self.segments, self.status, self.etag, self.modified, self.coding)
         twin.content_type, twin.size, twin.content = self.content_type, self.size, self.content
         twin.headers = with_vary(self.headers, "Accept-Encoding")
         twin.not_modified_headers = with_vary(self.not_modified_headers, "Accept-Encoding")
@@ -164,7 +169,7 @@ def describe(
         headers.append(("Last-Modified", format_date(modified)))
     if not is_derived:
         headers.append(("Accept-Ranges", "bytes"))
-    representation = Representation(segments, status, etag, modified)
+    representation = Representation(segments, status, etag, modified, coding)
     representation.content_type = content_type
     representation.headers = tuple(headers)
     representation.not_modified_headers = (("ETag", etag), *site_headers.not_modified)
@@ -228,12 +233,16 @@ class RepresentationCache:
         if previous is not None:
             self._size -= len(previous.content or b"")
         if self._size + size > self._max_bytes or len(self._entries) >= self._max_entries:
-            self._entries.clear()
-            self._size = 0
-            self._on_clear()
+            self.clear()
         self._entries[key] = representation
         self._size += size
         return True
+
+    def clear(self) -> None:
+        """Starts from empty."""
+        self._entries.clear()
+        self._size = 0
+        self._on_clear()
 
 
 class OpenFileCache:

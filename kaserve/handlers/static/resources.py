@@ -190,6 +190,11 @@ class Resources:
         self._cache = RepresentationCache(on_clear=self._remembered.clear)
         self._open_files = OpenFileCache()
 
+    def use_headers(self, headers: SiteHeaders) -> None:
+        """Has every file described again, with `headers` instead of those of the policy."""
+        self._policy = self._policy._replace(headers=headers)
+        self._cache.clear()
+
     def end_of_turn(self) -> None:
         """Counts a turn: time has passed, in which anything may have changed."""
         self.turn += 1
@@ -265,11 +270,11 @@ class Resources:
             remember(self._remembered, raw_path, resource, _MAX_REMEMBERED)
         return resource
 
-    def find_directory(self, raw_path: str) -> Segments | None:
-        """Returns the segments of the directory whose URL `raw_path` is; None if it has no slash at its end.
+    def decode_directory(self, raw_path: str) -> Segments | None:
+        """Decodes the URL of a directory; returns None if `raw_path` has no slash at its end. Nothing is looked for.
 
         Raises:
-            OSError: it may not be served.
+            OSError: it may not be served, since a name in it is hidden.
             MalformedPath: it is not the path of a URL.
         """
         segments, is_directory = self._decode(raw_path)
@@ -500,14 +505,14 @@ class Resources:
             plain.segments, plain.status, plain.content_type, now, headers, coding=coding, is_derived=True
         )
         if plain.content is not None:
-            self.complete(derived, coding, compress(plain.content, coding))
+            self.complete(derived, compress(plain.content, coding))
         return derived
 
-    def complete(self, derived: Representation, coding: str, content: bytes) -> None:
+    def complete(self, derived: Representation, content: bytes) -> None:
         """Keeps what was compressed on the fly, for the next client."""
         derived.content = content
         derived.size = len(content)
-        self._cache.put((derived.segments, coding), derived, self._clock())
+        self._cache.put((derived.segments, derived.coding), derived, self._clock())
 
 
 def _precompressed_codings(path: bytes, oldest: float) -> tuple[tuple[str, ...], bool]:

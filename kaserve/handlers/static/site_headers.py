@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from copy import copy
 from typing import NamedTuple
 
 from ...http.messages import FieldLine
@@ -109,7 +110,6 @@ class SiteHeaders:
         cors: bool = False,
         cache_control: Iterable[Rule] = (),
         immutable: bool = False,
-        private: bool = False,
     ) -> None:
         """Makes them once, for all responses.
 
@@ -120,8 +120,6 @@ class SiteHeaders:
                 about is `no-cache`: clients keep it, and ask each time whether it has changed.
             immutable: whether fingerprinted names may be cached for ever if no rule is about them. Only for a site
                 whose files are made by a build tool.
-            private: whether responses are for certain users only, so that shared caches must not store them (RFC 9111
-                §3.5).
         """
         given = tuple(headers)
         names = {name.lower() for name, _ in given}
@@ -131,7 +129,16 @@ class SiteHeaders:
         self._is_decided = "cache-control" in names
         self._rules = tuple(cache_control)
         self._immutable = immutable
-        self._for_ever = ("Cache-Control", f"{'private' if private else 'public'}, {_FOR_EVER}")
+        self._for_ever: FieldLine = ("Cache-Control", f"public, {_FOR_EVER}")
+
+    def for_users(self) -> SiteHeaders:
+        """Returns the same for responses to certain users only, which shared caches must not store (RFC 9111 §3.5).
+
+        A rule that says `public` is kept: it is the owner's decision.
+        """
+        twin = copy(self)
+        twin._for_ever = ("Cache-Control", f"private, {_FOR_EVER}")
+        return twin
 
     def for_file(self, path: bytes) -> FileHeaders:
         """Returns what is added for a file.

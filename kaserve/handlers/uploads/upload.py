@@ -16,7 +16,6 @@ from stat import S_ISREG
 from urllib.parse import unquote_to_bytes
 
 from ...http.conditional import conditions, evaluate
-from ...http.error_page import respond_with_error
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler
 from ...http.messages import FieldLine, Request, Response
@@ -111,6 +110,9 @@ class Uploads(BaseHandler):
         self._headers = headers
         self._clock = clock
 
+    def make_private(self) -> None:
+        self._handler.make_private()
+
     def before_body(self, request: Request) -> None:
         """Asks the handler of the files, for a request that goes to it."""
         if request.method in _READING:
@@ -127,7 +129,7 @@ class Uploads(BaseHandler):
         try:
             return self._start(request)
         except HTTPError as error:
-            raise HTTPError(error.status, error.reason, (*error.headers, *self._headers)) from None
+            raise error.with_headers(self._headers) from None
 
     def end_of_turn(self) -> None:
         """Passes the end of the turn on to the handler of the files."""
@@ -143,7 +145,11 @@ class Uploads(BaseHandler):
         self._handler.close()
 
     def __call__(self, request: Request) -> Response:
-        """Returns the response to `request`, after the body has been stored."""
+        """Returns the response to `request`, after the body has been stored.
+
+        Raises:
+            HTTPError: nothing was stored. The response to a form is returned instead: a person sees it as a page.
+        """
         if request.method in _READING:
             return self._handler(request)
         if request.method == "OPTIONS":
@@ -153,12 +159,11 @@ class Uploads(BaseHandler):
                 request.received = self._start(request)
             response: Response = request.received.respond()
         except HTTPError as error:
-            response = (
-                respond_to_failed_form(request, error)
-                if request.method == "POST"
-                else respond_with_error(request, error)
-            )
-        self._handler.files_changed()
+            if request.method != "POST":
+                raise error.with_headers(self._headers) from None
+            response = respond_to_failed_form(request, error)
+        finally:
+            self._handler.files_changed()
         response.fields += self._headers
         return response
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler
-from ...http.messages import Request, Response, error_response
+from ...http.messages import Request, Response
 from ...threads.spool import SpoolSpace
 from ...threads.workers import Workers
 from .environ import EnvironBuilder
@@ -83,13 +83,18 @@ class WSGI(BaseHandler):
         )
 
     def __call__(self, request: Request) -> Response | Future[Response]:
-        """The application's response to `request`; with threads, a Future of it."""
+        """The application's response to `request`; with threads, a Future of it.
+
+        Raises:
+            HTTPError: 503, if too many requests wait for a thread.
+        """
         workers = self._workers
         if workers is None:
             return _call_application(self._app, self._environ_builder, self._hop_by_hop, request)
         task = WSGITask(self._app, self._environ_builder, self._hop_by_hop, self._space, request)
-        if not workers.submit(task.run):
-            return _service_unavailable()
+        if not workers.submit(task):
+            # The connection persists, so that the client can try again on it.
+            raise HTTPError(503, "too many requests are waiting", (("Retry-After", _RETRY_AFTER),))
         return task.future
 
     def close(self, timeout: float = 0.0) -> None:
@@ -100,11 +105,6 @@ class WSGI(BaseHandler):
         """
         if self._workers is not None:
             self._workers.close(timeout)
-
-
-def _service_unavailable() -> Response:
-    """A 503 that keeps the connection, so that the client can try again on it."""
-    return error_response(HTTPError(503, "too many requests are waiting", (("Retry-After", _RETRY_AFTER),)))
 
 
 # On the reactor's thread.

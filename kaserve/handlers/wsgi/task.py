@@ -59,6 +59,10 @@ class WSGITask:
         self._start_response.send = self._send
         self._pipe: Pipe | None = None
 
+    def is_cancelled(self) -> bool:
+        """Whether the client has left before a thread was free."""
+        return self.future.cancelled()
+
     def run(self) -> None:
         """Handles the request, in the thread that calls this. Raises nothing: an error becomes the response."""
         if not self.future.set_running_or_notify_cancel():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from kaserve.handlers.middleware.base import Middleware
@@ -9,6 +11,7 @@ from kaserve.handlers.middleware.basic_auth import BasicAuth
 from kaserve.handlers.middleware.passwords import hash_password
 from kaserve.http.handler import BaseHandler, FunctionHandler
 from kaserve.http.messages import Request, Response
+from tests.tools.hooks import respond
 
 
 def put() -> Request:
@@ -39,14 +42,13 @@ def test_with_two_passwords_the_outer_one_protects_pages() -> None:
     users = {"anna": hash_password(b"secret")}
     inner = BasicAuth(lambda request: Response(), users, realm="inner")
     outer = Middleware(BasicAuth(Middleware(inner), users, realm="outer"))
-    response = outer.protect("/status", page)(put())
-    assert isinstance(response, Response)
+    response = respond(outer.protect("/status", page), put())
     assert response.status == 401
     assert 'realm="outer"' in response.headers["www-authenticate"]
     outer.close()
 
 
-@pytest.mark.parametrize("hook", ["before_body", "body_sink", "end_of_turn", "protect", "close"])
+@pytest.mark.parametrize("hook", ["before_body", "body_sink", "end_of_turn", "protect", "make_private", "close"])
 def test_a_hook_of_an_object_that_is_no_handler_is_an_error(hook: str) -> None:
     class Lookalike:
         def __call__(self, request: Request) -> Response:
@@ -59,7 +61,7 @@ def test_a_hook_of_an_object_that_is_no_handler_is_an_error(hook: str) -> None:
 
 def test_an_object_that_cannot_be_called_is_no_handler() -> None:
     with pytest.raises(TypeError, match="a handler must be a function or a BaseHandler, not int"):
-        Middleware(5)  # type: ignore[arg-type]
+        Middleware(cast(Any, 5))
 
 
 def test_a_handler_must_define_call() -> None:

@@ -21,7 +21,7 @@ from kaserve.http.handler import BaseHandler, as_handler
 from kaserve.http.messages import Request, Response
 from kaserve.http.sinks import DrainSink, Sink, Spool, deliver
 from tests.tools.files import parse
-from tests.tools.hooks import open_sink
+from tests.tools.hooks import open_sink, respond
 from tests.tools.server import Client, connect, request, serving
 
 
@@ -85,20 +85,17 @@ def door(inner: Inner) -> Iterator[BasicAuth]:
 
 
 def ask(door: BasicAuth, *lines: str, method: str = "GET") -> Response:
-    result = door(parse("/", method, *lines))
-    response = result.result(20) if isinstance(result, Future) else result
-    assert isinstance(response, Response)
-    return response
+    return respond(door, parse("/", method, *lines))
 
 
 class TestCredentials:
     def test_without_credentials(self, door: BasicAuth, inner: Inner) -> None:
         """RFC 9110 §11.6.1, RFC 7617 §2 and §2.1."""
-        response = door(parse("/"))
-        assert isinstance(response, Response)  # at once
-        assert response.status == 401
-        assert response.headers["www-authenticate"] == 'Basic realm="kaserve", charset="UTF-8"'
-        assert response.headers["x-mine"] == "1"
+        with pytest.raises(HTTPError) as caught:
+            door(parse("/"))  # at once
+        assert caught.value.status == 401
+        headers = (("WWW-Authenticate", 'Basic realm="kaserve", charset="UTF-8"'), ("X-Mine", "1"))
+        assert caught.value.headers == headers
         assert inner.names == []
 
     @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "Basic  "])
@@ -128,9 +125,8 @@ class TestCredentials:
          "Digest YW5uOnNlY3JldA==", "YW5uOnNlY3JldA==", "Basic YW5uOnNlY3JldA==, Basic YW5uOnNlY3JldA=="],
     )  # fmt: skip
     def test_malformed_credentials(self, door: BasicAuth, value: str) -> None:
-        response = door(parse("/", "GET", f"Authorization: {value}"))
-        assert isinstance(response, Response)
-        assert response.status == 401
+        with pytest.raises(HTTPError, match="401"):
+            door(parse("/", "GET", f"Authorization: {value}"))  # at once
 
     def test_two_authorization_headers(self, door: BasicAuth) -> None:
         assert ask(door, ANN, ANN).status == 401
@@ -288,8 +284,7 @@ class TestBodies:
         for piece in pieces:
             sink.write(piece)
         deliver(sink, request)
-        result = door(request)
-        return result.result(20) if isinstance(result, Future) else result
+        return respond(door, request)
 
     def test_it_arrives_while_the_password_is_checked(self, inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
         go = threading.Event()

@@ -32,7 +32,7 @@ def test_everybody_reads(client: Client, method: str) -> None:
 @pytest.mark.parametrize("lines", [(), (WRONG,)])
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "PATCH"])
 def test_strangers_do_not_write(client: Client, tmp_path: Path, method: str, lines: tuple[str, ...]) -> None:
-    """RFC 9110 §15.5.2; also a body of which nobody knows yet whether it is wanted."""
+    """RFC 9110 §15.5.2; also for a request whose body has not been accepted yet."""
     client.send(request(method, "/a.txt", "Content-Length: 3", *lines) + b"new")
     answer = client.answer(method)
     assert answer.status == 401

@@ -73,7 +73,7 @@ def test_nothing_large_is_sent_in_one_go(path: Path) -> None:
 
 
 def test_beyond_4_gib(tmp_path: Path) -> None:
-    """A sparse file; nothing of it is read but what is asked for."""
+    """A sparse file; only the requested part of it is read."""
     path = tmp_path / "huge"
     with path.open("wb") as file:
         file.truncate(5 * 1024**3)

@@ -69,7 +69,7 @@ class TestRules:
 
     def test_what_is_for_users_is_for_no_cache_between(self) -> None:
         """RFC 9111 §3.5."""
-        fields = dict(SiteHeaders(private=True, immutable=True).for_file(b"app.3f9a1c2b.js").full)
+        fields = dict(SiteHeaders(immutable=True).for_users().for_file(b"app.3f9a1c2b.js").full)
         assert fields["Cache-Control"] == "private, max-age=31536000, immutable"
 
     def test_a_field_that_is_given_stands_alone(self) -> None:

@@ -87,7 +87,7 @@ def test_all_that_is_there(site: Path, ask: Ask) -> None:
         "nothing in it/": b"",
     }
     assert unpacked.comment == b""
-    assert contents(unpack(ask(b"d", b"e"))) == {"b b.txt": b"b" * 5000}  # relative to what was asked for
+    assert contents(unpack(ask(b"d", b"e"))) == {"b b.txt": b"b" * 5000}  # relative to the requested directory
 
 
 def test_an_empty_directory(ask: Ask) -> None:
@@ -116,7 +116,7 @@ def test_dates_that_the_format_does_not_have(site: Path, ask: Ask, seconds: int)
     try:
         os.utime(site / "a", (seconds, seconds))
     except OSError:
-        pytest.skip("the file system does not have it either")
+        pytest.skip("the file system cannot store this date either")
     assert 1980 <= unpack(ask()).getinfo("a").date_time[0] <= 2038
 
 

@@ -22,7 +22,7 @@ from kaserve.http.sinks import deliver
 from tests.handlers.middleware.test_basic_auth import ANN, USERS, WRONG
 from tests.handlers.uploads.test_multipart import END, part
 from tests.tools.files import parse
-from tests.tools.hooks import open_sink
+from tests.tools.hooks import open_sink, respond
 from tests.tools.ids import readable
 from tests.tools.server import connect, request, serving, wait_for
 
@@ -42,7 +42,7 @@ def _ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     if request.param != "unnamed":
         monkeypatch.setattr(incoming_file, "_UNNAMED", 0)
     elif not incoming_file._UNNAMED:
-        pytest.skip("this system gives no file a name later")
+        pytest.skip("this system cannot name a file after it was made")
     if request.param == "without links":
 
         def link(*_: Any, **__: Any) -> None:
@@ -77,7 +77,7 @@ class Taker:
         try:
             if body:
                 self.send(request, body)
-            return self.uploads(request)
+            return respond(self.uploads, request)
         finally:
             request.close()
 
@@ -249,8 +249,8 @@ class TestPut:
         first, second = (parse("/a", "PUT", "Content-Length: 1") for _ in range(2))
         take.send(first, b"1")
         take.send(second, b"2")
-        assert take.uploads(second).status == 201
-        assert take.uploads(first).status == 409
+        assert respond(take.uploads, second).status == 201
+        assert respond(take.uploads, first).status == 409
         first.close()
         second.close()
         assert (site / "a").read_bytes() == b"2"
@@ -401,7 +401,7 @@ class TestConditions:
         request = parse("/new", "PUT", "Content-Length: 1", "If-None-Match: *")
         overwrite.send(request, b"x")
         (site / "new").write_bytes(b"other")
-        assert overwrite.uploads(request).status == 412
+        assert respond(overwrite.uploads, request).status == 412
         request.close()
         assert (site / "new").read_bytes() == b"other"
 
@@ -454,7 +454,8 @@ class TestForms:
         body = part(b"1", b'filename="old.txt"') + part(b"2", b'filename="a"') + part(b"3", b'filename="a"') + END
         response = take("POST", "/", body, FORM_TYPE)
         assert response.status == 409
-        assert b"1 file was stored, 2 were not" in bytes(response.body)  # type: ignore[arg-type]
+        assert isinstance(response.body, bytes)
+        assert b"1 file was stored, 2 were not" in response.body
         assert ((site / "old.txt").read_bytes(), (site / "a").read_bytes()) == (b"old", b"2")
 
     def test_an_old_file_is_replaced(self, overwrite: Taker, site: Path) -> None:

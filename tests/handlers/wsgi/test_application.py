@@ -27,6 +27,7 @@ from tests.tools.server import PATIENCE, Client, connect, get, post, request, se
 
 Start = Callable[..., Callable[[bytes], None]]
 App = Callable[[dict[str, Any], Start], Iterable[bytes]]
+ResultType = Callable[[list[bytes]], Iterable[bytes]]
 
 TEXT = ("Content-Type", "text/plain")
 
@@ -369,13 +370,15 @@ HOP_BY_HOP = [
 
 
 @pytest.mark.parametrize("result_type", [list, Result])
-def test_hop_by_hop_headers_are_dropped(threads: int, result_type: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_hop_by_hop_headers_are_dropped(
+    threads: int, result_type: ResultType, caplog: pytest.LogCaptureFixture
+) -> None:
     """PEP 3333 forbids them, but recipes for event streams have them, and views that pass headers on. The framing is
     the server's, whatever they say."""
 
     def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         start_response("200 OK", [TEXT, ("Cache-Control", "no-cache"), *HOP_BY_HOP, ("X-Named", "1")])
-        return result_type([b"he", b"llo"])  # type: ignore[no-any-return]
+        return result_type([b"he", b"llo"])
 
     with client_of(app, threads) as client:
         for _ in range(3):
@@ -426,14 +429,14 @@ def test_repeated_headers(threads: int) -> None:
 )
 @pytest.mark.parametrize("result_type", [list, Result], ids=["list", "iterable"])
 @pytest.mark.parametrize("pieces", [pytest.param([b"hello"], id="content"), pytest.param([], id="nothing")])
-def test_head(threads: int, pieces: Any, result_type: Any, fields: Any) -> None:
+def test_head(threads: int, pieces: Any, result_type: ResultType, fields: Any) -> None:
     """No content, and never a Content-Length that the response to GET would not have (RFC 9110 §8.6, §9.3.2)."""
-    results = []
+    results: list[Any] = []
 
-    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    def app(environ: dict[str, Any], start_response: Start) -> Any:
         start_response("200 OK", fields)
         results.append(result_type(pieces))
-        return results[-1]  # type: ignore[no-any-return]
+        return results[-1]
 
     with client_of(app, threads) as client:
         for _ in range(3):
@@ -531,6 +534,7 @@ def faulty(environ: dict[str, Any], start_response: Start) -> Any:
     """An application that breaks the rule that its path names."""
     what = environ["PATH_INFO"].strip("/")
     good: Any = [TEXT]
+    text: Any = "hello"
     match what:
         case "good":
             start_response("200 OK", good)
@@ -557,15 +561,15 @@ def faulty(environ: dict[str, Any], start_response: Start) -> Any:
             return None
         case "text":
             start_response("200 OK", good)
-            return ["hello"]
+            return [text]
         case "texts":
             start_response("200 OK", good)
-            return ["hello", "you"]
+            return [text, "you"]
         case "text-pieces":
             start_response("200 OK", good)
-            return Result(iter(["hello"]))  # type: ignore[arg-type]
+            return Result([text])
         case "write-text":
-            start_response("200 OK", good)("hello")  # type: ignore[arg-type]
+            start_response("200 OK", good)(text)
         case "fails-at-once":
             start_response("200 OK", good)
             return (1 // 0 for _ in range(1))
@@ -1160,6 +1164,25 @@ def test_queued_requests_of_clients_that_reset_are_not_begun() -> None:
         handler.close(PATIENCE)
     assert gate.entered.acquire(blocking=False)  # for the one that stayed
     assert not gate.entered.acquire(blocking=False)
+
+
+def test_clients_that_left_the_queue_make_room_for_new_ones() -> None:
+    """Even while all threads are busy: a queue full of requests that nobody waits for is no reason for a 503."""
+    with gated(1, 3) as (gate, server), ExitStack() as stack:
+        first, *gone, stays, new = [stack.enter_context(connect(server)) for _ in range(5)]
+        first.send(get())
+        assert gate.entered.acquire(timeout=PATIENCE)
+        for client in (*gone, stays):
+            client.send(get())
+        wait_for(lambda: _unfinished(server) == 4)
+        for client in gone:
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        wait_for(lambda: server.stats.closed[Ending.DISCONNECTED] == 2)
+        new.send(get())
+        wait_for(lambda: _unfinished(server) == 3)  # the first, the one that stayed, and the new one
+        gate.open.set()
+        assert [client.answer().status for client in (first, stays, new)] == [200] * 3
 
 
 @pytest.mark.parametrize("name", ["threads", "queue", "max_spooled", "max_spooled_total"])

@@ -193,7 +193,7 @@ def test_a_half_closed_client_gets_the_response_of_a_future(make_net: MakeNet) -
     client.finish()
     net.sleep(HALF_CLOSE_TIMEOUT - 1)
     handler.futures[0].set_result(Response.text("first"))
-    net.sleep(HALF_CLOSE_TIMEOUT - 1)  # the deadline counts anew for the second one
+    net.sleep(HALF_CLOSE_TIMEOUT - 1)  # the deadline starts again for the second one
     handler.futures[1].set_result(Response.text("second"))
     net.settle()
     assert [response.body for response in client.answers("GET", "GET")] == [b"first", b"second"]

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from kaserve.http.messages import FileSpan, Response
+from kaserve.http.messages import FileSpan, Request, Response
 from kaserve.http.phases import CLOSED, IDLE, SEND
 from tests.tools.connections import SMALL_BUFFER, MakeNet, logged_errors, read_slowly, send, server_socket
 from tests.tools.net import GET, Body, file_span
@@ -33,6 +33,31 @@ def test_a_turn_sends_a_bounded_part_of_a_file(make_net: MakeNet) -> None:
     net.step()
     assert connection.phase == SEND
     assert 0 < len(client.read()) <= 1024 * 1024 + 1000, "the head, and as much of the file as a turn sends"
+
+
+@pytest.mark.parametrize("pipelined", [True, False], ids=["a pipeline", "spans of one body"])
+def test_a_turn_sends_as_much_of_many_files_as_of_one(make_net: MakeNet, pipelined: bool) -> None:
+    size, count = 400_000, 6
+
+    def handler(request: Request) -> Response:
+        if pipelined:
+            return Response(200, file_span(bytes(size)))
+        return Response(200, Body([FileSpan(span.fd, 0, size) for _ in range(count)]))
+
+    span = file_span(bytes(size))
+    net = make_net(handler)
+    client, connection = net.connect(tcp=True, send_buffer=16 * 1024 * 1024)
+    client.send(GET * (count if pipelined else 1))
+    sent: list[int] = []
+    while connection.phase != IDLE or not sent:
+        before = net.stats.sent
+        net.step()
+        client.read()
+        sent.append(net.stats.sent - before)
+    span.close()
+    assert max(sent) <= 1024 * 1024 + 2000, "heads and frames, and as much of the files as a turn sends"
+    assert sum(sent) > count * size
+    assert connection.protocol.served == (count if pipelined else 1)
 
 
 def test_an_empty_file(make_net: MakeNet) -> None:
@@ -71,6 +96,7 @@ def test_a_file_that_cannot_be_read_ends_the_connection(make_net: MakeNet, caplo
     assert connection.phase == CLOSED
     assert server_socket(connection).aborted
     assert net.stats.closed == {"failed": 1}
+    assert net.stats.failed == 1
     assert span.fd == -1
 
 

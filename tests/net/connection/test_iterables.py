@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from typing import cast
 
 import pytest
 
@@ -105,17 +106,19 @@ def test_an_iterable_with_a_content_length(make_net: MakeNet) -> None:
     assert body.closed == 1
 
 
+@pytest.mark.parametrize(
+    "pieces", [[b"abcdefgh"], [b"abc", b"defgh"], [b"abcde", b"fgh"], [b"abcde", b"", b"f", b"gh"]], ids=repr
+)
 def test_a_body_longer_than_its_content_length_is_cut_off_and_logged(
-    make_net: MakeNet, caplog: pytest.LogCaptureFixture
+    make_net: MakeNet, pieces: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    for pieces in ([b"abcdefgh"], [b"abc", b"defgh"], [b"abcde", b"fgh"], [b"abcde", b"", b"f", b"gh"]):
-        body = Body(pieces)
-        net = make_net(lambda request, body=body: Response(200, body, {"Content-Length": "5"}))  # type: ignore[misc]
-        client, _ = net.connect()
-        with logged_errors(caplog, "longer than its Content-Length"):
-            (response,) = net.ask(client, GET)
-        assert response.body == b"abcde"
-        assert body.closed == 1
+    body = Body(pieces)
+    net = make_net(lambda request: Response(200, body, {"Content-Length": "5"}))
+    client, _ = net.connect()
+    with logged_errors(caplog, "longer than its Content-Length"):
+        (response,) = net.ask(client, GET)
+    assert response.body == b"abcde"
+    assert body.closed == 1
 
 
 def test_an_endless_body_is_cut_off_at_its_content_length(make_net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
@@ -178,7 +181,7 @@ def test_a_failing_body_does_not_discard_the_responses_before_it(
 def test_nothing_is_pulled_for_a_response_without_content(make_net: MakeNet, status: int, length: str) -> None:
     """RFC 9112 §6.3 rule 1: responses to HEAD, 204 and 304 have no content."""
     if length and status == 204:
-        pytest.skip("RFC 9110 §8.6")
+        pytest.skip("RFC 9110 §8.6: a 204 has no Content-Length")
     body = Body([b"abcde"])
     net = make_net(lambda request: Response(status, body, {"Content-Length": length} if length else {}))
     client, connection = net.connect()
@@ -299,17 +302,19 @@ def test_a_body_that_fails_later_ends_with_a_reset(
     assert net.stats.closed == {"failed": 1}
 
 
-def test_a_piece_that_is_not_bytes_ends_with_a_reset(make_net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
-    for fields in ({}, {"Content-Length": "10"}):
-        body = Body([b"x", "text"])  # type: ignore[list-item]
-        net = make_net(lambda request, body=body, fields=fields: Response(200, body, fields))  # type: ignore[misc]
-        client, connection = net.connect()
-        with logged_errors(caplog, "failed while responding"):
-            client.send(GET)
-            net.settle()
-        assert connection.phase == CLOSED
-        assert server_socket(connection).aborted
-        assert body.closed == 1
+@pytest.mark.parametrize("fields", [{}, {"Content-Length": "10"}], ids=["chunked", "length"])
+def test_a_piece_that_is_not_bytes_ends_with_a_reset(
+    make_net: MakeNet, fields: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    body = Body([b"x", cast(bytes, "text")])
+    net = make_net(lambda request: Response(200, body, fields))
+    client, connection = net.connect()
+    with logged_errors(caplog, "failed while responding"):
+        client.send(GET)
+        net.settle()
+    assert connection.phase == CLOSED
+    assert server_socket(connection).aborted
+    assert body.closed == 1
 
 
 def test_a_future_piece(make_net: MakeNet) -> None:

@@ -25,6 +25,30 @@ def test_the_response_to_the_last_request_says_close(make_net: MakeNet) -> None:
     assert connection.phase == LINGER
 
 
+@pytest.mark.parametrize("requests", [3, 2, 1])
+def test_the_request_limit_is_counted_as_the_reason_even_if_it_was_lowered(make_net: MakeNet, requests: int) -> None:
+    """`KeepAlive.requests` may be changed while the server runs, also below what a connection has served."""
+    keep_alive = KeepAlive(120, 100)
+    net = make_net(keep_alive=keep_alive)
+    client, _ = net.connect()
+    net.ask(client, GET, GET)
+    keep_alive.requests = requests
+    assert not net.ask(client, GET)[0].persists
+    client.close()
+    net.settle()
+    assert net.stats.closed == {"request limit": 1}
+
+
+@pytest.mark.parametrize("requests", [pytest.param(0, id="no limit"), pytest.param(3, id="limit not reached")])
+def test_a_close_that_the_client_asks_for_is_no_limit(make_net: MakeNet, requests: int) -> None:
+    net = make_net(keep_alive=KeepAlive(120, requests))
+    client, _ = net.connect()
+    assert not net.ask(client, b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")[0].persists
+    client.close()
+    net.settle()
+    assert net.stats.closed == {"last response": 1}
+
+
 def test_a_connection_of_maximum_age_closes_with_its_next_response(make_net: MakeNet) -> None:
     """docs/keep-alive.md, "The close policy": never by closing an idle socket of a client that was told it may send."""
     net = make_net(deadlines=Deadlines(age=300))

@@ -157,7 +157,7 @@ class AnyClients(RuleBasedStateMachine):
         self.descriptors = open_descriptors()
         self.messages: list[str] = []
         self.listener = logging.Handler()
-        self.listener.emit = self._note  # type: ignore[method-assign]
+        self.listener.emit = self._note  # type: ignore[method-assign]  # shorter than a class
         log = logging.getLogger("kaserve")
         log.addHandler(self.listener)
         log.propagate = False

@@ -1,10 +1,10 @@
-/* The floor: the least a server can do for one HTTP request, as one epoll loop in C.
+/* The lower bound: the least a server can do for one HTTP request, as one epoll loop in C.
  *
- * It finds where each head ends, counts them, and sends one constant answer of the size kaserve's has.  It checks
- * nothing, keeps no deadline, and has no handler: nothing that really is a server can be cheaper, so the CPU time
- * a request costs here is the price of the system calls, and what the others need beyond it is their own.
+ * It finds where each head ends, counts them, and sends one constant response of the size of kaserve's.  It checks
+ * nothing, keeps no deadline, and has no handler: no real server can be cheaper.  So the CPU time of a request
+ * here is that of the system calls, and what the others need beyond that is their own.
  *
- *     cc -O2 -o floor floor.c && ./floor PORT
+ *     cc -O2 -o c_loop c_loop.c && ./c_loop PORT
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,17 +19,17 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BACKLOG = 2048, EVENTS = 256, READ_SIZE = 16384, MOST_ANSWERS = 256, ANSWER_SIZE = 512 };
+enum { BACKLOG = 2048, EVENTS = 256, READ_SIZE = 16384, MAX_RESPONSES = 256, RESPONSE_SIZE = 512 };
 
-/* What stays of a head that has not ended yet; NULL in the usual case, so an idle connection costs a pointer. */
+/* The beginning of an incomplete head.  Usually there is none (NULL), so an idle connection costs one pointer. */
 struct rest {
     size_t size;
     char bytes[READ_SIZE];
 };
 
-static struct rest **rests;              /* by descriptor */
-static char answers[MOST_ANSWERS * ANSWER_SIZE]; /* the same answer over and over: one send for a whole pipeline */
-static size_t answer_size;
+static struct rest **rests; /* by descriptor */
+static char responses[MAX_RESPONSES * RESPONSE_SIZE]; /* copies of one response: a single send for a whole pipeline */
+static size_t response_size;
 
 static void die(const char *what)
 {
@@ -37,8 +37,8 @@ static void die(const char *what)
     exit(1);
 }
 
-/* Write the answers anew when the second changes: as for every server, Date costs something once a second. */
-static void refresh_answers(void)
+/* Writes the responses again once a second, because of Date: every server has this cost. */
+static void refresh_responses(void)
 {
     static time_t written_at;
     time_t now = time(NULL);
@@ -51,7 +51,7 @@ static void refresh_answers(void)
     gmtime_r(&now, &utc);
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &utc);
 
-    answer_size = (size_t)snprintf(answers, ANSWER_SIZE,
+    response_size = (size_t)snprintf(responses, RESPONSE_SIZE,
         "HTTP/1.1 200 OK\r\n"
         "Content-Type: text/plain; charset=utf-8\r\n"
         "Date: %s\r\n"
@@ -60,8 +60,8 @@ static void refresh_answers(void)
         "Keep-Alive: timeout=120, max=999\r\n"
         "\r\n"
         "hello", date);
-    for (int i = 1; i < MOST_ANSWERS; i++)
-        memcpy(answers + (size_t)i * answer_size, answers, answer_size);
+    for (int i = 1; i < MAX_RESPONSES; i++)
+        memcpy(responses + (size_t)i * response_size, responses, response_size);
 }
 
 static void drop(int fd)
@@ -71,19 +71,19 @@ static void drop(int fd)
     close(fd);
 }
 
-/* Send `count` answers.  A client that does not take them at once is dropped: the floor has no send buffer. */
-static int answer(int fd, size_t count)
+/* Sends `count` responses.  A client that does not receive them at once is dropped: there is no send buffer. */
+static int respond(int fd, size_t count)
 {
     while (count > 0) {
-        size_t now = count < MOST_ANSWERS ? count : MOST_ANSWERS;
-        if (send(fd, answers, now * answer_size, MSG_NOSIGNAL) != (ssize_t)(now * answer_size))
+        size_t now = count < MAX_RESPONSES ? count : MAX_RESPONSES;
+        if (send(fd, responses, now * response_size, MSG_NOSIGNAL) != (ssize_t)(now * response_size))
             return -1;
         count -= now;
     }
     return 0;
 }
 
-/* Keep the unfinished head for the next read. */
+/* Keeps the incomplete head for the next read. */
 static int keep_rest(int fd, const char *bytes, size_t size)
 {
     if (size == READ_SIZE)
@@ -95,7 +95,7 @@ static int keep_rest(int fd, const char *bytes, size_t size)
     return 0;
 }
 
-/* Read once, answer every head that has ended.  -1: the connection is over. */
+/* Reads once and responds to every complete head.  Returns -1 if the connection has ended. */
 static int serve(int fd)
 {
     static char buffer[READ_SIZE];
@@ -121,7 +121,7 @@ static int serve(int fd)
     }
     if (next < end && keep_rest(fd, next, (size_t)(end - next)) < 0)
         return -1;
-    return answer(fd, heads);
+    return respond(fd, heads);
 }
 
 static void accept_all(int listener, int poll, size_t most_descriptors)
@@ -167,7 +167,7 @@ int main(int argc, char **argv)
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         die("getrlimit");
     if (limit.rlim_cur > 1 << 20)
-        limit.rlim_cur = 1 << 20; /* "unlimited" would be a table without end */
+        limit.rlim_cur = 1 << 20; /* "unlimited" would be an endless table */
     rests = calloc(limit.rlim_cur, sizeof *rests);
     if (rests == NULL)
         die("calloc");
@@ -181,7 +181,7 @@ int main(int argc, char **argv)
     struct epoll_event events[EVENTS];
     for (;;) {
         int ready = epoll_wait(poll, events, EVENTS, -1);
-        refresh_answers();
+        refresh_responses();
         for (int i = 0; i < ready; i++) {
             int fd = events[i].data.fd;
             if (fd == listener)
