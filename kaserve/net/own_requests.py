@@ -37,7 +37,7 @@ class OwnRequests:
         """Begins to count; `service` has the connections."""
         self._service = service
         self._log = service.access_log
-        # Everything that an exchange needs, with other counters. Its log is this object, which hears of each end so.
+        # Has what an exchange needs, with other counters. Its access log is this object, which passes each on.
         self._uncounted = Service(service.reactor, service.handler)
         self._uncounted.access_log = self  # type: ignore[assignment]
         self._uncounted.timed = service.timed
@@ -72,7 +72,7 @@ class OwnRequests:
         return getattr(connection, "number", 0) in self._live
 
     def log(self, exchange: Exchange) -> None:
-        """Called at the end of each of these exchanges, in place of the access log, which is called after that."""
+        """Counts the bytes of an exchange that has ended, and passes it on to the access log."""
         if self._live.pop(exchange.connection_number, None) is not None:
             # The content stands in the head if it is short, and that of a stream has been counted by `add_sent`.
             is_apart = exchange.framing >= 0 and not exchange.is_inline
