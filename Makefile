@@ -29,10 +29,10 @@ CODE = $$(ls -d kaserve tests benchmarks examples 2>/dev/null)
 # log, which is shown if it failed.
 INSTALL = install() { \
 		"$(BIN)/python" -c "" 2>/dev/null && "$(BIN)/python" -m pip --version >/dev/null 2>&1 || { \
-			echo "make: creating $(VENV)"; \
+			echo "make: creating the environment $(VENV) (some seconds, once)"; \
 			"$(PYTHON)" -m venv --clear "$(VENV)" || { \
 				echo "make: '$(PYTHON) -m venv' failed; on Debian: apt-get install python3-venv" >&2; exit 1; }; }; \
-		echo "make: installing $$1 into $(VENV)"; \
+		echo "make: waiting for pip, which installs $$1 and what it needs into $(VENV) (about half a minute, once)"; \
 		KASERVE_PURE=1 $(PIP) install -e "$$@" >"$(VENV)/install.log" 2>&1 </dev/null || { \
 			cat "$(VENV)/install.log" >&2; exit 1; }; }
 
@@ -183,7 +183,7 @@ $(VENV)/.installed-peers: benchmarks/requirements.txt $(VENV)/.installed
 
 # Without a compiler this says so, and everything runs as pure Python.
 $(VENV)/.compiled: $(COMPILED) $(VENV)/.installed
-	@echo "make: compiling"
+	@echo "make: waiting for the compiler (a minute or two, and again only when a compiled source has changed)"
 	@touch $@.started  # which becomes the stamp, so that a source that is edited during the build counts as newer
 	@$(BIN)/python setup.py -q build_ext --inplace say_what_was_built 2>&1 | sed -n '/^kaserve: /p'
 	@mv $@.started $@

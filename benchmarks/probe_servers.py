@@ -21,7 +21,7 @@ from lib.environment import APPS, kaserve_environment
 from lib.processes import wait_until
 from lib.serving import accepts
 
-from kaserve.probe.report import Report, as_rows, probe, remarks
+from kaserve.probe.report import Report, as_rows, probe, problems
 from kaserve.probe.settings import ProbeSettings
 from kaserve.probe.target import read_url
 from kaserve.probe.transport import open_socket
@@ -124,8 +124,8 @@ def main() -> None:
         found = {name: report for name, report in zip(names, reports, strict=True) if report is not None}
     print(table(found))
     for name, report in found.items():
-        for remark in remarks(report):
-            print(f"- {name}: {remark}")
+        for problem in problems(report):
+            print(f"- {name}: {problem.what}")
 
 
 if __name__ == "__main__":

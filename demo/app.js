@@ -19,6 +19,11 @@ function kindOf(entry) {
   return Object.keys(kinds).find((kind) => kinds[kind](entry));
 }
 
+/** Whether the response was a 304: headers alone, of about 300 bytes, with which a browser takes the copy that it has. */
+function isStillTheSame(entry) {
+  return entry.transferSize > 0 && (entry.encodedBodySize === 0 || entry.transferSize < entry.encodedBodySize);
+}
+
 function plural(count, one, many) {
   return `${count} ${count === 1 ? one : many}`;
 }
@@ -78,17 +83,23 @@ function summary(found, count) {
   if (cached === found.length) {
     words.push("No request was necessary.");
   } else if (fresh === 0) {
-    words.push("No handshake: every request reused an open connection.");
+    words.push("No handshake: every request found an open connection.");
   } else {
     words.push(`${plural(fresh, "request", "requests")} waited for a handshake, ${milliseconds(connecting)} together.`);
     if (reused > 0) {
-      words.push(`${reused} reused an open connection.`);
+      words.push(`${reused} found an open connection.`);
     }
   }
-  if (cached > 0) {
-    words.push(`${cached} came from the browser's cache.`);
+  // With a copy in the cache, the server says only that it is still the same (304 Not Modified).
+  const same = found.filter(({ entry, kind }) => kind !== "cached" && isStillTheSame(entry)).length;
+  if (same > 0) {
+    words.push(`${plural(same, "response", "responses")} had no content, since the copy in the browser's cache is the same.`);
   }
-  const protocols = [...new Set(found.map(({ entry }) => entry.nextHopProtocol).filter(Boolean))];
+  if (cached > 0) {
+    words.push(`${plural(cached, "resource", "resources")} came from the browser's cache, without a request.`);
+  }
+  const sent = found.filter(({ kind }) => kind !== "cached");
+  const protocols = [...new Set(sent.map(({ entry }) => entry.nextHopProtocol).filter(Boolean))];
   if (protocols.length > 0) {
     words.push(`Protocol: ${protocols.join(", ")}.`);
   }

@@ -1,11 +1,13 @@
-"""The Makefile installs what the tests run, since with CI=true a missing program is a failure."""
+"""The Makefile: it installs what the tests run (with CI=true a missing program is a failure), and says what it does."""
 
 from __future__ import annotations
 
 import ast
+import shutil
+import subprocess
 from pathlib import Path
 
-from tests.tools.server import ROOT
+from tests.tools.server import ROOT, missing
 
 
 def programs_in(path: Path) -> set[str]:
@@ -20,3 +22,24 @@ def test_tools_has_every_program_of_the_tests() -> None:
     programs = set().union(*(programs_in(path) for path in (ROOT / "tests").rglob("*.py")))
     assert {"curl", "aria2c"} <= programs
     assert {name for name in programs if f"has {name} " not in recipe} == set()
+
+
+def would_run(venv: Path) -> str:
+    """Returns what `make serve` would run with this environment."""
+    if shutil.which("make") is None:  # not in `tools`: that target needs it
+        missing("make is not installed")
+    command = ["make", "--no-print-directory", "-n", "serve", f"VENV={venv}"]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def test_make_serve_says_what_it_waits_for(tmp_path: Path) -> None:
+    """A line for each step that takes long."""
+    steps = would_run(tmp_path)
+    for step in ("creating the environment", "waiting for pip", "waiting for the compiler"):
+        assert steps.count(f'echo "make: {step}') == 1
+
+
+def test_make_serve_only_serves_the_second_time(tmp_path: Path) -> None:
+    for stamp in (".installed", ".compiled"):
+        (tmp_path / stamp).touch()
+    assert would_run(tmp_path).strip() == f"{tmp_path}/bin/python -m kaserve --directory demo"

@@ -10,6 +10,7 @@ disregard the header): it counts as if the client had not sent it, and the other
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ __all__ = [
     "media_type_weight",
     "parse_accept",
     "parse_accept_encoding",
+    "prefers",
+    "prefers_json",
 ]
 
 IDENTITY = "identity"
@@ -104,6 +107,20 @@ def media_type_weight(accepted: list[Accepted], media_type: str) -> float:
         if weights:
             return max(weights)
     return 0.0
+
+
+def prefers(accept: str, media_type: str, to: str) -> bool:
+    """Returns whether a client with this Accept prefers `media_type` to the media type `to` (RFC 9110 §12.5.1)."""
+    accepted = parse_accept(accept)
+    return media_type_weight(accepted, media_type) > media_type_weight(accepted, to)
+
+
+def prefers_json(accept: str, query: Container[str]) -> bool:
+    """Returns whether a request is for the data that a page shows: by `?json`, or because the client prefers it.
+
+    A client that likes both as much gets the page.
+    """
+    return "json" in query or prefers(accept, "application/json", "text/html")
 
 
 def parse_accept_encoding(value: str) -> dict[str, float]:

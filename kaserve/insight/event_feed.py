@@ -39,11 +39,11 @@ class EventFeed:
         self._closed = False
         self.readers = 0
 
-    def read(self) -> Iterator[bytes | FileSpan | Future[bytes | FileSpan]]:
-        """Returns the events as a response body: one at once, then a Future of each further one."""
+    def read(self, first: bytes) -> Iterator[bytes | FileSpan | Future[bytes | FileSpan]]:
+        """Returns the events as a response body: `first` at once, then a Future of each further one."""
         self.readers += 1
         try:
-            yield self._make_event()
+            yield first
             while not self._closed:
                 yield self._next_event()
         finally:

@@ -472,10 +472,11 @@ class Connection(RequestLoop):
             exchange.abandon()
 
     def _count_end(self, ending: Ending, by_client: bool) -> None:
-        service, protocol = self._service, self.protocol
+        service, protocol, exchange = self._service, self.protocol, self._exchange
         now = service.reactor.now
         carried = protocol.served + (protocol.phase in (BODY, HANDLER))  # with a last request that got no response
-        service.stats.connection_ended(
+        stats = service.stats if exchange is None else exchange._service.stats  # see `set_aside`
+        stats.connection_ended(
             ending,
             self.client.label,
             carried,

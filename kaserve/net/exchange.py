@@ -16,8 +16,9 @@ from functools import partial
 from typing import Any
 
 from ..http.address import AnyAddress
+from ..http.error_page import respond_with_error
 from ..http.errors import HTTPError
-from ..http.messages import Response, error_response
+from ..http.messages import Response
 from ..http.outgoing import Outgoing
 from ..http.protocol import CONTINUE, HTTPProtocol
 from ..http.sinks import drain_or_reject
@@ -161,7 +162,7 @@ class Exchange(Outgoing):
                 raise TypeError(f"a handler must return a Response, not {type(result).__name__}")
         except HTTPError as error:
             self._count_rejection(error)
-            self.respond(error_response(error), may_persist)
+            self.respond(respond_with_error(self.request, error), may_persist)
         except BaseException as error:
             reraise_exit_signals(error)
             log.exception("the handler failed on %r", self.request)
@@ -177,7 +178,7 @@ class Exchange(Outgoing):
     def refuse(self, error: HTTPError) -> None:
         """Responds to a request that cannot be read, or is not read to its end; then the connection closes."""
         self._count_rejection(error)
-        self.respond(error_response(error), False)
+        self.respond(respond_with_error(self.request, error), False)
 
     def _count_rejection(self, error: HTTPError) -> None:
         """Counts `error`, unless it is a response that did not wait for the body."""
@@ -187,7 +188,7 @@ class Exchange(Outgoing):
     def respond_failure(self, may_persist: bool) -> None:
         """Responds in place of a handler that failed before anything was sent, so the connection may persist."""
         self._service.stats.failed += 1
-        self.respond(error_response(HTTPError(500, "the server failed to respond")), may_persist)
+        self.respond(respond_with_error(self.request, HTTPError(500, "the server failed to respond")), may_persist)
 
     def respond(self, response: Response, may_persist: bool) -> None:
         """Starts `response`: its head goes to the writer, and with it a body that is in memory. A response that cannot

@@ -12,6 +12,7 @@ import logging
 
 from ..http.address import AnyAddress
 from ..http.errors import HTTPError
+from ..http.messages import Request
 from ..http.phases import BODY, CLOSED, HANDLER, IDLE, SEND
 from ..http.protocol import HTTPProtocol
 from ..telemetry.counters import NO_GAP
@@ -200,6 +201,30 @@ class RequestLoop(Timer):
         host, now = self.client.label, service.reactor.now
         self._trace = service.timeline.start_trace(self.number, host, self._opened, now)
 
+    def set_aside(self, request: Request, uncounted: Service) -> Exchange | None:
+        """Has the response to `request` counted in `uncounted.stats`, and shown on no timeline.
+
+        What the server's counters have of the request already, they have from `_read`: `uncounted` gets the same.
+
+        Args:
+            request: a request that a handler is responding to.
+            uncounted: stands in for the service of this connection until the response is complete.
+
+        Returns:
+            The exchange; None if `request` is not that of this connection.
+        """
+        exchange = self._exchange
+        if exchange is None or exchange.request is not request:
+            return None
+        if exchange.number == 1:
+            uncounted.stats.accepted += 1
+        uncounted.stats.request_parsed(exchange.started - self._idle_from if exchange.number > 1 else NO_GAP)
+        exchange._service = uncounted
+        if self._trace is not None and not self._trace.requests:  # it began with this request
+            self._service.timeline.forget(self._trace)
+            self._trace = None
+        return exchange
+
     def _may_persist(self) -> bool:
         """Whether another request may follow, as far as this connection decides: it is neither closing nor too old. The
         request, the response and the settings of keep-alive decide as well (`HTTPProtocol.prepare`)."""
@@ -241,8 +266,9 @@ class RequestLoop(Timer):
         exchange.finish()
         now = exchange.finished
         self._idle_from = now
-        self._service.stats.latency.add(now - exchange.started)
-        if self._trace is not None:
+        service = exchange._service  # not always that of the connection; see `set_aside`
+        service.stats.latency.add(now - exchange.started)
+        if self._trace is not None and service is self._service:
             self._trace.add(exchange.started, now, exchange.response.status)
         self._request_started = now  # of the next one, if it is here already
         self.protocol.finish()

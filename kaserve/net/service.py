@@ -14,6 +14,7 @@ from ..http.errors import HTTPError
 from ..http.handler import BaseHandler, FunctionHandler
 from ..http.keep_alive import KeepAlive
 from ..http.limits import Limits
+from ..http.messages import Request
 from ..http.phases import BODY, HANDSHAKE, HEAD, Phase
 from ..telemetry.counters import Stats
 from ..telemetry.endings import Ending
@@ -135,6 +136,9 @@ class OpenConnection(Protocol):
 
     def abort(self) -> None:
         """Ends it now."""
+
+    def set_aside(self, request: Request, uncounted: Service) -> Any:
+        """Leaves `request` out of the figures if it is responding to it; see `own_requests`."""
 
 
 class Service:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from .client_connection import NoResponse
-from .report import as_json, as_table, probe
+from .report import as_json, as_table, is_good, probe
 from .settings import ProbeSettings
 from .target import Target, read_url
 from .terminal import takes_color
@@ -23,6 +23,7 @@ from .transport import open_socket
 __all__ = ["main"]
 
 EXIT_OK = 0
+EXIT_PROBLEMS = 1  # something costs clients requests or time: a row marked with `!`
 EXIT_USAGE = 2
 EXIT_NO_SERVER = 3
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -31,7 +32,7 @@ _CONNECT_TIMEOUT = 10.0  # seconds
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the probe with the `arguments` after `probe`. Returns the exit code: 3 if nothing at the URL speaks HTTP."""
+    """Runs the probe with the `arguments` after `probe`. Returns the exit code; see docs/probe.md."""
     options = _make_parser().parse_args(arguments)
     try:
         target = read_url(options.url)
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         if show_progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     print(json.dumps(as_json(report), indent=2) if options.json else as_table(report, colour=takes_color(sys.stdout)))
-    return EXIT_OK
+    return EXIT_OK if is_good(report) else EXIT_PROBLEMS
 
 
 def _reason(error: Exception) -> str:
@@ -96,6 +97,8 @@ def _make_parser() -> argparse.ArgumentParser:
         prog="python -m kaserve probe",
         description="Reports how an HTTP server treats its connections. Sends it GET, HEAD and POST requests, and as "
         "many GET requests as one connection carries: probe only your own servers.",
+        epilog="Exit code: 0 if all is good, 1 if a row is marked with '!', 2 for a mistake in the command, 3 if no "
+        "HTTP server responds at the URL, 130 for Ctrl-C.",
         allow_abbrev=False,
     )
     parser.add_argument("url", metavar="URL", help="http or https; a resource that responds to GET quickly")

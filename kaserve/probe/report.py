@@ -9,16 +9,17 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .client_connection import RESET, NoResponse
+from .client_connection import NoResponse
 from .experiments.closing import closing, half_closed_client
 from .experiments.first_response import Basics, first_response
-from .experiments.persistence import IdleTimeout, Persistence, RequestLimit, idle_timeout, persistence, request_limit
-from .experiments.pipelining import Pipeline, pipelining
-from .experiments.request_bodies import PARSES_BODY, RequestBody, chunked_request, unread_body
+from .experiments.persistence import IdleTimeout, idle_timeout, persistence, request_limit
+from .experiments.pipelining import pipelining
+from .experiments.request_bodies import chunked_request, unread_body
 from .finding import Finding
+from .problems import Problem, find_problems, verdict
 from .settings import ProbeSettings
 
-__all__ = ["Report", "as_json", "as_rows", "as_table", "probe", "remarks"]
+__all__ = ["Report", "as_json", "as_rows", "as_table", "is_good", "probe", "problems"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Report:
     basics: Basics
     findings: dict[str, Finding | None]
 
+
+_LEGEND = " + good for clients   ! costs clients requests or time   * a hint   (no mark: neither good nor bad)"
 
 _Experiment = Callable[[ProbeSettings], Finding | None]
 
@@ -118,7 +121,7 @@ def as_rows(report: Report) -> list[tuple[str, str]]:
 
 
 def as_table(report: Report, colour: bool = False) -> str:
-    """Returns the report for people: a row a line, then the remarks.
+    """Returns the report for people: the verdict, a row a line, the legend, and each problem with its remedy.
 
     Args:
         report: what was found.
@@ -126,14 +129,23 @@ def as_table(report: Report, colour: bool = False) -> str:
             server sent are made visible instead.
     """
     rows = list(_rows(report))
+    found = problems(report)
     width = max(len(label) for label, _, _ in rows)
-    lines = [_printable(report.url)]
+
+    def painted(line: str, mark: str) -> str:
+        escape = {"+": "\x1b[32m", "!": "\x1b[33m"}.get(mark) if colour else None
+        return f"{escape}{line}\x1b[0m" if escape else line
+
+    summary = f"verdict: {verdict(report.basics, report.findings)}"
+    lines = [_printable(report.url), painted(summary, "+" if is_good(report) else "!"), ""]
     for label, finding, words in rows:
         mark = {True: "+", False: "!", None: " "}[None if finding is None else finding.good]
-        line = f" {mark} {label:{width}}  {_printable(words)}"
-        escape = {"+": "\x1b[32m", "!": "\x1b[33m"}.get(mark) if colour else None
-        lines.append(f"{escape}{line}\x1b[0m" if escape else line)
-    return "\n".join(lines + [f" * {remark}" for remark in remarks(report)])
+        lines.append(painted(f" {mark} {label:{width}}  {_printable(words)}", mark))
+    lines += ["", _LEGEND]
+    for problem in found:
+        mark = "*" if problem.is_note else "!"
+        lines += ["", painted(f" {mark} {_printable(problem.what)}", mark), f"   Remedy: {problem.remedy}"]
+    return "\n".join(lines)
 
 
 def _printable(text: str) -> str:
@@ -142,7 +154,7 @@ def _printable(text: str) -> str:
 
 
 def as_json(report: Report) -> dict[str, object]:
-    """Returns the report as data for `json.dumps`: names and figures, and sentences in `remarks`."""
+    """Returns the report as data for `json.dumps`: names and figures, and sentences in `verdict` and `problems`."""
     findings = {
         name: None if finding is None else dataclasses.asdict(finding) for name, finding in report.findings.items()
     }
@@ -150,48 +162,16 @@ def as_json(report: Report) -> dict[str, object]:
         "url": report.url,
         "basics": dataclasses.asdict(report.basics),
         **findings,
-        "remarks": remarks(report),
+        "verdict": verdict(report.basics, report.findings),
+        "problems": [dataclasses.asdict(problem) for problem in problems(report)],
     }
 
 
-def remarks(report: Report) -> list[str]:
-    """Returns sentences on what will cost a client a request, or worse."""
-    findings = report.findings
-    return [
-        *_idle_remarks(findings.get("idle")),
-        *_limit_remarks(findings.get("request_limit"), report.basics),
-        *_other_remarks(findings),
-    ]
+def problems(report: Report) -> list[Problem]:
+    """Returns what costs a client a request, or worse; each with a remedy."""
+    return find_problems(report.basics, report.findings)
 
 
-def _idle_remarks(idle: Finding | None) -> Iterator[str]:
-    if not isinstance(idle, IdleTimeout):
-        return
-    if idle.seconds and idle.good is False:
-        yield (
-            f"It announces {idle.announced} s and closes after {idle.seconds:.1f} s: a client that relies on the "
-            "announcement may lose a request."
-        )
-    if idle.late_request == RESET:
-        yield "A request that crosses the idle close is reset: a client may repeat a GET then, but not a POST."
-
-
-def _limit_remarks(limit: Finding | None, basics: Basics) -> Iterator[str]:
-    if not isinstance(limit, RequestLimit) or not limit.ended:
-        return
-    if not limit.announced:
-        yield "The last response on a connection does not announce its end: the client's next request is lost."
-    if basics.max is not None and limit.requests <= basics.max:
-        yield f"It announces max={basics.max} after one request and accepts {limit.requests} in all."
-
-
-def _other_remarks(findings: dict[str, Finding | None]) -> Iterator[str]:
-    body = findings.get("unread_body")
-    if isinstance(body, RequestBody) and body.outcome == PARSES_BODY:
-        yield "A body that the server does not read is parsed as requests: its sender can smuggle requests in."
-    pipeline = findings.get("pipelining")
-    if isinstance(pipeline, Pipeline) and pipeline.head_has_body:
-        yield "The response to HEAD has a body (against RFC 9110 §9.3.2), which a client reads as the next response."
-    plain = findings.get("persists_1_0")
-    if isinstance(plain, Persistence) and not plain.ended:
-        yield "An HTTP/1.0 connection without keep-alive stays open: a client that waits for its end waits for ever."
+def is_good(report: Report) -> bool:
+    """Returns whether nothing is wrong; a note is not a fault."""
+    return all(problem.is_note for problem in problems(report))

@@ -16,6 +16,7 @@ from ..handlers.middleware.own_paths import OwnPaths
 from ..http.handler import BaseHandler
 from ..insight.endpoints import StatusEndpoints
 from ..insight.event_feed import CallLater
+from ..insight.status_page import OwnTraffic
 from ..logs.access import AccessLog
 from ..logs.file import LogFile, why_unwritable
 from ..logs.stderr import write_stderr
@@ -23,6 +24,7 @@ from ..net.reactor import Reactor
 from ..net.service import Service
 from ..net.tls import TLS
 from ..probe.terminal import takes_color
+from ..telemetry.history import Sample
 from ..telemetry.snapshot import Settings, Snapshot
 from .acceptor import Acceptor
 
@@ -122,7 +124,10 @@ def new_access_log(
 def new_endpoints(
     config: Config,
     snapshot: Callable[[], Snapshot],
+    visitors: Callable[[], Snapshot],
+    sample: Callable[[], Sample],
     timeline: Callable[[], list[dict[str, object]]],
+    own: OwnTraffic,
     call_later: CallLater,
 ) -> StatusEndpoints:
     """Returns the server's own pages; see `StatusEndpoints` for the arguments."""
@@ -131,7 +136,10 @@ def new_endpoints(
         status_public=config.status_public,
         metrics=config.metrics,
         snapshot=snapshot,
+        visitors=visitors,
+        sample=sample,
         timeline=timeline,
+        own=own,
         call_later=call_later,
     )
 

@@ -12,7 +12,7 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from random import random
 from types import TracebackType
@@ -24,10 +24,14 @@ from ..http.address import AnyAddress, UnixAddress
 from ..http.handler import BaseHandler, Handler, as_handler
 from ..http.phases import Phase
 from ..insight.advice_log import AdviceLog
+from ..net.own_requests import OwnRequests
 from ..net.reactor import Reactor
+from ..net.service import OpenConnection
 from ..net.timerwheel import Alarm
 from ..telemetry.counters import Stats
+from ..telemetry.history import Sample
 from ..telemetry.snapshot import Snapshot, take_snapshot
+from ..telemetry.visitors import leave_out
 from . import parts
 from .binding import open_sockets, url_for, url_of
 from .chain import add_middleware
@@ -120,10 +124,20 @@ class Server:
         self._access_log = parts.new_access_log(config, write, time)
         self._handler = self._chain.handler
         # Its pages read the figures through `self` when they are asked for, so they may come before the service.
-        self._endpoints = parts.new_endpoints(config, self.snapshot, self._render_timeline, self._call_later)
+        self._own = OwnRequests()
+        self._endpoints = parts.new_endpoints(
+            config,
+            self.snapshot,
+            self._snapshot_of_visitors,
+            self._sample,
+            self._render_timeline,
+            self._own,
+            self._call_later,
+        )
         handler_with_pages = parts.add_own_pages(self._handler, self._endpoints.pages)
         scheme = "http" if self._tls is None else "https"
         self._service = parts.new_service(config, self._reactor, handler_with_pages, self._access_log, scheme, rng)
+        self._own.attach(self._service)
         self._max_connections = parts.max_connections(config)
         self._acceptor = parts.new_acceptor(
             config, self._service, self._tls, self._max_connections, self._connection_ended
@@ -199,10 +213,23 @@ class Server:
     def snapshot(self) -> Snapshot:
         """Returns all figures at this moment. Call it in the server's own thread (see `call`), or while it does not
         run."""
+        return self._take_snapshot(self._service.connections)
+
+    def _snapshot_of_visitors(self) -> Snapshot:
+        """All figures but those of the requests for the live page."""
+        connections = [each for each in self._service.connections if not self._own.is_own(each)]
+        return leave_out(self._take_snapshot(connections), self._own.stats, self._own.sent)
+
+    def _sample(self) -> Sample:
+        service, own = self._service, self._own
+        open_connections = len(service.connections) - own.live
+        return Sample.take(service.stats, self._reactor.now - self._started, open_connections, own.stats, own.sent)
+
+    def _take_snapshot(self, connections: Iterable[OpenConnection]) -> Snapshot:
         uptime = self._reactor.now - self._started
         return take_snapshot(
             self._service.stats,
-            phases=(Phase(connection.phase).name for connection in self._service.connections),
+            phases=(Phase(connection.phase).name for connection in connections),
             settings=parts.settings_for_advice(self.config, self._service, self._max_connections),
             uptime=uptime,
         )
@@ -256,6 +283,7 @@ class Server:
             self.close()
             raise
         self._acceptor.listen(sockets)
+        self._endpoints.open()
         self._is_open = True
 
     def run(self) -> None:

@@ -76,12 +76,12 @@ class Distribution:
         return None
 
     def as_json(self) -> dict[str, object]:
-        """Returns the count, the total and the buckets that are not empty, as pairs of bound and count.
+        """Returns the count, the total and all buckets, as pairs of bound and count.
 
         The bucket above the last bound has None as its bound, since JSON has no infinity.
         """
         pairs = zip((*self.bounds, None), self.counts, strict=True)
-        return {"count": self.count, "total": self.total, "buckets": [pair for pair in pairs if pair[1]]}
+        return {"count": self.count, "total": self.total, "buckets": list(pairs)}
 
 
 _NO_TIMES = Distribution.of(Histogram(TIMES))

@@ -10,6 +10,7 @@ Knows no connections. All times are those of the reactor, in seconds.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from .endings import Ending
@@ -149,11 +150,16 @@ class Timeline:
         trace.is_shown = True
         return True
 
+    def forget(self, trace: ConnectionTrace) -> None:
+        """Takes the row of `trace`, if it has one."""
+        self._keep([each for each in self._traces if each is not trace])
+
     def render(self, now: float) -> list[dict[str, object]]:
         """Returns the traces as data for JSON, and keeps the recording on for a few seconds.
 
         Returns:
-            The traces in the order in which their rows were taken. All times are seconds before `now`.
+            The traces: those of open connections by their numbers, then those that have ended, the latest first. All
+            times are seconds before `now`.
         """
         start = now - _WINDOW
         if now > self._until:  # the page was not open for a while, so the traces have gaps
@@ -163,7 +169,7 @@ class Timeline:
         self._keep([trace for trace in self._traces if trace.ended is None or trace.ended > start])
         self._until = now + _RECORDING_TIME
         self.recording = True
-        return [_as_json(trace, now) for trace in self._traces]
+        return [_as_json(trace, now) for trace in sorted(self._traces, key=_order)]
 
     def _free_rows(self, start: float) -> None:
         """Frees a few rows: first those of connections that have been idle since `start`, then those of connections
@@ -180,6 +186,11 @@ class Timeline:
             if trace not in kept:
                 trace.hide()
         self._traces = kept
+
+
+def _order(trace: ConnectionTrace) -> tuple[float, int]:
+    """The sorting key of rows. A row of an open connection moves only when a connection above it ends."""
+    return (-math.inf if trace.ended is None else -trace.ended, trace.number)
 
 
 def _ended_at(trace: ConnectionTrace) -> float:

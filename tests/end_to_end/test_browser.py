@@ -11,8 +11,10 @@ import pytest
 
 from kaserve import Server
 from kaserve.handlers import Files
+from kaserve.handlers.static.site_headers import SiteHeaders, parse_rule
+from tests.tools.browser import Browser
 from tests.tools.logs import COMMON
-from tests.tools.server import DEMO, Process, program, serving
+from tests.tools.server import DEMO, Process, program, serving, wait_for
 
 MAX_CONNECTIONS = 6  # that a browser opens to one server, speculative ones included
 RESOURCES = 42  # a style sheet, a script and 40 images; the page itself is one more
@@ -89,3 +91,33 @@ def test_without_keep_alive_every_request_needs_a_connection(tmp_path: Path) -> 
         assert server.stats.accepted >= server.stats.requests >= 1 + RESOURCES
     assert figure(page, "requests") == 1 + RESOURCES
     assert figure(page, "fresh") > MAX_CONNECTIONS
+
+
+def figures(browser: Browser) -> tuple[int, int, int]:
+    """What the page shows when it has counted: requests, those with a new connection, and those with an open one."""
+    wait_for(lambda: browser.evaluate("document.getElementById('again').disabled") is False)
+    text = "document.getElementById('{}').textContent"
+    requests, fresh, reused = (int(browser.evaluate(text.format(name))) for name in ("requests", "fresh", "reused"))
+    return requests, fresh, reused
+
+
+@pytest.mark.parametrize(
+    ("rule", "again", "summary"),
+    [
+        pytest.param("no-cache", 1 + RESOURCES, "43 responses had no content, since", id="304"),
+        pytest.param("max-age=3600", 0, "No request was necessary. 43 resources came from", id="cached"),
+    ],
+)
+def test_the_second_load_is_counted_as_it_was(tmp_path: Path, rule: str, again: int, summary: str) -> None:
+    """What is in the cache is not counted as a request, nor is an open connection counted as a new one."""
+    headers = SiteHeaders(cache_control=[parse_rule(rule)])
+    with closing(Files(DEMO, headers=headers)) as files, serving(files) as server, Browser(tmp_path) as browser:
+        browser.open(server.url)
+        requests, fresh, reused = figures(browser)
+        assert requests == fresh + reused == 1 + RESOURCES
+        accepted = server.stats.accepted
+        browser.open(server.url)
+        requests, fresh, reused = figures(browser)
+        assert (requests, fresh + reused) == (again, again)
+        assert fresh <= server.stats.accepted - accepted
+        assert summary in browser.evaluate("document.getElementById('summary').textContent")

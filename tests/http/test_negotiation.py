@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kaserve.http.messages import Request
 from kaserve.http.negotiation import (
     CODINGS,
     IDENTITY,
@@ -14,6 +15,7 @@ from kaserve.http.negotiation import (
     media_type_weight,
     parse_accept,
     parse_accept_encoding,
+    prefers_json,
 )
 from tests.tools.ids import readable
 
@@ -186,3 +188,49 @@ def test_nobody_gets_what_was_ruled_out(value: str, available: tuple[str, ...]) 
         assert weights.get(chosen, weights.get("*", 0)) > 0
     elif chosen == IDENTITY:
         assert weights.get(IDENTITY, weights.get("*", 1)) > 0
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ([], False),
+        (["*/*"], False),
+        (["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"], False),
+        (["application/json"], True),
+        (["Application/JSON"], True),
+        (["application/json; charset=utf-8"], True),
+        (["application/*"], True),
+        (["application/json, */*"], False),  # both are as welcome
+        (["application/json, */*;q=0.5"], True),
+        (["application/json;q=0.5, text/html"], False),
+        (["application/json;q=0.5, text/html;q=0.4"], True),
+        (["text/html;q=0.4", "application/json;q=0.500"], True),
+        (["text/html;q=0, */*"], True),
+        (["application/json;q=0"], False),
+        (["application/json;q=0, */*"], False),
+        (["text/*;q=0.3, text/html;q=0.9, application/json;q=0.5"], False),  # the closest counts, not the first
+        (["application/json ; Q=0.9 , text/html;q=0.8"], True),
+        (["application/json;version=1;q=0.1, text/html;q=0.2"], False),
+        (["text/plain"], False),
+        (["json"], False),
+        (["application/json/x"], False),
+        (["", ","], False),
+        ([",,application/json,"], True),
+        (["application/jsonp"], False),
+        (["application/json;xq=0, text/html;q=0.5"], True),
+    ],
+    ids=readable,
+)
+def test_json_is_for_clients_that_prefer_it(accept: list[str], expected: bool) -> None:
+    """RFC 9110 §12.5.1."""
+    assert prefers_json(",".join(accept), ()) is expected
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [("json", True), ("json=", True), ("sort=size&json", True), ("sort=json", False)],
+)
+def test_json_by_query(query: str, expected: bool) -> None:
+    request = Request("GET", "/", 1, [])
+    request.query_string = query
+    assert prefers_json("text/html", request.query) is expected

@@ -29,6 +29,11 @@ def figures(driven: Driven) -> dict[str, Any]:
     return found
 
 
+def values(distribution: dict[str, Any]) -> dict[float | None, int]:
+    """The buckets that are not empty, as a count by bound."""
+    return {bound: count for bound, count in distribution["buckets"] if count}
+
+
 def test_the_figures_of_connections() -> None:
     with Driven(status="/-/status", keep_alive_requests=5) as driven:
         client = driven.connect()
@@ -39,15 +44,16 @@ def test_the_figures_of_connections() -> None:
         client.close()
         driven.settle()
         found = figures(driven)
-    assert (found["accepted"], found["used"], found["requests"]) == (2, 2, 3)
-    assert found["gaps"] == {"count": 2, "total": 3.0, "buckets": [[1e-05, 1], [5.0, 1]]}
-    assert (found["handshakes_saved"], found["reuse_ratio"]) == (2, 0.5)
+    assert (found["accepted"], found["used"], found["requests"]) == (1, 1, 3)  # without the connection that asks
+    assert (found["gaps"]["count"], found["gaps"]["total"]) == (2, 3.0)
+    assert values(found["gaps"]) == {1e-05: 1, 5.0: 1}
+    assert (found["handshakes_saved"], found["reuse_ratio"]) == (2, 2 / 3)
     assert found["closed"] == {"client": 1}
-    assert found["client_closed"]["buckets"] == [[20.0, 1]]
-    assert found["per_connection"]["buckets"] == [[3.0, 1]]
+    assert values(found["client_closed"]) == {20.0: 1}
+    assert values(found["per_connection"]) == {3.0: 1}
     assert found["latency"]["count"] == 3
     assert found["statuses"]["2xx"] == 3
-    assert found["open"] == {"IDLE": 1}  # the connection that asks, by the phase it entered last
+    assert found["open"] == {}
     assert found["peers"][0]["host"] == "127.0.0.1"
     assert found["received"] > 3 * len(get("/a"))
     assert found["sent"] > 200
@@ -105,6 +111,57 @@ def test_events_keep_coming_and_end_with_the_server() -> None:
         events = reader.rest()
     assert events.count(b"data: {") == 4
     assert events.endswith(b"0\r\n\r\n")
+
+
+def test_the_page_does_not_count_itself() -> None:
+    """However often it is asked for: not its requests, times and bytes, and not a stream that it has open."""
+    with Driven(status="/-/status") as driven:
+        reader, poller, visitor = driven.connect(), driven.connect(), driven.connect()
+        visitor.exchange(get(), get())
+        driven.pass_time(3.0)
+        expected = {name: figures(driven)[name] for name in ("requests", "statuses", "gaps", "latency", "closed")}
+        reader.send(f"GET /-/status?events HTTP/1.1\r\n{HERE}\r\n\r\n".encode())
+        for _ in range(5):
+            driven.pass_time(1.0)
+            ask(poller, "/-/status")
+        found = figures(driven)
+        history = [dict(zip(found["history"]["fields"], each, strict=True)) for each in found["history"]["intervals"]]
+        reader.close()
+        driven.pass_time(2.0)
+        after = figures(driven)
+    assert {name: found[name] for name in expected} == expected
+    assert (found["accepted"], found["used"], found["timeline"]) == (1, 1, [])
+    quiet = [(each["requests"], each["p99"], each["received"], each["sent"]) for each in history[1:]]
+    assert len(quiet) == 3
+    assert set(quiet) == {(0.0, None, 0.0, 0.0)}
+    assert after["latency"] == expected["latency"]  # the stream took 6 seconds
+    assert after["closed"] == {}
+
+
+def test_other_requests_on_a_connection_of_the_page_count() -> None:
+    with Driven(status="/-/status") as driven:
+        client = driven.connect()
+        ask(client, "/-/status")
+        client.exchange(get())
+        found = json.loads(ask(client, "/-/status?json").body)
+    assert (found["requests"], found["gaps"]["count"], found["latency"]["count"]) == (1, 1, 1)
+    assert found["timeline"] == []  # it was not recorded yet: only figures and events begin that
+
+
+def test_the_history_is_recorded_while_no_page_is_open() -> None:
+    with Driven(status="/-/status") as driven:
+        client = driven.connect()
+        driven.pass_time(3.0)
+        client.exchange(get(), get())
+        driven.pass_time(1000.0)
+        intervals = figures(driven)["history"]["intervals"]
+    assert len(intervals) == 150
+
+
+def test_nothing_is_sampled_without_the_page() -> None:
+    with Driven(metrics="/metrics") as driven:
+        driven.settle()
+        assert driven.server.timeout() is None
 
 
 def test_metrics() -> None:

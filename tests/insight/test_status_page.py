@@ -22,6 +22,8 @@ from kaserve.insight.overview import overview
 from kaserve.insight.status_page import StatusPage
 from kaserve.telemetry.counters import NO_GAP, Stats
 from kaserve.telemetry.endings import Ending
+from kaserve.telemetry.histogram import TIMES
+from kaserve.telemetry.history import History, Sample
 from kaserve.telemetry.snapshot import Settings, take_snapshot
 from kaserve.telemetry.timeline import Timeline
 from tests.end_to_end.test_browser import load
@@ -50,9 +52,23 @@ class CountingReport:
     def __init__(self) -> None:
         self.made = 0
 
-    def __call__(self) -> dict[str, object]:
+    def __call__(self, most: int) -> dict[str, object]:
         self.made += 1
         return {"made": self.made}
+
+
+class Noted:
+    """What the page says about its own traffic."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.sizes: list[int] = []
+
+    def set_aside(self, request: Request) -> None:
+        self.requests.append(request)
+
+    def add_sent(self, size: int) -> None:
+        self.sizes.append(size)
 
 
 LOCAL = Address("127.0.0.1", 5000)
@@ -73,7 +89,7 @@ def ask(
 
 def status(*, public: bool = False) -> tuple[StatusPage, CountingReport, ManualTimer]:
     report, timer = CountingReport(), ManualTimer()
-    return StatusPage(report, timer, public=public), report, timer
+    return StatusPage(report, timer, public=public, own=Noted()), report, timer
 
 
 # Who may see it.
@@ -128,18 +144,62 @@ def test_the_page() -> None:
     assert "unsafe" not in policy
     text = body.decode()
     assert (
-        re.findall(r"(?:src|href)=\"(?!\?json)|https?://(?!www\.w3\.org/2000/svg)|@import|url\(|innerHTML", text) == []
+        re.findall(r"(?:src|href)=\"(?!\?json|data:)|https?://(?!www\.w3\.org/2000/svg)|@import|url\(|innerHTML", text)
+        == []
     )
     assert 'style="' not in text  # the policy would not allow it
     assert 'name="viewport"' in text
     assert "prefers-color-scheme: dark" in text
 
 
-def test_json() -> None:
+@pytest.mark.parametrize(
+    ("query", "accept", "is_json"),
+    [
+        pytest.param("json", "", True, id="query"),
+        pytest.param("json", "text/html", True, id="query of a browser"),
+        pytest.param("", "application/json", True, id="Accept"),
+        pytest.param("", "text/html;q=0.5, application/json", True, id="preferred"),
+        pytest.param("", "text/html, application/json;q=0.9", False, id="not preferred"),
+        pytest.param("", "*/*", False, id="as much as HTML"),
+        pytest.param("", "", False, id="no Accept"),
+    ],
+)
+def test_json(query: str, accept: str, is_json: bool) -> None:
     page, _, _ = status()
-    response = page(ask("json"))
-    assert response.headers["Content-Type"] == "application/json"
-    assert response.body == b'{"made":1}'
+    response = page(ask(query, *([("accept", accept)] if accept else [])))
+    assert response.headers["Vary"] == "Accept"
+    assert (response.headers["Content-Type"] == "application/json") == is_json
+    assert (response.body == b'{"made":1}') == is_json
+
+
+def test_the_page_says_what_its_own_requests_and_events_are() -> None:
+    own, timer = Noted(), ManualTimer()
+    page = StatusPage(CountingReport(), timer, own=own)
+    requests = [ask(), ask("json"), ask("events"), ask(client=Address("192.0.2.1", 1))]
+    events = pieces([page(request) for request in requests][2])
+    assert own.requests == requests
+    first = next(events)
+    second = next(events)
+    timer.fire()
+    next(events)
+    assert own.sizes == [len(first), len(second.result(0))]
+
+
+def test_only_the_first_event_of_a_stream_has_the_whole_history() -> None:
+    asked: list[int] = []
+
+    def report(most: int) -> dict[str, object]:
+        asked.append(most)
+        return {}
+
+    timer = ManualTimer()
+    page = StatusPage(report, timer, own=Noted())
+    events = pieces(page(ask("events")))
+    next(events)
+    next(events)
+    timer.fire()
+    assert asked[0] > 150
+    assert asked[1:] == [3]
 
 
 def test_other_methods() -> None:
@@ -217,7 +277,7 @@ def test_a_report_that_fails_ends_only_its_streams() -> None:
     timer = ManualTimer()
     made = iter([b"one"])
     feed = EventFeed(lambda: next(made), timer)
-    events = feed.read()
+    events = feed.read(next(made))
     assert next(events) == b"one"
     event = next(events)
     timer.fire()
@@ -279,8 +339,13 @@ def busy_overview(seconds: float = 100.0) -> dict[str, object]:
     assert trace is not None
     for second in (-15.0, -10.0, -1.0):
         trace.add(seconds + second, seconds + second + 0.5, 200)
+    history = History()
+    for second in range(10):
+        history.add(Sample.take(stats, second, 1, Stats(), 0))
+        stats.requests += second * 10
+        stats.latency.add(0.001)
     snapshot = take_snapshot(stats, ["IDLE"] * 3 + ["SEND"], Settings(keep_alive=30.0), seconds)
-    return overview(snapshot, timeline.render(seconds))
+    return overview(snapshot, timeline.render(seconds), history.render())
 
 
 def test_the_overview_is_json() -> None:
@@ -291,6 +356,8 @@ def test_the_overview_is_json() -> None:
     ]
     assert found["timeline"][0]["number"] == 7
     assert found["handshakes_saved"] == 160
+    assert len(found["history"]["intervals"]) == 9
+    assert found["history"]["fields"][:2] == ["time", "requests"]
 
 
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
@@ -304,13 +371,13 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
 
     reports = iter(range(4))
 
-    def report() -> dict[str, object]:
+    def report(most: int) -> dict[str, object]:
         """Ends the stream after some events: the browser's clock stands still while a stream is open."""
         if next(reports, None) is None:
             servers[0].call(page.close)
         return busy_overview()
 
-    page = StatusPage(report, call_later, seconds=0.1)
+    page = StatusPage(report, call_later, own=Noted(), seconds=0.1)
     refusals = iter([Response.text("503 Service Unavailable\n", 503)])
 
     def first_refused(request: Request) -> Response:
@@ -322,7 +389,7 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
             servers.append(server)
             with connect(server) as client:  # the figures are there without a browser as well
                 (response,) = client.exchange(b"GET /?json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                assert json.loads(response.body)["requests"] == 200
+                assert json.loads(response.body)["requests"] == 650
             shown = load(server.url, tmp_path)
     finally:
         for timer in timers:
@@ -330,7 +397,14 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     assert re.search(r"<b>80 %</b><span>of requests reused a connection</span>", shown)
     assert "&lt;b&gt;10.0.0.5&lt;/b&gt;" in shown
     assert "<b>10.0.0.5" not in shown
-    assert re.search(r'<div id="phases"[^>]* aria-label="3 IDLE, 1 SEND">', shown)
+    assert re.search(r'<div id="phases"[^>]* aria-label="3 idle, 1 sending a response">', shown)
     timeline = shown.partition('id="timeline"')[2].partition("</svg>")[0]
     assert timeline.count("1 request, ") == 3
     assert re.search(r'id="gaps"[^>]*aria-label="160 up to 200 ms"', shown)
+    gaps = shown.partition('id="gaps"')[2].partition("</svg>")[0]
+    assert gaps.count("<title>") == len(TIMES) + 1  # each bucket is there, also if it is empty
+    assert re.search(r'id="requests"[^>]*aria-label="80"', shown)
+    assert re.search(r'id="times"[^>]*aria-label="p50 750 µs, p95 975 µs, p99 995 µs"', shown)
+    assert shown.index('id="requests"') < shown.index('id="tiles"')
+    assert "(3 open, 40 ended)" not in shown  # the connections that ended did so before the page was opened
+    assert "(3 open)" in shown

@@ -78,6 +78,6 @@ def test_the_command_shows_colour_where_it_is_wanted(
     monkeypatch.setattr("kaserve.probe.command.probe", lambda *_: bad_report())
     for wanted in (True, False):
         monkeypatch.setattr("kaserve.probe.command.takes_color", lambda stream, wanted=wanted: wanted)
-        assert main(["probe", "http://h/"]) == 0
+        assert main(["probe", "http://h/"]) == 1  # the report is a bad one
         out, err = capsys.readouterr()
         assert ("\x1b" in out, "\x1b" in err) == (wanted, wanted)

@@ -33,6 +33,34 @@ def test_a_server_without_persistent_connections() -> None:
     assert str(pipelining(probed)) == "1 of 6 responses, then closed (Connection: close)"
 
 
+HTTP_1_0 = b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+@pytest.mark.parametrize(
+    ("response", "how"),
+    [
+        pytest.param(HTTP_1_0, "HTTP/1.0 without keep-alive", id="HTTP/1.0"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\n\r\nhello",
+            "the last response has no length, and ends with the connection",
+            id="no length",
+        ),
+        pytest.param(
+            HTTP_1_0.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), "the last response says close", id="close"
+        ),
+    ],
+)
+def test_the_probe_says_only_what_the_server_said(response: bytes, how: str) -> None:
+    """http.server, for one, responds with HTTP/1.0 and no Connection header."""
+    probed = settings(raw=response)
+    limit = request_limit(probed)
+    assert str(limit) == f"1, {how}"
+    assert limit.good is None  # this is not a limit: no connection persists, which is wrong elsewhere
+    assert persistence(probed, "1.1").good is False
+    if how.startswith("HTTP"):
+        assert str(pipelining(probed)) == f"1 of 4 responses, then closed ({how})"
+
+
 def test_a_server_that_closes_unannounced() -> None:
     probed = settings(keeps_1_1=False, says_close=False)
     assert str(persistence(probed, "1.1")) == "no (no Connection header)"
@@ -45,12 +73,14 @@ def test_http_1_0() -> None:
     assert not persistence(settings(keeps_1_0=False), "1.0", "Connection: keep-alive").persists
     open_after_close = persistence(settings(closes_1_0=False), "1.0")
     assert str(open_after_close) == "no (Connection: close, but stays open)"
+    assert open_after_close.good is False
+    assert persistence(settings(), "1.0").good is None
 
 
 def test_requests_per_connection() -> None:
     assert str(request_limit(settings(limit=7))) == "7, the last response says close"
     unannounced = request_limit(settings(limit=7, says_close=False))
-    assert (unannounced.requests, unannounced.announced, unannounced.good) == (7, False, False)
+    assert (unannounced.requests, unannounced.announced, unannounced.good) == (7, "", False)
 
 
 def test_the_search_for_the_limit_ends() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kaserve.probe.experiments.first_response import first_response
 from kaserve.probe.experiments.persistence import persistence
-from kaserve.probe.report import probe, remarks
+from kaserve.probe.report import is_good, probe, problems
 from kaserve.probe.settings import ProbeSettings
 from kaserve.probe.transport import SocketTransport
 from tests.tools.fake_server import TARGET
@@ -81,7 +81,8 @@ def test_kaserve() -> None:
         "request_limit": "12, the last response says close",
         "idle": "8.0 s",
     }
-    assert remarks(report) == []
+    assert problems(report) == []
+    assert is_good(report)
 
 
 def test_kaserve_without_keep_alive() -> None:

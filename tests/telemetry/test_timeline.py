@@ -101,12 +101,12 @@ def test_a_few_others_get_the_rows_of_those_that_ended_first() -> None:
     assert not bool(
         timeline.recording
     )  # bool(), here and below, since a type checker assumes that the attribute has not changed
-    assert numbers(timeline.render(3.0)) == list(range(6, 24))
+    assert numbers(timeline.render(3.0)) == list(range(23, 5, -1))
     assert bool(timeline.recording)
     for number in range(100, 106):
         trace(timeline, number, 3.0)
     assert timeline.start_trace(106, "h", 0.0, 3.0) is None
-    assert numbers(timeline.render(4.0)) == [*range(12, 24), *range(100, 106)]
+    assert numbers(timeline.render(4.0)) == [*range(100, 106), *range(23, 11, -1)]
     assert len(timeline.render(5.0)) == 18  # all rows were not needed, so none was freed
 
 
@@ -132,8 +132,25 @@ def test_a_connection_that_lost_its_row_gets_another_with_its_next_request() -> 
     assert numbers(shown) == list(range(1, 24))
     traces[0].add(33.5, 33.6, 200)
     shown = timeline.render(34.0)
-    assert numbers(shown) == [*range(1, 24), 0]
-    assert (shown[-1]["requests"], shown[-1]["bursts"]) == (2, [[0.5, 0.4, 1, 200, 0]])
+    assert numbers(shown) == list(range(24))
+    assert (shown[0]["requests"], shown[0]["bursts"]) == (2, [[0.5, 0.4, 1, 200, 0]])
+
+
+def test_open_connections_come_first_and_then_those_that_ended_last() -> None:
+    timeline = recording()
+    traces = [trace(timeline, number) for number in range(5)]
+    traces[0].end(1.0, Ending.CLIENT)
+    traces[2].end(3.0, Ending.CLIENT)
+    traces[4].end(2.0, Ending.CLIENT)
+    assert numbers(timeline.render(4.0)) == [1, 3, 2, 4, 0]
+
+
+def test_a_forgotten_trace_has_no_row() -> None:
+    timeline = recording()
+    traces = [trace(timeline, number) for number in range(2)]
+    timeline.forget(traces[0])
+    assert numbers(timeline.render(1.0)) == [1]
+    assert not traces[0].is_shown
 
 
 def test_a_trace_starts_again_after_a_pause_of_the_recording() -> None:

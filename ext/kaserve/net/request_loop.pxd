@@ -46,7 +46,7 @@ cdef class RequestLoop(Timer):
     @cython.locals(exchange=Exchange, service=Service)
     cdef _response_started(self)
     cdef _why_last(self, Exchange exchange)
-    @cython.locals(exchange=Exchange, now=double)
+    @cython.locals(exchange=Exchange, now=double, service=Service)
     cdef _finish_response(self)
     cdef bint _is_awaiting(self) except -1
     @cython.locals(progress=int)

@@ -20,11 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPMethod
 
 from ...http.conditional import CONDITIONS, conditions, evaluate
+from ...http.error_page import respond_with_error
 from ...http.errors import HTTPError
 from ...http.handler import BaseHandler
 from ...http.headers import ACCEPT_ENCODING, CONDITIONAL, IF_MODIFIED_SINCE, IF_NONE_MATCH, FieldLine
-from ...http.messages import Request, Response, error_response, new_response
-from ...http.negotiation import parse_accept
+from ...http.html_page import ICON
+from ...http.messages import Request, Response, new_response
+from ...http.negotiation import media_type_weight, parse_accept
 from ...http.sinks import DrainSink, Sink
 from .file_response import FileResponder
 from .listing import respond_with_listing
@@ -215,7 +217,7 @@ class Files(BaseHandler):
         try:
             return self._respond_to_path(request)
         except MalformedPath:
-            return self._error(400)
+            return self._error(request, 400)
         except OSError as error:
             return self._respond_to_failure(request, error)
         finally:
@@ -249,7 +251,7 @@ class Files(BaseHandler):
         try:
             response = self._responder.respond(request, resource)
         except HTTPError as error:
-            return self._respond_with_error(error)
+            return self._respond_with_error(request, error)
         key = self._plan_key(request)
         # With an If-None-Match only a 304 is worth remembering: after a 200 the client knows another tag.
         if key is not None and response.status == (200 if key[1] is None else 304) and isinstance(response.body, bytes):
@@ -286,7 +288,7 @@ class Files(BaseHandler):
             status = evaluate(request.method, conditions(request.fields), "", None, self._clock())
         if status == 412:
             response.close()
-            return self._error(412)
+            return self._error(request, 412)
         headers = self._headers.for_file(b"".join(name + b"/" for name in segments))
         if status == 304:
             response.close()
@@ -315,7 +317,10 @@ class Files(BaseHandler):
             page = self._respond_with_page(request)
             if page is not None:
                 return page
-        return self._error(status)
+            if self._wants_icon(request):
+                headers = self._headers.for_file(b"favicon.ico").full
+                return Response(200, ICON.encode(), (("Content-Type", "image/svg+xml"), ("Vary", "Accept"), *headers))
+        return self._error(request, status)
 
     def _respond_with_page(self, request: Request) -> Response | None:
         """A page for what is not there: index.html, whose scripts know what to show, or the site's own 404.html."""
@@ -332,11 +337,24 @@ class Files(BaseHandler):
         except (OSError, IsDirectory, StaleFile):
             return None
 
-    def _error(self, status: int) -> Response:
-        return self._respond_with_error(HTTPError(status, _REASONS[status]))
+    def _wants_icon(self, request: Request) -> bool:
+        """Whether this is a browser that looks for an icon for its tab, as it does on every site, while the site has
+        none and no rule of its own for what is not there.
 
-    def _respond_with_error(self, error: HTTPError) -> Response:
-        return error_response(error.with_headers(self._headers.for_errors))
+        A program that checks links, or a person who opens the URL, does not ask for an image first and gets the 404.
+        """
+        if request.raw_path != "/favicon.ico" or self._spa:
+            return False
+        accepted = parse_accept(",".join(request.values("accept")))
+        return any(each.name.startswith("image/") and each.weight > 0 for each in accepted) and (
+            media_type_weight(accepted, "image/svg+xml") >= media_type_weight(accepted, "text/html")
+        )
+
+    def _error(self, request: Request, status: int) -> Response:
+        return self._respond_with_error(request, HTTPError(status, _REASONS[status]))
+
+    def _respond_with_error(self, request: Request, error: HTTPError) -> Response:
+        return respond_with_error(request, error.with_headers(self._headers.for_errors))
 
 
 def _with_site_headers(response: Response, added: Sequence[FieldLine]) -> Response:

@@ -85,3 +85,158 @@
     restore();
   }
 }
+// Times: how long ago, or the local time; the exact one is in the title.
+{
+  const times = [...document.querySelectorAll("time")];
+  const utc = document.querySelector("th small");
+  const two = (number) => String(number).padStart(2, "0");
+
+  const words = (date) => {
+    const seconds = (Date.now() - date) / 1000;
+    if (seconds >= 0 && seconds < 60) return "just now";
+    if (seconds >= 60 && seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+    if (seconds >= 3600 && seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
+    const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+    return `${day} ${two(date.getHours())}:${two(date.getMinutes())}`;
+  };
+  const show = () => {
+    for (const time of times) time.textContent = words(new Date(time.dateTime));
+  };
+
+  // A title for each of 100,000 rows takes seconds to make, so a row gets one when it is looked at.
+  document.addEventListener("pointerover", (event) => {
+    const time = event.target.closest?.("tr")?.querySelector("time");
+    if (!time || time.title) return;
+    const exact = new Date(time.dateTime).toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
+    time.title = `${exact}\n${time.dateTime}`;
+  });
+  if (times.length > 0 && !Number.isNaN(new Date(times[0].dateTime).getTime())) {
+    utc?.remove();
+    show();
+    addEventListener("visibilitychange", () => document.hidden || show());
+  }
+}
+// Uploads: one file after the other, each with its progress. Without this the form sends all of them at once.
+{
+  const form = document.querySelector(".upload");
+  const field = form?.querySelector("input");
+  const list = document.createElement("ul");
+  const cancel = document.createElement("button");
+  const waiting = [];
+  let running = null;
+  let failed = 0;
+  let stored = 0;
+
+  const human = (size) => {
+    const power = size < 1024 ? 0 : Math.min(5, Math.floor(Math.log2(size) / 10));
+    return power ? `${(size / 1024 ** power).toFixed(1)} ${"KMGTP"[power - 1]}iB` : `${size} B`;
+  };
+
+  const add = (file) => {
+    const item = document.createElement("li");
+    const name = Object.assign(document.createElement("bdi"), { textContent: file.name });
+    const state = Object.assign(document.createElement("span"), { textContent: `waiting, ${human(file.size)}` });
+    const bar = Object.assign(document.createElement("progress"), { max: 1, value: 0 });
+    bar.setAttribute("aria-label", file.name);
+    item.append(name, state, bar);
+    list.append(item);
+    waiting.push({ file, item, state, bar });
+  };
+
+  const finish = ({ item, state, bar }, error) => {
+    running = null;
+    bar.value = 1;
+    item.className = error ? "failed" : "stored";
+    state.textContent = error || "stored";
+    if (error) failed += 1;
+    else stored += 1;
+    next();
+  };
+
+  const next = () => {
+    if (running) return;
+    const upload = waiting.shift();
+    if (upload) return send(upload);
+    if (stored > 0 && failed === 0) location.reload();
+    cancel.textContent = stored ? "Show the directory" : "Close";
+  };
+
+  const send = (upload) => {
+    const { file, state, bar } = upload;
+    const request = new XMLHttpRequest();
+    running = request;
+    request.upload.onprogress = ({ loaded, total }) => {
+      bar.value = total ? loaded / total : 1;
+      state.textContent = loaded < total ? `${human(loaded)} of ${human(total)}` : "almost done";
+    };
+    // The server says why in one line: "409 Conflict: there is something of this name already".
+    const reason = () => request.responseText.trim().replace(/^\d+ [^:]*: /, "") || `failed (${request.status})`;
+    request.onload = () => finish(upload, request.status < 300 ? "" : reason());
+    request.onerror = () => finish(upload, "the connection was lost");
+    request.onabort = () => finish(upload, "cancelled");
+    request.open("PUT", encodeURIComponent(file.name));
+    request.send(file);
+  };
+
+  const start = (files) => {
+    if (!running && !waiting.length) {
+      failed = stored = 0;
+      list.replaceChildren();
+    }
+    files.forEach(add);
+    cancel.textContent = "Cancel";
+    if (files.length) document.querySelector(".uploads").hidden = false;
+    next();
+  };
+
+  if (form) {
+    const place = Object.assign(document.createElement("section"), { className: "uploads", hidden: true });
+    place.setAttribute("aria-label", "Uploads");
+    place.setAttribute("aria-live", "polite");
+    cancel.type = "button";
+    cancel.className = "button";
+    place.append(list, cancel);
+    form.after(place);
+    form.append(Object.assign(document.createElement("span"), { className: "hint", textContent: "or drop files on this page" }));
+
+    cancel.addEventListener("click", () => {
+      if (running || waiting.length) {
+        for (const upload of waiting.splice(0)) {
+          failed += 1;
+          upload.item.className = "failed";
+          upload.state.textContent = "cancelled";
+        }
+        running?.abort();
+      } else if (stored) {
+        location.reload();
+      } else {
+        place.hidden = true;
+      }
+    });
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      start([...field.files]);
+      form.reset();
+    });
+
+    const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+    let inside = 0;  // elements that the pointer has entered and not left: `dragleave` comes for each of them
+    const mark = (change) => {
+      inside = change === 0 ? 0 : inside + change;
+      document.body.classList.toggle("dropping", inside > 0);
+    };
+    addEventListener("dragenter", (event) => hasFiles(event) && mark(1));
+    addEventListener("dragleave", (event) => hasFiles(event) && mark(-1));
+    addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
+    addEventListener("drop", (event) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      mark(0);
+      // A directory looks like a file that cannot be read.
+      const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+      const files = items.filter((item) => !item.webkitGetAsEntry?.()?.isDirectory).map((item) => item.getAsFile());
+      start(files.filter(Boolean));
+    });
+    addEventListener("beforeunload", (event) => running && event.preventDefault());
+  }
+}

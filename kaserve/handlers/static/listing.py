@@ -1,4 +1,4 @@
-"""The listing of a directory: as a page, or as JSON for a client that prefers it.
+"""The listing of a directory: as a page, or as JSON for a client that prefers it or asks for `?json`.
 
 Knows requests, and which form of a listing they ask for. Does not know how the page looks (`listing_page`), nor what is
 in a directory and in which order (`directories`).
@@ -22,21 +22,20 @@ from typing import Any
 
 from ...http.headers import FieldLine
 from ...http.messages import Request, Response
-from ...http.negotiation import IDENTITY, choose_coding, media_type_weight, parse_accept
+from ...http.negotiation import IDENTITY, choose_coding, prefers_json
 from ...threads.slices import begin
 from .compress import available_codings, compress_pieces
 from .directories import Column, Entry, Follow, Kind, Order, open_to_read, read_runs, sort_runs
-from .listing_page import CONTENT_SECURITY_POLICY, iso_time, render
+from .listing_page import CONTENT_SECURITY_POLICY, WITH_UPLOADS, iso_time, render
 from .paths import Segments, Tree, encode_name
 
-__all__ = ["follow_in", "prefers_json", "respond_with_listing"]
+__all__ = ["follow_in", "respond_with_listing"]
 
 # An entry can change without any change to the date of its directory, so there is nothing to know a version by.
 _COMMON: list[FieldLine] = [("Vary", "Accept, Accept-Encoding")]
 _PAGE: list[FieldLine] = [
     ("Content-Type", "text/html; charset=utf-8"),
     *_COMMON,
-    ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
     ("Referrer-Policy", "same-origin"),
 ]
 _JSON: list[FieldLine] = [("Content-Type", "application/json"), *_COMMON]
@@ -76,10 +75,12 @@ def respond_with_listing(
         os.close(directory.fd)
     runs = read_runs(fd, follow_in(tree, segments), show_hidden=show_hidden)
     entries = sort_runs(runs, order)
-    if prefers_json(request):
+    if prefers_json(",".join(request.values("accept")), request.query):
         headers, pieces = _JSON, _json(entries)
     else:
-        headers, pieces = _PAGE, render(segments, entries, order, offer_zip=offer_zip, form=form)
+        policy = WITH_UPLOADS if form else CONTENT_SECURITY_POLICY
+        headers = [*_PAGE, ("Content-Security-Policy", policy)]
+        pieces = render(segments, entries, order, offer_zip=offer_zip, form=form)
     # Always, and not only with --compress: a listing is made by us, is all text, and shrinks to a tenth. To compress it
     # takes less time than to make it.
     coding = choose_coding(", ".join(request.values("accept-encoding")), available_codings())
@@ -98,12 +99,6 @@ def follow_in(tree: Tree, segments: Segments) -> Follow:
         return opened.status
 
     return follow
-
-
-def prefers_json(request: Request) -> bool:
-    """Whether the client prefers JSON to HTML (RFC 9110 §12.5.1); one that likes both as much gets the page."""
-    accepted = parse_accept(",".join(request.values("accept")))
-    return media_type_weight(accepted, "application/json") > media_type_weight(accepted, "text/html")
 
 
 def _order(request: Request) -> Order:

@@ -6,7 +6,7 @@ text.
 
 The page is one document: its style (`listing.css`) and its script (`listing.js`) are part of it, and its
 Content-Security-Policy allows them by their hashes and forbids everything else, whatever a file is called. Without the
-script everything works but the filter and the keys.
+script everything works but the filter, the keys and the progress of uploads, and times are in UTC.
 
 Programs read the page as well, and follow all links in it. So only entries are links in the plainest form:
 
@@ -27,12 +27,12 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-from ..html_page import HEAD, content_security_policy
+from ...http.html_page import HEAD, content_security_policy, in_url
 from .directories import Column, Entry, Kind, Order
 from .media_types import media_type
 from .paths import Segments, encode_name
 
-__all__ = ["CONTENT_SECURITY_POLICY", "iso_time", "render"]
+__all__ = ["CONTENT_SECURITY_POLICY", "WITH_UPLOADS", "iso_time", "render"]
 
 
 def _read(name: str) -> str:
@@ -51,6 +51,9 @@ _SCRIPT = _read("listing.js")
 CONTENT_SECURITY_POLICY = content_security_policy(
     f"style-src {_hash(_STYLE)}", f"script-src {_hash(_SCRIPT)}", "form-action 'self'"
 )
+
+# The script sends the files itself, to show how far it is.
+WITH_UPLOADS = f"{CONTENT_SECURITY_POLICY}; connect-src 'self'"
 
 _HEAD = (
     HEAD
@@ -85,6 +88,11 @@ _TAIL = """\
 </body>
 </html>
 """
+_ICON = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><path fill='#2f6fd6' "
+    "d='M1.8 2.5h4a1 1 0 0 1 .7.3l1.2 1.2h6.5a1 1 0 0 1 1 1v7.5"
+    "a1 1 0 0 1-1 1H1.8a1 1 0 0 1-1-1v-9a1 1 0 0 1 1-1z'/></svg>"
+)
 _ZIP = '<form><button class="button" name="zip">Download as zip</button></form>\n'
 _COLUMN = (
     '<th scope="col"{state}><form><button name="sort" value="{column}">{title}</button>'
@@ -141,6 +149,7 @@ def _head(segments: Segments, order: Order, query: str, tools: str, form: str) -
     return _HEAD.format(
         title="Index of /" + "".join(name + "/" for name in shown),
         path=_path(shown, query),
+        icon=in_url(_ICON),
         style=_STYLE,
         tools=tools,
         form=form,

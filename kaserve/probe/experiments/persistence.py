@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...http.headers import KEEP_ALIVE
+from ...http.headers import CLOSE, KEEP_ALIVE
 from ...http.keep_alive import read_timeout
+from ...http.responses import ReceivedResponse
 from ..client_connection import CLOSED, RESET, ClientConnection, NoResponse
 from ..finding import Finding
 from ..settings import ProbeSettings
 
-__all__ = ["IdleTimeout", "Persistence", "RequestLimit", "idle_timeout", "persistence", "request_limit"]
+__all__ = ["IdleTimeout", "Persistence", "RequestLimit", "how_it_ends", "idle_timeout", "persistence", "request_limit"]
 
 _CROSSING_TIME = 0.1  # seconds that a request may be on its way while the server closes
 
@@ -23,11 +24,20 @@ class Persistence(Finding):
         persists: whether it did.
         connection_header: the Connection header of the first response.
         ended: how the server ended the connection; "" if it did not.
+        version: of the requests, such as "1.1".
     """
 
     persists: bool
     connection_header: str
     ended: str
+    version: str
+
+    @property
+    def good(self) -> bool | None:
+        """HTTP/1.1 is meant to persist; HTTP/1.0 may do as it likes, as long as the client can tell."""
+        if not self.persists and (self.version == "1.1" or not self.ended):
+            return False
+        return True if self.version == "1.1" else None
 
     def __str__(self) -> str:
         header = f"Connection: {self.connection_header}" if self.connection_header else "no Connection header"
@@ -52,7 +62,7 @@ def persistence(settings: ProbeSettings, version: str, *fields: str) -> Persiste
                 persists = False
         if not persists:
             connection.wait_for_end(settings.settle_time)
-        return Persistence(persists, header, connection.ended)
+        return Persistence(persists, header, connection.ended, version)
 
 
 @dataclass(frozen=True)
@@ -62,24 +72,26 @@ class RequestLimit(Finding):
     Attributes:
         requests: those that got a response.
         ended: how the connection ended; "" if it was still open after the last of them.
-        announced: whether the last response announced the end.
+        announced: how a client could tell from the last response that it was the last; "" if it could not.
         why: why the experiment stopped before the limit was found.
     """
 
     requests: int
     ended: str
-    announced: bool
+    announced: str
     why: str = ""
 
     @property
     def good(self) -> bool | None:
-        return self.announced if self.ended else None
+        """Whether the end was announced. None without a limit, and without persistence, which has a row of its own."""
+        if not self.ended or (self.requests == 1 and self.announced):
+            return None
+        return bool(self.announced)
 
     def __str__(self) -> str:
         if not self.ended:
             return f"more than {self.requests} ({self.why})"
-        how = "the last response says close" if self.announced else f"{self.ended} unannounced"
-        return f"{self.requests}, {how}"
+        return f"{self.requests}, {self.announced or f'{self.ended} unannounced'}"
 
 
 def request_limit(settings: ProbeSettings) -> RequestLimit:
@@ -91,13 +103,22 @@ def request_limit(settings: ProbeSettings) -> RequestLimit:
             try:
                 response = connection.exchange("GET", settings.get())
             except NoResponse as error:
-                return RequestLimit(count, connection.ended or str(error), False)
+                return RequestLimit(count, connection.ended or str(error), "")
             count += 1
             if not response.persists:
                 connection.wait_for_end(settings.settle_time)
-                return RequestLimit(count, connection.ended or CLOSED, True)
+                return RequestLimit(count, connection.ended or CLOSED, how_it_ends(response))
     why = "the probe stopped there" if count == settings.max_requests else f"in {settings.max_wait:g} s"
-    return RequestLimit(count, "", False, why)
+    return RequestLimit(count, "", "", why)
+
+
+def how_it_ends(response: ReceivedResponse) -> str:
+    """Returns how a client can tell that `response` is the last one on its connection (RFC 9112 §9.3)."""
+    if response.head.flags & CLOSE:
+        return "the last response says close"
+    if response.head.minor == 0:
+        return "HTTP/1.0 without keep-alive"
+    return "the last response has no length, and ends with the connection"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from ...http.responses import ReceivedResponse
 from ..client_connection import NoResponse
 from ..finding import Finding
 from ..settings import ProbeSettings
+from .persistence import how_it_ends
 
 __all__ = ["Pipeline", "pipelining"]
 
@@ -89,6 +90,6 @@ def _statuses_in_pipeline(settings: ProbeSettings, requests: list[tuple[str, str
 
 
 def _announcement(response: ReceivedResponse) -> str:
-    """Returns the Connection header of a response after which the connection does not persist."""
+    """Returns how a client can tell that no response follows this one."""
     header = response.headers.combined("connection")
-    return f"Connection: {header}" if header else "unannounced"
+    return f"Connection: {header}" if header else how_it_ends(response)

@@ -95,7 +95,7 @@ def _outcome(settings: ProbeSettings, connection: ClientConnection, response: Re
         return PARSES_BODY
     if not response.persists:
         connection.wait_for_end(settings.settle_time)
-        return {RESET: "resets", CLOSED: CLOSES}.get(connection.ended, "announces a close, but stays open")
+        return {RESET: "resets", CLOSED: CLOSES}.get(connection.ended, "should close, but stays open")
     if not connection.ended:
         try:
             connection.exchange("GET", settings.get())

@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -1342,3 +1342,57 @@ def test_no_response_leaves_a_descriptor(site: Path, files: Files, caplog: pytes
             for line in ("X: y", "If-None-Match: *"):
                 for _ in range(20):
                     ask(files, target, method, line)
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+ICON = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"  # of a browser that wants an icon for a tab
+
+
+# A browser asks every site for /favicon.ico.
+
+
+def test_a_site_without_an_icon_has_a_small_one(files: Files) -> None:
+    answer = ask(files, "/favicon.ico", "GET", f"Accept: {ICON}")
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/svg+xml")
+    assert answer.body.startswith(b"<svg ")
+    assert answer.headers["vary"] == "Accept"
+    assert answer.headers["cache-control"] == "no-cache"  # the site's own one shows as soon as it is there
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [
+        pytest.param("/favicon.ico", "*/*", id="program"),
+        pytest.param("/favicon.ico", BROWSER, id="page"),
+        pytest.param("/favicon.ico", "image/*;q=0", id="no image"),
+        pytest.param("/favicon.png", ICON, id="another image"),
+        pytest.param("/a/favicon.ico", ICON, id="another directory"),
+        pytest.param("/favicon.ico/", ICON, id="directory"),
+    ],
+)
+def test_whatever_else_is_missing_is_a_404(files: Files, path: str, accept: str) -> None:
+    assert ask(files, path, "GET", f"Accept: {accept}").status == 404
+
+
+def test_the_icon_of_a_site_is_its_own(site: Path, files: Files) -> None:
+    write(site / "favicon.ico", b"icon")
+    assert ask(files, "/favicon.ico", "GET", f"Accept: {ICON}").body == b"icon"
+
+
+def test_a_site_with_its_own_404_decides_about_icons_as_well(site: Path, files: Files) -> None:
+    write(site / "404.html", b"not there")
+    answer = ask(files, "/favicon.ico", "GET", f"Accept: {ICON}")
+    assert (answer.status, answer.body) == (404, b"not there")
+
+
+def test_a_single_page_application_has_no_icon_but_its_own(site: Path) -> None:
+    write(site / "index.html")
+    with closing(Files(site, spa=True)) as files:
+        assert ask(files, "/favicon.ico", "GET", f"Accept: {ICON}").status == 404
+
+
+def test_a_browser_gets_an_error_as_a_page(files: Files) -> None:
+    answer = ask(files, "/a/b", "GET", f"Accept: {BROWSER}")
+    assert (answer.status, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert b'<a href="./">One level up</a> <a href="../">Back to the start page</a>' in answer.body
+    assert ask(files, "/a/b").body == b"404 Not Found: there is nothing here\n"

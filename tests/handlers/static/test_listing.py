@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from kaserve import Request, Response
 from kaserve.handlers import Files
 from kaserve.handlers.static.directories import Column, Entry, Kind, Order
-from kaserve.handlers.static.listing import prefers_json, respond_with_listing
+from kaserve.handlers.static.listing import respond_with_listing
 from kaserve.handlers.static.listing_page import CONTENT_SECURITY_POLICY, render
 from kaserve.handlers.static.paths import Tree
 from kaserve.handlers.static.site_headers import SiteHeaders
@@ -412,40 +412,9 @@ def content(response: Response) -> bytes:
     return b"".join(pieces)
 
 
-@pytest.mark.parametrize(
-    ("accept", "expected"),
-    [
-        ([], False),
-        (["*/*"], False),
-        (["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"], False),
-        (["application/json"], True),
-        (["Application/JSON"], True),
-        (["application/json; charset=utf-8"], True),
-        (["application/*"], True),
-        (["application/json, */*"], False),  # both are as welcome
-        (["application/json, */*;q=0.5"], True),
-        (["application/json;q=0.5, text/html"], False),
-        (["application/json;q=0.5, text/html;q=0.4"], True),
-        (["text/html;q=0.4", "application/json;q=0.500"], True),
-        (["text/html;q=0, */*"], True),
-        (["application/json;q=0"], False),
-        (["application/json;q=0, */*"], False),
-        (["text/*;q=0.3, text/html;q=0.9, application/json;q=0.5"], False),  # the closest counts, not the first
-        (["application/json ; Q=0.9 , text/html;q=0.8"], True),
-        (["application/json;version=1;q=0.1, text/html;q=0.2"], False),
-        (["text/plain"], False),
-        (["json"], False),
-        (["application/json/x"], False),
-        (["", ","], False),
-        ([",,application/json,"], True),
-        (["application/jsonp"], False),
-        (["application/json;xq=0, text/html;q=0.5"], True),
-    ],
-    ids=readable,
-)
-def test_json_is_for_clients_that_prefer_it(accept: list[str], expected: bool) -> None:
-    """RFC 9110 §12.5.1."""
-    assert prefers_json(Request("GET", "/", 1, [("accept", value) for value in accept])) is expected
+def test_only_the_page_with_uploads_may_send_requests(site: Tree) -> None:
+    policy = ask(site, form="<form></form>").headers["content-security-policy"]
+    assert policy == f"{CONTENT_SECURITY_POLICY}; connect-src 'self'"
 
 
 def test_the_headers_of_both_forms(site: Tree) -> None:

@@ -450,7 +450,7 @@ class TestForms:
         assert response.headers["content-type"] == "text/html; charset=utf-8"
         assert response.headers["content-security-policy"].startswith("default-src 'none'")
         assert b"There is something of this name already; 0 files were stored, 1 was not." in page
-        assert b'<a href="">' in page  # the directory itself, whatever a proxy calls it
+        assert b'<a href="">Back to the directory</a>' in page  # the directory itself, whatever a proxy calls it
         assert response.headers["x-mine"] == "1"
 
     @pytest.mark.parametrize("accept", [(), ("Accept: */*",), ("Accept: text/plain",), ("Accept: application/json",)])
