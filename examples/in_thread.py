@@ -17,7 +17,7 @@ def handler(request: Request) -> Response:
 def main() -> None:
     with Server(handler, Config(port=0)) as one, Server(handler, Config(port=0)) as two:
         for server in (one, two):  # both accept connections already
-            with urllib.request.urlopen(server.url + "thread") as response:
+            with urllib.request.urlopen(server.url_for("/thread")) as response:
                 print(f"at {server.url}: {response.read().decode()}", flush=True)
 
 

@@ -56,8 +56,7 @@ examples:
   %(prog)s -b 0.0.0.0 --qr        for the phones in this network
   %(prog)s shop:app               the application `app` in shop.py
   %(prog)s "shop:create_app()"    what a factory returns
-  %(prog)s probe https://kernel.org/
-                                           how a server keeps its connections
+  %(prog)s probe URL              how a server keeps its connections
 
 %(prog)s --help-all lists all options and exit codes. Ctrl-C stops
 the server."""
@@ -87,7 +86,7 @@ _COMMON: dict[str, dict[str, str]] = {
         "qr": "Print a QR code of the server's URL, for phones.",
     },
     "applications": {
-        "threads": "The number of threads that run a WSGI application.",
+        "threads": "The number of threads that run the application.",
         "interface": "How APP is called: wsgi, handler, or auto to find out.",
     },
     "directories": {
