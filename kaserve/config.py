@@ -20,6 +20,7 @@ from .handlers.static.patterns import PathPattern
 from .handlers.static.site_headers import parse_rule
 from .http.keep_alive import KeepAlive
 from .http.limits import Limits
+from .net.listener import split_host_port
 from .net.service import Deadlines
 from .options import (
     BIND,
@@ -367,8 +368,21 @@ def _type_patterns(config: Config) -> list[PathPattern]:
     return [PathPattern(parse_type(text)[0]) for text in config.type]
 
 
+_EACH_CLOSES = "without it, each response closes its connection"
+
+
 def _is_unix(bind: str) -> bool:
     return bind.startswith("unix:")
+
+
+def _has_own_port(bind: str) -> bool:
+    """Whether an address needs no port from elsewhere; False for a malformed one, which is an error of its own."""
+    if bind.startswith(("unix:", "fd:")):
+        return True
+    try:
+        return split_host_port(bind, -1)[1] != -1
+    except ValueError:
+        return False
 
 
 _UNUSED_RULE = (
@@ -376,6 +390,12 @@ _UNUSED_RULE = (
 )
 
 _RULES = (
+    _Rule(
+        # 0, "any free port", may stand there for nothing: it is what test fixtures begin with.
+        lambda config: _is_given(config, "port") and config.port != 0 and all(map(_has_own_port, config.bind)),
+        "{} has no effect: each address in {} has its own port or needs none",
+        ("port", "bind"),
+    ),
     _Rule(
         # Not with a socket that another program has bound: gunicorn, for one, has an option of its own (`effects`).
         lambda config: (
@@ -396,6 +416,8 @@ _RULES = (
         "{} has no effect with a rule of {} for all files: give it a pattern, or leave one of the two out",
         ("immutable", "cache_control"),
     ),
+    _needs("keep_alive_requests", "keep_alive", _EACH_CLOSES),
+    _needs("keep_alive_time", "keep_alive", _EACH_CLOSES),
     _excludes("app", "wsgi", "only one can be served"),
     _excludes("app", "handler", "only one can be served"),
     _excludes("handler", "wsgi", "only one can be served"),

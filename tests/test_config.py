@@ -318,6 +318,17 @@ class TestWhatCannotBe:
         for bind in ("unix:@b", "127.0.0.1"), ("unix:@b", "fd:3"):
             Config(bind=bind, unix_mode="600", reuse_port=True)
 
+    def test_a_port_that_no_address_uses(self) -> None:
+        for bind in ["127.0.0.1:8001"], ["[::1]:8001"], ["unix:/run/a"], ["fd:3", "unix:@b", ":8001"]:
+            self.refused("port has no effect: each address in bind has its own port", port=9000, bind=bind)
+            Config(port=0, bind=bind)
+        for bind in ["127.0.0.1"], ["::1"], ["unix:/run/a", "[::1]"]:
+            Config(port=9000, bind=bind)
+
+    @pytest.mark.parametrize("name", ["keep_alive_requests", "keep_alive_time"])
+    def test_limits_of_connections_that_do_not_persist(self, name: str) -> None:
+        self.refused(f"{name} needs keep_alive: without it, each response closes", keep_alive=0, **{name: 5})
+
     @pytest.mark.parametrize(
         ("rules", "has_unused"),
         [
