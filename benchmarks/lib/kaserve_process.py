@@ -17,6 +17,10 @@ PATIENCE = 30.0
 """Seconds for a process to start, or to end after SIGTERM."""
 
 
+# What a healthy server may log. A busy machine can stop any process for longer than a handler should take.
+_EXPECTED = re.compile(r"kaserve: INFO:|kaserve: WARNING: \S+ \S+ blocked the server for ")
+
+
 class ProcessFailed(Exception):
     """A process did not start, or did not end as it should; the message says how."""
 
@@ -111,7 +115,7 @@ class KaserveProcess:
         """Waits for the end of a drained process. Raises ProcessFailed unless that is clean and nothing was logged."""
         status = self.wait()
         lines = self.output.partition("Ctrl-C stops it\n")[2].splitlines()
-        logged = "\n".join(line for line in lines if not line.startswith("kaserve: INFO:"))
+        logged = "\n".join(line for line in lines if not _EXPECTED.match(line))
         self._output.close()
         if status != 0 or logged:
             raise ProcessFailed(f"it ended with status {status}: {logged[-2000:]}")

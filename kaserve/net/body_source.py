@@ -29,6 +29,8 @@ class BodySource:
         span: the file to be sent next, after what `advance` returned; None for none.
         offset, left: which part of it: its position in the file, and how many bytes. The writer moves them on.
         pending: a Future of the next piece, which is not done yet; None for none.
+        file_bytes_left: bytes of files that may still be sent in this turn of the reactor. The owner of the writer sets
+            it; it is here because an idle connection has no body, so that it takes no space there.
         bytes_sent: bytes of content so far.
     """
 
@@ -39,6 +41,7 @@ class BodySource:
         "_pieces",
         "_tail",
         "bytes_sent",
+        "file_bytes_left",
         "left",
         "offset",
         "pending",
@@ -60,6 +63,7 @@ class BodySource:
         self.span: FileSpan | None = None
         self.offset = 0
         self.left = 0
+        self.file_bytes_left = 0
         self.pending: Future[Any] | None = None
         self.bytes_sent = 0
         self._first = self._take()

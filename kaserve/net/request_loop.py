@@ -26,7 +26,7 @@ from .service import Service
 from .sockets import PlainSocket
 from .timerwheel import Timer
 from .tls import TLSSocket
-from .writer import MAX_FILE_BYTES_PER_TURN, Writer
+from .writer import Writer
 
 __all__ = ["RequestLoop"]
 
@@ -34,6 +34,8 @@ log = logging.getLogger("kaserve")
 
 _MAX_BUFFERED = 64 * 1024  # bytes of responses to a pipeline that are collected before they are sent
 _MAX_REQUESTS_PER_TURN = 64
+# Bytes of files that one connection sends in a turn, so that a fast reader does not keep the others waiting.
+_MAX_FILE_BYTES_PER_TURN = 1024 * 1024
 # The share of its maximum age that a connection may be spared at random, so that connections which were opened together
 # are not closed together.
 _AGE_JITTER = 0.1
@@ -53,6 +55,7 @@ class RequestLoop(Timer):
     __slots__ = (
         "_closing",
         "_exchange",
+        "_file_bytes_left",
         "_idle_allowance",
         "_idle_from",
         "_interest",
@@ -92,6 +95,7 @@ class RequestLoop(Timer):
         self._request_started = now
         self._idle_from = now  # when the last response left
         self._idle_allowance = service.idle  # for how long it may be idle from then on
+        self._file_bytes_left = _MAX_FILE_BYTES_PER_TURN  # in this turn
         self._interest = NOTHING  # what the reactor watches the socket for
         self._min_progress_left = 0  # bytes that must still move before the deadline is extended
         self._closing = False  # the next response is the last one
@@ -119,7 +123,7 @@ class RequestLoop(Timer):
     def _run(self) -> None:
         """Reads, responds and sends for as long as that is possible without waiting, up to the limits of a turn."""
         writer, protocol = self._writer, self.protocol
-        writer.file_bytes_left = MAX_FILE_BYTES_PER_TURN
+        self._file_bytes_left = _MAX_FILE_BYTES_PER_TURN
         if writer.buffer and not self._flush():
             self._update_state()
             return
@@ -289,21 +293,23 @@ class RequestLoop(Timer):
 
     def _send_body(self) -> bool:
         """Sends on in a body that is not in memory; True if all of it is encoded."""
-        exchange, writer = self._exchange, self._writer
+        exchange, writer, source = self._exchange, self._writer, self._writer.source
         assert exchange is not None
+        assert source is not None
         if exchange.is_pending():
             return False
         exchange.future = None
+        source.file_bytes_left = self._file_bytes_left  # what the bodies before it in this turn have left
         try:
             progress = writer.pump(self._sock)
         except BaseException as error:
             self._fail_response(error)
             return False
+        self._file_bytes_left = source.file_bytes_left
         self._count_sent()
         if progress == AWAITING:
-            assert writer.source is not None
-            assert writer.source.pending is not None
-            exchange.wait_for(writer.source.pending)
+            assert source.pending is not None
+            exchange.wait_for(source.pending)
         elif progress == BLOCKED:
             exchange.check_blocking()
         elif progress == LOST:

@@ -20,13 +20,12 @@ from .progress import AWAITING, BLOCKED, BROKEN, ENCODED, LOST, SENT, Progress
 from .sockets import PlainSocket
 from .tls import TLSSocket
 
-__all__ = ["MAX_FILE_BYTES_PER_TURN", "Writer"]
+__all__ = ["Writer"]
 
 log = logging.getLogger("kaserve")
 
-# Limits, so that a fast reader of a large response does not keep the other connections waiting: bytes of files that one
-# connection sends in a turn, and how often one call of `pump` goes on to the next piece.
-MAX_FILE_BYTES_PER_TURN = 1024 * 1024
+# How often one call of `pump` goes on to the next piece, so that a fast reader of a large response does not keep the
+# other connections waiting.
 _MAX_PIECES_PER_PUMP = 16
 _READ_SIZE = 32 * 1024  # where the system has no sendfile()
 # The head waits in the kernel for the first bytes of its file: one segment on the network, not two.
@@ -41,10 +40,9 @@ class Writer:
         queued: bytes in the queue after it.
         source: the body that is still to be encoded; None for none.
         moved: bytes that the kernel has accepted since this was last set to 0.
-        file_bytes_left: bytes of files that may still be sent in this turn. Its owner sets it at the start of a turn.
     """
 
-    __slots__ = ("_queue", "buffer", "file_bytes_left", "moved", "queued", "source")
+    __slots__ = ("_queue", "buffer", "moved", "queued", "source")
 
     def __init__(self) -> None:
         self.buffer: bytes | memoryview = b""
@@ -52,7 +50,6 @@ class Writer:
         self.queued = 0
         self.source: BodySource | None = None
         self.moved = 0
-        self.file_bytes_left = MAX_FILE_BYTES_PER_TURN
 
     def enqueue(self, data: bytes) -> None:
         """Adds `data` to what leaves next, together with it: the responses to a pipeline leave in one send."""
@@ -120,10 +117,10 @@ class Writer:
     def _send_span(self, sock: PlainSocket | TLSSocket, source: BodySource) -> Progress:
         """Has the kernel send a part of the file, from the page cache to the socket; SENT if that was the last part."""
         assert source.span is not None
-        if self.file_bytes_left == 0:
+        if source.file_bytes_left == 0:
             return BLOCKED
         try:
-            sent = _send_file(sock, source.span.fd, source.offset, min(source.left, self.file_bytes_left))
+            sent = _send_file(sock, source.span.fd, source.offset, min(source.left, source.file_bytes_left))
         except (BlockingIOError, InterruptedError):
             return BLOCKED
         except (ConnectionError, TimeoutError):
@@ -135,7 +132,7 @@ class Writer:
             log.error("a file became shorter while it was sent")
             return BROKEN
         self.moved += sent
-        self.file_bytes_left -= sent
+        source.file_bytes_left -= sent
         source.offset += sent
         source.left -= sent
         if source.left:

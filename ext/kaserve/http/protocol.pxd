@@ -28,11 +28,11 @@ cdef class HTTPProtocol:
     cdef public bytes _received
     cdef public Py_ssize_t _scanned, _start
     cdef public long long _allowance, _body_left
+    # Together, since each int between pointers would take the space of two in every idle connection.
     cdef public bint ended
-    cdef public int _empty_lines_left, phase
+    cdef public int _empty_lines_left, phase, served
     cdef public Request request
     cdef public Outgoing outgoing
-    cdef public int served
     cdef public object sink
 
     cpdef receive(self, bytes data)

@@ -14,7 +14,7 @@ cdef int NOTHING, WRITE
 cdef int AWAITING, BLOCKED, BROKEN, ENCODED, LOST, SENT
 cdef Py_ssize_t _MAX_BUFFERED
 cdef int _MAX_REQUESTS_PER_TURN
-cdef Py_ssize_t MAX_FILE_BYTES_PER_TURN
+cdef int _MAX_FILE_BYTES_PER_TURN
 
 cdef class RequestLoop(Timer):
     cdef public Service _service
@@ -22,12 +22,12 @@ cdef class RequestLoop(Timer):
     cdef public Writer _writer
     cdef public Exchange _exchange
     cdef public double _idle_allowance, _idle_from, _max_age_at, _opened, _request_started
-    cdef public int _interest
+    # Together, since each int between pointers would take the space of two in every idle connection.
+    cdef public int _file_bytes_left, _interest, phase
     cdef public bint _closing
     cdef public long long _min_progress_left, number
     cdef public HTTPProtocol protocol
     cdef public object client, ending, server
-    cdef public int phase
 
     cpdef ready(self, int events)
     cdef _update_state(self)

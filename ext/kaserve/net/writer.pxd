@@ -9,7 +9,7 @@ cdef int AWAITING, BLOCKED, BROKEN, ENCODED, LOST, SENT
 cdef class Writer:
     cdef public object buffer, source
     cdef public list _queue
-    cdef public Py_ssize_t file_bytes_left, moved, queued
+    cdef public Py_ssize_t moved, queued
 
     cpdef enqueue(self, bytes data)
     @cython.locals(sent=Py_ssize_t)
