@@ -410,7 +410,9 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     assert "3 open connections have no row" in shown
     assert re.search(r"<td>client<small>the client closed it while it was idle</small></td><td>40</td>", shown)
     assert "may be idle for 30 s (--keep-alive, and one second of grace)" in shown
-    assert re.search(r">4xx</td><td>4</td></tr><tr><td class=\"part\">of these 431, rejected by kaserve</td><td>1<", shown)
+    assert re.search(
+        r">4xx</td><td>4</td></tr><tr><td class=\"part\">of these 431, rejected by kaserve</td><td>1<", shown
+    )
     assert "<b>4</b> open" in shown  # as many as the tile says
 
 
