@@ -26,7 +26,7 @@ from pathlib import Path
 
 from tests.tools.server import PATIENCE, environment
 
-COLUMNS = 80
+COLUMNS = 88
 COMMAND = "kaserve photos"
 REQUESTS = ("/", "/beach.jpg", "/harbour.jpg", "/boat.jpg", "/beach.jpg")
 FILES = {"beach.jpg": 2_310_144, "harbour.jpg": 1_893_002, "boat.jpg": 74_211}
