@@ -3,8 +3,8 @@
 Nothing is recorded until the page is opened. While it is open, requests are recorded for as many connections as
 fit on the page. On a server with more connections than that, a few others get a row after each rendering: the rows of
 connections that have ended or have been idle for the whole window. A row stays on the page until another connection
-takes it, so that a busy server has all rows filled. Requests that follow each other so closely that no screen could show
-the difference are merged into one block. So the cost does not depend on how busy the server is.
+takes it, so that a busy server has all rows filled. Requests that follow each other so closely that no screen could
+show the difference are merged into one block. So the cost does not depend on how busy the server is.
 
 Knows no connections. All times are those of the reactor, in seconds.
 """
