@@ -23,7 +23,7 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
-from lib.charts import Bar, check_installed, draw
+from lib.charts import Bar, draw
 from lib.peers import PEERS
 from lib.processes import clean_up_when_terminated
 from lib.serving import CannotServe, Server, serving
@@ -64,8 +64,6 @@ def main() -> int:
     clean_up_when_terminated()
     with tempfile.TemporaryDirectory(prefix="bench-page-") as name:
         try:
-            if options.svg:
-                check_installed()
             certificate = make_certificate(Path(name)) if options.tls else None
         except RuntimeError as error:
             print(f"page_load.py: {error}", file=sys.stderr)

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lib.charts import Bar, check_installed, draw
+from lib.charts import Bar, draw
 from lib.tables import NOTHING, align
 
 AHEAD, LEVEL = 1.0, 0.97
@@ -167,8 +167,6 @@ def main() -> int:
     options = parse_arguments()
     try:
         results = read(options.results)
-        if options.svg:
-            check_installed()
     except (OSError, ValueError, RuntimeError) as error:
         print(f"ratios.py: {error}", file=sys.stderr)
         return 2

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import wrk
-from lib.charts import Bar, check_installed, draw
+from lib.charts import Bar, draw
 from lib.measure import WARM_UP_SECONDS, Bench, measure
 from lib.peers import PEERS, Peer
 from lib.processes import clean_up_when_terminated, raise_descriptor_limit
@@ -110,8 +110,6 @@ def prepare(options: argparse.Namespace) -> tuple[int, int]:
         raise RuntimeError("needs Linux")
     if shutil.which("wrk") is None:
         raise RuntimeError("needs wrk")
-    if options.svg:
-        check_installed()
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise RuntimeError("needs two cores: one for the server, one for the client")
@@ -156,17 +154,17 @@ def print_table(workload: Workload, outcomes: dict[str, Outcome], baseline: str)
 
 
 def draw_chart(workload: Workload, outcomes: dict[str, Outcome], baseline: str, directory: Path) -> None:
-    """Draw the ratios of one workload, fastest first; below them who cannot do it, with the reason."""
-    bars = [
-        Bar(
-            name,
-            times := ratio(outcome, outcomes.get(baseline), throughput),
-            f"{times or 0:.2f}  ({middle(outcome, throughput):,.0f}/s, {middle(outcome, cpu):,.1f} µs CPU)",
-        )
-        for name, outcome in fastest_first(outcomes).items()
-    ]
+    """Draw the ratios of one workload, fastest first, or the rates if the baseline cannot do it; below them the servers
+    that cannot do it, with the reason."""
+    bars = []
+    for name, outcome in fastest_first(outcomes).items():
+        rate, times = middle(outcome, throughput), ratio(outcome, outcomes.get(baseline), throughput)
+        figures = f"{rate:,.0f}/s, {middle(outcome, cpu):,.1f} µs CPU"
+        bars.append(Bar(name, times or rate, f"{times:.2f} ({figures})" if times else figures))
     bars += [Bar(name, None, outcome.reason) for name, outcome in outcomes.items() if not outcome.samples]
-    draw(directory / f"{workload.name}.svg", workload.title, f"requests/s, {baseline} = 1", bars)
+    has_baseline = bool(baseline in outcomes and outcomes[baseline].samples)
+    axis = f"requests/s, {baseline} = 1" if has_baseline else "requests/s"
+    draw(directory / f"{workload.name}.svg", workload.title, axis, bars)
 
 
 def describe(peers: list[Peer], rounds: int, seconds: int) -> dict[str, Any]:

@@ -347,6 +347,12 @@ def test_defaults_are_right() -> None:
         )
 
 
+def test_the_chart_of_the_start_page_is_that_of_the_table(tmp_path: Path) -> None:
+    drawn = tmp_path / "overview.svg"
+    subprocess.run([sys.executable, "benchmarks/overview_chart.py", str(drawn)], cwd=ROOT, check=True, timeout=60)
+    assert drawn.read_text(encoding="utf-8") == (ROOT / "docs/charts/overview.svg").read_text(encoding="utf-8")
+
+
 def test_every_page_is_on_the_site() -> None:
     """The navigation has each page once, and no others. `make docs` (strict) checks the rest."""
     _, _, navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")

@@ -1,25 +1,29 @@
-"""Bar charts as SVG, by matplotlib: horizontal bars, each with its figures after it."""
+"""Bar charts as SVG, for light and dark pages: horizontal bars, each with its name before and its figures after it.
 
-import importlib
-import importlib.util
+The text stays text, in a font of the reader's system, whose widths are estimated here. A chart has a background of its
+own, so that it can be read on a page that is dark although the reader's system is light.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from textwrap import shorten
 
-OURS, OURS_PURE, OTHERS = "#1f6fb5", "#8fbfe6", "#b5b9bf"
-"""Colours: kaserve, its pure build, other servers."""
-TEXT, FAINT = "#24292f", "#8b949e"
-WIDTH_INCHES, BAR_INCHES, MARGIN_INCHES = 8.0, 0.32, 0.9
-LONGEST_TEXT = 90
-STYLE = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "kaserve",  # the same figures make the same file
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": TEXT,
-    "ytick.color": TEXT,
-}
+WIDE, NARROW = 640, 400
+"""Widths: with figures for each bar; legible on a phone of 360 pixels."""
+BAR, GAP, MARGIN = 16, 8, 16
+LONGEST_TEXT = 60
+CHARACTER = 0.56
+"""Estimated width of a character, in units of the font's size. Digits and lower case letters are about this wide."""
+STYLE = """\
+text { font: 13px system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif; fill: #24292f; }
+.title { font-size: 15px; font-weight: 600; } .note { fill: #59636e; font-size: 12px; }
+.ground { fill: #fff; stroke: #d0d7de; } .ours { fill: #1f6fb5; } .pure { fill: #8fbfe6; } .other { fill: #b5b9bf; }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6e6e6; } .note { fill: #9aa0a6; }
+.ground { fill: #17191d; stroke: #3a3f46; } .ours { fill: #5aa2f2; } .pure { fill: #2f5f94; } .other { fill: #5c636d; }
+}"""
 
 
 @dataclass(frozen=True)
@@ -31,44 +35,43 @@ class Bar:
     text: str
 
 
-def check_installed() -> None:
-    """RuntimeError without matplotlib: better before an hour of measuring than afterwards."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise RuntimeError("charts need the module matplotlib")
-
-
-def draw(path: Path, title: str, axis: str, bars: Sequence[Bar]) -> None:
+def draw(path: Path, title: str, axis: str, bars: Sequence[Bar], width: int = WIDE) -> None:
     """Write the chart of `bars`, from top to bottom; `axis` says what their length means."""
-    # Imported by name: it is optional, and type checking must not need it.
-    matplotlib = importlib.import_module("matplotlib")
-    figure_class = importlib.import_module("matplotlib.figure").Figure
-    with matplotlib.rc_context(STYLE):
-        height = MARGIN_INCHES + BAR_INCHES * len(bars)
-        figure = figure_class(figsize=(WIDTH_INCHES, height), facecolor="white", layout="constrained")
-        axes = figure.add_subplot()
-        places = range(len(bars))
-        axes.barh(places, [bar.value or 0 for bar in bars], color=[colour(bar.name) for bar in bars], height=0.7)
-        for place, bar in zip(places, bars, strict=True):
-            axes.annotate(
-                shorten(bar.text, LONGEST_TEXT), (bar.value or 0, place), xytext=(5, 0), textcoords="offset points",
-                va="center", fontsize=9, color=TEXT if bar.value is not None else FAINT,
-            ).set_in_layout(False)  # fmt: skip
-        axes.set_yticks(places, [bar.name for bar in bars])
-        axes.tick_params(length=0)
-        axes.set_xticks([])
-        axes.invert_yaxis()
-        # The text after the longest bar needs space, too.
-        axes.set_xlim(0, 1.6 * max((bar.value or 0 for bar in bars), default=0) or 1)
-        axes.spines[["top", "right", "bottom"]].set_visible(False)
-        axes.spines["left"].set_color(FAINT)
-        axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
-        axes.set_xlabel(axis, loc="left", color=FAINT)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+    texts = [shorten(bar.text, LONGEST_TEXT, placeholder=" …") for bar in bars]
+    left = MARGIN + 8 + max((_wide(bar.name) for bar in bars), default=0)
+    longest = max((bar.value or 0 for bar in bars), default=0) or 1
+    # Each bar has its text after it, so the longest bar alone does not say how much space there is for bars.
+    room = [width - MARGIN - left - 6 - _wide(text) for text in texts]
+    pairs = [(space, bar.value) for space, bar in zip(room, bars, strict=True) if bar.value]
+    scale = min((space / value for space, value in pairs), default=0)
+    scale = max(scale, 0.2 * (width - left) / longest)
+    top = MARGIN + 48
+    height = top + len(bars) * (BAR + GAP) + MARGIN - GAP
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">',
+        f"<style>\n{STYLE}\n</style>",
+        f'<rect class="ground" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8"/>',
+        f'<text class="title" x="{MARGIN}" y="{MARGIN + 13}">{escape(title)}</text>',
+        f'<text class="note" x="{MARGIN}" y="{MARGIN + 32}">{escape(axis)}</text>',
+    ]
+    for number, (bar, text) in enumerate(zip(bars, texts, strict=True)):
+        y = top + number * (BAR + GAP)
+        long = max(1.0, scale * bar.value) if bar.value is not None else 0
+        style = "" if bar.value is not None else ' class="note"'
+        lines.append(f'<text x="{left - 8:.0f}" y="{y + 12}" text-anchor="end">{escape(bar.name)}</text>')
+        lines.append(f'<rect class="{colour(bar.name)}" x="{left:.0f}" y="{y}" width="{long:.1f}" height="{BAR}"/>')
+        lines.append(f'<text{style} x="{left + long + 6:.1f}" y="{y + 12}">{escape(text)}</text>')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([*lines, "</svg>\n"]), encoding="utf-8")
+
+
+def _wide(text: str) -> float:
+    """Estimated width of `text` in pixels."""
+    return 13 * CHARACTER * len(text)
 
 
 def colour(name: str) -> str:
-    """Of the bar with this name."""
+    """The style of the bar with this name: kaserve, its pure build, or another server."""
     if not name.startswith("kaserve"):
-        return OTHERS
-    return OURS_PURE if name.startswith("kaserve-pure") else OURS
+        return "other"
+    return "pure" if name.startswith("kaserve-pure") else "ours"

@@ -1,9 +1,10 @@
 """Timeline: the requests of a few connections during the last seconds, for the live page.
 
 Nothing is recorded until the page is opened. While it is open, requests are recorded for as many connections as
-fit on the page. On a server with more connections than that, each rendering gives a few others a row: the rows of
-connections that have ended or have been idle for the whole window. Requests that follow each other so closely that no
-screen could show the difference are merged into one block. So the cost does not depend on how busy the server is.
+fit on the page. On a server with more connections than that, a few others get a row after each rendering: the rows of
+connections that have ended or have been idle for the whole window. A row stays on the page until another connection
+takes it, so that a busy server has all rows filled. Requests that follow each other so closely that no screen could
+show the difference are merged into one block. So the cost does not depend on how busy the server is.
 
 Knows no connections. All times are those of the reactor, in seconds.
 """
@@ -18,7 +19,8 @@ from .endings import Ending
 __all__ = ["Burst", "ConnectionTrace", "Timeline"]
 
 _MAX_TRACES = 24
-_MAX_NEW_TRACES = 6  # rows that one rendering frees for other connections
+_MAX_NEW_TRACES = 6  # rows that change hands between two renderings; with more, nobody could read a row
+_MAX_ATTEMPTS = 200  # to get a row, between two renderings, of connections that have none
 _MAX_BURSTS = 240  # in one trace
 _WINDOW = 30.0  # seconds that the page shows
 _RESOLUTION = 0.05  # seconds; two requests closer than this are one block: on any screen they would touch
@@ -119,10 +121,13 @@ class Timeline:
             the timeline costs nothing while it is off or full.
     """
 
-    __slots__ = ("_traces", "_until", "recording")
+    __slots__ = ("_attempts", "_leaving", "_traces", "_unseen", "_until", "recording")
 
     def __init__(self) -> None:
         self._traces: list[ConnectionTrace] = []
+        self._leaving: list[ConnectionTrace] = []  # whose rows others may take; the first to go is the last here
+        self._unseen: list[ConnectionTrace] = []  # traces since the last rendering: nobody misses one that has ended
+        self._attempts = 0  # left until the next rendering
         self._until = -_RECORDING_TIME  # recording ends here, unless the page is rendered before
         self.recording = False
 
@@ -142,16 +147,45 @@ class Timeline:
         return trace if self.try_add(trace, now) else None
 
     def try_add(self, trace: ConnectionTrace, now: float) -> bool:
-        """Gives `trace` a row if the page is open and has a free one. Returns whether it did."""
-        if not self.recording or now > self._until or len(self._traces) >= _MAX_TRACES:
+        """Gives `trace` a row if the page is open and has one. Returns whether it did."""
+        if not self.recording or now > self._until or not self._make_room(now):
             self.recording = False  # until the next rendering; see `recording`
             return False
+        if len(self._traces) >= _MAX_TRACES:
+            return False
         self._traces.append(trace)
+        self._unseen.append(trace)
         trace.is_shown = True
+        return True
+
+    def _make_room(self, now: float) -> bool:
+        """Takes a row from a connection that can do without, if all are in use.
+
+        The first to go are those that `render` has chosen. After them go connections that began and ended since then,
+        which no page has shown yet. Otherwise short connections, which are the first to come on a busy server, would
+        take all rows from the open ones that come a little later.
+
+        Returns:
+            False if no row can become free before the next rendering.
+        """
+        if len(self._traces) < _MAX_TRACES:
+            return True
+        self._attempts -= 1
+        if self._attempts < 0:
+            return False
+        while self._leaving:
+            trace = self._leaving.pop()
+            if trace.is_shown and (trace.ended is not None or trace.last_activity() <= now - _WINDOW):
+                self.forget(trace)
+                return True
+        ended = [trace for trace in self._unseen if trace.ended is not None]
+        if ended:
+            self.forget(min(ended, key=_ended_at))
         return True
 
     def forget(self, trace: ConnectionTrace) -> None:
         """Takes the row of `trace`, if it has one."""
+        self._unseen = [each for each in self._unseen if each is not trace]
         self._keep([each for each in self._traces if each is not trace])
 
     def render(self, now: float) -> list[dict[str, object]]:
@@ -164,21 +198,22 @@ class Timeline:
         start = now - _WINDOW
         if now > self._until:  # the page was not open for a while, so the traces have gaps
             self._keep([])
-        elif not self.recording:  # there are more connections than rows
-            self._free_rows(start)
         self._keep([trace for trace in self._traces if trace.ended is None or trace.ended > start])
+        self._leaving = self._find_leaving(start)
+        self._unseen = []
+        self._attempts = _MAX_ATTEMPTS
         self._until = now + _RECORDING_TIME
         self.recording = True
         return [_as_json(trace, now) for trace in sorted(self._traces, key=_order)]
 
-    def _free_rows(self, start: float) -> None:
-        """Frees a few rows: first those of connections that have been idle since `start`, then those of connections
-        that have ended, the earliest first."""
+    def _find_leaving(self, start: float) -> list[ConnectionTrace]:
+        """Returns the traces whose rows may go to other connections: first those of connections that have been idle
+        since `start`, then those of connections that have ended, the earliest first; in the reverse order, and no more
+        than `_MAX_NEW_TRACES` rows including those that are free."""
         idle = [trace for trace in self._traces if trace.ended is None and trace.last_activity() <= start]
         ended = [trace for trace in self._traces if trace.ended is not None]
         leaving = sorted(idle, key=ConnectionTrace.last_activity) + sorted(ended, key=_ended_at)
-        leaving = leaving[: max(0, len(self._traces) + _MAX_NEW_TRACES - _MAX_TRACES)]
-        self._keep([trace for trace in self._traces if trace not in leaving])
+        return leaving[: max(0, len(self._traces) + _MAX_NEW_TRACES - _MAX_TRACES)][::-1]
 
     def _keep(self, kept: list[ConnectionTrace]) -> None:
         """Takes the rows of all traces but `kept`."""

@@ -176,6 +176,22 @@ def test_a_file_that_is_not_stored_says_why(browser: Browser, url_with_uploads: 
     assert "409" in browser.errors.pop()  # Chromium reports each response of this kind
 
 
+def test_nothing_can_be_sent_until_a_file_is_chosen(browser: Browser, url_with_uploads: str) -> None:
+    """Without the script the browser itself asks for a file."""
+    disabled = "document.querySelector('.upload button').disabled"
+    browser.open(url_with_uploads)
+    assert browser.evaluate(disabled) is True
+    browser.evaluate(
+        "{ const data = new DataTransfer(); data.items.add(new File(['x'], 'x.txt'));"
+        "const field = document.querySelector('.upload input'); field.files = data.files;"
+        "field.dispatchEvent(new Event('change')); }"
+    )
+    assert browser.evaluate(disabled) is False
+    browser.evaluate("document.querySelector('.upload').reset()")
+    assert browser.evaluate(disabled) is True
+    assert "disabled" not in FORM
+
+
 def test_the_form_shows_progress_as_well(browser: Browser, url_with_uploads: str, uploaded: Path) -> None:
     browser.open(url_with_uploads)
     chosen = "{ const data = new DataTransfer(); data.items.add(new File(['hello'], 'chosen.txt'));"

@@ -406,5 +406,48 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     assert re.search(r'id="requests"[^>]*aria-label="80"', shown)
     assert re.search(r'id="times"[^>]*aria-label="p50 750 µs, p95 975 µs, p99 995 µs"', shown)
     assert shown.index('id="requests"') < shown.index('id="tiles"')
-    assert "(3 open, 40 ended)" not in shown  # the connections that ended did so before the page was opened
-    assert "(3 open)" in shown
+    assert "40 ended" not in shown  # the connections that ended did so before the page was opened
+    assert "3 open connections have no row" in shown
+    assert re.search(r"<td>client<small>the client closed it while it was idle</small></td><td>40</td>", shown)
+    assert "may be idle for 30 s (--keep-alive, and one second of grace)" in shown
+    assert re.search(
+        r">4xx</td><td>4</td></tr><tr><td class=\"part\">of these 431, rejected by kaserve</td><td>1<", shown
+    )
+    assert "<b>4</b> open" in shown  # as many as the tile says
+
+
+def test_the_page_explains_each_reason() -> None:
+    page, _, _ = status()
+    body = page(ask()).body
+    assert isinstance(body, bytes)
+    reasons = body.decode().partition("const REASONS = {")[2].partition("};")[0]
+    assert set(re.findall(r'^  "([^"]+)": ', reasons, re.MULTILINE)) == {ending.value for ending in Ending}
+
+
+def test_each_row_says_how_its_connection_ended(tmp_path: Path) -> None:
+    timeline = Timeline()
+    timeline.render(100.0)
+    for number, ending in ((7, Ending.REQUEST_LIMIT), (8, None)):
+        trace = timeline.start_trace(number, "192.0.2.1", 90.0, 100.0)
+        assert trace is not None
+        trace.add(95.0, 95.1, 200)
+        if ending is not None:
+            trace.end(99.0, ending)
+    report = overview(take_snapshot(Stats(), ["IDLE"], Settings(), 100.0), timeline.render(100.0), [])
+    servers: list[Server] = []
+    timers: list[threading.Timer] = []
+
+    def call_later(seconds: float, function: Callable[[], None]) -> None:
+        timers.append(threading.Timer(seconds, servers[0].call, (page.close,)))
+        timers[-1].start()
+
+    page = StatusPage(lambda most: report, call_later, own=Noted(), seconds=0.1)
+    try:
+        with serving(page) as server:
+            servers.append(server)
+            shown = load(server.url, tmp_path)
+    finally:
+        for timer in timers:
+            timer.join()
+    rows = re.findall(r"<text [^>]*>([^<]+)</text>", shown.partition('id="timeline"')[2].partition("</svg>")[0])
+    assert rows[:4] == ["#8 192.0.2.1", "#7 192.0.2.1", "open", "request limit"]

@@ -93,21 +93,69 @@ def test_an_ended_connection_is_removed_after_the_window() -> None:
     assert timeline.render(31.5) == []
 
 
+def full(timeline: Timeline) -> list[ConnectionTrace]:
+    """All rows, of open connections that a page has shown."""
+    traces = [trace(timeline, number) for number in range(24)]
+    assert numbers(timeline.render(1.0)) == list(range(24))
+    return traces
+
+
 def test_a_few_others_get_the_rows_of_those_that_ended_first() -> None:
     timeline = recording()
-    for number in range(24):
-        trace(timeline, number).end(1.0 + number / 100, Ending.CLIENT)
-    assert timeline.start_trace(99, "h", 0.0, 2.0) is None
-    assert not bool(
-        timeline.recording
-    )  # bool(), here and below, since a type checker assumes that the attribute has not changed
-    assert numbers(timeline.render(3.0)) == list(range(23, 5, -1))
-    assert bool(timeline.recording)
+    for number, one in enumerate(full(timeline)):
+        one.end(2.0 + number / 100, Ending.CLIENT)
+    assert timeline.start_trace(99, "h", 0.0, 2.5) is None  # the page has not shown yet that they ended
+    assert numbers(timeline.render(3.0)) == list(range(23, -1, -1))
     for number in range(100, 106):
         trace(timeline, number, 3.0)
     assert timeline.start_trace(106, "h", 0.0, 3.0) is None
-    assert numbers(timeline.render(4.0)) == [*range(100, 106), *range(23, 11, -1)]
-    assert len(timeline.render(5.0)) == 18  # all rows were not needed, so none was freed
+    assert numbers(timeline.render(4.0)) == [*range(100, 106), *range(23, 5, -1)]
+
+
+def test_a_row_stays_until_another_connection_takes_it() -> None:
+    """So the page of a busy server is never half empty."""
+    timeline = recording()
+    for one in full(timeline):
+        one.end(2.0, Ending.CLIENT)
+    for second in range(3, 30, 3):
+        assert len(timeline.render(float(second))) == 24
+
+
+def test_open_connections_get_rows_that_many_short_ones_came_first_for() -> None:
+    timeline = recording()
+    for one in full(timeline):
+        one.end(1.5, Ending.CLIENT)
+    timeline.render(2.0)
+    for number in range(100, 150):
+        trace(timeline, number, 2.0).end(2.0 + number / 1000, Ending.CLIENT)
+    for number in range(150, 156):
+        trace(timeline, number, 2.5)
+    assert numbers(timeline.render(3.0))[:6] == list(range(150, 156))
+
+
+def test_attempts_to_get_a_row_are_limited() -> None:
+    timeline = recording()
+    full(timeline)
+    for number in range(100, 300):
+        assert timeline.start_trace(number, "h", 1.0, 1.0) is None
+        assert bool(timeline.recording)  # bool(): a type checker assumes that the attribute has not changed
+    assert timeline.start_trace(300, "h", 1.0, 1.0) is None
+    assert not bool(timeline.recording)
+    timeline.render(2.0)
+    assert bool(timeline.recording)
+
+
+def test_a_connection_that_was_idle_keeps_its_row_when_it_is_used_again() -> None:
+    timeline = recording()
+    traces = full(timeline)
+    for second in range(4, 32, 4):
+        timeline.render(float(second))
+    timeline.render(32.0)  # all have been idle for the whole window
+    traces[0].add(32.1, 32.2, 200)
+    for number in range(100, 105):
+        trace(timeline, number, 33.0)
+    assert timeline.start_trace(105, "h", 33.0, 33.0) is None
+    assert numbers(timeline.render(34.0)) == [0, *range(6, 24), *range(100, 105)]
 
 
 def test_a_busy_connection_keeps_its_row() -> None:
@@ -127,9 +175,9 @@ def test_a_connection_that_lost_its_row_gets_another_with_its_next_request() -> 
     for second in range(4, 33, 4):
         for one in traces[1:]:
             one.add(float(second), second + 0.5, 200)
-        timeline.start_trace(99, "h", 0.0, float(second))
-        shown = timeline.render(second + 1.0)
-    assert numbers(shown) == list(range(1, 24))
+        timeline.render(second + 1.0)
+    trace(timeline, 99, 33.1).end(33.2, Ending.CLIENT)
+    assert numbers(timeline.render(33.3)) == [*range(1, 24), 99]
     traces[0].add(33.5, 33.6, 200)
     shown = timeline.render(34.0)
     assert numbers(shown) == list(range(24))

@@ -2,7 +2,7 @@
 
 A transcript is a fenced block of Markdown whose info string is `http-transcript`:
 
-    $ python -m kaserve 8000 -d demo --keep-alive 1     how the server was started
+    $ kaserve 8000 -d demo --keep-alive 1               how the server was started
     > GET / HTTP/1.1                                    what the client sends,
     < HTTP/1.1 200 OK                                   what comes back,
     * 2 seconds pass                                    and other events: see `Replay`
@@ -70,8 +70,8 @@ class Block:
     def config(self) -> Config:
         """The settings of the server that its first line starts, with a free port and without an access log."""
         words = shlex.split(self.lines[0].removesuffix(" &"))
-        assert words[:4] == ["$", "python", "-m", "kaserve"], f"{self} does not say how its server was started"
-        return replace(read_arguments(words[4:], {}).config, port=0, access_log=False)
+        assert words[:2] == ["$", "kaserve"], f"{self} does not say how its server was started"
+        return replace(read_arguments(words[2:], {}).config, port=0, access_log=False)
 
     @property
     def handler(self) -> Handler:

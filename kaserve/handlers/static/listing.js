@@ -219,6 +219,14 @@
       form.reset();
     });
 
+    // Without a file there is nothing to send. `reset` comes before the field is empty.
+    const submit = form.querySelector("button");
+    const update = () => { submit.disabled = field.files.length === 0; };
+    field.addEventListener("change", update);
+    form.addEventListener("reset", () => { submit.disabled = true; });
+    addEventListener("pageshow", update);  // a browser may restore the field when it comes back to the page
+    update();
+
     const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
     let inside = 0;  // elements that the pointer has entered and not left: `dragleave` comes for each of them
     const mark = (change) => {

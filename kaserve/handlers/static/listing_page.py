@@ -158,10 +158,11 @@ def _head(segments: Segments, order: Order, query: str, tools: str, form: str) -
 
 
 def _path(shown: list[str], query: str) -> str:
-    """The path as a line of links, from the root to the parent directory; the last name is the directory itself."""
+    """The path as a line of links, from the root to the parent directory; the last name is the directory itself. The
+    root is "Home": its own name may be private, and behind a proxy it is not that of the server's root."""
     if not shown:
-        return '<b class="root" aria-current="page" aria-label="Top directory">/</b>'
-    crumbs = [f'<a class="root" href={_up(len(shown), query)} aria-label="Top directory">/</a>']
+        return '<b class="root" aria-current="page">Home</b>'
+    crumbs = [f'<a class="root" href={_up(len(shown), query)}>Home</a><i>/</i>']
     for depth, name in enumerate(shown[:-1], 1):
         crumbs.append(f"<a href={_up(len(shown) - depth, query)}><bdi>{name}</bdi></a><i>/</i>")
     crumbs.append(f'<b aria-current="page"><bdi>{shown[-1]}</bdi></b><i>/</i>')

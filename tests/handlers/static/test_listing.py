@@ -195,7 +195,7 @@ def test_the_page_has_no_character_that_html_forbids(name: bytes) -> None:
 def test_a_name_is_shown_as_it_is(name: bytes, shown: str) -> None:
     listed = page(file(name), segments=(name,))
     assert listed.links[1][1] == shown
-    assert listed.text["h1"] == f"/{shown}/"
+    assert listed.text["h1"] == f"Home/{shown}/"
     assert listed.text["title"] == f"Index of /{shown}/"
 
 
@@ -234,7 +234,7 @@ def test_what_a_name_promises_is_a_class(name: bytes, classes: str) -> None:
 
 def test_the_path_is_a_line_of_links() -> None:
     listed = page(segments=(b"a b", b"<i>", b"c"))
-    assert listed.text["h1"] == "/a b/<i>/c/"
+    assert listed.text["h1"] == "Home/a b/<i>/c/"
     assert [urljoin("http://h/a%20b/%3Ci%3E/c/", href) for href in listed.hrefs[:3]] == [
         "http://h/",
         "http://h/a%20b/",
@@ -246,7 +246,7 @@ def test_the_root_has_no_parent() -> None:
     listed = page(file(b"a"))
     assert [href for href, _ in listed.links] == ["a"]
     assert listed.text["title"] == "Index of /"
-    assert listed.text["h1"] == "/"
+    assert listed.text["h1"] == "Home"
 
 
 def test_an_empty_directory_is_a_page_too() -> None:
