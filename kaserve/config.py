@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from .options import (
     SIZE,
     SWITCH,
     TEXT,
+    TIMEOUT,
     TRUSTED,
     URL_PATH,
     USER,
@@ -225,28 +227,34 @@ class Config:
         1000, "keep-alive", COUNT, "N", "How many requests a connection may carry. 0 is no limit.")
     keep_alive_time: float = _setting(
         3600.0, "keep-alive", SECONDS, "SECONDS",
-        "The maximum age of a connection, randomised by up to 10 %. The next response is then its last one.")
+        "The maximum age of a connection, randomised by up to 10 %. The next response is then its last one. 0 is no "
+        "limit.")
 
     header_timeout: float = _setting(
-        30.0, "timeouts", SECONDS, "SECONDS", "How long the head of a request may take to arrive, from its first byte.")
+        30.0, "timeouts", TIMEOUT, "SECONDS",
+        "How long the head of a request may take to arrive, from its first byte. Must be more than 0.")
     body_timeout: float = _setting(
-        60.0, "timeouts", SECONDS, "SECONDS",
-        "How long each part of a request body may take to arrive. --min-rate says how large a part is.")
+        60.0, "timeouts", TIMEOUT, "SECONDS",
+        "How long each part of a request body may take to arrive. --min-rate says how large a part is. Must be more "
+        "than 0.")
     half_close_timeout: float = _setting(
         30.0, "timeouts", SECONDS, "SECONDS",
-        "How long a handler may take to respond to a client that has stopped sending and may have left (a half-close).")
+        "How long a handler may take to respond to a client that has stopped sending and may have left (a half-close). "
+        "0 closes the connection at once.")
     send_timeout: float = _setting(
-        60.0, "timeouts", SECONDS, "SECONDS",
-        "How long a client may take to receive each part of a response. --min-rate says how large a part is.")
+        60.0, "timeouts", TIMEOUT, "SECONDS",
+        "How long a client may take to receive each part of a response. --min-rate says how large a part is. Must be "
+        "more than 0.")
     min_rate: int = _setting(
         500, "timeouts", SIZE, "BYTES",
         "The minimum transfer rate of bodies in bytes per second, averaged over those timeouts. 0 disables the check.")
     drain_delay: float = _setting(
         0.0, "timeouts", SECONDS, "SECONDS",
-        "How long to keep serving after SIGTERM, so that load balancers notice.")
+        "How long to keep serving after SIGTERM, so that load balancers notice. 0 is not at all.")
     graceful_timeout: float = _setting(
         30.0, "timeouts", SECONDS, "SECONDS",
-        "How long running requests may take to finish when the server stops, before their connections are closed.")
+        "How long running requests may take to finish when the server stops, before their connections are closed. 0 "
+        "closes them at once.")
 
     limit_request_line: int = _setting(
         8190, "limits", LINE_SIZE, "BYTES",
@@ -312,7 +320,7 @@ class Config:
             body_timeout=self.body_timeout,
             half_close_timeout=self.half_close_timeout,
             send_timeout=self.send_timeout,
-            age=self.keep_alive_time,
+            age=self.keep_alive_time or math.inf,
             min_rate=self.min_rate,
         )
 

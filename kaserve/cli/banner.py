@@ -86,11 +86,13 @@ def _client_certificates(config: Config) -> str:
 def _keep_alive(config: Config) -> str:
     if not config.keep_alive:
         return "off"
-    requests = f"{config.keep_alive_requests}" if config.keep_alive_requests else "any number of"
-    return (
-        f"{config.keep_alive:g} s idle, {requests} request{'' if requests == '1' else 's'}, "
-        f"{config.keep_alive_time:g} s of age per connection"
-    )
+    limits = []
+    if config.keep_alive_requests:
+        limits.append(_count(config.keep_alive_requests, "request"))
+    if config.keep_alive_time:
+        limits.append(f"{config.keep_alive_time:g} s")
+    most = f"at most {' and '.join(limits)} per connection" if limits else "no limit per connection"
+    return f"{config.keep_alive:g} s idle, {most}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -86,7 +86,7 @@ class Deadlines(NamedTuple):
 
     Attributes:
         keep_alive, header_timeout, body_timeout, half_close_timeout, send_timeout, linger: seconds.
-        age: seconds after which a connection gets its last response.
+        age: seconds after which a connection gets its last response; inf for no limit.
         min_rate: bytes per second, on average over body_timeout and send_timeout, below which there is no progress.
     """
 

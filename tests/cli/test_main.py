@@ -245,7 +245,7 @@ class TestRefusals:
         [
             ("http", "'http' is not a port, not a directory in "),
             ("65536", "PORT must be a port from 0 to 65535, not '65536'"),
-            ("-1", "PORT must be a whole number, not '-1'"),
+            ("-1", "PORT must be a port from 0 to 65535, not '-1'"),
             ("8000 9000", "there are two arguments for the port, 8000 and 9000"),
             ("8000 --port 9000", "give 8000 or --port 9000, not both"),
             ("--nonsense", "there is no option --nonsense; kaserve --help-all lists all options"),
@@ -277,7 +277,10 @@ class TestRefusals:
             ("--upload --handler a:b", "--upload has no effect with --handler: it is about the files of a directory"),
             ("--upload --wsgi a:b", "--upload has no effect with --wsgi: it is about the files of a directory"),
             ("-b fd:x", "--bind must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N, not 'fd:x'"),
-            ("-b h:99999", "--bind must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N, not 'h:99999'"),
+            ("-b h:99999", "the port of --bind must be 0 to 65535, not 99999"),
+            ("-b [::1]:65536", "the port of --bind must be 0 to 65535, not 65536"),
+            ("-b 127.0.0.1:x", "--bind must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N, not '127.0.0.1:x'"),
+            ("-b [::1:99999", "--bind must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N, not '[::1:99999'"),
             ("--handler app", "--handler must be MODULE:FUNCTION, not 'app'"),
             ("--handler :function", "--handler must be MODULE:FUNCTION, not ':function'"),
             ("--wsgi app", "--wsgi must be MODULE:APP, not 'app'"),
@@ -293,6 +296,11 @@ class TestRefusals:
             ("--interface cgi a:f", "--interface must be auto, wsgi, handler or asgi, not 'cgi'"),
             ("--interface wsgi a:f --upload", "--upload has no effect with a:f, which is a WSGI application: it is"),
             ("--threads many", "--threads must be a whole number, not 'many'"),
+            ("--threads -1", "--threads must be 0 or more, not '-1'"),
+            ("--keep-alive -1", "--keep-alive must be 0 or more seconds, such as 30 or 0.5, not '-1'"),
+            ("--header-timeout -0.5", "--header-timeout must be more than 0 seconds, such as 30 or 0.5, not '-0.5'"),
+            ("--min-rate -1", "--min-rate must be 0 or more bytes, such as 65536, 64K or 1G, not '-1'"),
+            ("--limit-request-line -1", "--limit-request-line must be at least 16 bytes, not '-1'"),
         ],
     )
     def test_bad_values(self, arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -444,7 +452,7 @@ class TestServing:
             assert process.banner.splitlines() == [
                 f"kaserve {kaserve.__version__} ({BUILD}) serves directory {tmp_path}",
                 f"  at {process.url}",
-                "  keep-alive: 5 s idle, any number of requests, 3600 s of age per connection (HTTP/1.1)",
+                "  keep-alive: 5 s idle, at most 3600 s per connection (HTTP/1.1)",
                 "  Ctrl-C stops it",
             ]
             process.signal(signal.SIGTERM)
@@ -460,7 +468,7 @@ class TestServing:
             assert what.endswith(" serves handler tests.tools.server:hello")
             assert at.startswith("  at http://127.0.0.1:")
             assert also_at == f"  at unix:{path}"
-            assert keep_alive == "  keep-alive: 120 s idle, 1000 requests, 3600 s of age per connection (HTTP/1.0)"
+            assert keep_alive == "  keep-alive: 120 s idle, at most 1000 requests and 3600 s per connection (HTTP/1.0)"
             for address in (process.address, str(path)):
                 with connect(address) as client:
                     assert client.ask().body == b"hello"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from kaserve.http.keep_alive import KeepAlive
@@ -62,6 +64,14 @@ def test_a_connection_of_maximum_age_closes_with_its_next_response(make_net: Mak
     assert response.status == 200
     assert not response.persists
     assert connection.phase == LINGER
+
+
+def test_a_connection_without_a_maximum_age_persists(make_net: MakeNet) -> None:
+    net = make_net(deadlines=Deadlines(age=math.inf, keep_alive=20_000))
+    client, _ = net.connect()
+    for _ in range(3):
+        net.sleep(10_000)
+        assert net.ask(client, GET)[0].persists
 
 
 @pytest.mark.parametrize(
