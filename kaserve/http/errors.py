@@ -79,7 +79,8 @@ def _checked(headers: Fields) -> tuple[FieldLine, ...]:
         for line in lines
     ):
         raise TypeError(
-            f"the headers of an HTTPError must be a mapping such as {{'Allow': 'GET'}}, or pairs of str, not {headers!r}"
+            "the headers of an HTTPError must be a mapping such as {'Allow': 'GET'}, or pairs of str, "
+            f"not {headers!r}"
         )
     return lines
 

@@ -548,7 +548,7 @@ def test_the_end_is_announced(routed: Net, tls: TLS, router: Router, version: ss
     assert client.connection.phase == LINGER
     client.finish()
     assert client.connection.phase == CLOSED
-    assert routed.stats.closed == {"last response": 1}
+    assert routed.stats.closed == {"client asked": 1}
 
 
 def test_a_truncated_response_has_no_close_notify(routed: Net, tls: TLS, router: Router) -> None:
