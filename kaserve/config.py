@@ -51,6 +51,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "environment_warnings",
+    "new_config",
     "options",
     "read_environment",
     "read_text",
@@ -188,12 +189,13 @@ class Config:
         repeatable=True, separator="\n", secret=True)
     auth: Sequence[str] = _setting(
         (), "site", USER, "USER:HASH",
-        "Ask for a password, and let this user in. --hash-password prints the hash of a password.",
+        "Ask for a password, and let in this user. --hash-password prints the hash of a password.",
         repeatable=True, separator="\n", secret=True)
     auth_file: str | None = _setting(
         None, "site", TEXT, "FILE", "Read users from this file, one USER:HASH on each line.")
     qr: bool = _setting(
-        False, "site", SWITCH, None, "Print a QR code of the server's URL, for phones.")
+        False, "site", SWITCH, None,
+        "Print a QR code of the server's URL, for phones. Needs the package segno: pip install segno.")
 
     tls_cert: Sequence[str] = _setting(
         (), "TLS", TEXT, "FILE",
@@ -218,8 +220,8 @@ class Config:
         "Require a PROXY protocol header (version 1 or 2) at the start of each connection.")
 
     protocol: str = _setting(
-        "HTTP/1.1", "keep-alive", one_of(*_MINOR_VERSIONS), "VERSION", "The highest HTTP version to use.",
-        flags=("-p",))
+        "HTTP/1.1", "keep-alive", one_of(*_MINOR_VERSIONS), "VERSION",
+        "The highest HTTP version to use: HTTP/1.0 or HTTP/1.1.", flags=("-p",))
     keep_alive: float = _setting(
         120.0, "keep-alive", SECONDS, "SECONDS",
         "How long a connection may be idle, as announced to clients. 0 closes it after each response.")
@@ -554,10 +556,28 @@ def environment_warnings(environment: Mapping[str, str], overridden: Container[s
                     "Service of that name (enableServiceLinks: false prevents that)"
                 )
         elif variable not in names and variable not in _NOT_SETTINGS:
-            near = difflib.get_close_matches(variable.removeprefix(_PREFIX), map(str.upper, options()), 1)
-            hint = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+            hint = _did_you_mean(variable.removeprefix(_PREFIX).lower(), variable_of)
             warnings.append(f"{variable} is ignored: there is no such setting{hint}")
     return warnings
+
+
+def new_config(settings: Mapping[str, Any]) -> Config:
+    """Returns a `Config` with `settings`, for functions that accept settings as keywords.
+
+    Raises:
+        ConfigError: as `Config`.
+        TypeError: there is no setting of such a name. The text suggests the nearest one.
+    """
+    for name in settings:
+        if name not in _OPTIONS:
+            raise TypeError(f"there is no setting {name}{_did_you_mean(name, str)}")
+    return Config(**settings)
+
+
+def _did_you_mean(name: str, label: Callable[[str], str]) -> str:
+    """The end of a message about a setting that does not exist: the nearest one, in the form that `label` gives it."""
+    near = difflib.get_close_matches(name, options(), 1)
+    return f"; did you mean {label(near[0])}?" if near else ""
 
 
 def _is_of_a_service(variable: str, text: str) -> bool:
