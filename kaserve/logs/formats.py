@@ -348,7 +348,10 @@ def parse_atoms(text: str) -> tuple[str, list[str]]:
         name = match[1]
         if name is not None:
             if name not in _ATOMS and _header_atom(name) is None:
-                raise ValueError(f"has %({name})s, which is not one of gunicorn's atoms that kaserve supports")
+                known = " ".join(_ATOMS)
+                raise ValueError(
+                    f"has %({name})s, which kaserve does not support; the atoms are {known} {{NAME}}i {{NAME}}o"
+                )
             names.append(name)
             template.append("%s")
         elif match[0] == "%":

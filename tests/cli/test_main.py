@@ -15,7 +15,7 @@ import pytest
 import kaserve
 from kaserve import Config
 from kaserve.cli.arguments import read_config
-from kaserve.cli.banner import banner
+from kaserve.cli.banner import banner, print_stopped
 from kaserve.cli.load import Loaded
 from kaserve.cli.main import main
 from kaserve.config import options
@@ -23,6 +23,7 @@ from kaserve.effects import Runner, Served, Way
 from kaserve.probe.terminal import takes_color
 from tests.test_config import NAMES, NEEDED, TABLE, USER
 from tests.tools.server import ROOT, Process, connect, environment, hello, request, run, serving
+from tests.tools.tls import make_certificate
 
 OTHER_USER = USER.replace("ann:", "bob:")
 
@@ -223,6 +224,23 @@ class TestColor:
             assert "\x1b" not in banner(server, loaded)
 
 
+class TestStopped:
+    def test_a_person_at_a_terminal_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for is_terminal, text in ((True, "\rstopped\n"), (False, "")):
+            screen = Screen(is_terminal)
+            monkeypatch.setattr(sys, "stdout", screen)
+            print_stopped()
+            assert screen.getvalue() == text
+
+    def test_a_closed_stdout_is_no_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        screen = Screen(True)
+        screen.close()
+        monkeypatch.setattr(sys, "stdout", screen)
+        print_stopped()
+        monkeypatch.setattr(sys, "stdout", None)
+        print_stopped()
+
+
 class Screen(io.StringIO):
     def __init__(self, is_terminal: bool) -> None:
         super().__init__()
@@ -246,11 +264,12 @@ class TestRefusals:
             ("http", "'http' is not a port, not a directory in "),
             ("65536", "PORT must be a port from 0 to 65535, not '65536'"),
             ("-1", "PORT must be a port from 0 to 65535, not '-1'"),
-            ("8000 9000", "there are two arguments for the port, 8000 and 9000"),
+            ("8000 9000", "two ports are given, 8000 and 9000; give one, and --bind HOST:PORT for a second"),
             ("8000 --port 9000", "give 8000 or --port 9000, not both"),
             ("--nonsense", "there is no option --nonsense; kaserve --help-all lists all options"),
             ("--thraeds 5", "there is no option --thraeds; did you mean --threads?"),
-            ("--keep 5", "there is no option --keep; did you mean"),  # no abbreviations: new options break them
+            # An abbreviation is not accepted: it would stop working when an option is added that begins alike.
+            ("--keep 5", "there is no option --keep; did you mean --keep-alive?"),
             ("--keep-alive", "--keep-alive needs a value: --keep-alive SECONDS"),
             ("--cors=yes", "--cors is a switch and accepts no value"),
             ("--port x", "--port must be a whole number, not 'x'"),
@@ -343,7 +362,7 @@ class TestRefusals:
         ("bind", "message"),
         [
             ("198.51.100.1", "198.51.100.1 is not an address of this machine; --bind 0.0.0.0 listens on all"),
-            ("no.such.host.invalid", "no.such.host.invalid is not a host name that is known; --bind must be"),
+            ("no.such.host.invalid", "the host name no.such.host.invalid is unknown; --bind must be"),
             ("a..b", "cannot listen on a..b:0: "),
             ("unix:/no/such/directory/socket", "cannot listen on unix:/no/such/directory/socket: No such file"),
         ],
@@ -371,8 +390,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("content", "code", "message"),
         [
-            (None, 3, "cannot read {}: No such file or directory"),
-            (b"\xff", 3, "cannot read {}: it is not text in UTF-8"),
+            (None, 3, "cannot read the --auth-file {}: No such file or directory"),
+            (b"\xff", 3, "cannot read the --auth-file {}: it is not text in UTF-8"),
             (b"# nobody\n\n", 2, "--auth-file: {path} contains no user"),
             (b"# one\nann:secret\n", 2, "--auth-file: line 2 of {path} must be USER:HASH"),
         ],
@@ -385,6 +404,35 @@ class TestRefusals:
             path.write_bytes(content)
         found, line = refused(capsys, "-d", str(tmp_path), "--auth-file", str(path))
         assert (found, line.startswith(message.format(repr(str(path)), path=path))) == (code, True), line
+
+    def test_a_certificate_without_a_key(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        """The option alone is named, not the keyword of a program as well."""
+        made = make_certificate(tmp_path, "site")
+        code, line = refused(capsys, "-d", str(tmp_path), "--tls-cert", made.cert)
+        assert code == 3
+        assert line.endswith(": there is no private key in it; give the file that has it with --tls-key")
+
+    @pytest.mark.parametrize("target", ["tests.tools.server:hello", "no.module:app"])
+    def test_asgi_is_not_supported_yet(self, target: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """Nothing is imported, and nothing is said about the application."""
+        message = (
+            "--interface asgi is not supported yet; leave out --interface, or run an ASGI application with uvicorn"
+        )
+        assert refused(capsys, "--interface", "asgi", target) == (2, message)
+
+    @pytest.mark.parametrize("flag", ["--acces-log-file", "--keepalive-timeout", "--hos", "--certfil"])
+    def test_no_names_of_other_servers_are_suggested(self, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main([flag, "x"])
+        found = re.search(r"did you mean (--[a-z-]+)\?", capsys.readouterr().err)
+        assert found is None or found[1][2:].replace("-", "_") in options()
+
+    def test_a_log_format_with_an_unknown_atom(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert refused(capsys, "--log-format", "%(Q)s") == (
+            2,
+            "--log-format has %(Q)s, which kaserve does not support; the atoms are "
+            "h l u t r m U q H s B b f a T M D L p {NAME}i {NAME}o",
+        )
 
     def test_a_password_that_is_none(self) -> None:
         process = run("--hash-password", input="\n")

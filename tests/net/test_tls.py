@@ -420,11 +420,11 @@ class TestFiles:
         """The message says what is missing; it said that the file was not in PEM, or the password wrong."""
         cert = certificates.first.cert
         assert self.error_text((cert, None)) == (
-            f"cannot use the certificate {cert}: there is no private key in PEM in this file; "
-            "name the file that has it with --tls-key (tls_key)"
+            f"cannot use the certificate {cert}: there is no private key in it; "
+            "give the file that has it with --tls-key (tls_key)"
         )
         assert self.error_text((cert, cert)) == (
-            f"cannot use the key {cert} of the certificate {cert}: there is no private key in PEM in this file"
+            f"cannot use the key {cert} of the certificate {cert}: there is no private key in it"
         )
         key = certificates.first.key
         assert self.error_text((key or "", None)) == (
