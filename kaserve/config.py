@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from .options import (
     SIZE,
     SWITCH,
     TEXT,
+    TIMEOUT,
     TRUSTED,
     URL_PATH,
     USER,
@@ -49,6 +51,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "environment_warnings",
+    "new_config",
     "options",
     "read_environment",
     "read_text",
@@ -186,12 +189,13 @@ class Config:
         repeatable=True, separator="\n", secret=True)
     auth: Sequence[str] = _setting(
         (), "site", USER, "USER:HASH",
-        "Ask for a password, and let this user in. --hash-password prints the hash of a password.",
+        "Ask for a password, and let in this user. --hash-password prints the hash of a password.",
         repeatable=True, separator="\n", secret=True)
     auth_file: str | None = _setting(
         None, "site", TEXT, "FILE", "Read users from this file, one USER:HASH on each line.")
     qr: bool = _setting(
-        False, "site", SWITCH, None, "Print a QR code of the server's URL, for phones.")
+        False, "site", SWITCH, None,
+        "Print a QR code of the server's URL, for phones. Needs the package segno: pip install segno.")
 
     tls_cert: Sequence[str] = _setting(
         (), "TLS", TEXT, "FILE",
@@ -216,8 +220,8 @@ class Config:
         "Require a PROXY protocol header (version 1 or 2) at the start of each connection.")
 
     protocol: str = _setting(
-        "HTTP/1.1", "keep-alive", one_of(*_MINOR_VERSIONS), "VERSION", "The highest HTTP version to use.",
-        flags=("-p",))
+        "HTTP/1.1", "keep-alive", one_of(*_MINOR_VERSIONS), "VERSION",
+        "The highest HTTP version to use: HTTP/1.0 or HTTP/1.1.", flags=("-p",))
     keep_alive: float = _setting(
         120.0, "keep-alive", SECONDS, "SECONDS",
         "How long a connection may be idle, as announced to clients. 0 closes it after each response.")
@@ -225,28 +229,34 @@ class Config:
         1000, "keep-alive", COUNT, "N", "How many requests a connection may carry. 0 is no limit.")
     keep_alive_time: float = _setting(
         3600.0, "keep-alive", SECONDS, "SECONDS",
-        "The maximum age of a connection, randomised by up to 10 %. The next response is then its last one.")
+        "The maximum age of a connection, randomised by up to 10 %. The next response is then its last one. 0 is no "
+        "limit.")
 
     header_timeout: float = _setting(
-        30.0, "timeouts", SECONDS, "SECONDS", "How long the head of a request may take to arrive, from its first byte.")
+        30.0, "timeouts", TIMEOUT, "SECONDS",
+        "How long the head of a request may take to arrive, from its first byte. Must be more than 0.")
     body_timeout: float = _setting(
-        60.0, "timeouts", SECONDS, "SECONDS",
-        "How long each part of a request body may take to arrive. --min-rate says how large a part is.")
+        60.0, "timeouts", TIMEOUT, "SECONDS",
+        "How long each part of a request body may take to arrive. --min-rate says how large a part is. Must be more "
+        "than 0.")
     half_close_timeout: float = _setting(
         30.0, "timeouts", SECONDS, "SECONDS",
-        "How long a handler may take to respond to a client that has stopped sending and may have left (a half-close).")
+        "How long a handler may take to respond to a client that has stopped sending and may have left (a half-close). "
+        "0 closes the connection at once.")
     send_timeout: float = _setting(
-        60.0, "timeouts", SECONDS, "SECONDS",
-        "How long a client may take to receive each part of a response. --min-rate says how large a part is.")
+        60.0, "timeouts", TIMEOUT, "SECONDS",
+        "How long a client may take to receive each part of a response. --min-rate says how large a part is. Must be "
+        "more than 0.")
     min_rate: int = _setting(
         500, "timeouts", SIZE, "BYTES",
         "The minimum transfer rate of bodies in bytes per second, averaged over those timeouts. 0 disables the check.")
     drain_delay: float = _setting(
         0.0, "timeouts", SECONDS, "SECONDS",
-        "How long to keep serving after SIGTERM, so that load balancers notice.")
+        "How long to keep serving after SIGTERM, so that load balancers notice. 0 is not at all.")
     graceful_timeout: float = _setting(
         30.0, "timeouts", SECONDS, "SECONDS",
-        "How long running requests may take to finish when the server stops, before their connections are closed.")
+        "How long running requests may take to finish when the server stops, before their connections are closed. 0 "
+        "closes them at once.")
 
     limit_request_line: int = _setting(
         8190, "limits", LINE_SIZE, "BYTES",
@@ -312,7 +322,7 @@ class Config:
             body_timeout=self.body_timeout,
             half_close_timeout=self.half_close_timeout,
             send_timeout=self.send_timeout,
-            age=self.keep_alive_time,
+            age=self.keep_alive_time or math.inf,
             min_rate=self.min_rate,
         )
 
@@ -546,10 +556,28 @@ def environment_warnings(environment: Mapping[str, str], overridden: Container[s
                     "Service of that name (enableServiceLinks: false prevents that)"
                 )
         elif variable not in names and variable not in _NOT_SETTINGS:
-            near = difflib.get_close_matches(variable.removeprefix(_PREFIX), map(str.upper, options()), 1)
-            hint = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+            hint = _did_you_mean(variable.removeprefix(_PREFIX).lower(), variable_of)
             warnings.append(f"{variable} is ignored: there is no such setting{hint}")
     return warnings
+
+
+def new_config(settings: Mapping[str, Any]) -> Config:
+    """Returns a `Config` with `settings`, for functions that accept settings as keywords.
+
+    Raises:
+        ConfigError: as `Config`.
+        TypeError: there is no setting of such a name. The text suggests the nearest one.
+    """
+    for name in settings:
+        if name not in _OPTIONS:
+            raise TypeError(f"there is no setting {name}{_did_you_mean(name, str)}")
+    return Config(**settings)
+
+
+def _did_you_mean(name: str, label: Callable[[str], str]) -> str:
+    """The end of a message about a setting that does not exist: the nearest one, in the form that `label` gives it."""
+    near = difflib.get_close_matches(name, options(), 1)
+    return f"; did you mean {label(near[0])}?" if near else ""
 
 
 def _is_of_a_service(variable: str, text: str) -> bool:

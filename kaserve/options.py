@@ -39,6 +39,7 @@ __all__ = [
     "SIZE",
     "SWITCH",
     "TEXT",
+    "TIMEOUT",
     "TRUSTED",
     "URL_PATH",
     "USER",
@@ -47,6 +48,7 @@ __all__ = [
     "one_of",
 ]
 
+_MAX_PORT = 65535
 _MIN_LINE_SIZE = 16  # bytes; "GET / HTTP/1.1" and its line end are 16, so no request fits into less
 
 
@@ -117,6 +119,8 @@ class Option:
             is_text: whether it came as text, so that it need not be told from a number.
         """
         clause = str(error)
+        if isinstance(error, _PartError):
+            return f"the {error.part} of {name} {clause}"
         # A clause with another verb names what is wrong by itself: "must not set Connection, which ...".
         if self.secret or not clause.startswith("must be"):
             return f"{name} {clause}"
@@ -124,11 +128,26 @@ class Option:
         return f"{name} {clause}, not {'the string ' if is_string_for_number else ''}{value!r}"
 
 
+class _PartError(ValueError):
+    """A clause about a part of a value, which contains the value of that part: the other parts are right."""
+
+    def __init__(self, part: str, clause: str) -> None:
+        super().__init__(clause)
+        self.part = part
+
+
 # Numbers. Python's own int() and float() read more than anybody means ("1_0", "nan", digits of other alphabets), so the
 # form of a text is checked first.
 
 
+def _is_negative(text: str) -> bool:
+    """Whether `text` is a number below zero, so that "must be a whole number" would not say what is wrong."""
+    return re.fullmatch(r"-[0-9]+(\.[0-9]+)?", text) is not None
+
+
 def _read_count(text: str) -> int:
+    if _is_negative(text):
+        raise ValueError("must be 0 or more")
     if re.fullmatch("[0-9]{1,15}", text) is None:
         raise ValueError("must be a whole number")
     return int(text)
@@ -143,17 +162,21 @@ def _check_count(value: object) -> int:
 
 
 def _read_port(text: str) -> int:
-    port = _read_count(text)
+    port = -1 if _is_negative(text) else _read_count(text)
     _check_port(port)
     return port
 
 
 def _check_port(value: object) -> None:
-    if _check_count(value) > 65535:
-        raise ValueError("must be a port from 0 to 65535")
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("must be an int")
+    if not 0 <= value <= _MAX_PORT:
+        raise ValueError(f"must be a port from 0 to {_MAX_PORT}")
 
 
 def _read_seconds(text: str) -> float:
+    if _is_negative(text):
+        raise ValueError("must be 0 or more seconds, such as 30 or 0.5")
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) is None:
         raise ValueError("must be seconds, such as 30 or 0.5")
     return float(text)
@@ -166,10 +189,29 @@ def _check_seconds(value: object) -> None:
         raise ValueError("must be seconds, 0 or more and finite")
 
 
+def _read_timeout(text: str) -> float:
+    if _is_negative(text):
+        raise ValueError(_MORE_THAN_0)
+    seconds = _read_seconds(text)
+    if not seconds:
+        raise ValueError(_MORE_THAN_0)
+    return seconds
+
+
+def _check_timeout(value: object) -> None:
+    _check_seconds(value)
+    if not value:
+        raise ValueError(_MORE_THAN_0)
+
+
+_MORE_THAN_0 = "must be more than 0 seconds, such as 30 or 0.5"
+
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}  # powers of two
 
 
 def _read_size(text: str) -> int:
+    if _is_negative(text):
+        raise ValueError("must be 0 or more bytes, such as 65536, 64K or 1G")
     match = re.fullmatch("([0-9]{1,15})([KMGT]?)(?:iB|B)?", text, re.IGNORECASE | re.ASCII)
     if match is None:
         raise ValueError("must be bytes, such as 65536, 64K or 1G")
@@ -177,7 +219,7 @@ def _read_size(text: str) -> int:
 
 
 def _read_line_size(text: str) -> int:
-    size = _read_size(text)
+    size = 0 if _is_negative(text) else _read_size(text)
     _check_line_size(size)
     return size
 
@@ -203,6 +245,7 @@ def _check_switch(value: object) -> None:
 COUNT = Kind(_read_count, _check_count)
 PORT = Kind(_read_port, _check_port)
 SECONDS = Kind(_read_seconds, _check_seconds)
+TIMEOUT = Kind(_read_timeout, _check_timeout)  # seconds, of which 0 would leave no time for anything
 SIZE = Kind(_read_size, _check_count)
 LINE_SIZE = Kind(_read_line_size, _check_line_size)
 SWITCH = Kind(_read_switch, _check_switch)
@@ -251,6 +294,9 @@ def _check_bind(text: str) -> None:
         elif rest in ("", "@"):
             raise ValueError
     except ValueError:
+        match = re.fullmatch(r"(?:[\w.-]*|\[[0-9A-Fa-f:.%]+\]):([0-9]+)", text, re.ASCII)
+        if match is not None and scheme not in ("fd", "unix"):
+            raise _PartError("port", f"must be 0 to {_MAX_PORT}, not {match[1]}") from None
         raise ValueError("must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N") from None
 
 

@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .config import Config, wsgi_threads
+from .config import new_config, wsgi_threads
 from .effects import Runner, Served, Way
 from .handlers import WSGI
 from .http.address import Address
@@ -65,7 +65,8 @@ def serve(
 
     Raises:
         ConfigError: a value is not accepted, or a setting has no effect on what is served.
-        TypeError: none or several of the three were given, or what was given cannot be called.
+        TypeError: none or several of the three were given, or what was given cannot be called; or there is no setting
+            of such a name.
         OSError: an address cannot be listened on, or the directory or another file cannot be read.
     """
     if [handler, wsgi, directory].count(None) != 2:
@@ -75,7 +76,7 @@ def serve(
     with ExitStack() as stack:
         if directory is not None:
             settings["directory"] = os.fsdecode(directory)
-        config = Config(**{"port": 0, "access_log": False} | settings)
+        config = new_config({"port": 0, "access_log": False} | settings)
         served = Served.HANDLER
         if wsgi is not None:
             served = Served.WSGI

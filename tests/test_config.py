@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any, cast
 
 import pytest
 
 from kaserve import Config, ConfigError
 from kaserve.config import options, read_environment
-from kaserve.options import Option
+from kaserve.options import SECONDS, TIMEOUT, Kind, Option
 
 USER = "ann:$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E"
 
@@ -205,12 +206,18 @@ class TestWhatCannotBe:
 
     @pytest.mark.parametrize(
         "bind",
-        ["127.0.0.1:65536", "localhost:http", "localhost:-1", "[::1]:x", "unix:", "fd:", "fd:-1", "fd:x", "h:\u0665"],
+        ["localhost:http", "localhost:-1", "[::1]:x", "unix:", "fd:", "fd:-1", "fd:x", "h:\u0665"],
     )
     def test_addresses(self, bind: str) -> None:
         for given in (bind, [bind], ("127.0.0.1", bind)):
             assert "must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N" in self.refused("bind ", bind=given)
         with pytest.raises(ConfigError, match=r"^KASERVE_BIND must be HOST"):
+            read_environment({"KASERVE_BIND": f"127.0.0.1,{bind}"})
+
+    @pytest.mark.parametrize("bind", ["127.0.0.1:65536", ":65536", "[::1]:65536", "localhost:65536"])
+    def test_the_port_of_an_address(self, bind: str) -> None:
+        self.refused("the port of bind must be 0 to 65535, not 65536", bind=bind)
+        with pytest.raises(ConfigError, match=r"^the port of KASERVE_BIND must be 0 to 65535, not 65536$"):
             read_environment({"KASERVE_BIND": f"127.0.0.1,{bind}"})
 
     @pytest.mark.parametrize("protocol", ["", "HTTP/1.2", "HTTP/2", "http/1.1", "1.1", "HTTP/0.9"])
@@ -361,6 +368,23 @@ class TestWhatCannotBe:
     def test_limits_that_no_request_fits_into(self, name: str) -> None:
         self.refused(f"{name} must be at least 16 bytes, not 15", **{name: 15})
 
+    @pytest.mark.parametrize("name", ["header_timeout", "body_timeout", "send_timeout"])
+    def test_timeouts_that_leave_no_time_at_all(self, name: str) -> None:
+        """With 0, each request got a 408 as soon as it had begun."""
+        self.refused(f"{name} must be more than 0 seconds, such as 30 or 0.5, not 0", **{name: 0})
+        variable = f"KASERVE_{name.upper()}"
+        with pytest.raises(
+            ConfigError, match=f"^{variable} must be more than 0 seconds, such as 30 or 0.5, not '0.0'$"
+        ):
+            read_environment({variable: "0.0"})
+
+    @pytest.mark.parametrize("kind", [SECONDS, TIMEOUT])
+    def test_each_option_with_seconds_says_what_0_means(self, kind: Kind) -> None:
+        texts = {name: option.help for name, option in options().items() if option.kind is kind}
+        assert len(texts) >= 3
+        says = r"Must be more than 0\.$" if kind is TIMEOUT else r"\b0 (is|closes) "
+        assert {name for name, text in texts.items() if not re.search(says, text)} == set()
+
 
 class TestWhatItMeans:
     """How settings become the limits and deadlines of the lower layers."""
@@ -376,6 +400,10 @@ class TestWhatItMeans:
         deadlines = Config(**settings, keep_alive_time=5.0).deadlines
         assert settings == {name: getattr(deadlines, name) for name in settings}
         assert deadlines.age == 5.0
+
+    def test_0_is_no_limit_of_age_as_it_is_no_limit_of_requests(self) -> None:
+        """With 0 as an age, each connection would close after its first response."""
+        assert Config(keep_alive_time=0).deadlines.age == math.inf
 
     @pytest.mark.parametrize(("protocol", "minor"), [("HTTP/1.0", 0), ("HTTP/1.1", 1)])
     def test_keep_alive(self, protocol: str, minor: int) -> None:

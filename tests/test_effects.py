@@ -375,7 +375,7 @@ def test_the_handler_stays_open_and_the_threads_of_the_password_end() -> None:
 
 class TestFilesOfUsers:
     def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(OSError, match=r"cannot read '.*none': No such file"):
+        with pytest.raises(OSError, match=r"cannot read the --auth-file \(auth_file\) '.*none': No such file"):
             Server(hello, Config(auth_file=str(tmp_path / "none")))
 
     @pytest.mark.parametrize("content", ["", "# nobody\n", "ann:hunter2\n", "\n", "ann\n"])

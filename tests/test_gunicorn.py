@@ -242,7 +242,7 @@ class TestManaging:
         (("--proxy-protocol", "auto"), "accepts the PROXY header from every client that can connect"),
         (
             ("--access-logformat", "%(h)s %({wsgi.input}e)s"),
-            "access_log_format has %({wsgi.input}e)s, which is not one of gunicorn's atoms",
+            "access_log_format has %({wsgi.input}e)s, which kaserve does not support; the atoms are h l ",
         ),
         (("--access-logformat", "%(h)s\t%(s)s"), "access_log_format must be printable ASCII"),
     ],

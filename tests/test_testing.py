@@ -285,3 +285,13 @@ def test_the_plugin_is_announced_under_the_name_of_its_module() -> None:
     """So that a conftest.py may name it as well, which is the same plugin then and not a second one."""
     text = (ROOT / "pyproject.toml").read_text()
     assert '[project.entry-points.pytest11]\n"kaserve.pytest_plugin" = "kaserve.pytest_plugin"\n' in text
+
+
+def test_a_setting_that_does_not_exist() -> None:
+    with pytest.raises(TypeError, match=r"^there is no setting keepalive; did you mean keep_alive\?$"):
+        serve(hello, keepalive=3).__enter__()
+
+
+def test_the_fixture_says_it_as_well(kaserve_server: Callable[..., Server]) -> None:
+    with pytest.raises(TypeError, match=r"^there is no setting keepalive; did you mean keep_alive\?$"):
+        kaserve_server(hello, keepalive=3)

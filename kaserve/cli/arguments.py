@@ -37,7 +37,7 @@ from .positionals import read_positionals
 
 __all__ = ["Given", "program_name", "read_arguments", "read_config"]
 
-_USAGE = "%(prog)s [PORT | DIR | MODULE:APP]... [options]\n       %(prog)s probe URL"
+_USAGE = "%(prog)s [PORT | DIR | MODULE:APP]... [options]\n       %(prog)s probe URL [options]"
 
 _DESCRIPTION = """\
 Serves a directory, a WSGI application or a Python handler over HTTP/1.1 with
@@ -53,40 +53,38 @@ _EXAMPLES = """\
 examples:
   %(prog)s                        this directory, on port 8000
   %(prog)s 8080 dist              another port and directory
-  %(prog)s -b 0.0.0.0 --qr        for the phones in this network
+  %(prog)s -b 0.0.0.0             for other machines in the network
   %(prog)s shop:app               the application `app` in shop.py
   %(prog)s "shop:create_app()"    what a factory returns
   %(prog)s probe URL              how a server keeps its connections
-
-%(prog)s --help-all lists all options and exit codes. Ctrl-C stops
-the server."""
+"""
+_FOOTER = "%(prog)s --help-all lists all options and exit codes. Ctrl-C stops the server."
 
 _EXAMPLES_ALL = """\
 examples:
   %(prog)s                           this directory, on port 8000
-  %(prog)s 80 dist -b 0.0.0.0        a directory, for the whole network
+  %(prog)s 8080 dist -b 0.0.0.0      a directory, for the whole network
   %(prog)s shop:app                  a WSGI application or a handler
   %(prog)s --status /status          with a live page of connections
-  %(prog)s probe http://localhost/   how a server keeps its connections
+  %(prog)s probe URL                 how a server keeps its connections
+"""
+_FOOTER_ALL = """\
+Each option is also an environment variable, such as KASERVE_KEEP_ALIVE; an option overrides its variable. Option \
+names of uvicorn, gunicorn and http.server are accepted where they mean the same.
+SIGTERM shuts down gracefully and exits with code 0. Ctrl-C does the same with a 3-second limit; press it twice to \
+stop at once. SIGHUP reopens the log files and reloads the certificates.
 
-Each option is also an environment variable, such as KASERVE_KEEP_ALIVE; an
-option overrides its variable. Names of uvicorn, gunicorn and http.server work
-where they mean the same.
-SIGTERM shuts down gracefully and exits with code 0. Ctrl-C does the same with a
-3-second limit; press it twice to stop at once. SIGHUP reopens the log files and
-reloads the certificates.
-
-exit codes: 0 after a shutdown; 2: an option is not accepted; 3: an address,
-directory or file is unavailable; 4: the application cannot be imported"""
+exit codes: 0 after a shutdown; 2: an option is not accepted; 3: an address, directory or file is unavailable; 4: the \
+application cannot be imported"""
 
 # What --help shows: the options that people use, by what they are for, in one sentence each. --help-all has the rest.
 _COMMON: dict[str, dict[str, str]] = {
     "addresses": {
         "bind": "The address to listen on, such as 0.0.0.0 for the network.",
-        "qr": "Print a QR code of the server's URL, for phones.",
+        "qr": "Print a QR code of the URL (pip install segno).",
     },
     "applications": {
-        "threads": "The number of threads that run the application.",
+        "threads": "The number of threads that run an application (default: 4) or a handler (default: 0).",
         "interface": "How APP is called: wsgi, handler, or auto to find out.",
     },
     "directories": {
@@ -96,7 +94,7 @@ _COMMON: dict[str, dict[str, str]] = {
         "cors": "Let scripts of other origins read responses.",
     },
     "security": {
-        "auth": "Let in this user alone; --hash-password makes the hash.",
+        "auth": "Ask for a password, and let in this user. May be repeated.",
         "tls_cert": "Serve HTTPS with the certificate in this PEM file.",
         "tls_key": "The PEM file with the certificate's private key.",
     },
@@ -175,7 +173,7 @@ def read_arguments(arguments: Sequence[str], environment: Mapping[str, str]) -> 
     try:
         places = read_positionals(positionals, program_name())
     except StartError:
-        if "auth" not in given:
+        if not {"auth", "upload_auth"} & given.keys():
             raise
         # As in `--auth ann: secret`.
         text = "an argument is not accepted, and not repeated, since it may be part of a password"
@@ -270,8 +268,13 @@ class _Parser(argparse.ArgumentParser):
         return found, [each for each in unknown if each != "--"]
 
     def _unknown(self, flag: str) -> str:
-        known = {name: name for name in self._option_string_actions if name.startswith("--")}
-        near = difflib.get_close_matches(flag, known, 1)
+        known = [
+            name
+            for name, action in self._option_string_actions.items()
+            if name.startswith("--") and action.help is not argparse.SUPPRESS  # not the names of other servers
+        ]
+        near = sorted((name for name in known if name.startswith(flag)), key=len)  # an abbreviation
+        near = near or difflib.get_close_matches(flag, known, 1)
         if near:
             return f"there is no option {flag}; did you mean {near[0]}?"
         return f"there is no option {flag}; {self.prog} --help-all lists all options"
@@ -361,12 +364,16 @@ class _Instead(argparse.Action):
         parser.error(f"there is no option {flag}; {text}")
 
 
-def _new_parser(epilog: str, usage: str = _USAGE) -> _Parser:
+def _new_parser(examples: str, footer: str) -> _Parser:
+    width = min(shutil.get_terminal_size().columns, _MAX_WIDTH) - 2
+    # Wrapped with the name of the program in it, which argparse would put in only afterwards.
+    lines = (footer % {"prog": program_name()}).split("\n")
+    wrapped = "\n".join(textwrap.fill(line, width, break_on_hyphens=False) for line in lines)
     parser = _Parser(
         prog=program_name(),
-        usage=usage,
+        usage=_USAGE,
         description=_DESCRIPTION,
-        epilog=epilog,
+        epilog=f"{examples}\n{_escape(wrapped)}",
         formatter_class=_HelpFormatter,
         add_help=False,
         allow_abbrev=False,  # an abbreviation would stop working when an option is added that begins alike
@@ -376,7 +383,7 @@ def _new_parser(epilog: str, usage: str = _USAGE) -> _Parser:
 
 
 def _add_help(parser: _Parser) -> None:
-    parser.add_argument("-h", "--help", action=_Help, nargs=0, help="Show the options that people use, and exit.")
+    parser.add_argument("-h", "--help", action=_Help, nargs=0, help="Show the most common options.")
     parser.add_argument("--help-all", action=_Help, nargs=0, help="Show all options, and exit.")
     parser.add_argument(
         "--version",
@@ -394,7 +401,7 @@ def _add_help(parser: _Parser) -> None:
 
 def _make_short_help() -> _Parser:
     """The parser whose help is that of --help; it parses nothing."""
-    parser = _new_parser(_EXAMPLES)
+    parser = _new_parser(_EXAMPLES, _FOOTER)
     for title, texts in _COMMON.items():
         group = parser.add_argument_group(title)
         for name, text in texts.items():
@@ -408,7 +415,7 @@ def _make_short_help() -> _Parser:
 
 
 def _make_parser() -> _Parser:
-    parser = _new_parser(_EXAMPLES_ALL)
+    parser = _new_parser(_EXAMPLES_ALL, _FOOTER_ALL)
     _add_help(parser)
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, option in options().items():

@@ -17,7 +17,7 @@ from ..server import Server
 from . import qr
 from .load import Loaded
 
-__all__ = ["BUILD", "banner", "print_banner"]
+__all__ = ["BUILD", "banner", "print_banner", "print_stopped"]
 
 BUILD = {"pure": "pure Python", "compiled": "compiled"}[IMPLEMENTATION]
 """Which build is running, in words."""
@@ -30,6 +30,16 @@ def print_banner(server: Server, loaded: Loaded) -> None:
     try:
         print(banner(server, loaded, color=takes_color(sys.stdout)), flush=True)
     except OSError:  # the reader of a pipe is gone, or the disk is full; the server can serve without a banner
+        pass
+
+
+def print_stopped() -> None:
+    """Prints that the server has stopped, for a person at a terminal who has pressed Ctrl-C. A program that reads the
+    banner from a pipe sees the end of the process instead."""
+    try:
+        if sys.stdout is not None and sys.stdout.isatty():
+            print("\rstopped", flush=True)  # in place of the ^C that the terminal shows
+    except (OSError, ValueError):  # the terminal is gone, or the program has closed stdout
         pass
 
 
@@ -86,11 +96,13 @@ def _client_certificates(config: Config) -> str:
 def _keep_alive(config: Config) -> str:
     if not config.keep_alive:
         return "off"
-    requests = f"{config.keep_alive_requests}" if config.keep_alive_requests else "any number of"
-    return (
-        f"{config.keep_alive:g} s idle, {requests} request{'' if requests == '1' else 's'}, "
-        f"{config.keep_alive_time:g} s of age per connection"
-    )
+    limits = []
+    if config.keep_alive_requests:
+        limits.append(_count(config.keep_alive_requests, "request"))
+    if config.keep_alive_time:
+        limits.append(f"{config.keep_alive_time:g} s")
+    most = f"at most {' and '.join(limits)} per connection" if limits else "no limit per connection"
+    return f"{config.keep_alive:g} s idle, {most}"
 
 
 def _count(number: int, noun: str) -> str:

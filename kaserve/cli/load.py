@@ -75,6 +75,10 @@ def load(config: Config, app: object = None, label: Callable[[str], str] = str) 
         StartError: a name is malformed, what it names cannot be imported or is none of what can be served, or the
             directory cannot be read.
     """
+    if config.interface == "asgi":
+        said = label("interface")
+        text = f"{said} asgi is not supported yet; leave out {said}, or run an ASGI application with uvicorn"
+        raise StartError(EXIT_USAGE, text)
     if app is not None:
         return _wrap(config, app, _name_of(app), config.interface, "app", label)
     for setting, interface in (("app", config.interface), ("wsgi", "wsgi"), ("handler", "handler")):
@@ -159,8 +163,7 @@ def _choose(app: object, name: str, interface: str) -> Interface | None:
         found = detect_interface(app, name)
     else:
         found = Interface[interface.upper()]
-        if found is not Interface.ASGI:
-            check_interface(app, found, name)
+        check_interface(app, found, name)
     if found is Interface.ASGI:
-        raise unsupported(name)
+        raise unsupported(app, name)
     return found

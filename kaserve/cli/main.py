@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from ..probe.command import main as probe
-from .arguments import read_arguments
+from .arguments import program_name, read_arguments
 from .exit_codes import EXIT_OK, StartError
 from .start import Wording, serve
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["probe"]:
-        return probe(arguments[1:])
+        return probe(arguments[1:], program_name())
     try:
         given = read_arguments(arguments, os.environ)
         serve(given.config, None, Wording(given.label, given.with_port), warnings=given.warnings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 from collections.abc import Iterable
 
 from .exit_codes import EXIT_USAGE, StartError
@@ -15,7 +16,7 @@ from .imports import is_target, nearest
 
 __all__ = ["near_directory", "read_positionals"]
 
-_WORDS = {"port": "port", "directory": "directory", "app": "application"}
+_WORDS = {"port": "ports", "directory": "directories", "app": "applications"}
 
 
 def read_positionals(arguments: Iterable[str], program: str) -> dict[str, str]:
@@ -29,38 +30,41 @@ def read_positionals(arguments: Iterable[str], program: str) -> dict[str, str]:
         StartError: an argument is none of the three, or there are two of a kind. The text is one line.
     """
     found: dict[str, str] = {}
-    for text in arguments:
-        name = _kind_of(text, program)
+    arguments = list(arguments)
+    for index, text in enumerate(arguments):
+        name = _kind_of(text, program, arguments[:index], arguments[index + 1 :])
         if name in found:
-            hint = "; --bind HOST:PORT listens on another one as well" if name == "port" else ""
-            raise StartError(
-                EXIT_USAGE, f"there are two arguments for the {_WORDS[name]}, {found[name]} and {text}; give one{hint}"
-            )
+            hint = ", and --bind HOST:PORT for a second" if name == "port" else ""
+            raise StartError(EXIT_USAGE, f"two {_WORDS[name]} are given, {found[name]} and {text}; give one{hint}")
         found[name] = text
     return found
 
 
-def _kind_of(text: str, program: str) -> str:
-    """The setting that `text` is a value of."""
+def _kind_of(text: str, program: str, before: list[str], after: list[str]) -> str:
+    """The setting that `text` is a value of. The arguments before and after it are for messages."""
     if re.fullmatch(r"[-+]?[0-9][0-9_.,]*", text):  # a number, even if not one that a port can be; ./80 is a directory
         return "port"
     if os.path.isdir(text):
         return "directory"
     if is_target(text) and not re.fullmatch(".*:[0-9]+", text):
         return "app"
-    raise StartError(EXIT_USAGE, _explain(text, program))
+    raise StartError(EXIT_USAGE, _explain_address(text, program, before, after) or _explain(text, program))
+
+
+def _explain_address(text: str, program: str, before: list[str], after: list[str]) -> str | None:
+    """What to write for an address, with the other arguments; None if `text` is none."""
+    match = re.fullmatch(r"([\w.-]*|\[[0-9a-fA-F:.]+\]):([0-9]+)", text)
+    if match is None and not text.startswith("unix:"):
+        return None
+    is_port = match is not None and match[1] in ("", "localhost", "127.0.0.1")
+    wanted = [match[2]] if match is not None and is_port else ["--bind", text]
+    return f"{text} is an address; write {shlex.join([*program.split(), *before, *wanted, *after])}"
 
 
 def _explain(text: str, program: str) -> str:
     """Says what `text` probably was meant to be."""
     if re.match("https?://", text):
         return f"{text} is a URL; to examine a server, write {program} probe {text}; to listen, --bind HOST:PORT"
-    match = re.fullmatch(r"([\w.-]*|\[[0-9a-fA-F:.]+\]):([0-9]+)", text)
-    if match:
-        wanted = match[2] if match[1] in ("", "localhost", "127.0.0.1") else f"--bind {text}"
-        return f"{text} is an address; write {program} {wanted}"
-    if text.startswith("unix:"):
-        return f"{text} is an address; write {program} --bind {text}"
     if os.path.isfile(text):
         return _explain_file(text, program)
     module, colon, name = text.partition(":")

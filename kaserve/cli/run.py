@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ..config import Config, ConfigError
+from ..config import ConfigError, new_config
 from ..handlers.wsgi.application import Application
 from ..http.handler import Handler
 from ..server import Server
@@ -44,11 +44,11 @@ def run(
         ConfigError: a setting is not accepted, or has no effect on what is served.
         ImportError: `app` is a name, and cannot be imported.
         OSError: the address, the directory or another file is unavailable.
-        TypeError: `app` is neither a WSGI application nor a handler.
+        TypeError: `app` is neither a WSGI application nor a handler, or there is no setting of such a name.
     """
     if isinstance(app, str):
         settings["app"], app = app, None
-    config = Config(port=port, **settings)
+    config = new_config({"port": port, **settings})
     if app is not None:
         for name in ("handler", "wsgi"):
             if getattr(config, name) is not None:

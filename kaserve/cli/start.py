@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import socket
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from ..logs.file import why_unwritable
 from ..server import Server
 from ..server.binding import AddressError
 from . import qr
-from .banner import print_banner
+from .banner import print_banner, print_stopped
 from .exit_codes import EXIT_RESOURCE, EXIT_USAGE, StartError
 from .load import Loaded, load, way_of
 
@@ -89,6 +90,8 @@ def serve(
         server.run()
     finally:
         loaded.close(_APPLICATION_GRACE)
+    if banner:
+        print_stopped()
 
 
 def _check_effects(config: Config, way: Way, wording: Wording) -> None:
@@ -126,7 +129,13 @@ def _listen(config: Config, loaded: Loaded, wording: Wording) -> Server:
     except AddressError as error:
         raise StartError(EXIT_RESOURCE, _explain(error, wording)) from error
     except OSError as error:
-        raise StartError(EXIT_RESOURCE, error.strerror or str(error)) from error
+        raise StartError(EXIT_RESOURCE, _renamed(error.strerror or str(error), wording)) from error
+
+
+def _renamed(text: str, wording: Wording) -> str:
+    """`text` with each setting named as the user did. An OSError is for users of both the command line and the library,
+    so it names settings twice, such as `--tls-key (tls_key)`."""
+    return re.sub(r"--[a-z-]+ \(([a-z_]+)\)", lambda match: wording.label(match[1]), text)
 
 
 # Addresses that are unavailable.
@@ -148,7 +157,7 @@ def _explain(error: AddressError, wording: Wording) -> str:
         )
     if error.is_unknown_host:
         return (
-            f"{error.host} is not a host name that is known; {bind} must be an address of this machine, "
+            f"the host name {error.host} is unknown; {bind} must be an address of this machine, "
             "such as 127.0.0.1, or 0.0.0.0 for all of them"
         )
     if error.errno == errno.EADDRNOTAVAIL:

@@ -96,7 +96,7 @@ def check_interface(app: object, interface: Interface, name: str) -> None:
     if _is_async(app) or (signature is not None and not _accepts(signature, len(_names_of(interface)))):
         detected = detect_interface(app, name)  # may have a better message
         if detected is Interface.ASGI:
-            raise unsupported(name)
+            raise unsupported(app, name)
         if detected is None or detected is interface:
             raise TypeError(f"{name} cannot be called with {interface.arguments}, as {interface.value} is")
         raise TypeError(
@@ -105,8 +105,14 @@ def check_interface(app: object, interface: Interface, name: str) -> None:
         )
 
 
-def unsupported(name: str) -> TypeError:
-    """Returns the error for an ASGI application."""
+def unsupported(app: Any, name: str) -> TypeError:
+    """Returns the error for `app`, which is an ASGI application as far as its signature tells."""
+    signature = _signature(app)
+    if not _is_async(app) and not inspect.isclass(app) and (signature is None or _of_names(signature) is None):
+        return TypeError(
+            f"{name} takes three arguments, as ASGI applications do; kaserve cannot run those yet. A WSGI application "
+            f"is called with {Interface.WSGI.arguments}, a handler with {Interface.HANDLER.arguments}"
+        )
     return TypeError(
         f"{name} is an ASGI application, which kaserve cannot run yet; run it with uvicorn, "
         "or make a WSGI application of it: a2wsgi.ASGIMiddleware(app)"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from .headers import FieldLine, Fields, field_lines
+
 __all__ = ["PHRASES", "HTTPError", "body_too_large"]
 
 # The standard table, with the names of RFC 9110, since Python before 3.13 has older ones for some.
@@ -30,25 +32,57 @@ class HTTPError(Exception):
         status: 400 to 599. Below 400 it is no error but a redirect, say, that needs no body to be received: such a
             response has `headers` and no content, and does not count as rejected.
         reason: one sentence for the client. It never repeats what the client sent, nor says where files are.
-        headers: further headers, such as `("Allow", "GET, HEAD")` (RFC 9110 §15.5.6).
+        headers: further headers as pairs, such as `("Allow", "GET, HEAD")` (RFC 9110 §15.5.6).
         close: whether the connection closes after the response.
     """
 
-    def __init__(
-        self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = (), *, close: bool = False
-    ) -> None:
+    def __init__(self, status: int, reason: str, headers: Fields = (), *, close: bool = False) -> None:
+        """Makes an error to be raised.
+
+        Args:
+            status: as in the attributes.
+            reason: as in the attributes.
+            headers: a mapping such as `{"Allow": "GET"}`, `Headers`, or pairs; as in `Response(...)`.
+            close: as in the attributes.
+
+        Raises:
+            TypeError: an argument has the wrong type. It is raised here and not when the response is made, since the
+                traceback shows the line to be changed only here.
+        """
+        if not isinstance(status, int):
+            raise TypeError(f"the status of an HTTPError must be an int, not {status!r}")
+        if not isinstance(reason, str):
+            raise TypeError(f"the reason of an HTTPError must be a str, not {reason!r}")
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
-        self.headers = headers
+        self.headers = _checked(headers)
         self.close = close
 
-    def with_headers(self, headers: tuple[tuple[str, str], ...]) -> HTTPError:
-        """Returns the same error with `headers` after its own."""
-        return HTTPError(self.status, self.reason, (*self.headers, *headers), close=self.close)
+    def with_headers(self, headers: Fields) -> HTTPError:
+        """Returns the same error with `headers` after its own. They may be and raise what those of `HTTPError` do."""
+        return HTTPError(self.status, self.reason, (*self.headers, *_checked(headers)), close=self.close)
 
     def __str__(self) -> str:
         return f"{self.status} {PHRASES.get(self.status, '')}: {self.reason}"
+
+
+def _checked(headers: Fields) -> tuple[FieldLine, ...]:
+    """Returns `headers` as pairs. Raises TypeError if they are not pairs of str."""
+    try:
+        lines = tuple(field_lines(headers))
+    except TypeError:
+        lines = None
+    # A line that is a str of two characters would otherwise be taken for a pair.
+    if lines is None or not all(
+        isinstance(line, (tuple, list)) and len(line) == 2 and all(isinstance(text, str) for text in line)
+        for line in lines
+    ):
+        raise TypeError(
+            "the headers of an HTTPError must be a mapping such as {'Allow': 'GET'}, or pairs of str, "
+            f"not {headers!r}"
+        )
+    return lines
 
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")

@@ -196,7 +196,8 @@ class JSONFormat(Format):
             f'"request":{exchange.number},"client":"{client.label}","user":{user},{asked}'
             f'"status":{_status(exchange)},"bytes":{exchange.bytes_sent},"arrival":{_seconds(arrival)},"handler":{_seconds(handler)},'
             f'"send":{_seconds(send)},"referer":{_json_header(request, "referer")},'
-            f'"user_agent":{_json_header(request, "user-agent")}}}'
+            f'"user_agent":{_json_header(request, "user-agent")},'
+            f'"error":{"null" if exchange.rejection is None else _quote(_reason(exchange))}}}'
         )
 
 
@@ -207,7 +208,7 @@ _STATUS_COLORS = {1: "\x1b[36m", 2: "\x1b[32m", 3: "\x1b[36m", 4: "\x1b[33m", 5:
 
 class PrettyFormat(Format):
     """One response as columns for a person: time, status, method, target, duration, size, and which request on which
-    connection it was.
+    connection it was; and for a request that was rejected, why.
 
     Args:
         clock: the time to show.
@@ -232,6 +233,7 @@ class PrettyFormat(Format):
         return (
             f"{dim}{self._clock.iso[11:]}{plain}  {color}{status}{plain}  {method:<7} {target:<{_TARGET_WIDTH}} "
             f"{duration:>8} {size:>8}  {dim}{reuse}{_show_client(client, user)}{plain}"
+            f"{'' if exchange.rejection is None else f'  {escape(_reason(exchange))}'}"
         )
 
 
@@ -273,6 +275,12 @@ def _show_client(client: str, user: str) -> str:
 def _status(exchange: Exchange) -> int:
     assert exchange.response is not None
     return exchange.response.status
+
+
+def _reason(exchange: Exchange) -> str:
+    """Why the request was rejected; only for an exchange with a rejection, so that other requests cost no call."""
+    assert exchange.rejection is not None
+    return exchange.rejection.reason
 
 
 def _seconds(seconds: float) -> str:
@@ -340,7 +348,10 @@ def parse_atoms(text: str) -> tuple[str, list[str]]:
         name = match[1]
         if name is not None:
             if name not in _ATOMS and _header_atom(name) is None:
-                raise ValueError(f"has %({name})s, which is not one of gunicorn's atoms that kaserve supports")
+                known = " ".join(_ATOMS)
+                raise ValueError(
+                    f"has %({name})s, which kaserve does not support; the atoms are {known} {{NAME}}i {{NAME}}o"
+                )
             names.append(name)
             template.append("%s")
         elif match[0] == "%":

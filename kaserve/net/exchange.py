@@ -46,7 +46,8 @@ class Exchange(Outgoing):
         number: which request on its connection this is, counted from 1.
         client: the other end of the connection. A handler may have put another client into `request.client`.
         response: None until one has been started.
-        rejection: the error response to a request whose body is still being drained.
+        rejection: the error that the request is rejected with; while a body is drained, before there is a response.
+            Logs show its reason. None for nearly all requests.
         future: what the handler returned, a piece of a body, or what the handler waits for before it decides about the
             request's body, until the connection goes on with its result.
         started: when the first byte of the request came; for a pipelined request, when the response before it was done.
@@ -181,13 +182,15 @@ class Exchange(Outgoing):
         self.respond(respond_with_error(self.request, error), False)
 
     def _count_rejection(self, error: HTTPError) -> None:
-        """Counts `error`, unless it is a response that did not wait for the body."""
+        """Counts `error` and keeps it for the log, unless it is a response that did not wait for the body."""
         if error.status >= 400:
+            self.rejection = error
             self._service.stats.refused[error.status] += 1
 
     def respond_failure(self, may_persist: bool) -> None:
         """Responds in place of a handler that failed before anything was sent, so the connection may persist."""
         self._service.stats.failed += 1
+        self.rejection = None  # if there was one, its response could not be sent, and the error log says why
         self.respond(respond_with_error(self.request, HTTPError(500, "the server failed to respond")), may_persist)
 
     def respond(self, response: Response, may_persist: bool) -> None:

@@ -12,6 +12,7 @@ import logging
 
 from ..http.address import AnyAddress
 from ..http.errors import HTTPError
+from ..http.headers import CLOSE, KEEP_ALIVE
 from ..http.messages import Request
 from ..http.phases import BODY, CLOSED, HANDLER, IDLE, SEND
 from ..http.protocol import HTTPProtocol
@@ -256,11 +257,29 @@ class RequestLoop(Timer):
             except BaseException as error:
                 self._fail_response(error)
 
-    def _why_last(self, exchange: Exchange) -> Ending | None:
-        """Why the response that was just started is the last one, if a limit of the server is the reason."""
-        if not self._closing and not self._may_persist():
+    def _why_last(self, exchange: Exchange) -> Ending:
+        """Why the response that was just started is the last one. If there are several reasons, the server's own come
+        first, since those are what its operator can change.
+
+        It is found out here, once for a connection, rather than in `HTTPProtocol.prepare`, once for a request.
+        """
+        service, request, response = self._service, exchange.request, exchange.response
+        if service.stopping:
+            return Ending.ANNOUNCED_DRAIN
+        if self._closing:  # a request that came in the moment when an idle connection was to be closed
+            return Ending.LAST_RESPONSE
+        if not self._may_persist():
             return Ending.AGE
-        return Ending.REQUEST_LIMIT if exchange.is_limit else None
+        if exchange.is_limit:
+            return Ending.REQUEST_LIMIT
+        if not service.keep_alive.enabled:
+            return Ending.KEEP_ALIVE_OFF
+        if request is not None and (request.flags & CLOSE or (request.minor == 0 and not request.flags & KEEP_ALIVE)):
+            return Ending.CLIENT_ASKED
+        if response is not None and "close" in (response.headers.combined("connection") or "").lower():
+            return Ending.HANDLER_ASKED
+        # The end of the request or of its response can only be that of the connection (`framing.persists`).
+        return Ending.LAST_RESPONSE
 
     def _finish_response(self) -> None:
         """The response is encoded to its end."""

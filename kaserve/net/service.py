@@ -86,7 +86,7 @@ class Deadlines(NamedTuple):
 
     Attributes:
         keep_alive, header_timeout, body_timeout, half_close_timeout, send_timeout, linger: seconds.
-        age: seconds after which a connection gets its last response.
+        age: seconds after which a connection gets its last response; inf for no limit.
         min_rate: bytes per second, on average over body_timeout and send_timeout, below which there is no progress.
     """
 
@@ -162,6 +162,7 @@ class Service:
         timeouts: `PHASES` with this server's figures, by phase.
         idle: seconds without a request that a response given now leads to: more than it announces.
         draining: whether the server is shutting down.
+        stopping: whether it has begun to, which with a drain delay is earlier: each response is the last one then.
     """
 
     __slots__ = (
@@ -180,6 +181,7 @@ class Service:
         "rng",
         "scheme",
         "stats",
+        "stopping",
         "timed",
         "timeline",
         "timeouts",
@@ -219,6 +221,7 @@ class Service:
         # Without persistence no connection is idle but before its only request.
         self.idle = deadlines.keep_alive + _ANNOUNCED_GRACE if deadlines.keep_alive > 0 else deadlines.header_timeout
         self.draining = False
+        self.stopping = False
 
     def announce(self, seconds: float) -> None:
         """Lets connections be idle for `seconds` from their next response on; what was announced before is kept."""
@@ -228,7 +231,7 @@ class Service:
     def drain(self) -> None:
         """Starts draining: idle connections close after RECENT_USE_GRACE, busy ones after their current response, and
         requests that are incomplete have INCOMPLETE_REQUEST_GRACE."""
-        self.draining = True
+        self.draining = self.stopping = True
         self.idle = self.timeouts[HANDSHAKE].seconds = RECENT_USE_GRACE
         self.timeouts[HEAD].shorten(INCOMPLETE_REQUEST_GRACE)
         self.timeouts[BODY].shorten(INCOMPLETE_REQUEST_GRACE)

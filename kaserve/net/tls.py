@@ -187,8 +187,8 @@ def _check_key(pem: str, has_password: bool, *, is_alone: bool) -> None:
         ValueError: there is no key in it, or an encrypted one and no password.
     """
     if not _KEY.search(pem):
-        hint = "" if is_alone else "; name the file that has it with --tls-key (tls_key)"
-        raise ValueError(f"there is no private key in PEM in this file{hint}")
+        hint = "" if is_alone else "; give the file that has it with --tls-key (tls_key)"
+        raise ValueError(f"there is no private key in it{hint}")
     if _ENCRYPTED.search(pem) and not has_password:
         raise ValueError(
             "its private key is encrypted; name a file with the password with --tls-password-file (tls_password_file)"

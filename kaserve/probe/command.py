@@ -1,4 +1,4 @@
-"""The command line of the probe: `python -m kaserve probe URL`.
+"""The command line of the probe: `kaserve probe URL [options]`.
 
 Knows the options, the exit codes and what is printed. Does not know the experiments.
 """
@@ -31,9 +31,17 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _CONNECT_TIMEOUT = 10.0  # seconds
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs the probe with the `arguments` after `probe`. Returns the exit code; see docs/probe.md."""
-    options = _make_parser().parse_args(arguments)
+def main(arguments: Sequence[str], program: str = "kaserve") -> int:
+    """Runs the probe.
+
+    Args:
+        arguments: those after `probe`.
+        program: what the user typed before `probe`, for --help.
+
+    Returns:
+        The exit code; see docs/probe.md.
+    """
+    options = _make_parser(program).parse_args(arguments)
     try:
         target = read_url(options.url)
     except ValueError as error:
@@ -92,9 +100,10 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"kaserve probe: {message}\n")
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def _make_parser(program: str) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m kaserve probe",
+        prog=f"{program} probe",
+        usage="%(prog)s URL [options]",
         description="Reports how an HTTP server treats its connections. Sends it GET, HEAD and POST requests, and as "
         "many GET requests as one connection carries: probe only your own servers.",
         epilog="Exit code: 0 if all is good, 1 if a row is marked with '!', 2 for a mistake in the command, 3 if no "

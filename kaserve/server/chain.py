@@ -112,7 +112,7 @@ def _read_users(path: str) -> dict[str, str]:
 
 def _show(path: str) -> str:
     """The path for a message; not one that looks like USER:PASSWORD, given in the place of a file."""
-    return "the file of users" if ":" in path else repr(path)
+    return "the file of --auth-file (auth_file)" if ":" in path else f"the --auth-file (auth_file) {path!r}"
 
 
 def _escape(text: str) -> str:

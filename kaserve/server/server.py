@@ -376,6 +376,7 @@ class Server:
             timeout = self.config.graceful_timeout
         if not self.stopped:
             # Now rather than in the reactor's next turn, for the response of the handler that calls this.
+            self._service.stopping = True
             self._service.keep_alive.enabled = False
             self._reactor.call(partial(self._begin_shutdown, timeout, delay))
 

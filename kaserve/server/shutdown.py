@@ -93,6 +93,7 @@ class GracefulShutdown:
             return
         if self.stage is Stage.SERVING:
             self.stage = Stage.GRACE
+            self._service.stopping = True
             self._service.keep_alive.enabled = False
         reactor = self._service.reactor
         drain_at = reactor.now + delay

@@ -26,9 +26,13 @@ class Ending(enum.StrEnum):
     SHUTDOWN = "shutdown"  # the graceful timeout was over
 
     # A response announced the close.
-    LAST_RESPONSE = "last response"  # the client, the handler or HTTP/1.0 wanted it so
+    CLIENT_ASKED = "client asked"  # the request said so, or was HTTP/1.0 without keep-alive
+    HANDLER_ASKED = "handler asked"  # its response said so
+    KEEP_ALIVE_OFF = "keep-alive off"  # the setting, or Server.keep_alive
     REQUEST_LIMIT = "request limit"  # keep_alive_requests
     AGE = "age"  # keep_alive_time
+    ANNOUNCED_DRAIN = "announced drain"  # the server was shutting down; unlike DRAIN it cannot lose a request
+    LAST_RESPONSE = "last response"  # anything else; see `RequestLoop._why_last`
     REFUSED = "refused"  # a response to a request that could not be parsed, or was not wanted
     REJECTED = "rejected"  # too many connections from one address
 

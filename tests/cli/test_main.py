@@ -15,7 +15,7 @@ import pytest
 import kaserve
 from kaserve import Config
 from kaserve.cli.arguments import read_config
-from kaserve.cli.banner import banner
+from kaserve.cli.banner import banner, print_stopped
 from kaserve.cli.load import Loaded
 from kaserve.cli.main import main
 from kaserve.config import options
@@ -23,6 +23,7 @@ from kaserve.effects import Runner, Served, Way
 from kaserve.probe.terminal import takes_color
 from tests.test_config import NAMES, NEEDED, TABLE, USER
 from tests.tools.server import ROOT, Process, connect, environment, hello, request, run, serving
+from tests.tools.tls import make_certificate
 
 OTHER_USER = USER.replace("ann:", "bob:")
 
@@ -223,6 +224,23 @@ class TestColor:
             assert "\x1b" not in banner(server, loaded)
 
 
+class TestStopped:
+    def test_a_person_at_a_terminal_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for is_terminal, text in ((True, "\rstopped\n"), (False, "")):
+            screen = Screen(is_terminal)
+            monkeypatch.setattr(sys, "stdout", screen)
+            print_stopped()
+            assert screen.getvalue() == text
+
+    def test_a_closed_stdout_is_no_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        screen = Screen(True)
+        screen.close()
+        monkeypatch.setattr(sys, "stdout", screen)
+        print_stopped()
+        monkeypatch.setattr(sys, "stdout", None)
+        print_stopped()
+
+
 class Screen(io.StringIO):
     def __init__(self, is_terminal: bool) -> None:
         super().__init__()
@@ -245,12 +263,13 @@ class TestRefusals:
         [
             ("http", "'http' is not a port, not a directory in "),
             ("65536", "PORT must be a port from 0 to 65535, not '65536'"),
-            ("-1", "PORT must be a whole number, not '-1'"),
-            ("8000 9000", "there are two arguments for the port, 8000 and 9000"),
+            ("-1", "PORT must be a port from 0 to 65535, not '-1'"),
+            ("8000 9000", "two ports are given, 8000 and 9000; give one, and --bind HOST:PORT for a second"),
             ("8000 --port 9000", "give 8000 or --port 9000, not both"),
             ("--nonsense", "there is no option --nonsense; kaserve --help-all lists all options"),
             ("--thraeds 5", "there is no option --thraeds; did you mean --threads?"),
-            ("--keep 5", "there is no option --keep; did you mean"),  # no abbreviations: new options break them
+            # An abbreviation is not accepted: it would stop working when an option is added that begins alike.
+            ("--keep 5", "there is no option --keep; did you mean --keep-alive?"),
             ("--keep-alive", "--keep-alive needs a value: --keep-alive SECONDS"),
             ("--cors=yes", "--cors is a switch and accepts no value"),
             ("--port x", "--port must be a whole number, not 'x'"),
@@ -277,7 +296,10 @@ class TestRefusals:
             ("--upload --handler a:b", "--upload has no effect with --handler: it is about the files of a directory"),
             ("--upload --wsgi a:b", "--upload has no effect with --wsgi: it is about the files of a directory"),
             ("-b fd:x", "--bind must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N, not 'fd:x'"),
-            ("-b h:99999", "--bind must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N, not 'h:99999'"),
+            ("-b h:99999", "the port of --bind must be 0 to 65535, not 99999"),
+            ("-b [::1]:65536", "the port of --bind must be 0 to 65535, not 65536"),
+            ("-b 127.0.0.1:x", "--bind must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N, not '127.0.0.1:x'"),
+            ("-b [::1:99999", "--bind must be HOST, HOST:PORT, unix:PATH, unix:@NAME or fd:N, not '[::1:99999'"),
             ("--handler app", "--handler must be MODULE:FUNCTION, not 'app'"),
             ("--handler :function", "--handler must be MODULE:FUNCTION, not ':function'"),
             ("--wsgi app", "--wsgi must be MODULE:APP, not 'app'"),
@@ -293,6 +315,11 @@ class TestRefusals:
             ("--interface cgi a:f", "--interface must be auto, wsgi, handler or asgi, not 'cgi'"),
             ("--interface wsgi a:f --upload", "--upload has no effect with a:f, which is a WSGI application: it is"),
             ("--threads many", "--threads must be a whole number, not 'many'"),
+            ("--threads -1", "--threads must be 0 or more, not '-1'"),
+            ("--keep-alive -1", "--keep-alive must be 0 or more seconds, such as 30 or 0.5, not '-1'"),
+            ("--header-timeout -0.5", "--header-timeout must be more than 0 seconds, such as 30 or 0.5, not '-0.5'"),
+            ("--min-rate -1", "--min-rate must be 0 or more bytes, such as 65536, 64K or 1G, not '-1'"),
+            ("--limit-request-line -1", "--limit-request-line must be at least 16 bytes, not '-1'"),
         ],
     )
     def test_bad_values(self, arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -335,7 +362,7 @@ class TestRefusals:
         ("bind", "message"),
         [
             ("198.51.100.1", "198.51.100.1 is not an address of this machine; --bind 0.0.0.0 listens on all"),
-            ("no.such.host.invalid", "no.such.host.invalid is not a host name that is known; --bind must be"),
+            ("no.such.host.invalid", "the host name no.such.host.invalid is unknown; --bind must be"),
             ("a..b", "cannot listen on a..b:0: "),
             ("unix:/no/such/directory/socket", "cannot listen on unix:/no/such/directory/socket: No such file"),
         ],
@@ -363,8 +390,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("content", "code", "message"),
         [
-            (None, 3, "cannot read {}: No such file or directory"),
-            (b"\xff", 3, "cannot read {}: it is not text in UTF-8"),
+            (None, 3, "cannot read the --auth-file {}: No such file or directory"),
+            (b"\xff", 3, "cannot read the --auth-file {}: it is not text in UTF-8"),
             (b"# nobody\n\n", 2, "--auth-file: {path} contains no user"),
             (b"# one\nann:secret\n", 2, "--auth-file: line 2 of {path} must be USER:HASH"),
         ],
@@ -377,6 +404,35 @@ class TestRefusals:
             path.write_bytes(content)
         found, line = refused(capsys, "-d", str(tmp_path), "--auth-file", str(path))
         assert (found, line.startswith(message.format(repr(str(path)), path=path))) == (code, True), line
+
+    def test_a_certificate_without_a_key(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        """The option alone is named, not the keyword of a program as well."""
+        made = make_certificate(tmp_path, "site")
+        code, line = refused(capsys, "-d", str(tmp_path), "--tls-cert", made.cert)
+        assert code == 3
+        assert line.endswith(": there is no private key in it; give the file that has it with --tls-key")
+
+    @pytest.mark.parametrize("target", ["tests.tools.server:hello", "no.module:app"])
+    def test_asgi_is_not_supported_yet(self, target: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """Nothing is imported, and nothing is said about the application."""
+        message = (
+            "--interface asgi is not supported yet; leave out --interface, or run an ASGI application with uvicorn"
+        )
+        assert refused(capsys, "--interface", "asgi", target) == (2, message)
+
+    @pytest.mark.parametrize("flag", ["--acces-log-file", "--keepalive-timeout", "--hos", "--certfil"])
+    def test_no_names_of_other_servers_are_suggested(self, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main([flag, "x"])
+        found = re.search(r"did you mean (--[a-z-]+)\?", capsys.readouterr().err)
+        assert found is None or found[1][2:].replace("-", "_") in options()
+
+    def test_a_log_format_with_an_unknown_atom(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert refused(capsys, "--log-format", "%(Q)s") == (
+            2,
+            "--log-format has %(Q)s, which kaserve does not support; the atoms are "
+            "h l u t r m U q H s B b f a T M D L p {NAME}i {NAME}o",
+        )
 
     def test_a_password_that_is_none(self) -> None:
         process = run("--hash-password", input="\n")
@@ -444,7 +500,7 @@ class TestServing:
             assert process.banner.splitlines() == [
                 f"kaserve {kaserve.__version__} ({BUILD}) serves directory {tmp_path}",
                 f"  at {process.url}",
-                "  keep-alive: 5 s idle, any number of requests, 3600 s of age per connection (HTTP/1.1)",
+                "  keep-alive: 5 s idle, at most 3600 s per connection (HTTP/1.1)",
                 "  Ctrl-C stops it",
             ]
             process.signal(signal.SIGTERM)
@@ -460,7 +516,7 @@ class TestServing:
             assert what.endswith(" serves handler tests.tools.server:hello")
             assert at.startswith("  at http://127.0.0.1:")
             assert also_at == f"  at unix:{path}"
-            assert keep_alive == "  keep-alive: 120 s idle, 1000 requests, 3600 s of age per connection (HTTP/1.0)"
+            assert keep_alive == "  keep-alive: 120 s idle, at most 1000 requests and 3600 s per connection (HTTP/1.0)"
             for address in (process.address, str(path)):
                 with connect(address) as client:
                     assert client.ask().body == b"hello"

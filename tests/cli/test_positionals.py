@@ -48,9 +48,9 @@ def test_each_kind_in_any_order(arguments: list[str], found: dict[str, str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("80 90", "there are two arguments for the port, 80 and 90; give one; --bind HOST:PORT listens on another"),
-        ("dist shop", "there are two arguments for the directory, dist and shop; give one"),
-        ("a:b c:d", "there are two arguments for the application, a:b and c:d; give one"),
+        ("80 90", "two ports are given, 80 and 90; give one, and --bind HOST:PORT for a second"),
+        ("dist shop", "two directories are given, dist and shop; give one"),
+        ("a:b c:d", "two applications are given, a:b and c:d; give one"),
         ("dits", "'dits' is not a port, not a directory in {here}, and not MODULE:APP; did you mean dist?"),
         ("nothing", "'nothing' is not a port, not a directory in {here}, and not MODULE:APP"),
         ("./dits", "there is no directory './dits'; did you mean ./dist?"),
@@ -69,7 +69,9 @@ def test_each_kind_in_any_order(arguments: list[str], found: dict[str, str]) -> 
         (":8080", ":8080 is an address; write kaserve 8080"),
         ("localhost:8080", "localhost:8080 is an address; write kaserve 8080"),
         ("0.0.0.0:8080", "0.0.0.0:8080 is an address; write kaserve --bind 0.0.0.0:8080"),
-        ("[::1]:8080", "[::1]:8080 is an address; write kaserve --bind [::1]:8080"),
+        ("[::1]:8080", "[::1]:8080 is an address; write kaserve --bind '[::1]:8080'"),  # as a shell needs it
+        ("192.0.2.2:8000 dist", "192.0.2.2:8000 is an address; write kaserve --bind 192.0.2.2:8000 dist"),
+        ("dist :8080", ":8080 is an address; write kaserve dist 8080"),
         ("unix:/run/site", "unix:/run/site is an address; write kaserve --bind unix:/run/site"),
         ("http://h/", "http://h/ is a URL; to examine a server, write kaserve probe http://h/"),
     ],

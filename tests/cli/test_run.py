@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -157,3 +158,10 @@ def test_it_costs_little_to_import() -> None:
     code = "import kaserve, sys; print(*sorted(set(sys.modules) & {'argparse', 'getpass', 'kaserve.cli.arguments'}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+@pytest.mark.parametrize(("name", "hint"), [("keepalive", "; did you mean keep_alive?"), ("xyzzy", "")])
+def test_a_setting_that_does_not_exist(name: str, hint: str) -> None:
+    settings: dict[str, Any] = {name: 3}
+    with pytest.raises(TypeError, match=rf"^there is no setting {name}{re.escape(hint)}$"):
+        kaserve.run(hello, port=0, **settings)

@@ -218,6 +218,13 @@ def test_what_the_user_says_is_believed(app: object, interface: Interface) -> No
     check_interface(app, interface, "shop:app")
 
 
+def test_three_arguments_alone_do_not_make_an_asgi_application() -> None:
+    def three(a: object, b: object, c: object) -> None: ...
+
+    with pytest.raises(TypeError, match=r"^odd:three takes three arguments, as ASGI applications do; kaserve cannot"):
+        check_interface(three, HANDLER, "odd:three")
+
+
 @pytest.mark.parametrize(
     ("app", "interface", "message"),
     [

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kaserve.http.errors import body_too_large
+from kaserve.http.errors import HTTPError, body_too_large
+from kaserve.http.headers import Fields, Headers
+from kaserve.http.messages import error_response
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,35 @@ def test_a_413_names_the_limit(limit: int, size: str) -> None:
     """RFC 9110 §15.5.14."""
     error = body_too_large(limit)
     assert (error.status, error.reason) == (413, f"the body is larger than {size}, which is the limit here")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Allow": "GET"}, (("Allow", "GET"),), [("Allow", "GET")], Headers({"Allow": "GET"}), iter([("Allow", "GET")])],
+    ids=["mapping", "tuple", "list", "Headers", "iterator"],
+)
+def test_headers_may_be_what_those_of_a_response_may_be(headers: Fields) -> None:
+    error = HTTPError(405, "only GET", headers)
+    assert error.headers == (("Allow", "GET"),)
+    assert error_response(error).headers["Allow"] == "GET"
+
+
+def test_further_headers_may_be_a_mapping_as_well() -> None:
+    error = HTTPError(405, "only GET", {"Allow": "GET"}, close=True).with_headers({"Vary": "Accept"})
+    assert error.headers == (("Allow", "GET"), ("Vary", "Accept"))
+    assert error.close
+
+
+@pytest.mark.parametrize("headers", ["Allow", ("Allow", "GET"), ["ab"], {"Allow": 1}, [("Allow",)], 5, None])
+def test_headers_of_a_wrong_type_are_a_type_error_where_the_error_is_made(headers: Fields) -> None:
+    """Rather than a 500 when the response is made, whose traceback has no line of the handler."""
+    with pytest.raises(TypeError, match="the headers of an HTTPError must be a mapping"):
+        HTTPError(405, "only GET", headers)
+    with pytest.raises(TypeError, match="the headers of an HTTPError must be a mapping"):
+        HTTPError(405, "only GET").with_headers(headers)
+
+
+@pytest.mark.parametrize(("status", "reason"), [("405", "only GET"), (405, b"only GET"), (405, None)])
+def test_a_status_or_reason_of_a_wrong_type_is_a_type_error_as_well(status: int, reason: str) -> None:
+    with pytest.raises(TypeError, match="of an HTTPError must be"):
+        HTTPError(status, reason)

@@ -67,7 +67,8 @@ def test_the_figures_of_connections() -> None:
         pytest.param("header timeout", {}, b"GET / HT", 60.0, id="header timeout"),
         pytest.param("body timeout", {}, post(b"hello")[:-5], 90.0, id="body timeout"),
         pytest.param("refused", {}, b"GET\r\n\r\n", 20.0, id="refused"),
-        pytest.param("last response", {}, get("/", "Connection: close"), 20.0, id="last response"),
+        pytest.param("client asked", {}, get("/", "Connection: close"), 20.0, id="client asked"),
+        pytest.param("keep-alive off", {"keep_alive": 0}, get("/"), 20.0, id="keep-alive off"),
     ],
 )
 def test_why_connections_end(reason: str, settings: dict[str, Any], sends: bytes, seconds: float) -> None:

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaserve import Request, Response
+from kaserve import HTTPError, Request, Response
 from kaserve.http.address import UNNAMED
 from kaserve.logs.formats import _ordinal, _show_client, _show_duration, _show_size, escape, parse_atoms
 from kaserve.net.exchange import begin_exchange
+from tests.tools.connections import logged_errors
 from tests.tools.logs import COMBINED, COMMON, LoggedNet, request_line
 from tests.tools.net import EPOCH, GET, get, post
 from tests.tools.server import connect, serving
@@ -51,7 +52,7 @@ class TestPretty:
     def test_exactly(self) -> None:
         assert self.lines(get("/path?query"), get("/refused"), get("/empty")) == [
             "08:49:37  200  GET     /path?query                       0.00 ms      5 B  1st on #1, from 192.0.2.1",
-            "08:49:37  403  GET     /refused                          0.00 ms     18 B  2nd on #1, from 192.0.2.1",
+            "08:49:37  403  GET     /refused                          0.00 ms     18 B  2nd on #1, from 192.0.2.1  no",
             "08:49:37  204  GET     /empty                            0.00 ms        -  3rd on #1, from 192.0.2.1",
         ]
 
@@ -69,6 +70,41 @@ class TestPretty:
         (line,) = net.written.lines
         net.close()
         assert line.split()[1:4] == ["400", "-", "-"]
+        assert line.endswith("1st on #1, from 192.0.2.1  the request line is malformed")
+
+    @pytest.mark.parametrize(
+        ("sends", "reason"),
+        [
+            pytest.param(b"GET / HT", "the request did not arrive in time", id="408"),
+            pytest.param(post(b"x", path="/refused"), "no", id="before_body"),
+            pytest.param(get("/quotes"), r"a \xfcser said \x22\x0a\x22", id="escaped"),
+        ],
+    )
+    def test_why_a_request_was_rejected(self, sends: bytes, reason: str) -> None:
+        def handler(request: Request) -> Response:
+            raise HTTPError(403, "no" if request.path == "/refused" else 'a üser said "\n"')
+
+        net = LoggedNet("pretty", handler=handler)
+        client, _ = net.connect()
+        client.send(sends)
+        net.settle()
+        net.sleep(40)
+        (line,) = net.written.lines
+        net.close()
+        assert line.endswith(f"from 192.0.2.1  {reason}")
+
+    def test_a_rejection_whose_response_cannot_be_sent_is_no_reason(self, caplog: pytest.LogCaptureFixture) -> None:
+        def handler(request: Request) -> Response:
+            raise HTTPError(403, "no", {"X-Bad": "a\r\nb"})
+
+        net = LoggedNet("pretty", handler=handler)
+        client, _ = net.connect()
+        with logged_errors(caplog, "ValueError"):
+            net.ask(client, GET)
+        (line,) = net.written.lines
+        net.close()
+        assert line.split()[1] == "500"
+        assert line.endswith(", from 192.0.2.1")
 
     @pytest.mark.parametrize(
         ("number", "text"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (22, "22nd"), (113, "113th")]
@@ -337,6 +373,7 @@ class TestJSON:
             "send": 0.0,
             "referer": 'http://h/"',
             "user_agent": "\\ \xe9",
+            "error": None,
         }
         assert (first["request"], first["referer"], first["user_agent"]) == (1, None, None)
 
@@ -370,6 +407,7 @@ class TestJSON:
         net.close()
         assert [line[name] for name in ("method", "target", "version", "referer", "status")] == [None] * 4 + [400]
         assert line["handler"] == 0.0
+        assert line["error"] == "the request line is malformed"
 
     @given(st.text(st.characters(max_codepoint=255, blacklist_characters="\r\n\0")))
     def test_nothing_breaks_out_and_nothing_is_lost(self, text: str) -> None:
@@ -437,12 +475,12 @@ class TestAtoms:
             pytest.param("", "must be auto, pretty, common, combined, json, or made of atoms", id="nothing"),
             pytest.param("apache", "must be auto, pretty, common, combined, json, or made of atoms", id="no-atom"),
             pytest.param("%%", "must be auto, pretty, common, combined, json, or made of atoms", id="percent"),
-            pytest.param("%(x)s", r"has %\(x\)s, which is not one of gunicorn's atoms", id="unknown"),
-            pytest.param("%({X}e)s", r"has %\({X}e\)s, which is not", id="environ"),
-            pytest.param("%({a b}i)s", r"has %\({a b}i\)s, which is not", id="no-field-name"),
-            pytest.param("%({}i)s", r"has %\({}i\)s, which is not", id="empty-field-name"),
-            pytest.param("%({\xe9}i)s", r"has %\({\xe9}i\)s, which is not", id="field-name-not-ascii"),
-            pytest.param("%({\udce9}i)s", r"has %\({\udce9}i\)s, which is not", id="field-name-not-unicode"),
+            pytest.param("%(x)s", r"has %\(x\)s, which kaserve does not support; the atoms are h l ", id="unknown"),
+            pytest.param("%({X}e)s", r"has %\({X}e\)s, which kaserve does not", id="environ"),
+            pytest.param("%({a b}i)s", r"has %\({a b}i\)s, which kaserve does not", id="no-field-name"),
+            pytest.param("%({}i)s", r"has %\({}i\)s, which kaserve does not", id="empty-field-name"),
+            pytest.param("%({\xe9}i)s", r"has %\({\xe9}i\)s, which kaserve does not", id="field-name-not-ascii"),
+            pytest.param("%({\udce9}i)s", r"has %\({\udce9}i\)s, which kaserve does not", id="field-name-not-unicode"),
             pytest.param("%(h)d", "has a % that does not begin an atom", id="not-a-string"),
             pytest.param("%h", "has a % that does not begin an atom", id="no-parentheses"),
             pytest.param("%(h)s %", "has a % that does not begin an atom", id="percent-sign"),

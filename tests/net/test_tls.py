@@ -420,11 +420,11 @@ class TestFiles:
         """The message says what is missing; it said that the file was not in PEM, or the password wrong."""
         cert = certificates.first.cert
         assert self.error_text((cert, None)) == (
-            f"cannot use the certificate {cert}: there is no private key in PEM in this file; "
-            "name the file that has it with --tls-key (tls_key)"
+            f"cannot use the certificate {cert}: there is no private key in it; "
+            "give the file that has it with --tls-key (tls_key)"
         )
         assert self.error_text((cert, cert)) == (
-            f"cannot use the key {cert} of the certificate {cert}: there is no private key in PEM in this file"
+            f"cannot use the key {cert} of the certificate {cert}: there is no private key in it"
         )
         key = certificates.first.key
         assert self.error_text((key or "", None)) == (
@@ -548,7 +548,7 @@ def test_the_end_is_announced(routed: Net, tls: TLS, router: Router, version: ss
     assert client.connection.phase == LINGER
     client.finish()
     assert client.connection.phase == CLOSED
-    assert routed.stats.closed == {"last response": 1}
+    assert routed.stats.closed == {"client asked": 1}
 
 
 def test_a_truncated_response_has_no_close_notify(routed: Net, tls: TLS, router: Router) -> None:

@@ -43,6 +43,18 @@ class TestShutdown:
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
+    def test_the_close_that_it_announces_is_a_reason_of_its_own(self) -> None:
+        """It cannot lose a request, as a close of an idle connection can."""
+
+        def stop(request: Request) -> Response:
+            server.shutdown(delay=60.0)
+            return Response.text("stopped")
+
+        server = Server(stop, config())
+        with server, connect(server) as client:
+            assert not client.ask().persists
+        assert server.stats.closed == {Ending.ANNOUNCED_DRAIN: 1}
+
     def test_from_another_thread_and_twice_and_once_more_afterwards(self) -> None:
         server = Server(hello, config())
         server.open()

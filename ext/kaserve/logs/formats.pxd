@@ -53,6 +53,7 @@ cdef class AtomFormat(Format):
     cpdef str line(self, Exchange exchange)
 
 cdef object _status(Exchange exchange)
+cdef str _reason(Exchange exchange)
 @cython.locals(micros="long long")
 cdef str _seconds(double seconds)
 cdef str _header_value(Request request, str name)

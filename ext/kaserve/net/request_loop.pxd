@@ -45,6 +45,7 @@ cdef class RequestLoop(Timer):
     cdef _refuse(self, error, ending)
     @cython.locals(exchange=Exchange, service=Service)
     cdef _response_started(self)
+    @cython.locals(request=Request, service=Service)
     cdef _why_last(self, Exchange exchange)
     @cython.locals(exchange=Exchange, now=double, service=Service)
     cdef _finish_response(self)

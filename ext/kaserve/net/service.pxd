@@ -24,4 +24,4 @@ cdef class Service:
     cdef public list timeouts
     cdef public str scheme
     cdef public double age, idle
-    cdef public bint draining, timed
+    cdef public bint draining, stopping, timed

@@ -32,7 +32,7 @@ def test_lingering_ends_when_the_client_closes_too(make_net: MakeNet) -> None:
     client.finish()
     net.settle()
     assert connection.phase == CLOSED
-    assert net.stats.closed == {"last response": 1}
+    assert net.stats.closed == {"client asked": 1}
 
 
 def test_bytes_at_the_end_of_lingering_are_a_lost_race_too(make_net: MakeNet) -> None:

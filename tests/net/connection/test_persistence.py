@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
+from kaserve.http.errors import HTTPError
 from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.messages import Request, Response
 from kaserve.http.phases import IDLE, LINGER, SEND
 from kaserve.net.service import Deadlines
 from tests.tools.connections import SMALL_BUFFER, WHEEL_DELAY, MakeNet, large, read_some, send
-from tests.tools.net import GET, get, hello
+from tests.tools.net import GET, Router, get, hello
 
 
 def test_the_response_to_the_last_request_says_close(make_net: MakeNet) -> None:
@@ -46,7 +50,44 @@ def test_a_close_that_the_client_asks_for_is_no_limit(make_net: MakeNet, request
     assert not net.ask(client, b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")[0].persists
     client.close()
     net.settle()
-    assert net.stats.closed == {"last response": 1}
+    assert net.stats.closed == {"client asked": 1}
+
+
+HANDLER_CLOSES = Response(200, b"", {"Connection": "close"})
+HTTP_1_0 = b"GET / HTTP/1.0\r\nHost: h\r\n%b\r\n"
+UNTIL_CLOSE = HTTP_1_0 % b"Connection: keep-alive\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reason", "answer", "request_"),
+    [
+        pytest.param("client asked", hello, get("/")[:-2] + b"Connection: close\r\n\r\n", id="the client"),
+        pytest.param("client asked", hello, HTTP_1_0 % b"", id="HTTP/1.0"),
+        pytest.param("client asked", HANDLER_CLOSES, HTTP_1_0 % b"", id="the client and the handler"),
+        pytest.param("handler asked", HANDLER_CLOSES, GET, id="the handler"),
+        pytest.param("handler asked", HTTPError(403, "no", close=True), GET, id="the handler, by an HTTPError"),
+        pytest.param("last response", lambda _: Response(200, iter([b"a"])), UNTIL_CLOSE, id="a body until the close"),
+    ],
+)
+def test_the_reason_of_a_close_is_whoever_asked_for_it(
+    make_net: MakeNet, reason: str, answer: Any, request_: bytes
+) -> None:
+    net = make_net(Router(**{"": answer}))
+    client, _ = net.connect()
+    assert not net.ask(client, request_)[0].persists
+    client.close()
+    net.settle()
+    assert net.stats.closed == {reason: 1}
+
+
+def test_keep_alive_that_is_off_is_the_reason_even_if_the_client_asks_for_a_close_as_well(make_net: MakeNet) -> None:
+    net = make_net(keep_alive=KeepAlive(0, 100))
+    for request in (GET, HTTP_1_0 % b""):
+        client, _ = net.connect()
+        assert not net.ask(client, request)[0].persists
+        client.close()
+    net.settle()
+    assert net.stats.closed == {"keep-alive off": 2}
 
 
 def test_a_connection_of_maximum_age_closes_with_its_next_response(make_net: MakeNet) -> None:
@@ -62,6 +103,14 @@ def test_a_connection_of_maximum_age_closes_with_its_next_response(make_net: Mak
     assert response.status == 200
     assert not response.persists
     assert connection.phase == LINGER
+
+
+def test_a_connection_without_a_maximum_age_persists(make_net: MakeNet) -> None:
+    net = make_net(deadlines=Deadlines(age=math.inf, keep_alive=20_000))
+    client, _ = net.connect()
+    for _ in range(3):
+        net.sleep(10_000)
+        assert net.ask(client, GET)[0].persists
 
 
 @pytest.mark.parametrize(

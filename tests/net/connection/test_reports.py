@@ -80,7 +80,7 @@ def test_the_counters(make_net: MakeNet, caplog: pytest.LogCaptureFixture) -> No
     assert stats.refused == {403: 1, 505: 1}
     assert stats.closed == {"client": 1}
     net.sleep(5 + WHEEL_DELAY)
-    assert stats.closed == {"client": 1, "refused": 1, "last response": 1}
+    assert stats.closed == {"client": 1, "refused": 1, "handler asked": 1}
     assert stats.races_lost.total() == 0
 
 
