@@ -13,7 +13,7 @@ import logging
 from ..http.address import AnyAddress
 from ..http.errors import HTTPError
 from ..http.messages import Request
-from ..http.phases import BODY, CLOSED, HANDLER, IDLE, SEND
+from ..http.phases import BODY, CLOSED, HANDLER, IDLE, LINGER, SEND
 from ..http.protocol import HTTPProtocol
 from ..telemetry.counters import NO_GAP
 from ..telemetry.endings import Ending
@@ -161,6 +161,8 @@ class RequestLoop(Timer):
             if protocol.phase != BODY:
                 request = protocol.read_head()
                 if request is None:
+                    if protocol.phase == LINGER:  # the body before it is too large to be skipped
+                        self.ending = Ending.REFUSED
                     return protocol.phase == CLOSED
                 request.client = self.client
                 request.scheme = self._service.scheme
@@ -253,10 +255,15 @@ class RequestLoop(Timer):
                 self._fail_response(error)
 
     def _why_last(self, exchange: Exchange) -> Ending | None:
-        """Why the response that was just started is the last one, if a limit of the server is the reason."""
+        """Why the response that was just started is the last one, if the server is the reason."""
         if not self._closing and not self._may_persist():
             return Ending.AGE
-        return Ending.REQUEST_LIMIT if exchange.is_limit else None
+        if exchange.is_limit:
+            return Ending.REQUEST_LIMIT
+        protocol = self.protocol
+        if protocol.sink is not None and not protocol.can_find_next(exchange.response, exchange.has_content):
+            return Ending.REFUSED
+        return None
 
     def _finish_response(self) -> None:
         """The response is encoded to its end."""
@@ -272,6 +279,8 @@ class RequestLoop(Timer):
             self._trace.add(exchange.started, now, exchange.response.status)
         self._request_started = now  # of the next one, if it is here already
         self.protocol.finish()
+        if exchange.persists and self.protocol.phase == LINGER:  # too much of a streamed body is unread
+            self.ending = Ending.REFUSED
 
     def _is_awaiting(self) -> bool:
         """Whether a Future will make the connection go on: it is not done, or its callback is still to be called."""

@@ -9,7 +9,7 @@ from kaserve.net.service cimport Service
 from kaserve.net.timerwheel cimport Timer
 from kaserve.net.writer cimport Writer
 
-cdef int BODY, CLOSED, HANDLER, IDLE, SEND
+cdef int BODY, CLOSED, HANDLER, IDLE, LINGER, SEND
 cdef int NOTHING, WRITE
 cdef int AWAITING, BLOCKED, BROKEN, ENCODED, LOST, SENT
 cdef Py_ssize_t _MAX_BUFFERED
@@ -45,6 +45,7 @@ cdef class RequestLoop(Timer):
     cdef _refuse(self, error, ending)
     @cython.locals(exchange=Exchange, service=Service)
     cdef _response_started(self)
+    @cython.locals(protocol=HTTPProtocol)
     cdef _why_last(self, Exchange exchange)
     @cython.locals(exchange=Exchange, now=double, service=Service)
     cdef _finish_response(self)
