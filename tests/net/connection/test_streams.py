@@ -33,6 +33,7 @@ from tests.tools.connections import (
     WHEEL_DELAY,
     MakeNet,
     logged_errors,
+    mirror,
     send,
     send_during_turn,
     unread,
@@ -71,15 +72,7 @@ class Echo(BaseHandler):
     streams = True
 
     def __call__(self, request: Request) -> Response:
-        return Response(200, echo(request.stream))
-
-
-def echo(stream: BodyStream) -> Iterator[bytes | Future[bytes]]:
-    while True:
-        piece = stream.read()
-        yield piece
-        if not (piece.result() if isinstance(piece, Future) else piece):
-            return
+        return Response(200, mirror(request.stream))
 
 
 class Held(BaseHandler):
@@ -420,7 +413,7 @@ def test_no_100_continue_after_the_head_of_the_response(make_net: MakeNet) -> No
 
     def pieces(stream: BodyStream) -> Iterator[bytes | Future[bytes]]:
         yield b"first "
-        yield from echo(stream)
+        yield from mirror(stream)
 
     class Late(BaseHandler):
         streams = True
