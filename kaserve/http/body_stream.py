@@ -35,12 +35,8 @@ class StreamOwner(Protocol):
     def is_own_thread(self) -> bool:
         """Whether the caller runs in the thread of the connection."""
 
-    def want_body(self, awaits_continue: bool) -> None:
-        """A read waits for bytes that are not here. Called in its own thread.
-
-        Args:
-            awaits_continue: whether the client waits for `100 Continue`, which has not been sent yet.
-        """
+    def want_body(self, stream: BodyStream) -> None:
+        """A read of `stream` waits for bytes that are not here. Called in its own thread."""
 
     def call(self, function: Callable[[], object]) -> None:
         """Has `function` called in its own thread, soon. Safe from any thread."""
@@ -57,7 +53,7 @@ class BodyStream:
             before.
         owner: the connection; None if nothing more can come: the body had been received before, or the request is
             over; or if the request has not begun.
-        awaits_continue: whether the client waits for `100 Continue`, and no byte of the body has been asked for yet.
+        awaits_continue: whether the client waits for `100 Continue`, which has not been sent yet.
         blocked: Futures of threads that wait in a `BodyFile`.
     """
 
@@ -121,8 +117,7 @@ class BodyStream:
         waiting: Future[bytes] = Future()
         self._waiting = waiting
         self._wanted = n
-        awaits_continue, self.awaits_continue = self.awaits_continue, False
-        owner.want_body(awaits_continue)
+        owner.want_body(self)
         return waiting
 
     def consume(self, write: Callable[[bytes], object], then: Callable[[], T]) -> Future[T]:
@@ -137,6 +132,7 @@ class BodyStream:
             `then` raise. If it is cancelled, nothing more is read.
         """
         result: Future[T] = Future()
+        result.add_done_callback(self._stop_consuming)
         self._consume(write, then, result, None)
         return result
 
@@ -164,6 +160,12 @@ class BodyStream:
         except Exception as error:
             if result.set_running_or_notify_cancel():
                 result.set_exception(error)
+
+    def _stop_consuming(self, result: Future[T]) -> None:
+        """The Future of `consume` is done. If it was cancelled, what arrives is not for that."""
+        waiting = self._waiting
+        if result.cancelled() and waiting is not None:
+            waiting.cancel()
 
     # For the protocol, which writes into it as into any sink.
 

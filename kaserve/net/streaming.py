@@ -14,6 +14,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Protocol
 
+from ..http.body_stream import BodyStream
 from ..http.phases import BODY, HANDLER, Phase
 from ..http.protocol import CONTINUE, HTTPProtocol
 from .reactor import Channel, Reactor
@@ -61,9 +62,10 @@ class StreamedRequest:
     def is_own_thread(self) -> bool:
         return get_ident() == self._thread
 
-    def want_body(self, awaits_continue: bool) -> None:
+    def want_body(self, stream: BodyStream) -> None:
         # Not after the head of the response: 1xx responses come before the final one (RFC 9110 §15.2).
-        if awaits_continue and self._protocol.phase == HANDLER:
+        if stream.awaits_continue and self._protocol.phase == HANDLER:
+            stream.awaits_continue = False
             self._writer.enqueue(CONTINUE)
         if self._connection.phase != BODY:
             self._reactor.again(self._connection)

@@ -172,7 +172,7 @@ class Stopped:
     def is_own_thread(self) -> bool:
         return False
 
-    def want_body(self, awaits_continue: bool) -> None:
+    def want_body(self, stream: BodyStream) -> None:
         raise AssertionError
 
     def call(self, function: Callable[[], object]) -> None:
