@@ -1,7 +1,7 @@
 """BodyStream: the body of a request, which its handler reads while it arrives.
 
-Knows what has arrived and is unread, who waits for more, and what comes after the last byte. Does not know how a body
-is framed (`protocol` writes into it, as into any sink), nor connections: its owner is told when bytes are wanted.
+Knows what has arrived and is unread, which read waits for more, and what comes after the last byte. Does not know how a
+body is framed (`protocol` writes into it, as into any sink), nor connections: its owner is told when bytes are wanted.
 
 The stream is *pulled*. What is here is returned at once. For more, `read` returns a Future and tells the owner, and
 only then does anything read from the socket. So a handler that is slower than its client fills the buffers of the
@@ -26,7 +26,8 @@ _READ_SIZE = 64 * 1024
 
 
 class ClientDisconnected(ConnectionError):
-    """The client has left before its request was complete. A handler need not catch it: nobody gets a response."""
+    """The client has left before its request was complete. A handler need not catch it: there is no one to respond to,
+    and it is not logged."""
 
 
 class StreamOwner(Protocol):

@@ -1,11 +1,11 @@
 """StreamedRequest: what a connection remembers while its handler reads the body of a request as it arrives.
 
-Knows the exchange, and how much of `body_timeout` is left. Does not know what the handler does with the body. It is
+Knows the connection, and how much of `body_timeout` is left. Does not know what the handler does with the body. It is
 there only while a request is streamed, so that other requests, and idle connections, carry nothing of it.
 
-The deadline of a body counts only while the handler waits for bytes: a slow handler is not the client's fault. So when
-the handler has got some, the clock stops, and it goes on where it stopped when the handler asks again. If it started
-again instead, a client that sends a byte a minute would be waited for for ever, since each byte completes a read.
+The deadline of a body counts only while the handler waits for bytes: a slow handler is not the client's fault. When the
+handler has some the clock stops, and when it asks again the clock goes on. If it started again instead, a client that
+sends a byte a minute would hold its connection for ever, since each byte completes a read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class StreamedRequest:
     """The owner of a `BodyStream`; see there for its methods.
 
     Attributes:
-        seconds_left: what is left of the deadline when the handler asks again; None for all of it.
+        seconds_left: the rest of the deadline, for when the handler asks again; None for all of it.
         min_progress_left: bytes that must still arrive within that time.
     """
 
@@ -76,12 +76,12 @@ class StreamedRequest:
     # The deadline, for the connection.
 
     def pause(self, seconds: float, min_progress: int) -> None:
-        """The handler waits no longer: keeps what is left of the deadline, and of the bytes that extend it."""
+        """The handler waits no longer: keeps the rest of the deadline, and of the bytes that extend it."""
         self.seconds_left = seconds if min_progress > 0 else None
         self.min_progress_left = min_progress
 
     def resume(self, seconds: float, min_progress: int) -> tuple[float, int]:
-        """The handler waits again: returns what was left. The arguments are those of a new deadline."""
+        """The handler waits again: returns the rest of both. The arguments are those of a new deadline."""
         left, self.seconds_left = self.seconds_left, None
         if left is None:
             return seconds, min_progress

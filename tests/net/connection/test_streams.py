@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from kaserve.http.body_stream import BodyStream, ClientDisconnected
 from kaserve.http.errors import HTTPError
-from kaserve.http.handler import BaseHandler, HandlerResult
+from kaserve.http.handler import BaseHandler, Handler, HandlerResult
 from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
 from kaserve.http.messages import Request, Response
 from kaserve.http.phases import BODY, CLOSED, HANDLER, IDLE, LINGER, SEND
 from kaserve.net.connection import Connection
-from kaserve.net.poller import READ
+from kaserve.net.poller import READ, SelectorPoller
 from kaserve.net.service import CLIENT_LEAVES
 from kaserve.net.tls import TLS
 from tests.tools.connections import (
@@ -32,6 +32,7 @@ from tests.tools.connections import (
     SMALL_BUFFER,
     WHEEL_DELAY,
     MakeNet,
+    echo,
     logged_errors,
     mirror,
     send,
@@ -40,7 +41,7 @@ from tests.tools.connections import (
 )
 from tests.tools.net import GET, Client, Net, get, post
 from tests.tools.tls import TLSClient, make_certificate
-from tests.tools.wire import Answer
+from tests.tools.wire import Answer, Case, bytewise, load_corpus, whole
 
 CONTENT = random.Random(14).randbytes(300_000)
 LARGE_HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000\r\n\r\n"
@@ -199,6 +200,44 @@ def test_any_splits(data: st.DataObject) -> None:
         assert [response.body for response in responses] == bodies
     finally:
         net.close()
+
+
+@pytest.mark.parametrize("split", [whole, bytewise])
+@pytest.mark.parametrize("case", load_corpus(), ids=str)
+def test_the_corpus_means_the_same(case: Case, split: Callable[[bytes], list[bytes]]) -> None:
+    """Whether a handler streams makes no difference to a byte of what the client gets, nor to the connection."""
+    streamed, buffered = (play(case, split, handler) for handler in (Collect(), echo))
+    assert streamed == buffered
+
+
+def play(case: Case, split: Callable[[bytes], list[bytes]], handler: Handler) -> tuple[bytes, int, str | None]:
+    net = Net(handler, limits=Limits(**dict(case.limits)))
+    try:
+        client, connection = net.connect()
+        for piece in split(case.wire):
+            exchange(net, client, piece)
+        if case.eof:
+            client.finish()
+            exchange(net, client, b"")
+        return client.received, connection.phase, connection.ending
+    finally:
+        net.close()
+
+
+def test_clients_that_leave_are_noticed_without_epoll(make_net: MakeNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the selectors of other systems."""
+    monkeypatch.setattr("tests.tools.net.new_poller", SelectorPoller)
+    handler, net, client, connection = begin(make_net)
+    assert connection.phase == HANDLER
+    read = waits(handler.stream)
+    net.settle()
+    send(net, client, b"01234")
+    assert read.result(0) == b"01234"
+    client.reset()
+    net.settle()
+    assert connection.phase == CLOSED
+    with pytest.raises(ClientDisconnected):
+        handler.stream.read()
 
 
 def test_a_read_returns_what_is_here_and_at_most_what_was_asked_for(make_net: MakeNet) -> None:
