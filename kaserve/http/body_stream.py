@@ -194,13 +194,12 @@ class BodyStream:
         if waiting is None or not (self._has_data() or self._end is not None):
             return
         self._waiting = None
-        if waiting.set_running_or_notify_cancel():
-            try:
-                data = self._take(self._wanted)
-            except Exception as error:
-                waiting.set_exception(error)
-            else:
-                waiting.set_result(data)
+        if not waiting.set_running_or_notify_cancel():
+            return
+        if isinstance(self._end, Exception) and not self._has_data():
+            waiting.set_exception(self._end)
+        else:
+            waiting.set_result(self._take(self._wanted))
 
     def close(self, *, disconnected: bool = False) -> None:
         """The request is over. Unread bytes are dropped, and later reads fail, so that no part looks like the whole."""
@@ -209,6 +208,8 @@ class BodyStream:
                 self._end = ClientDisconnected("the client has left before its request was complete")
             elif not isinstance(self._end, Exception):
                 self._end = RuntimeError("the response is complete, and its request can no longer be read")
+        if isinstance(self._end, Exception):
+            self._end.__traceback__ = None  # its frames refer to the stream: a cycle, which reference counts never free
         self._data = b""
         self._start = 0
         self._pieces.clear()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 
 from ..http.address import AnyAddress
+from ..http.body_stream import BodyStream
 from ..http.errors import HTTPError
 from ..http.messages import Request
 from ..http.phases import BODY, CLOSED, HANDLER, IDLE, LINGER, SEND
@@ -318,7 +319,8 @@ class RequestLoop(Timer):
         elif progress == LOST:
             self._close(Ending.RESET)
         elif progress == BROKEN:
-            self._cut_off_response()
+            self._service.stats.failed += 1
+            self._cut_off_response(Ending.FAILED)
         return progress == ENCODED
 
     def _count_sent(self) -> None:
@@ -329,19 +331,25 @@ class RequestLoop(Timer):
         writer.moved = 0
 
     def _fail_response(self, error: BaseException) -> None:
-        """The handler's own code failed after the head was encoded."""
+        """The handler's own code failed after the head was encoded; or it reads the body meanwhile, and that is faulty,
+        which is the client's doing: it must not fill the log with tracebacks."""
         reraise_exit_signals(error)
+        sink = self.protocol.sink
+        if isinstance(sink, BodyStream) and sink.failure is error and isinstance(error, HTTPError):
+            self._service.stats.refused[error.status] += 1
+            self._cut_off_response(Ending.REFUSED)
+            return
         log.exception("the handler failed while responding to %r", self.protocol.request)
-        self._cut_off_response()
+        self._service.stats.failed += 1
+        self._cut_off_response(Ending.FAILED)
 
-    def _cut_off_response(self) -> None:
+    def _cut_off_response(self, ending: Ending) -> None:
         """The response cannot be completed, and its head has been encoded: only a reset can tell the client.
 
         Responses to earlier requests may be in the output buffer, in front of that head. They are complete, and a reset
         discards what has not been sent, so the buffer is flushed first.
         """
-        self._service.stats.failed += 1
         if self._writer.buffer:
             self._writer.flush(self._sock)
             self._count_sent()
-        self._reset(Ending.FAILED)
+        self._reset(ending)

@@ -57,4 +57,4 @@ cdef class RequestLoop(Timer):
     @cython.locals(writer=Writer)
     cdef _count_sent(self)
     cdef _fail_response(self, error)
-    cdef _cut_off_response(self)
+    cdef _cut_off_response(self, ending)

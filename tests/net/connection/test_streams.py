@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -21,6 +22,7 @@ from kaserve.http.phases import BODY, CLOSED, HANDLER, IDLE, LINGER, SEND
 from kaserve.net.connection import Connection
 from kaserve.net.poller import READ, SelectorPoller
 from kaserve.net.service import CLIENT_LEAVES
+from kaserve.net.streaming import StreamedRequest
 from kaserve.net.tls import TLS
 from tests.tools.connections import (
     CHUNKED_HEAD,
@@ -33,6 +35,7 @@ from tests.tools.connections import (
     WHEEL_DELAY,
     MakeNet,
     echo,
+    holds_request,
     logged_errors,
     mirror,
     send,
@@ -630,15 +633,70 @@ def test_a_length_beyond_the_limit_is_413_before_the_handler(make_net: MakeNet) 
     assert handler.pieces == []
 
 
-def test_a_fault_after_the_response_has_begun_cuts_it_off(make_net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_after_the_response_has_begun_cuts_it_off(make_net: MakeNet) -> None:
+    """It is the client's fault, so no traceback is logged, and it does not count as a failure of the handler."""
     net = make_net(Echo())
     client, _ = net.connect(tcp=True)
-    with logged_errors(caplog, "a chunk size is malformed"):
-        send(net, client, CHUNKED_HEAD + b"5\r\nhello\r\n")
-        send(net, client, b"no\r\n")
+    send(net, client, CHUNKED_HEAD + b"5\r\nhello\r\n")
+    send(net, client, b"no\r\n")
     client.read()
     assert b"hello" in client.received
     assert client.was_reset
+    assert net.stats.failed == 0
+    assert net.stats.refused == {400: 1}
+    assert net.stats.closed == {"refused": 1}
+
+
+def test_a_fault_of_the_handler_while_it_reads_is_logged(make_net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    def pieces(stream: BodyStream) -> Iterator[bytes | Future[bytes]]:
+        yield stream.read()
+        raise HTTPError(400, "too late for that")
+
+    class Failing(BaseHandler):
+        streams = True
+
+        def __call__(self, request: Request) -> Response:
+            return Response(200, pieces(request.stream))
+
+    net = make_net(Failing())
+    client, _ = net.connect(tcp=True)
+    with logged_errors(caplog, "too late for that"):
+        send(net, client, CHUNKED_HEAD + b"5\r\nhello\r\n")
+    assert net.stats.failed == 1
+    assert net.stats.closed == {"failed": 1}
+
+
+@pytest.mark.parametrize(
+    ("handler", "end"),
+    [
+        (Collect, "complete"),
+        (Collect, "fault"),
+        (Collect, "fin"),
+        (Collect, "reset"),
+        (Echo, "complete"),
+        (Echo, "reset"),
+    ],
+)
+def test_a_streamed_request_leaves_no_reference_cycle(
+    make_net: MakeNet, handler: Callable[[], BaseHandler], end: str
+) -> None:
+    """Reference counts free it. (An exception in a piece of a response is a cycle of its own: its traceback.)"""
+    net = make_net(handler())
+    gc.collect()
+    gc.disable()
+    try:
+        client, connection = net.connect(tcp=True)
+        send(net, client, CHUNKED_HEAD + b"5\r\nhello\r\n")
+        assert sum(type(each) is BodyStream for each in gc.get_objects()) == 1
+        if end in ("complete", "fault"):
+            exchange(net, client, b"0\r\n\r\n" if end == "complete" else b"no\r\n")
+        else:
+            client.finish() if end == "fin" else client.reset()
+            net.settle()
+        assert not holds_request(connection)
+        assert not any(type(each) in (BodyStream, StreamedRequest) for each in gc.get_objects())
+    finally:
+        gc.enable()
 
 
 def test_a_handler_may_respond_to_a_fault_itself(make_net: MakeNet) -> None:
