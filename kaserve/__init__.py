@@ -23,6 +23,7 @@ from ._version import __version__
 from .cli.run import run
 from .config import Config, ConfigError
 from .http.address import Address
+from .http.body_stream import BodyStream, ClientDisconnected
 from .http.errors import HTTPError
 from .http.file_span import FileSpan
 from .http.forms import Form, UploadedFile
@@ -37,6 +38,8 @@ __all__ = [
     "IMPLEMENTATION",
     "Address",
     "BaseHandler",
+    "BodyStream",
+    "ClientDisconnected",
     "Config",
     "ConfigError",
     "FileSpan",

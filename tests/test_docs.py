@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import importlib
 import inspect
@@ -105,6 +106,33 @@ def test_the_example_of_events() -> None:
         connection.close()
 
 
+def test_the_examples_of_streaming() -> None:
+    names: dict[str, Any] = {}
+    for block in read_blocks(ROOT / "docs" / "streaming.md", "python"):
+        exec("\n".join(block.lines), names)
+    body = b"a line\n" * 200_000
+    digest = hashlib.sha256(body).hexdigest().encode()
+    for handler, expected in (
+        (names["Hash"](), digest),
+        (names["Either"](), digest),
+        (names["Echo"](), body),
+        (names["lines"], b"200000 lines\n"),
+    ):
+        with kaserve.testing.serve(handler) as server:
+            sent = body if expected != body else body[:50_000]  # http.client sends all of it before it reads
+            assert _post(server, sent) == expected[: len(sent)]
+    names["lines"].close()
+
+
+def _post(server: kaserve.Server, body: bytes) -> bytes:
+    connection = http.client.HTTPConnection(*_tcp(server), timeout=10)
+    try:
+        connection.request("POST", "/", body)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
 def test_the_examples_of_the_interface(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,6 +226,16 @@ FOR_THE_SERVER = {
     "run",
     "stop",
     "is_idle",
+    "write",
+    "finish",
+    "fail",
+    "abandon",
+    "wake",
+    "owner",
+    "awaits_continue",
+    "blocked",
+    "is_waiting",
+    "failure",
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ..threads.body_file import BodyFile
 from .middleware.threaded import Threaded
 from .mount import Mount
 from .static.files import Files
 from .wsgi.application import WSGI
 
-__all__ = ["WSGI", "Files", "Mount", "Threaded"]
+__all__ = ["WSGI", "BodyFile", "Files", "Mount", "Threaded"]

@@ -3,7 +3,8 @@
 This is the only definition of a handler. A server wraps a plain function once (`as_handler`); from then on every hook
 is a method that exists, and nothing is looked up by name. Knows messages and sinks. Does not know connections.
 
-The life of a request with a body is `before_body`, `body_sink`, then the call; without a body it is the call alone.
+The life of a request with a body is `before_body`, `body_sink`, then the call; without a body it is the call alone. If
+the sink is a `BodyStream` the call comes at once, and the handler reads the body while it arrives.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from .body_stream import BodyStream
 from .messages import Request, Response
 from .sinks import Sink
 
@@ -26,10 +28,17 @@ class BaseHandler:
 
     Every method is called in the server's own thread. All but `close` must not block, since no other connection is
     served meanwhile; `kaserve.handlers.Threaded` calls `__call__` in other threads, where it may.
+
+    Attributes:
+        streams: whether this handler is called when the head of a request has been read, and reads the body from
+            `Request.stream` while it arrives. To decide for each request, override `body_sink`, and return a
+            `BodyStream()` for those. A middleware, and `Mount`, ask the inner handler.
     """
 
+    streams = False
+
     def __call__(self, request: Request) -> HandlerResult:
-        """Responds to `request`, whose body has been received.
+        """Responds to `request`, whose body has been received, unless this handler streams.
 
         Args:
             request: the request. Its body may be read from `request.body`; what a sink of `body_sink` made of the body
@@ -58,13 +67,14 @@ class BaseHandler:
 
         Returns:
             A sink, whose result becomes `request.received`; or None to have the body in `request.body`, in memory or in
-            a temporary file. Or a Future, which any thread may complete, if that is not decided yet: `body_sink` is
-            called again once it is done, and until then nothing of the body is read.
+            a temporary file. Or a new `BodyStream`, to be called at once and read it from `request.stream`; that is
+            what this method does if `streams` is true. Or a Future, which any thread may complete, if it is not decided
+            yet: `body_sink` is called again once it is done, and until then nothing of the body is read.
 
         Raises:
             HTTPError: as in `before_body`.
         """
-        return None
+        return BodyStream() if self.streams else None
 
     def end_of_turn(self) -> None:
         """Called after each turn of the reactor, in which any number of requests may have been handled."""
@@ -112,7 +122,7 @@ class FunctionHandler(BaseHandler):
         return self.function(request)
 
 
-_HOOKS = ("before_body", "body_sink", "end_of_turn", "protect", "make_private", "close")
+_HOOKS = ("streams", "before_body", "body_sink", "end_of_turn", "protect", "make_private", "close")
 
 Handler = BaseHandler | Callable[[Request], HandlerResult]
 """What `Server` accepts: a BaseHandler or a plain function."""
@@ -122,8 +132,8 @@ def as_handler(handler: Handler) -> BaseHandler:
     """Returns `handler` if it is a BaseHandler, otherwise the function wrapped as one.
 
     Raises:
-        TypeError: `handler` cannot be called, or has a method named like a hook without being a BaseHandler: that hook
-            would never be called.
+        TypeError: `handler` cannot be called, or has an attribute named like a hook without being a BaseHandler: that
+            hook would never be used.
     """
     if isinstance(handler, BaseHandler):
         return handler
@@ -132,6 +142,10 @@ def as_handler(handler: Handler) -> BaseHandler:
     for hook in _HOOKS:
         if hasattr(handler, hook):
             raise TypeError(
-                f"{type(handler).__name__} has a hook, {hook}(), so it must derive from kaserve.BaseHandler"
+                f"{type(handler).__name__} has a hook, {_called(hook)}, so it must derive from kaserve.BaseHandler"
             )
     return FunctionHandler(handler)
+
+
+def _called(hook: str) -> str:
+    return hook if hook == "streams" else f"{hook}()"

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 from urllib.parse import quote, unquote
 
 from .address import UNNAMED, AnyAddress
+from .body_stream import BodyStream, ReceivedBody
 from .cookies import format_deleted_cookie, format_set_cookie, parse_cookies
 from .errors import PHRASES, HTTPError, body_too_large
 from .file_span import FileSpan, Piece
@@ -127,7 +128,7 @@ class Request:
         self.disconnected = False
         self._trailers: list[FieldLine] | None = None
         self._parsed: dict[tuple[str, ...], MultiMapping[str]] | None = None
-        self._body: BinaryIO | None = None
+        self._body: BinaryIO | BodyStream | None = None  # None: empty
 
     @property
     def http_version(self) -> str:
@@ -245,14 +246,29 @@ class Request:
 
     @property
     def body(self) -> BinaryIO:
-        """The content, as a binary file at its start: in memory, or in a temporary file if it is large."""
-        if self._body is None:
-            self._body = io.BytesIO()
-        return self._body
+        """The content, as a binary file at its start: in memory, or in a temporary file if it is large. RuntimeError if
+        the handler streams."""
+        body = self._body
+        if body is None:
+            body = self._body = io.BytesIO()
+        elif isinstance(body, BodyStream):
+            raise RuntimeError("this handler streams, so that the body is in request.stream, and not in request.body")
+        return body
 
     @body.setter
     def body(self, body: BinaryIO) -> None:
         self._body = body
+
+    @property
+    def stream(self) -> BodyStream:
+        """The content while it arrives, for a handler with `streams = True`. For other handlers, and for a request that
+        a test has made, it reads `body`."""
+        body = self._body
+        return body if isinstance(body, BodyStream) else ReceivedBody(self.body, self.trailers)
+
+    @stream.setter
+    def stream(self, stream: BodyStream) -> None:
+        self._body = stream
 
     @property
     def content_length(self) -> int | None:
@@ -274,9 +290,13 @@ class Request:
 
     def close(self) -> None:
         """Closes the body and `received`."""
-        if self._body is not None:
-            self._body.close()
-            self._body = None
+        body = self._body
+        if body is not None:
+            if isinstance(body, BodyStream):  # it stays, closed: a thread that looks must not find an empty body
+                body.close(disconnected=self.disconnected)
+            else:
+                body.close()
+                self._body = None
         if self.received is not None:
             self.received.close()
             self.received = None

@@ -7,6 +7,12 @@ passes on what it receives and sends what it gets, in this order:
     receive(data) -> read_head() -> read_body() -> prepare(outgoing, response, ...) -> start(outgoing)
         -> outgoing.encode(piece) ... outgoing.end() -> finish()
 
+A body that the handler reads while it arrives (`body_stream`) takes another way. After `read_head` comes `begin_stream`
+instead of `read_body`, and the conversation is in HANDLER, and later in SEND, while `read_stream` passes on what has
+arrived. Its sink is there for as long as the body is incomplete, and all of this state is that sink's: `sink` is None
+in HANDLER and SEND for all other requests. What the handler has left unread is skipped before the head of the next
+request, in IDLE, as empty lines are.
+
 The received bytes are one `bytes` object, rather than a bytearray or a list of pieces: nearly every request arrives in
 one piece, and then nothing is copied; the compiled parser reads it where the kernel put it. When a request arrives in
 several pieces, its unread part is copied to join the next piece. The limits keep that part small.
@@ -16,7 +22,9 @@ from __future__ import annotations
 
 import logging
 
+from .body_stream import BodyStream
 from .errors import PHRASES, HTTPError, body_too_large
+from .file_span import FileSpan
 from .framing import (
     CHUNKED,
     NO_LENGTH,
@@ -38,7 +46,7 @@ from .memo import remember
 from .messages import Request, Response
 from .outgoing import MAX_INLINE_BODY, Outgoing
 from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
-from .sinks import Sink, Spool, deliver
+from .sinks import MAX_SKIPPED, DrainSink, Sink, Spool, deliver
 from .target import resolve_target
 from .wire import ChunkedDecoder, encode_head, find_head_end, join, parse_head
 
@@ -64,8 +72,8 @@ class HTTPProtocol:
         request: the request that is being read or responded to; None when it could not be read, and while idle.
         outgoing: the response that is being sent.
         served: responses started on this connection.
-        sink: receives the body of the request. The owner may set it before the first `read_body`; otherwise it is a
-            Spool.
+        sink: receives the body of the request, and is there while that is incomplete. The owner may set it before the
+            first `read_body`; otherwise it is a Spool. In IDLE it receives what a handler has left of a streamed body.
         ended: whether the client has closed its side, so that nothing more will come.
     """
 
@@ -127,11 +135,14 @@ class HTTPProtocol:
         """IDLE, HEAD: reads the head of the next request. Then its body is due (BODY), or it has none (HANDLER).
 
         Returns:
-            The request; None if more bytes are needed (HEAD, or still IDLE), or none will come (CLOSED).
+            The request; None if more bytes are needed (HEAD, or still IDLE), or none will come (CLOSED), or the rest of
+            the body before it is too large to be skipped (LINGER).
 
         Raises:
             HTTPError: the request is malformed or exceeds a limit.
         """
+        if self.sink is not None and not self._skip_body():
+            return None
         data = self._received
         if not data:
             if self.ended:
@@ -225,14 +236,67 @@ class HTTPProtocol:
         assert self.request is not None
         if self.sink is None:
             self.sink = Spool()
-        complete = self._read_counted(self.sink) if self._decoder is None else self._read_chunks(self.sink)
+        complete = self._read_on(self.sink)
         if complete:
             deliver(self.sink, self.request)
-            self.sink = self._decoder = None
+            self.sink = None
             self.phase = HANDLER
-        elif self.ended:
-            raise HTTPError(400, "the body is incomplete")
         return complete
+
+    def begin_stream(self) -> None:
+        """BODY: lets the handler read the body while it arrives (HANDLER). `sink` is a BodyStream."""
+        self.phase = HANDLER
+        self.read_stream()
+
+    def read_stream(self) -> None:
+        """HANDLER, SEND: passes what has arrived of a streamed body to its stream, if that is incomplete. A fault in
+        it is raised where the handler reads, since the handler may have begun to respond."""
+        stream = self.sink
+        if not isinstance(stream, BodyStream) or stream.failure is not None:
+            return
+        assert self.request is not None
+        try:
+            if self._read_on(stream):
+                deliver(stream, self.request)
+                self.sink = None
+        except HTTPError as error:
+            stream.fail(error)
+        stream.wake()
+
+    def fail_stream(self, error: HTTPError) -> None:
+        """Any phase: has reads of a streamed body raise `error`, if it is incomplete."""
+        if isinstance(self.sink, BodyStream):
+            self.sink.fail(error)
+            self.sink.wake()
+
+    def is_body_wanted(self) -> bool:
+        """Any phase: whether a handler waits for bytes of a streamed body."""
+        return isinstance(self.sink, BodyStream) and self.sink.is_waiting
+
+    def _skip_body(self) -> bool:
+        """IDLE: skips the rest of a body to which there has been a response. Returns True at its end. Otherwise more is
+        needed, or there is no more (CLOSED), or it is too large or malformed (LINGER): there is no response to that,
+        since a client would take it for the one to its next request."""
+        assert self.sink is not None
+        try:
+            if self._read_on(self.sink):
+                self.sink = None
+                return True
+        except HTTPError:
+            self.phase = CLOSED if self.ended else LINGER
+            self._abandon_body()
+            self._consume(len(self._received))
+        return False
+
+    def _read_on(self, sink: Sink) -> bool:
+        """Passes what has arrived of the body to `sink`. Returns True if it is complete. Raises HTTPError if it is
+        malformed or will never be complete, or the sink raises it."""
+        if self._read_counted(sink) if self._decoder is None else self._read_chunks(sink):
+            self._decoder = None
+            return True
+        if self.ended:
+            raise HTTPError(400, "the body is incomplete")
+        return False
 
     def _read_counted(self, sink: Sink) -> bool:
         """Reads a body with Content-Length. Returns True if it is complete."""
@@ -246,7 +310,6 @@ class HTTPProtocol:
 
     def _read_chunks(self, sink: Sink) -> bool:
         """Reads a chunked body, and the trailers after it. Returns True if it is complete."""
-        assert self.request is not None
         assert self._decoder is not None
         decoder = self._decoder
         stop = decoder.feed(self._received, self._start)
@@ -258,7 +321,7 @@ class HTTPProtocol:
         if self._allowance < decoder.missing:
             raise body_too_large(self._limits.body)
         self._consume(stop)
-        if decoder.done:
+        if decoder.done and self.request is not None:
             self.request.trailers = allowed_trailers(decoder.trailers)
         return decoder.done
 
@@ -299,6 +362,7 @@ class HTTPProtocol:
             may_persist
             and not outgoing.is_limit
             and self.phase == HANDLER
+            and (self.sink is None or self.can_find_next(response, sends_content))
             and self._keep_alive.enabled
             and not flags & CLOSE
         )
@@ -324,9 +388,27 @@ class HTTPProtocol:
         """HEAD, BODY, HANDLER: begins to send `outgoing` (SEND). No more of its request is read."""
         self.outgoing = outgoing
         self.served += 1
-        self.phase = SEND
-        if self.sink is not None:
+        if self.sink is not None and self.phase != HANDLER:
             self._abandon_body()
+        self.phase = SEND
+
+    def can_find_next(self, response: Response | None, sends_content: bool) -> bool:
+        """HANDLER, SEND: whether the next request can be found after a streamed body that is incomplete.
+
+        Args:
+            response: the response to the request; None once it is complete.
+            sends_content: whether its content is sent.
+        """
+        stream = self.sink
+        if not isinstance(stream, BodyStream) or stream.failure is not None or self.ended:
+            return False
+        if response is not None and sends_content and not isinstance(response.body, (bytes, FileSpan, list, tuple)):
+            return True  # what makes the response piece by piece may read on meanwhile
+        if stream.awaits_continue:
+            # RFC 9110 §10.1.1: the client may send the body or not, now that it has a final response, and nothing would
+            # tell a body from the next request.
+            return False
+        return self._decoder is not None or self._body_left <= MAX_SKIPPED
 
     def _begins_with(self, text: bytes) -> bool:
         """Returns whether the unread bytes begin with `text`."""
@@ -355,6 +437,8 @@ class HTTPProtocol:
         """SEND: ends the response. The next request may come (IDLE), if the connection persists; else LINGER."""
         assert self.outgoing is not None
         goes_on = self.outgoing.persists
+        if self.sink is not None:
+            goes_on = self._end_stream(goes_on)
         self._release()
         if goes_on:
             self.phase = IDLE
@@ -362,6 +446,17 @@ class HTTPProtocol:
         else:
             self.phase = LINGER
             self._consume(len(self._received))  # requests after the last response are not read (RFC 9112 §9.6)
+
+    def _end_stream(self, may_persist: bool) -> bool:
+        """Ends the reading of a streamed body before its end. Returns True if the rest is to be skipped."""
+        assert isinstance(self.sink, BodyStream)
+        skips = may_persist and self.can_find_next(None, False)
+        self.sink.close()
+        if skips:
+            self.sink = DrainSink(MAX_SKIPPED)
+        else:
+            self.sink = self._decoder = None
+        return skips
 
     def close_idle(self) -> None:
         """IDLE: stops reading requests (LINGER)."""

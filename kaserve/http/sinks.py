@@ -10,15 +10,18 @@ import io
 import tempfile
 from typing import BinaryIO, Protocol
 
+from .body_stream import BodyStream
 from .errors import HTTPError
 from .framing import check_expectation
 from .messages import Request
 
-__all__ = ["DrainSink", "Received", "Sink", "Spool", "deliver", "drain_or_reject"]
+__all__ = ["MAX_SKIPPED", "DrainSink", "Received", "Sink", "Spool", "deliver", "drain_or_reject"]
 
 _MAX_IN_MEMORY = 256 * 1024
 _MAX_DRAINED = 1024 * 1024
 _MAX_DRAINED_OF_REJECTED = 64 * 1024  # about what is on its way already when the head has been read
+# Bytes of a streamed body that its handler has left unread, and that are skipped before the next request.
+MAX_SKIPPED = 64 * 1024
 
 
 class Received(Protocol):
@@ -120,9 +123,12 @@ def drain_or_reject(request: Request, error: HTTPError) -> DrainSink:
 
 
 def deliver(sink: Sink, request: Request) -> None:
-    """Finishes `sink` and puts its result where the handler finds it: a spooled body in `request.body`, anything else
-    in `request.received`."""
+    """Finishes `sink` and puts its result where the handler finds it: a spooled body in `request.body`, that of another
+    sink in `request.received`."""
     if isinstance(sink, Spool):
         request.body = sink.finish()
+    elif isinstance(sink, BodyStream):  # the handler has it already
+        sink.trailers = request.trailers
+        sink.finish()
     else:
         request.received = sink.finish()

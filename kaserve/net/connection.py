@@ -9,12 +9,22 @@ Theory of operation
 
 **Phases.** A connection is in exactly one phase (`http.phases`). The table `service.PHASES` says for each of them what
 it waits for and for how long; `_expire` does what follows when that time is over. The conversation's phase belongs to
-`HTTPProtocol`, which has neither a socket nor a clock. The connection adds two rules: while there are bytes that the
-kernel has not accepted it is in SEND, wherever the conversation is; and while a Future is pending it is in HANDLER. At
-the end of every turn `_update_state` compares the two and enters a new phase if they differ; `_enter` sets what is
-waited for and until when. Within a phase `_client_leaves`, `_check_progress` and `drain` set another deadline, and a
-TLS handshake waits for what it needs. Nothing is read while a response is on its way (half-duplex), so a client that
+`HTTPProtocol`, which has neither a socket nor a clock. The connection adds three rules, of which the first that applies
+counts: while there are bytes that the kernel has not accepted it is in SEND, wherever the conversation is; while a
+handler waits for bytes of a streamed body it is in BODY; and while another Future is pending it is in HANDLER. At the
+end of every turn `_update_state` compares the two and enters a new phase if they differ; `_enter` sets what is waited
+for and until when. Within a phase `_client_leaves`, `_check_progress` and `drain` set another deadline, and a TLS
+handshake waits for what it needs. Nothing is read while the kernel has bytes to send (half-duplex), so a client that
 sends without reading fills its own buffers and not ours.
+
+**Streaming.** A handler may be called when the head is complete, and read the body while it arrives
+(`http.body_stream`). Then HANDLER and BODY alternate: bytes are read from the socket only while the handler waits for
+some, at most as many as one `recv` brings, and the handler gets all of them before the next. So what is unread in user
+space is bounded without counting. The connection never waits for bytes and for room at once: one of the two could not
+come as long as the other is not waited for, if the client does only one thing at a time as well. An echo asks for more
+when what it has sent was accepted, so a client that reads while it sends is never in its way. A client that sends all
+of a large body before it reads anything cannot have it echoed; it is reset after `send_timeout`, as any client that
+does not read. The deadline of the body is paused while the handler waits for nothing (`StreamedRequest`).
 
 **Who owns what.** The socket, the deadline and the reason of the end (`ending`) are the connection's. What was received
 and not read yet is the protocol's, as one `bytes` object (see there for why). What is encoded and not sent is the
@@ -76,6 +86,7 @@ import socket
 import struct
 
 from ..http.address import AnyAddress
+from ..http.body_stream import BodyStream
 from ..http.errors import HTTPError
 from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from ..telemetry.endings import UNSOLICITED, Ending
@@ -84,6 +95,7 @@ from .poller import HALF_CLOSE, HANGUP, NOTHING, READ, WRITE
 from .request_loop import RequestLoop
 from .service import RECENT_USE_GRACE, Service
 from .sockets import PlainSocket, enable_keepalive, queued_bytes
+from .streaming import StreamedRequest
 from .tls import NotTLSError, TLSSocket
 
 __all__ = ["Connection"]
@@ -259,9 +271,14 @@ class Connection(RequestLoop):
             self._run()
             if self.phase != phase or self.deadline > self._service.reactor.now:
                 return
-        if self.phase == phase:
-            ending = Ending.HEADER_TIMEOUT if phase == HEAD else Ending.BODY_TIMEOUT
-            self._refuse(HTTPError(408, "the request did not arrive in time"), ending)
+        if self.phase != phase:
+            return
+        error = HTTPError(408, "the request did not arrive in time")
+        self.protocol.fail_stream(error)
+        if self._exchange is not None and self._exchange.response is not None:  # of a handler that streams
+            self._reset(Ending.BODY_TIMEOUT)
+        else:
+            self._refuse(error, Ending.HEADER_TIMEOUT if phase == HEAD else Ending.BODY_TIMEOUT)
             self._run()
 
     def _client_leaves(self, events: int) -> None:
@@ -304,8 +321,10 @@ class Connection(RequestLoop):
             if self._writer.buffer:
                 phase = SEND
             elif self._is_awaiting():
-                phase = HANDLER
+                phase = BODY if self.protocol.is_body_wanted() else HANDLER
             if phase != self.phase:
+                if self.phase == BODY:
+                    self._pause_body_timeout()
                 self._enter(phase)
                 return
             timeout = self._service.timeouts[phase]
@@ -337,8 +356,32 @@ class Connection(RequestLoop):
             reactor.wheel.schedule(self, now + timeout.seconds / _PROGRESS_CHECKS)
         elif phase == HANDLER:
             reactor.wheel.schedule(self, now + _KEEPALIVE_AFTER)
+        elif phase == BODY:
+            reactor.wheel.schedule(self, now + self._resume_body_timeout(timeout.seconds))
         else:
             reactor.wheel.schedule(self, now + timeout.seconds)
+
+    def _pause_body_timeout(self) -> None:
+        """BODY: a handler that streams waits for no more bytes now, or the body is complete."""
+        owner = self._streamed_request()
+        if owner is not None:
+            owner.pause(self.deadline - self._service.reactor.read_clock(), self._min_progress_left)
+
+    def _resume_body_timeout(self, seconds: float) -> float:
+        """BODY: returns the seconds until the deadline. For a handler that streams, and has waited before, they are
+        what was left then, and so are the bytes that extend them."""
+        owner = self._streamed_request()
+        if owner is None:
+            return seconds
+        seconds, self._min_progress_left = owner.resume(seconds, self._min_progress_left)
+        return seconds
+
+    def _streamed_request(self) -> StreamedRequest | None:
+        sink = self.protocol.sink
+        if not isinstance(sink, BodyStream):
+            return None
+        assert isinstance(sink.owner, StreamedRequest)
+        return sink.owner
 
     def _watch(self, events: int) -> None:
         if events != self._interest:
@@ -384,9 +427,10 @@ class Connection(RequestLoop):
         if self.phase == IDLE:
             self._request_started = self._service.reactor.now
         self._service.stats.received += len(data)
+        self.protocol.receive(data)
         if self.phase == BODY:
             self._min_progress_left -= len(data)
-        self.protocol.receive(data)
+            self.protocol.read_stream()
         return True
 
     # Ending.

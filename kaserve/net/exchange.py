@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from ..http.address import AnyAddress
+from ..http.body_stream import BodyStream
 from ..http.error_page import respond_with_error
 from ..http.errors import HTTPError
 from ..http.messages import Response
@@ -26,8 +27,8 @@ from .blocking import MAX_BLOCKING
 from .body_source import BodySource
 from .failures import log_current_exception, reraise_exit_signals
 from .poller import NOTHING
-from .reactor import Channel
 from .service import Service
+from .streaming import StreamedRequest, StreamingConnection
 from .writer import Writer
 
 __all__ = ["Exchange", "begin_exchange"]
@@ -80,7 +81,7 @@ class Exchange(Outgoing):
         service: Service,
         protocol: HTTPProtocol,
         writer: Writer,
-        connection: Channel,
+        connection: StreamingConnection,
         connection_number: int,
         client: AnyAddress,
         started: float,
@@ -112,7 +113,8 @@ class Exchange(Outgoing):
     # The request.
 
     def begin_body(self) -> None:
-        """Asks the handler about the body. One that is not wanted is drained if it is small.
+        """Asks the handler about the body. One that is not wanted is drained if it is small; for one that the handler
+        streams, the handler is due (HANDLER).
 
         While the handler is undecided the exchange waits for its Future, and then this is called again. Until then
         nothing of the body is read, and no `100 Continue` invites the client to send it (RFC 9110 §10.1.1).
@@ -138,11 +140,22 @@ class Exchange(Outgoing):
         except HTTPError as error:
             protocol.sink = drain_or_reject(request, error)
             self.rejection = error
-        if protocol.must_continue:
+        if isinstance(protocol.sink, BodyStream):
+            self._begin_stream(protocol.sink)
+        elif protocol.must_continue:
             self._writer.enqueue(CONTINUE)
 
+    def _begin_stream(self, stream: BodyStream) -> None:
+        """The handler reads the body while it arrives. What is here of it can be read without waiting."""
+        assert self.request is not None
+        protocol = self._protocol
+        stream.awaits_continue = protocol.must_continue
+        stream.owner = StreamedRequest(self._connection, protocol, self._writer, self._service.reactor)
+        self.request.stream = stream
+        protocol.begin_stream()
+
     def call_handler(self, may_persist: bool) -> None:
-        """Has the handler respond to the request, which is complete, or takes the result of its Future.
+        """Has the handler respond to the request, or takes the result of its Future.
 
         Args:
             may_persist: False if the response is the connection's last one in any case.
@@ -302,7 +315,7 @@ def begin_exchange(
     service: Service,
     protocol: HTTPProtocol,
     writer: Writer,
-    connection: Channel,
+    connection: StreamingConnection,
     connection_number: int,
     client: AnyAddress,
     started: float,

@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 
 from ..http.address import AnyAddress
+from ..http.body_stream import BodyStream
 from ..http.errors import HTTPError
 from ..http.headers import CLOSE, KEEP_ALIVE
 from ..http.messages import Request
-from ..http.phases import BODY, CLOSED, HANDLER, IDLE, SEND
+from ..http.phases import BODY, CLOSED, HANDLER, IDLE, LINGER, SEND
 from ..http.protocol import HTTPProtocol
 from ..telemetry.counters import NO_GAP
 from ..telemetry.endings import Ending
@@ -166,6 +167,8 @@ class RequestLoop(Timer):
             if protocol.phase != BODY:
                 request = protocol.read_head()
                 if request is None:
+                    if protocol.phase == LINGER:  # the body before it is too large to be skipped
+                        self.ending = Ending.REFUSED
                     return protocol.phase == CLOSED
                 request.client = self.client
                 request.scheme = self._service.scheme
@@ -263,7 +266,7 @@ class RequestLoop(Timer):
 
         It is found out here, once for a connection, rather than in `HTTPProtocol.prepare`, once for a request.
         """
-        service, request, response = self._service, exchange.request, exchange.response
+        service, protocol, request, response = self._service, self.protocol, exchange.request, exchange.response
         if service.stopping:
             return Ending.ANNOUNCED_DRAIN
         if self._closing:  # a request that came in the moment when an idle connection was to be closed
@@ -278,6 +281,8 @@ class RequestLoop(Timer):
             return Ending.CLIENT_ASKED
         if response is not None and "close" in (response.headers.combined("connection") or "").lower():
             return Ending.HANDLER_ASKED
+        if protocol.sink is not None and not protocol.can_find_next(response, exchange.has_content):
+            return Ending.REFUSED  # too much of a streamed body may be unread
         # The end of the request or of its response can only be that of the connection (`framing.persists`).
         return Ending.LAST_RESPONSE
 
@@ -295,6 +300,8 @@ class RequestLoop(Timer):
             self._trace.add(exchange.started, now, exchange.response.status)
         self._request_started = now  # of the next one, if it is here already
         self.protocol.finish()
+        if exchange.persists and self.protocol.phase == LINGER:  # too much of a streamed body is unread
+            self.ending = Ending.REFUSED
 
     def _is_awaiting(self) -> bool:
         """Whether a Future will make the connection go on: it is not done, or its callback is still to be called."""
@@ -334,7 +341,8 @@ class RequestLoop(Timer):
         elif progress == LOST:
             self._close(Ending.RESET)
         elif progress == BROKEN:
-            self._cut_off_response()
+            self._service.stats.failed += 1
+            self._cut_off_response(Ending.FAILED)
         return progress == ENCODED
 
     def _count_sent(self) -> None:
@@ -345,19 +353,25 @@ class RequestLoop(Timer):
         writer.moved = 0
 
     def _fail_response(self, error: BaseException) -> None:
-        """The handler's own code failed after the head was encoded."""
+        """The handler's own code failed after the head was encoded; or it reads the body meanwhile, and that is faulty,
+        which is the client's doing: it must not fill the log with tracebacks."""
         reraise_exit_signals(error)
+        sink = self.protocol.sink
+        if isinstance(sink, BodyStream) and sink.failure is error and isinstance(error, HTTPError):
+            self._service.stats.refused[error.status] += 1
+            self._cut_off_response(Ending.REFUSED)
+            return
         log.exception("the handler failed while responding to %r", self.protocol.request)
-        self._cut_off_response()
+        self._service.stats.failed += 1
+        self._cut_off_response(Ending.FAILED)
 
-    def _cut_off_response(self) -> None:
+    def _cut_off_response(self, ending: Ending) -> None:
         """The response cannot be completed, and its head has been encoded: only a reset can tell the client.
 
         Responses to earlier requests may be in the output buffer, in front of that head. They are complete, and a reset
         discards what has not been sent, so the buffer is flushed first.
         """
-        self._service.stats.failed += 1
         if self._writer.buffer:
             self._writer.flush(self._sock)
             self._count_sent()
-        self._reset(Ending.FAILED)
+        self._reset(ending)

@@ -53,8 +53,9 @@ class PhaseSpec(NamedTuple):
     progress_extends: bool = False
 
 
-# In HANDLER nothing is read, so that a client cannot fill our memory with requests while it waits for a response. But a
-# client that leaves must be noticed, since its handler may wait for an event that never comes.
+# A handler that streams a body waits for bytes in BODY. In HANDLER nothing is read, so that a client cannot fill our
+# memory with requests while it waits for a response. But a client that leaves must be noticed, since its handler may
+# wait for an event that never comes.
 CLIENT_LEAVES = HALF_CLOSE | HANGUP
 
 # The first columns of the table in docs/architecture.md, with which a test compares it. CLOSED has no row: there is no

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -45,7 +46,17 @@ from tests.tools.server import (
 
 EXAMPLES = ROOT / "examples"
 UNITS = EXAMPLES / "systemd"
-TESTED = {"events.py", "handler.py", "in_asyncio.py", "in_thread.py", "in_tk.py", "in_trio.py", "tls.py", "wsgi_app.py"}
+TESTED = {
+    "events.py",
+    "handler.py",
+    "in_asyncio.py",
+    "in_thread.py",
+    "in_tk.py",
+    "in_trio.py",
+    "tls.py",
+    "upload_hash.py",
+    "wsgi_app.py",
+}
 
 
 def test_each_example_has_a_test() -> None:
@@ -123,6 +134,16 @@ def test_handler() -> None:
         assert example.ask("/length", b"12345") == "5 bytes\n"
         assert example.ask("/lines").endswith("line 998\nline 999\n")
         assert example.ask("/other") == "not found\n"
+        example.stop()
+
+
+def test_upload_hash() -> None:
+    """A few MiB here; its memory does not depend on the size, which the tests of connections prove."""
+    body = os.urandom(1 << 20) * 4
+    with running("upload_hash.py", "0") as example:
+        for _ in range(2):
+            assert json.loads(example.ask("/", body)) == {"sha256": sha256(body).hexdigest(), "bytes": len(body)}
+        assert example.ask("/").startswith("405 ")
         example.stop()
 
 

@@ -24,8 +24,9 @@ from kaserve.handlers.middleware.forwarded import Forwarded, Trusted
 from kaserve.handlers.middleware.headers import HeaderMiddleware
 from kaserve.handlers.middleware.own_paths import OwnPaths
 from kaserve.handlers.uploads.upload import Uploads
+from kaserve.http.body_stream import BodyStream
 from kaserve.http.errors import HTTPError
-from kaserve.http.handler import BaseHandler, FunctionHandler, HandlerResult
+from kaserve.http.handler import BaseHandler, BodySink, FunctionHandler, HandlerResult
 from kaserve.http.messages import Request, Response
 from kaserve.http.sinks import DrainSink, Sink
 from tests.handlers.middleware.test_basic_auth import fast_hash
@@ -59,7 +60,7 @@ class Owner(BaseHandler):
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.sink = DrainSink()
+        self.sink: Sink | None = DrainSink()
 
     def __call__(self, request: Request) -> HandlerResult:
         self.calls.append("call")
@@ -70,9 +71,9 @@ class Owner(BaseHandler):
         if request.method == "PATCH":
             raise HTTPError(418, "no")
 
-    def body_sink(self, request: Request) -> Sink:
+    def body_sink(self, request: Request) -> BodySink:
         self.calls.append("body_sink")
-        return self.sink
+        return self.sink or super().body_sink(request)
 
     def end_of_turn(self) -> None:
         self.calls.append("end_of_turn")
@@ -121,6 +122,11 @@ def test_every_hook_reaches_its_owner(chain: tuple[str, ...], owner: Owner) -> N
     assert "before_body" in owner.calls
     with pytest.raises(HTTPError, match="418"):
         begin_body(outermost, request("PATCH"))
+    owner.streams = True  # and so does whether the body is read while it arrives, for each request
+    owner.sink = None
+    sinks = [outermost.body_sink(request()) for _ in range(2)]
+    assert all(isinstance(sink, BodyStream) for sink in sinks)
+    assert sinks[0] is not sinks[1]
     outermost.end_of_turn()
     assert owner.calls[-1] == "end_of_turn"
     outermost.close()
@@ -140,6 +146,57 @@ def test_the_pages_of_the_server_are_protected_by_whoever_their_path_belongs_to(
         assert owner.calls == ["protect"]
         assert anonymous.headers["x-protected"] == "1"
     compose(chain, owner).close()
+
+
+class Upper(BaseHandler):
+    """Streams: responds with the body in upper case, and with its trailers."""
+
+    streams = True
+
+    def __call__(self, request: Request) -> HandlerResult:
+        pieces: list[bytes] = []
+        return request.stream.consume(
+            lambda piece: pieces.append(piece.upper()),
+            lambda: Response(200, b"".join(pieces), dict(request.stream.trailers)),
+        )
+
+
+@pytest.mark.parametrize("link", [None, *(name for name in LINKS if name != "Threaded")], ids=str)
+def test_a_handler_streams_in_every_middleware(link: str | None) -> None:
+    """Cases: while a password is checked the client gets no 100 Continue, and the body is not read."""
+    handler = Upper() if link is None else LINKS[link](Upper())
+    head = f"POST /a/b HTTP/1.1\r\nHost: h\r\nAuthorization: {ANN}\r\nTransfer-Encoding: chunked\r\n"
+    with serving(handler) as server, connect(server) as client:
+        for _ in range(2):
+            client.send(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            assert client._until(b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+            client.send(b"5\r\nhello\r\n")
+            client.send(b"2\r\n y\r\n0\r\nX-Last: z\r\n\r\n")
+            answer = client.answer()
+            assert (answer.body, answer.values("x-last")) == (b"HELLO Y", ["z"])
+        client.send(f"{head.replace('secret', 'x')}\r\n0\r\n\r\n".encode())
+        assert client.answer().status == 200
+    if link == "BasicAuth":
+        with serving(handler) as server, connect(server) as client:
+            client.send(b"POST /a/b HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+            assert client.answer().status == 401
+    handler.close()
+
+
+def test_a_mount_streams_by_route() -> None:
+    site = Mount({"/stream": Upper(), "/": lambda request: Response(200, request.body.read())})
+    with serving(site) as server, connect(server) as client:
+        answers = client.exchange(post(b"x", target="/stream"), post(b"y", target="/"), post(b"z", target="/stream"))
+        assert [answer.body for answer in answers] == [b"X", b"y", b"Z"]
+    site.close()
+
+
+def test_a_middleware_must_not_set_streams() -> None:
+    """It would have no effect, since the inner handler is asked."""
+    with pytest.raises(TypeError, match="a middleware streams if its inner handler does"):
+
+        class Wrong(Middleware):
+            streams = True
 
 
 # The handlers themselves, on a server, with its own pages.

@@ -6,14 +6,16 @@ import logging
 import random
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import h11
 import pytest
 
+from kaserve.http.body_stream import BodyStream
 from kaserve.http.errors import HTTPError
-from kaserve.http.handler import Handler
+from kaserve.http.handler import BodySink, Handler, HandlerResult
 from kaserve.http.messages import Request, Response
 from kaserve.http.phases import BODY, HEAD, IDLE, LINGER, SEND, Phase
 from kaserve.net.connection import Connection
@@ -161,6 +163,31 @@ def echo(request: Request) -> Response:
     return Response(200, request.body.read())
 
 
+class StreamRouter(Router):
+    """A router that also has paths whose bodies are read while they arrive: `take` responds with the body when it is
+    complete, `mirror` with each piece as it comes, and `skip` at once."""
+
+    def body_sink(self, request: Request) -> BodySink:
+        return BodyStream() if request.path in ("/take", "/mirror", "/skip") else None
+
+    def __call__(self, request: Request) -> HandlerResult:
+        if request.path == "/take":
+            pieces: list[bytes] = []
+            return request.stream.consume(pieces.append, lambda: Response(200, b"".join(pieces)))
+        if request.path == "/mirror":
+            return Response(200, mirror(request.stream))
+        return hello(request) if request.path == "/skip" else super().__call__(request)
+
+
+def mirror(stream: BodyStream) -> Iterator[bytes | Future[bytes]]:
+    """The pieces of a body as they come, for a response."""
+    while True:
+        piece = stream.read()
+        yield piece
+        if not (piece.result() if isinstance(piece, Future) else piece):
+            return
+
+
 def all_routes() -> Router:
     """A handler with one path for each kind of response and failure."""
 
@@ -168,7 +195,7 @@ def all_routes() -> Router:
         return Body(CONTENT[start : start + 7000] for start in range(0, len(CONTENT), 7000))
 
     length = {"Content-Length": str(len(CONTENT))}
-    router = Router(
+    router = StreamRouter(
         bytes=lambda request: Response(200, CONTENT),
         file=lambda request: Response(200, file_span(CONTENT)),
         empty=lambda request: Response(200, file_span(b"")),

@@ -16,7 +16,7 @@ from typing import Any
 
 from kaserve.http.address import Address
 from kaserve.http.file_span import FileSpan, Piece
-from kaserve.http.handler import BaseHandler, Handler, as_handler
+from kaserve.http.handler import BaseHandler, Handler, HandlerResult, as_handler
 from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
 from kaserve.http.messages import Request, Response
@@ -327,7 +327,7 @@ class Router(BaseHandler):
         self.answers = answers
         self.refusals: dict[str, Exception] = {}
 
-    def __call__(self, request: Request) -> Response:
+    def __call__(self, request: Request) -> HandlerResult:
         self.requests.append(request)
         self.bodies.append(request.body.read())
         request.body.seek(0)

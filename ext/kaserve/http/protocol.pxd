@@ -43,6 +43,14 @@ cdef class HTTPProtocol:
     cdef bint _skip_empty_lines(self) except -1
     cdef _await_head(self)
     cpdef bint read_body(self) except -1
+    cpdef begin_stream(self)
+    cpdef read_stream(self)
+    cpdef fail_stream(self, error)
+    cpdef bint is_body_wanted(self) except -1
+    cpdef bint can_find_next(self, Response response, bint sends_content) except -1
+    cdef bint _skip_body(self) except -1
+    cdef bint _read_on(self, sink) except -1
+    cdef bint _end_stream(self, bint may_persist) except -1
     @cython.locals(
         request=Request, lines=bytes, flags=int, framing=cython.longlong, remaining=int,
         head_only=bint, sends_content=bint, declared=bint

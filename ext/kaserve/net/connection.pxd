@@ -32,6 +32,9 @@ cdef class Connection(RequestLoop):
     cdef _update_state(self)
     @cython.locals(reactor=Reactor, timeout=PhaseTimeout, now=double)
     cdef _enter(self, int phase)
+    cdef _pause_body_timeout(self)
+    cdef double _resume_body_timeout(self, double seconds) except -1
+    cdef _streamed_request(self)
     cdef _watch(self, int events)
     cdef _shake_hands(self)
     cdef bint _receive(self) except -1

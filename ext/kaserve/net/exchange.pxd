@@ -28,6 +28,8 @@ cdef class Exchange(Outgoing):
     @cython.locals(called=double)
     cpdef tuple durations(self)
     cpdef begin_body(self)
+    @cython.locals(protocol=HTTPProtocol)
+    cdef _begin_stream(self, stream)
     cpdef call_handler(self, bint may_persist)
     cpdef refuse(self, error)
     cdef _count_rejection(self, error)

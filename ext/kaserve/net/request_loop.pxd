@@ -9,7 +9,7 @@ from kaserve.net.service cimport Service
 from kaserve.net.timerwheel cimport Timer
 from kaserve.net.writer cimport Writer
 
-cdef int BODY, CLOSED, HANDLER, IDLE, SEND
+cdef int BODY, CLOSED, HANDLER, IDLE, LINGER, SEND
 cdef int NOTHING, WRITE
 cdef int AWAITING, BLOCKED, BROKEN, ENCODED, LOST, SENT
 cdef Py_ssize_t _MAX_BUFFERED
@@ -45,7 +45,7 @@ cdef class RequestLoop(Timer):
     cdef _refuse(self, error, ending)
     @cython.locals(exchange=Exchange, service=Service)
     cdef _response_started(self)
-    @cython.locals(request=Request, service=Service)
+    @cython.locals(protocol=HTTPProtocol, request=Request, service=Service)
     cdef _why_last(self, Exchange exchange)
     @cython.locals(exchange=Exchange, now=double, service=Service)
     cdef _finish_response(self)
@@ -57,4 +57,4 @@ cdef class RequestLoop(Timer):
     @cython.locals(writer=Writer)
     cdef _count_sent(self)
     cdef _fail_response(self, error)
-    cdef _cut_off_response(self)
+    cdef _cut_off_response(self, ending)

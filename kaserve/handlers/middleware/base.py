@@ -6,6 +6,8 @@ does with them.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...http.handler import BaseHandler, BodySink, Handler, HandlerResult, as_handler
 from ...http.messages import Request
 
@@ -22,6 +24,12 @@ class Middleware(BaseHandler):
     def __init__(self, handler: Handler) -> None:
         """Wraps `handler`, a function or a BaseHandler, which is closed together with this one."""
         self.inner = as_handler(handler)
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Rejects a subclass with `streams = True`, which would have no effect: the inner handler is asked."""
+        super().__init_subclass__(**keywords)
+        if cls.streams:
+            raise TypeError(f"{cls.__name__} must not set streams: a middleware streams if its inner handler does")
 
     def __call__(self, request: Request) -> HandlerResult:
         return self.inner(request)

@@ -36,6 +36,9 @@ class Threaded(Middleware):
     that has begun. The other hooks of the handler, such as `before_body`, are called on the server's own thread, and
     must not block.
 
+    A handler that streams (`BaseHandler.streams`) reads the body with `kaserve.handlers.BodyFile(request.stream)`,
+    which waits for the client, and keeps its thread meanwhile.
+
     >>> import time
     >>> from kaserve import Response
     >>> def slow(request):

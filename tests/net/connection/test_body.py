@@ -251,6 +251,15 @@ class Sink:
         self._may_fail("abandon")
 
 
+class SinkRouter(Router):
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self.sink = sink
+
+    def body_sink(self, request: Request) -> BodySink:
+        return self.sink
+
+
 @pytest.mark.parametrize("place", ["write", "finish"])
 @pytest.mark.parametrize(
     ("fault", "status"),
@@ -263,9 +272,9 @@ class Sink:
 def test_the_error_of_a_failing_sink_reaches_the_client(
     make_net: MakeNet, place: str, fault: Exception, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    net = make_net(router := Router())
-    client, connection = net.connect()
-    connection.protocol.sink = sink = Sink(fault, place)
+    sink = Sink(fault, place)
+    net = make_net(router := SinkRouter(sink))
+    client, _ = net.connect()
     (response,) = net.ask(client, post(b"0123456789"))
     assert response.status == status
     assert not response.persists
@@ -276,9 +285,9 @@ def test_the_error_of_a_failing_sink_reaches_the_client(
 
 
 def test_the_sink_of_an_incomplete_body_is_abandoned(make_net: MakeNet) -> None:
-    net = make_net()
+    sink = Sink(OSError())
+    net = make_net(SinkRouter(sink))
     client, connection = net.connect()
-    connection.protocol.sink = sink = Sink(OSError())
     client.send(POST_HEAD + b"12345")
     net.settle()
     client.close()

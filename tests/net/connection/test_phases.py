@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
 import pytest
 
+from kaserve.http.handler import BaseHandler, HandlerResult
+from kaserve.http.messages import Request, Response
 from kaserve.http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
 from kaserve.net.poller import NOTHING, READ, WRITE
 from kaserve.net.service import CLIENT_LEAVES, PHASES, Deadlines
-from tests.tools.connections import PHASE_STARTS, PROGRESS_CHECKS, SMALL_BUFFER, MakeNet, large, server_socket
+from tests.tools.connections import (
+    PHASE_STARTS,
+    POST_HEAD,
+    PROGRESS_CHECKS,
+    SMALL_BUFFER,
+    MakeNet,
+    large,
+    send,
+    server_socket,
+)
 from tests.tools.net import GET
 
 
@@ -96,3 +109,36 @@ def test_a_connection_that_was_to_be_called_again_may_end_before_that(make_net: 
     net.settle()
     assert connection.phase == CLOSED
     assert net.stats.requests == 64
+
+
+def test_the_phases_of_a_streamed_request(make_net: MakeNet) -> None:
+    """HANDLER while the handler waits for nothing of the client, BODY while it waits for bytes, SEND for room."""
+
+    class Held(BaseHandler):
+        streams = True
+
+        def __call__(self, request: Request) -> HandlerResult:
+            requests.append(request)
+            return response
+
+    requests: list[Request] = []
+    response: Future[Response] = Future()
+    net = make_net(Held())
+    client, connection = net.connect(send_buffer=SMALL_BUFFER)
+    send(net, client, POST_HEAD)
+    assert (connection.phase, net.interest(connection)) == (HANDLER, CLIENT_LEAVES)
+    for wire in (b"01234", b"56789"):
+        read = requests[0].stream.read()
+        net.settle()
+        assert (connection.phase, net.interest(connection)) == (BODY, READ)
+        assert net.time_left(connection) == 60
+        send(net, client, wire)
+        assert isinstance(read, Future)
+        assert read.result(0) == wire
+        assert (connection.phase, net.interest(connection)) == (HANDLER, CLIENT_LEAVES)
+    response.set_result(Response.text("x" * 1_000_000))
+    net.settle()
+    assert (connection.phase, net.interest(connection)) == (SEND, WRITE)
+    while client.read():
+        net.settle()
+    assert (connection.phase, net.interest(connection)) == (IDLE, READ)

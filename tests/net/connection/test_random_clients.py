@@ -76,6 +76,15 @@ GOOD = [
     Message(post(b"abc", "Expect: 100-continue", path="/echo"), method="POST", body=b"abc"),
     Message(CHUNKED_HEAD + chunked(CONTENT[:5000], 700), method="POST", body=CONTENT[:5000]),
     Message(CHUNKED_HEAD + chunked(b"abc", 1), method="POST", body=b"abc"),
+    Message(post(CONTENT[:20_000], path="/take"), method="POST", body=CONTENT[:20_000]),
+    Message(post(CONTENT[:90_000], path="/mirror"), method="POST", body=CONTENT[:90_000]),
+    Message(post(b"abc", "Expect: 100-continue", path="/take"), method="POST", body=b"abc"),
+    Message(post(b"abc", "Expect: 100-continue", path="/mirror"), method="POST", body=b"abc"),
+    Message(post(CONTENT[:20_000], path="/skip"), method="POST"),
+    Message(
+        CHUNKED_HEAD.replace(b"/echo", b"/mirror") + chunked(CONTENT[:5000], 70), method="POST", body=CONTENT[:5000]
+    ),
+    Message(CHUNKED_HEAD.replace(b"/echo", b"/skip") + chunked(CONTENT[:500], 9), method="POST"),
     Message(b"GET /file HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", body=CONTENT),
 ]
 LAST = [
@@ -97,6 +106,7 @@ BAD = [
     Message(b"\x16\x03\x01\x02\x00\x01", 400),
     Message(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\nx", 400, method="POST"),
     Message(CHUNKED_HEAD + b"3\r\nabcd\r\n", 400, method="POST"),
+    Message(CHUNKED_HEAD.replace(b"/echo", b"/take") + b"3\r\nabcd\r\n", 400, method="POST"),
     Message(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 999999\r\n\r\n", 413, method="POST"),
     Message(post(b"abc", "Expect: a miracle"), 417, method="POST"),
     Message(post(b"abc", "Expect: 100-continue", path="/unwanted"), 401, method="POST"),
