@@ -98,6 +98,7 @@ def test_a_full_queue_is_a_503_with_retry_after(
         assert (answer.status, answer.value("retry-after"), answer.persists) == (503, "1", True)
         blocking.may_end.set()
         assert [each.answer().status for each in (first, *waiting)] == [200] * (1 + queue)
+        wait_for(lambda: handler._workers._unfinished == 0)  # a thread counts down after it has responded
         assert client.ask().status == 200
         for each in waiting:
             each.close()
