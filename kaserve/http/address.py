@@ -30,7 +30,7 @@ class Address(NamedTuple):
 
 # The access log reads it for every response. A property would call a Python function for that; this is the getter of
 # the field itself, which is compiled.
-Address.label = Address.host  # type: ignore[method-assign, assignment]
+Address.label = Address.host  # type: ignore[method-assign, assignment]  # see above
 
 
 class UnixAddress(str):

@@ -84,7 +84,7 @@ class _Section(io.RawIOBase):
         self._position = start + offset
         return self._position
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # typeshed: any writable buffer
         self._whole.seek(self._offset + min(self._position, self._size))
         data = self._whole.read(min(len(buffer), max(0, self._size - self._position)))
         buffer[: len(data)] = data

@@ -18,6 +18,7 @@ __all__ = [
     "NO_LENGTH",
     "UNTIL_CLOSE",
     "allowed_trailers",
+    "asks_to_close",
     "check_expectation",
     "has_content",
     "persists",
@@ -171,9 +172,14 @@ def persists(request: Request | None, framing: int, may_persist: bool) -> bool:
     flags = request.flags
     if flags & TRANSFER_ENCODING and (flags & CONTENT_LENGTH or request.minor == 0):
         return False  # §6.1: perhaps request smuggling. The request gets its response, but no second one is read.
-    if flags & CLOSE:
-        return False
-    return request.minor > 0 or flags & KEEP_ALIVE != 0
+    return not asks_to_close(request)
+
+
+def asks_to_close(request: Request) -> bool:
+    """Returns whether the client wants the connection to end after the response (RFC 9112 §9.3, §9.6): it says `close`,
+    or speaks HTTP/1.0 without saying `keep-alive`."""
+    flags = request.flags
+    return flags & CLOSE != 0 or (request.minor == 0 and flags & KEEP_ALIVE == 0)
 
 
 def _options(value: str) -> set[str]:

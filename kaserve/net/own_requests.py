@@ -39,7 +39,7 @@ class OwnRequests:
         self._log = service.access_log
         # Has what an exchange needs, with other counters. Its access log is this object, which passes each on.
         self._uncounted = Service(service.reactor, service.handler)
-        self._uncounted.access_log = self  # type: ignore[assignment]
+        self._uncounted.access_log = self  # type: ignore[assignment]  # has the one method that is called
         self._uncounted.timed = service.timed
         self._uncounted.stats = self.stats
 

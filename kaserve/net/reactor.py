@@ -47,7 +47,8 @@ class Reactor:
 
     Attributes:
         now: seconds on `clock`, read once per turn.
-        last_read: when the clock was read last in this turn; whoever reads it may set this, to measure from then on.
+        last_read: when the clock was read last in this turn. A caller of `read_clock` may set it, to measure
+            from then on.
         date_line: the field line `Date` with its CRLF, made once per second at most.
         wheel: the timers. Their deadlines are seconds on `clock`.
         after_turn: functions that are called at the end of each turn, for work that is done in batches.

@@ -13,10 +13,12 @@ import logging
 from ..http.address import AnyAddress
 from ..http.body_stream import BodyStream
 from ..http.errors import HTTPError
-from ..http.headers import CLOSE, KEEP_ALIVE
+from ..http.framing import asks_to_close
+from ..http.headers import CLOSE
 from ..http.messages import Request
 from ..http.phases import BODY, CLOSED, HANDLER, IDLE, LINGER, SEND
 from ..http.protocol import HTTPProtocol
+from ..http.wire import encode_head
 from ..telemetry.counters import NO_GAP
 from ..telemetry.endings import Ending
 from ..telemetry.timeline import ConnectionTrace
@@ -277,9 +279,9 @@ class RequestLoop(Timer):
             return Ending.REQUEST_LIMIT
         if not service.keep_alive.enabled:
             return Ending.KEEP_ALIVE_OFF
-        if request is not None and (request.flags & CLOSE or (request.minor == 0 and not request.flags & KEEP_ALIVE)):
+        if request is not None and asks_to_close(request):
             return Ending.CLIENT_ASKED
-        if response is not None and "close" in (response.headers.combined("connection") or "").lower():
+        if response is not None and encode_head(response.fields)[1] & CLOSE:
             return Ending.HANDLER_ASKED
         if protocol.sink is not None and not protocol.can_find_next(response, exchange.has_content):
             return Ending.REFUSED  # too much of a streamed body may be unread

@@ -14,9 +14,6 @@ from collections.abc import Callable, Mapping
 from ..config import Config, ConfigError
 from ..handlers.middleware.own_paths import OwnPaths
 from ..http.handler import BaseHandler
-from ..insight.endpoints import StatusEndpoints
-from ..insight.event_feed import CallLater
-from ..insight.status_page import OwnTraffic
 from ..logs.access import AccessLog
 from ..logs.file import LogFile, why_unwritable
 from ..logs.stderr import write_stderr
@@ -24,8 +21,7 @@ from ..net.reactor import Reactor
 from ..net.service import Service
 from ..net.tls import TLS
 from ..probe.terminal import takes_color
-from ..telemetry.history import Sample
-from ..telemetry.snapshot import Settings, Snapshot
+from ..telemetry.snapshot import Settings
 from .acceptor import Acceptor
 
 __all__ = [
@@ -33,7 +29,6 @@ __all__ = [
     "max_connections",
     "new_acceptor",
     "new_access_log",
-    "new_endpoints",
     "new_service",
     "new_tls",
     "open_log_file",
@@ -119,29 +114,6 @@ def new_access_log(
         # often, and a terminal never has the load for which that matters.
         log_format = "pretty" if stderr and stderr.isatty() else "common"
     return AccessLog(write or write_stderr, log_format=log_format, color=takes_color(stderr), time=time)
-
-
-def new_endpoints(
-    config: Config,
-    snapshot: Callable[[], Snapshot],
-    visitors: Callable[[], Snapshot],
-    sample: Callable[[], Sample],
-    timeline: Callable[[], list[dict[str, object]]],
-    own: OwnTraffic,
-    call_later: CallLater,
-) -> StatusEndpoints:
-    """Returns the server's own pages; see `StatusEndpoints` for the arguments."""
-    return StatusEndpoints(
-        status=config.status,
-        status_public=config.status_public,
-        metrics=config.metrics,
-        snapshot=snapshot,
-        visitors=visitors,
-        sample=sample,
-        timeline=timeline,
-        own=own,
-        call_later=call_later,
-    )
 
 
 def add_own_pages(handler: BaseHandler, pages: Mapping[str, BaseHandler]) -> BaseHandler:

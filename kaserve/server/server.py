@@ -24,6 +24,7 @@ from ..http.address import AnyAddress, UnixAddress
 from ..http.handler import BaseHandler, Handler, as_handler
 from ..http.phases import Phase
 from ..insight.advice_log import AdviceLog
+from ..insight.endpoints import StatusEndpoints
 from ..net.own_requests import OwnRequests
 from ..net.reactor import Reactor
 from ..net.service import OpenConnection
@@ -125,14 +126,16 @@ class Server:
         self._handler = self._chain.handler
         # Its pages read the figures through `self` when they are asked for, so they may come before the service.
         self._own = OwnRequests()
-        self._endpoints = parts.new_endpoints(
-            config,
-            self.snapshot,
-            self._snapshot_of_visitors,
-            self._sample,
-            self._render_timeline,
-            self._own,
-            self._call_later,
+        self._endpoints = StatusEndpoints(
+            status=config.status,
+            status_public=config.status_public,
+            metrics=config.metrics,
+            snapshot=self.snapshot,
+            visitors=self._snapshot_of_visitors,
+            sample=self._sample,
+            timeline=self._render_timeline,
+            own=self._own,
+            call_later=self._call_later,
         )
         handler_with_pages = parts.add_own_pages(self._handler, self._endpoints.pages)
         scheme = "http" if self._tls is None else "https"

@@ -40,7 +40,7 @@ class _RawBody(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # typeshed: any writable buffer
         view = memoryview(buffer)
         data = _read(self._stream, len(view))
         view[: len(data)] = data

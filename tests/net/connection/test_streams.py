@@ -818,7 +818,7 @@ def test_an_idle_connection_waits_for_the_rest_no_longer_than_for_a_request(make
 
 
 def test_a_response_in_pieces_may_leave_a_large_rest(make_net: MakeNet) -> None:
-    """It might have read on, so its head cannot announce it; the connection ends all the same."""
+    """It might have read on, so its head cannot announce it; the connection ends anyway."""
     handler, net, client, connection = begin(make_net, LARGE_HEAD)
     handler.respond(200, iter([b"a", b"b"]))
     net.settle()
