@@ -221,6 +221,7 @@ FOR_THE_SERVER = {
     "body_sink",
     "protect",
     "make_private",
+    "attach",
     "end_of_turn",
     "take",
     "run",

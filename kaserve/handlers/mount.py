@@ -6,7 +6,7 @@ Knows path prefixes, and that the URL of a directory ends in a slash. Does not k
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from ..http.errors import HTTPError
@@ -82,6 +82,10 @@ class Mount(BaseHandler):
     def body_sink(self, request: Request) -> BodySink:
         match = self._find(request.raw_path)
         return _ask(match.handler.body_sink, request, match.length)
+
+    def attach(self, service: Any) -> None:
+        for handler, _ in self._handlers.values():
+            handler.attach(service)
 
     def end_of_turn(self) -> None:
         for handler, _ in self._handlers.values():

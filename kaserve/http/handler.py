@@ -76,6 +76,14 @@ class BaseHandler:
         """
         return BodyStream() if self.streams else None
 
+    def attach(self, service: Any) -> None:
+        """Called once, before the first request, by the server that will call this handler. For handlers that have
+        connections or timers of their own, such as `kaserve.Proxy`; others can ignore it.
+
+        Args:
+            service: the `kaserve.net.service.Service` of the server, with its reactor and its counters.
+        """
+
     def end_of_turn(self) -> None:
         """Called after each turn of the reactor, in which any number of requests may have been handled."""
 
@@ -122,7 +130,7 @@ class FunctionHandler(BaseHandler):
         return self.function(request)
 
 
-_HOOKS = ("streams", "before_body", "body_sink", "end_of_turn", "protect", "make_private", "close")
+_HOOKS = ("streams", "before_body", "body_sink", "attach", "end_of_turn", "protect", "make_private", "close")
 
 Handler = BaseHandler | Callable[[Request], HandlerResult]
 """What `Server` accepts: a BaseHandler or a plain function."""

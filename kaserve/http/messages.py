@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, Protocol
 from urllib.parse import quote, unquote
 
 from .address import UNNAMED, AnyAddress
@@ -32,6 +32,16 @@ _MAX_JSON = 1 << 20  # bytes; json.loads needs some ten milliseconds for as many
 _MAX_FORM = 64 << 20  # bytes, files included, of which only the boundaries are searched
 _MAX_FIELDS = 1 << 20  # bytes of the fields of a form
 _MAX_PARTS = 1000  # fields and files of a form
+
+
+class RequestOwner(Protocol):
+    """What a request asks of the connection that it came on (`net.request_loop`)."""
+
+    def inform(self, request: Request, response: Response) -> bool:
+        """See `Request.inform`."""
+
+    def is_half_closed(self) -> bool:
+        """See `Request.half_closed`."""
 
 
 class Request:
@@ -60,6 +70,7 @@ class Request:
         remote_user: the user that a handler such as `BasicAuth` has let in; "" for none. Access logs and WSGI
             applications (REMOTE_USER) read it.
         received: what the sink of `BaseHandler.body_sink` returned; None if `body` holds the content.
+        owner: the connection; None if the response is complete, or the request came on no connection.
     """
 
     __slots__ = (
@@ -75,6 +86,7 @@ class Request:
         "method",
         "minor",
         "mount",
+        "owner",
         "query_string",
         "raw_path",
         "received",
@@ -126,6 +138,7 @@ class Request:
         self.remote_user = ""
         self.received: Any = None
         self.disconnected = False
+        self.owner: RequestOwner | None = None
         self._trailers: list[FieldLine] | None = None
         self._parsed: dict[tuple[str, ...], MultiMapping[str]] | None = None
         self._body: BinaryIO | BodyStream | None = None  # None: empty
@@ -288,8 +301,33 @@ class Request:
             raise HTTPError(411, "this resource requires a Content-Length")
         return length
 
+    def inform(self, status: int, headers: Fields = ()) -> bool:
+        """Sends an informational response, before the final one: 103 Early Hints, for instance (RFC 9110 §15.2, RFC
+        8297). To be called in the server's own thread.
+
+        Args:
+            status: 100 to 199, but not 101.
+            headers: as in `Response(...)`.
+
+        Returns:
+            False if it is not sent: to an HTTP/1.0 client, which does not know them; after the final response has
+            begun; or because there is no connection.
+
+        Raises:
+            ValueError, TypeError: the status or a header cannot be sent.
+        """
+        owner = self.owner
+        return owner is not None and owner.inform(self, Response(status, b"", headers))
+
+    @property
+    def half_closed(self) -> bool:
+        """Whether the client has finished sending. It may wait for the response, or have left: a client that has closed
+        its socket looks the same until it is sent something."""
+        return self.owner is not None and self.owner.is_half_closed()
+
     def close(self) -> None:
         """Closes the body and `received`."""
+        self.owner = None
         body = self._body
         if body is not None:
             if isinstance(body, BodyStream):  # it stays, closed: a thread that looks must not find an empty body

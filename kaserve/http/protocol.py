@@ -384,6 +384,21 @@ class HTTPProtocol:
             )
         )
 
+    def encode_interim(self, response: Response) -> bytes:
+        """Any phase: returns an informational response, which has no content (RFC 9110 §15.2); b"" where none may be
+        sent. It says nothing about the connection.
+
+        Raises:
+            ValueError, TypeError: it cannot be sent, because of its status or a header.
+        """
+        status, request = response.status, self.request
+        if not 100 <= status < 200 or status == 101:
+            raise ValueError(f"the status of an informational response must be from 100 to 199, not {status!r}")
+        lines = encode_head(strip_hop_by_hop(response.fields))[0]
+        if request is None or request.minor == 0 or self.phase not in (BODY, HANDLER):
+            return b""
+        return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, PHRASES.get(status, "").encode("ascii"), lines)
+
     def start(self, outgoing: Outgoing) -> None:
         """HEAD, BODY, HANDLER: begins to send `outgoing` (SEND). No more of its request is read."""
         self.outgoing = outgoing

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from time import monotonic
 from time import time as system_time
 from typing import Protocol
@@ -63,6 +64,7 @@ class Reactor:
         "_poller",
         "_running",
         "_time",
+        "_turning_thread",
         "_wakeup",
         "after_turn",
         "date_line",
@@ -91,6 +93,7 @@ class Reactor:
         self._again: list[Channel] = []
         self._calls: deque[Callable[[], object]] = deque()
         self._running = False
+        self._turning_thread = 0  # the thread that is in a turn, but not in its waiting; 0 for none
         self._wakeup = Wakeup()
         self.watch(self._wakeup.fileno(), self._wakeup, NOTHING, READ)
         self.after_turn: list[Callable[[], object]] = []
@@ -132,7 +135,8 @@ class Reactor:
     def call(self, function: Callable[[], object]) -> None:
         """Has `function` called in the reactor's thread, soon. Safe from any thread and from signal handlers."""
         self._calls.append(function)
-        self._wakeup.wake()
+        if self._turning_thread != get_ident():  # a turn makes the calls that it adds: nothing has to wake it
+            self._wakeup.wake()
 
     def signal_fileno(self) -> int:
         """Returns the descriptor for `signal.set_wakeup_fd`, so that a signal ends the waiting of this reactor.
@@ -151,7 +155,7 @@ class Reactor:
 
     def timeout(self) -> float | None:
         """Returns the seconds after which `step` must be called at the latest: None for never, 0 for now."""
-        if self._again:
+        if self._again or self._calls:
             return 0.0
         return self.wheel.timeout(self._clock())
 
@@ -166,9 +170,10 @@ class Reactor:
         Args:
             timeout: seconds to wait at most for something to do. None waits until there is something.
         """
-        if timeout is None or self._again:
+        if timeout is None or self._again or self._calls:
             timeout = self.timeout()
         ready = self._poller.poll(timeout)
+        self._turning_thread = get_ident()
         self._read_time()
         again, self._again = self._again, []
         for fd, events in ready:
@@ -191,6 +196,7 @@ class Reactor:
                 _call(timer.expired, self.now)
         for function in self.after_turn:
             _call(function)
+        self._turning_thread = 0
 
     def run(self) -> None:
         """Makes turns until `stop` is called."""

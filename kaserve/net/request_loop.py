@@ -15,7 +15,7 @@ from ..http.body_stream import BodyStream
 from ..http.errors import HTTPError
 from ..http.framing import asks_to_close
 from ..http.headers import CLOSE
-from ..http.messages import Request
+from ..http.messages import Request, Response
 from ..http.phases import BODY, CLOSED, HANDLER, IDLE, LINGER, SEND
 from ..http.protocol import HTTPProtocol
 from ..http.wire import encode_head
@@ -24,7 +24,7 @@ from ..telemetry.endings import Ending
 from ..telemetry.timeline import ConnectionTrace
 from .exchange import Exchange, begin_exchange
 from .failures import reraise_exit_signals
-from .poller import NOTHING, WRITE
+from .poller import HANGUP, NOTHING, WRITE
 from .progress import AWAITING, BLOCKED, BROKEN, ENCODED, LOST, SENT
 from .service import Service
 from .sockets import PlainSocket
@@ -175,6 +175,7 @@ class RequestLoop(Timer):
                 request.client = self.client
                 request.scheme = self._service.scheme
                 request.server = self.server
+                request.owner = self
                 exchange = self._begin_exchange()
                 gap = exchange.started - self._idle_from if protocol.served else NO_GAP
                 self._service.stats.request_parsed(gap)
@@ -210,6 +211,22 @@ class RequestLoop(Timer):
         service = self._service
         host, now = self.client.label, service.reactor.now
         self._trace = service.timeline.start_trace(self.number, host, self._opened, now)
+
+    def inform(self, request: Request, response: Response) -> bool:
+        """Sends an informational response to `request`, if it is the present one and its final response has not begun;
+        see `Request.inform`."""
+        data = self.protocol.encode_interim(response)
+        if not data or self.protocol.request is not request:
+            return False
+        if isinstance(self.protocol.sink, BodyStream) and response.status == 100:
+            self.protocol.sink.awaits_continue = False
+        self._writer.enqueue(data)
+        self._service.reactor.again(self)
+        return True
+
+    def is_half_closed(self) -> bool:
+        """Whether the client has finished sending, as far as that has been noticed."""
+        return self.protocol.ended or self._interest == HANGUP
 
     def set_aside(self, request: Request, uncounted: Service) -> Exchange | None:
         """Has the response to `request` counted in `uncounted.stats`, and shown on no timeline.

@@ -285,6 +285,7 @@ class Server:
         except BaseException:
             self.close()
             raise
+        self._handler.attach(self._service)
         self._acceptor.listen(sockets)
         self._endpoints.open()
         self._is_open = True

@@ -75,6 +75,9 @@ class Owner(BaseHandler):
         self.calls.append("body_sink")
         return self.sink or super().body_sink(request)
 
+    def attach(self, service: Any) -> None:
+        self.calls.append("attach")
+
     def end_of_turn(self) -> None:
         self.calls.append("end_of_turn")
 
@@ -127,6 +130,8 @@ def test_every_hook_reaches_its_owner(chain: tuple[str, ...], owner: Owner) -> N
     sinks = [outermost.body_sink(request()) for _ in range(2)]
     assert all(isinstance(sink, BodyStream) for sink in sinks)
     assert sinks[0] is not sinks[1]
+    outermost.attach(None)
+    assert owner.calls[-1] == "attach"
     outermost.end_of_turn()
     assert owner.calls[-1] == "end_of_turn"
     outermost.close()

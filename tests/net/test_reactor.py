@@ -347,6 +347,24 @@ def test_calls_are_made_in_order_and_those_they_make_wait_for_the_next_turn(
     assert journal == ["first", "second", "third"]
 
 
+def test_a_call_from_within_the_turn_wakes_nothing(reactor: Reactor, journal: list[str]) -> None:
+    """The turn makes it, or else the next one does not wait. To wake a reactor that is awake costs two system calls."""
+
+    def after_turn() -> None:
+        journal.append("after")
+        reactor.call(lambda: journal.append("late"))
+
+    reactor.after_turn.append(after_turn)
+    reactor.call(lambda: None)
+    reactor.step()
+    assert not select.select([reactor.fileno()], [], [], 0)[0]
+    assert reactor.timeout() == 0.0
+    reactor.after_turn.clear()
+    reactor.step(None)
+    assert journal == ["after", "late"]
+    assert reactor.timeout() is None
+
+
 def test_any_number_of_calls_may_wait(reactor: Reactor) -> None:
     """The buffer of the wakeup socket holds fewer bytes than there may be calls: the caller never blocks, and no call
     is lost."""

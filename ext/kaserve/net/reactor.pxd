@@ -15,6 +15,7 @@ cdef class Reactor:
     cdef public dict _channels
     cdef public object _calls, _clock, _poller, _time, _wakeup
     cdef public long long _date_second
+    cdef public unsigned long long _turning_thread
     cdef public bint _running
 
     cpdef watch(self, fd, channel, int before, int events)

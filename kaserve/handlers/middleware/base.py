@@ -40,6 +40,9 @@ class Middleware(BaseHandler):
     def body_sink(self, request: Request) -> BodySink:
         return self.inner.body_sink(request)
 
+    def attach(self, service: Any) -> None:
+        self.inner.attach(service)
+
     def end_of_turn(self) -> None:
         self.inner.end_of_turn()
 

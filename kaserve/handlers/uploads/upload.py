@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from http import HTTPMethod
 from stat import S_ISREG
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from ...http.conditional import conditions, evaluate
@@ -134,6 +135,9 @@ class Uploads(BaseHandler):
             return self._start(request)
         except HTTPError as error:
             raise error.with_headers(self._headers) from None
+
+    def attach(self, service: Any) -> None:
+        self._handler.attach(service)
 
     def end_of_turn(self) -> None:
         """Passes the end of the turn on to the handler of the files."""

@@ -48,7 +48,9 @@ def test_with_two_passwords_the_outer_one_protects_pages() -> None:
     outer.close()
 
 
-@pytest.mark.parametrize("hook", ["before_body", "body_sink", "end_of_turn", "protect", "make_private", "close"])
+@pytest.mark.parametrize(
+    "hook", ["before_body", "body_sink", "attach", "end_of_turn", "protect", "make_private", "close"]
+)
 def test_a_hook_of_an_object_that_is_no_handler_is_an_error(hook: str) -> None:
     class Lookalike:
         def __call__(self, request: Request) -> Response:
