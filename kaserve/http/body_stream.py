@@ -11,6 +11,7 @@ own: it holds what one `recv` has brought.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -232,6 +233,11 @@ class BodyStream:
         return self._waiting is not None and not self._waiting.done()
 
     @property
+    def is_at_end(self) -> bool:
+        """Whether all of the body has been read."""
+        return self._end == b"" and not self._has_data()
+
+    @property
     def failure(self) -> Exception | None:
         """Why no more will come although the body is incomplete; None if it is complete, or still arriving."""
         return self._end if isinstance(self._end, Exception) else None
@@ -275,3 +281,9 @@ class ReceivedBody(BodyStream):
 
     def _take(self, n: int) -> bytes:
         return self._file.read(n)
+
+    def _has_data(self) -> bool:
+        position = self._file.tell()
+        size = self._file.seek(0, io.SEEK_END)
+        self._file.seek(position)
+        return position < size

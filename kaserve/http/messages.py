@@ -71,6 +71,9 @@ class Request:
             applications (REMOTE_USER) read it.
         received: what the sink of `BaseHandler.body_sink` returned; None if `body` holds the content.
         owner: the connection; None if the response is complete, or the request came on no connection.
+        on_leave: called without arguments, in the server's own thread, when the client leaves before the response is
+            complete: it has finished sending (`half_closed`), or the connection has ended (`disconnected`). So it may be
+            called twice. None for nothing.
     """
 
     __slots__ = (
@@ -86,6 +89,7 @@ class Request:
         "method",
         "minor",
         "mount",
+        "on_leave",
         "owner",
         "query_string",
         "raw_path",
@@ -139,6 +143,7 @@ class Request:
         self.received: Any = None
         self.disconnected = False
         self.owner: RequestOwner | None = None
+        self.on_leave: Callable[[], object] | None = None
         self._trailers: list[FieldLine] | None = None
         self._parsed: dict[tuple[str, ...], MultiMapping[str]] | None = None
         self._body: BinaryIO | BodyStream | None = None  # None: empty
@@ -328,6 +333,7 @@ class Request:
     def close(self) -> None:
         """Closes the body and `received`."""
         self.owner = None
+        self.on_leave = None
         body = self._body
         if body is not None:
             if isinstance(body, BodyStream):  # it stays, closed: a thread that looks must not find an empty body

@@ -287,6 +287,9 @@ class Connection(RequestLoop):
             reactor = self._service.reactor
             self._watch(HANGUP)
             reactor.wheel.schedule(self, reactor.read_clock() + self._service.timeouts[HANDLER].seconds)
+            request = self.protocol.request
+            if request is not None and request.on_leave is not None:
+                request.on_leave()
         else:
             self._close(Ending.DISCONNECTED)
 

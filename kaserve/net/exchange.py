@@ -273,8 +273,11 @@ class Exchange(Outgoing):
         """Ends the exchange because the connection has ended, if it had not ended before: nobody receives the rest of
         the response. The request says so before the Future is cancelled, so that a thread which completes the Future
         meanwhile can look."""
-        if self.request is not None:
-            self.request.disconnected = True
+        request = self.request
+        if request is not None:
+            request.disconnected = True
+            if request.on_leave is not None:
+                request.on_leave()
         self.finish()
 
     # Time.

@@ -143,7 +143,7 @@ class Listener(Timer):
             self._reactor.watch(fd, self, self._interest, events)
             self._interest = events
 
-    def close(self) -> None:
+    def close(self, *, accept: bool = True) -> None:
         """Accepts all connections of the backlog, since closing would reset them, and closes the socket.
 
         The path of a Unix socket is removed, unless another socket listens there by now: that of a successor, or of a
@@ -151,7 +151,8 @@ class Listener(Timer):
         """
         if self._sock.fileno() < 0:
             return
-        self._accept_some(_MAX_IN_BACKLOG)
+        if accept:
+            self._accept_some(_MAX_IN_BACKLOG)
         self.pause()
         self._reactor.wheel.cancel(self)
         self._sock.close()

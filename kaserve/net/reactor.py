@@ -53,6 +53,8 @@ class Reactor:
         date_line: the field line `Date` with its CRLF, made once per second at most.
         wheel: the timers. Their deadlines are seconds on `clock`.
         after_turn: functions that are called at the end of each turn, for work that is done in batches.
+        is_hosted: whether another loop in this thread does its work between two turns (`asgi.loop`) and calls
+            `make_calls` before it waits in the next one. Then a call that this work adds need not wake the poller.
     """
 
     __slots__ = (
@@ -68,6 +70,7 @@ class Reactor:
         "_wakeup",
         "after_turn",
         "date_line",
+        "is_hosted",
         "last_read",
         "now",
         "wheel",
@@ -93,7 +96,10 @@ class Reactor:
         self._again: list[Channel] = []
         self._calls: deque[Callable[[], object]] = deque()
         self._running = False
-        self._turning_thread = 0  # the thread that is in a turn, but not in its waiting; 0 for none
+        self.is_hosted = False
+        # The thread that is in a turn, but not in its waiting; 0 for none. In a hosted reactor a turn lasts until the next
+        # one begins to wait.
+        self._turning_thread = 0
         self._wakeup = Wakeup()
         self.watch(self._wakeup.fileno(), self._wakeup, NOTHING, READ)
         self.after_turn: list[Callable[[], object]] = []
@@ -131,6 +137,8 @@ class Reactor:
     def again(self, channel: Channel) -> None:
         """Has `channel.ready(NOTHING)` called in the next turn: the channel has work left, but its turn is over."""
         self._again.append(channel)
+        if self._turning_thread == 0:  # between two turns, where a foreign loop waits for the poller
+            self._wakeup.wake()
 
     def call(self, function: Callable[[], object]) -> None:
         """Has `function` called in the reactor's thread, soon. Safe from any thread and from signal handlers."""
@@ -170,6 +178,7 @@ class Reactor:
         Args:
             timeout: seconds to wait at most for something to do. None waits until there is something.
         """
+        self._turning_thread = 0  # in this order: a signal handler that adds a call from here on wakes the poller
         if timeout is None or self._again or self._calls:
             timeout = self.timeout()
         ready = self._poller.poll(timeout)
@@ -196,7 +205,24 @@ class Reactor:
                 _call(timer.expired, self.now)
         for function in self.after_turn:
             _call(function)
-        self._turning_thread = 0
+        if not self.is_hosted:
+            self._turning_thread = 0
+
+    def make_calls(self) -> bool:
+        """Makes the calls that wait, for a loop that hosts this one and is about to wait in `step`: what they lead to is
+        done without another look at the descriptors.
+
+        Returns:
+            Whether there were any.
+        """
+        if not self._calls:
+            return False
+        self._turning_thread = get_ident()
+        self._read_time()  # the host's own work may have taken long, and none of these calls is to blame
+        self._run_calls()
+        for function in self.after_turn:
+            _call(function)
+        return True
 
     def run(self) -> None:
         """Makes turns until `stop` is called."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 
 from ..http.address import AnyAddress
-from ..http.body_stream import BodyStream
+from ..http.body_stream import BodyStream, ClientDisconnected
 from ..http.errors import HTTPError
 from ..http.framing import asks_to_close
 from ..http.headers import CLOSE
@@ -373,8 +373,11 @@ class RequestLoop(Timer):
 
     def _fail_response(self, error: BaseException) -> None:
         """The handler's own code failed after the head was encoded; or it reads the body meanwhile, and that is faulty,
-        which is the client's doing: it must not fill the log with tracebacks."""
+        or the client has left. Those are the client's doing: they must not fill the log with tracebacks."""
         reraise_exit_signals(error)
+        if isinstance(error, ClientDisconnected):  # what makes the body has been told that the client has left
+            self._cut_off_response(Ending.DISCONNECTED)
+            return
         sink = self.protocol.sink
         if isinstance(sink, BodyStream) and sink.failure is error and isinstance(error, HTTPError):
             self._service.stats.refused[error.status] += 1

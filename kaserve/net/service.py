@@ -6,6 +6,7 @@ Knows the settings as connections need them. Does not know how a connection goes
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from random import random
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +31,8 @@ __all__ = [
     "RECENT_USE_GRACE",
     "AccessLog",
     "Deadlines",
+    "Host",
+    "Lifespan",
     "OpenConnection",
     "PhaseSpec",
     "PhaseTimeout",
@@ -114,6 +117,41 @@ class AccessLog(Protocol):
         """Logs the response of an `Exchange`, complete or not."""
 
 
+class Host(Protocol):
+    """An event loop of another library that runs the reactor, so that both share one thread (`asgi.host`)."""
+
+    def run(self) -> None:
+        """Runs both until `stop`."""
+
+    def stop(self) -> None:
+        """Has `run` return soon. Called in its thread."""
+
+    def step(self, timeout: float | None) -> None:
+        """Makes one turn of both, as `Reactor.step`."""
+
+    def timeout(self) -> float | None:
+        """As `Reactor.timeout`, for both."""
+
+    def close(self) -> None:
+        """Ends what still runs in the loop. It may not be running."""
+
+
+class Lifespan(Protocol):
+    """A handler that has something to do before the first request and after the last one. It registers itself in
+    `Service.lifespans` when it is attached. Both methods are called in the reactor's thread, once."""
+
+    def start(self) -> Future[None]:
+        """Begins; the Future is done when requests may come. What it raises ends the server."""
+
+    def stop(self, patience: float, seconds: float) -> Future[None]:
+        """Ends. No connection is open any more.
+
+        Args:
+            patience: seconds for what still runs, which is cancelled afterwards.
+            seconds: after which nobody waits for the Future any longer; not less than `patience`.
+        """
+
+
 class OpenConnection(Protocol):
     """What the rest of a server asks of a connection (`net.connection`)."""
 
@@ -164,6 +202,9 @@ class Service:
         idle: seconds without a request that a response given now leads to: more than it announces.
         draining: whether the server is shutting down.
         stopping: whether it has begun to, which with a drain delay is earlier: each response is the last one then.
+        lifespans: what must start before the first request, and stop after the last one.
+        host: what runs the reactor; None while it runs itself.
+        new_host: makes it, when the first handler asks for it (`get_host`); None where no other loop can run.
     """
 
     __slots__ = (
@@ -173,9 +214,12 @@ class Service:
         "connections",
         "draining",
         "handler",
+        "host",
         "idle",
         "keep_alive",
+        "lifespans",
         "limits",
+        "new_host",
         "on_close",
         "reactor",
         "respond",
@@ -223,6 +267,21 @@ class Service:
         self.idle = deadlines.keep_alive + _ANNOUNCED_GRACE if deadlines.keep_alive > 0 else deadlines.header_timeout
         self.draining = False
         self.stopping = False
+        self.lifespans: list[Lifespan] = []
+        self.host: Host | None = None
+        self.new_host: Callable[[Reactor], Host] | None = None
+
+    def get_host(self) -> Host:
+        """Returns the loop that runs the reactor, for a handler that needs it: makes it for the first one.
+
+        Raises:
+            RuntimeError: there can be none.
+        """
+        if self.host is None:
+            if self.new_host is None:
+                raise RuntimeError("this handler needs an asyncio event loop, and the server has none")
+            self.host = self.new_host(self.reactor)
+        return self.host
 
     def announce(self, seconds: float) -> None:
         """Lets connections be idle for `seconds` from their next response on; what was announced before is kept."""

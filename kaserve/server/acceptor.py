@@ -65,6 +65,7 @@ class Acceptor:
         self._proxy_readers: set[ProxyHeaderReader] = set()  # connections whose PROXY header has not arrived yet
         self._limiter = ConnectionLimiter(service, max_connections, max_connections_per_address, self._proxy_readers)
         self._is_draining = False
+        self._is_paused = False
         self._next_log = -math.inf  # reactor time
         self._unlogged = 0  # missing PROXY headers since the last line about one
         service.on_close = self._connection_closed
@@ -81,10 +82,22 @@ class Acceptor:
         self._listeners += listeners
         self.addresses += [listener.address for listener in listeners]
 
+    def pause(self) -> None:
+        """Leaves clients in the backlogs until `resume`. If `stop` comes first, they are not accepted at all."""
+        self._is_paused = True
+        for listener in self._listeners:
+            listener.pause()
+
+    def resume(self) -> None:
+        """Accepts the clients that wait, and those that come."""
+        self._is_paused = False
+        for listener in self._listeners:
+            listener.resume()
+
     def stop(self) -> None:
         """Closes the listening sockets, after accepting what waits in their backlogs."""
         for listener in self._listeners:
-            listener.close()
+            listener.close(accept=not self._is_paused)
 
     def limit_proxy_headers(self, seconds: float) -> None:
         """Gives the PROXY headers that have not arrived yet no more than `seconds` to do so."""
@@ -164,5 +177,5 @@ class Acceptor:
     def _connection_ended(self) -> None:
         """Informs the owner, and resumes listeners that paused because the server was full; closed ones stay closed."""
         self._on_end()
-        for listener in self._listeners:
-            listener.resume()
+        if not self._is_paused:
+            self.resume()

@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from functools import partial
 from random import random
 from types import TracebackType
@@ -27,7 +28,7 @@ from ..insight.advice_log import AdviceLog
 from ..insight.endpoints import StatusEndpoints
 from ..net.own_requests import OwnRequests
 from ..net.reactor import Reactor
-from ..net.service import OpenConnection
+from ..net.service import Host, OpenConnection
 from ..net.timerwheel import Alarm
 from ..telemetry.counters import Stats
 from ..telemetry.history import Sample
@@ -65,6 +66,8 @@ class Server:
 
     Attributes:
         config: the settings.
+        on_start: called once, without arguments, when the server accepts requests; in the thread that runs it. Not before
+            ASGI applications have started.
         on_stop: called once, without arguments, when the server has stopped; in the thread that runs it.
         on_reload: functions that SIGHUP and `reload()` call, without arguments, in the thread that runs the server.
     """
@@ -104,12 +107,16 @@ class Server:
             ValueError: `ssl_context` is not for a server.
         """
         self.config = config = config or Config()
+        self.on_start: Callable[[], object] | None = None
         self.on_stop: Callable[[], object] | None = None
         self.on_reload: list[Callable[[], object]] = []
         self._process = os.getpid()
         self._thread: threading.Thread | None = None
         self._is_open = self._is_closed = False
         self._is_main_program = False
+        self._has_started = threading.Event()  # or failed to, or stopped before
+        self._starting = 0  # lifespans that have not started yet
+        self._failure: BaseException | None = None  # why the server could not start
 
         check_effects(config, way)
         if log_lines is not None and config.access_log_file is not None:
@@ -140,6 +147,7 @@ class Server:
         handler_with_pages = parts.add_own_pages(self._handler, self._endpoints.pages)
         scheme = "http" if self._tls is None else "https"
         self._service = parts.new_service(config, self._reactor, handler_with_pages, self._access_log, scheme, rng)
+        self._service.new_host = self._new_host
         self._own.attach(self._service)
         self._max_connections = parts.max_connections(config)
         self._acceptor = parts.new_acceptor(
@@ -245,12 +253,13 @@ class Server:
     @property
     def ready(self) -> bool:
         """True while the server listens and has not been told to stop. A readiness check should return this."""
-        return self._is_open and not self._is_closed and self._shutdown.stage is Stage.SERVING
+        is_serving = self._is_open and not self._is_closed and self._shutdown.stage is Stage.SERVING
+        return is_serving and self._has_started.is_set()
 
     @property
     def draining(self) -> bool:
         """True from the beginning of a shutdown until it is complete."""
-        return not self._is_closed and self._shutdown.stage in (Stage.GRACE, Stage.DRAINING)
+        return not self._is_closed and self._shutdown.stage in (Stage.GRACE, Stage.DRAINING, Stage.ENDING)
 
     @property
     def stopped(self) -> bool:
@@ -285,10 +294,63 @@ class Server:
         except BaseException:
             self.close()
             raise
-        self._handler.attach(self._service)
         self._acceptor.listen(sockets)
+        try:
+            self._handler.attach(self._service)
+        except BaseException:
+            self.close()
+            raise
         self._endpoints.open()
         self._is_open = True
+        if self._service.lifespans:
+            self._acceptor.pause()  # clients wait in the backlog
+            self._reactor.call(self._start)
+        else:
+            self._reactor.call(self._started_serving)
+            self._has_started.set()
+
+    # Starting. Handlers with a lifespan start in the thread that runs the server, before the first request.
+
+    def _new_host(self, reactor: Reactor) -> Host:
+        """Makes the asyncio event loop, for the first handler that needs it: others need not even import asyncio."""
+        from ..asgi.host import new_host
+
+        return new_host("asyncio", reactor)
+
+    def _start(self) -> None:
+        lifespans = self._service.lifespans
+        self._starting = len(lifespans)
+        for lifespan in lifespans:
+            lifespan.start().add_done_callback(lambda done: self._reactor.call(partial(self._lifespan_started, done)))
+
+    def _lifespan_started(self, done: Future[None]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if self._shutdown.stage is not Stage.SERVING and self._shutdown.stage is not Stage.GRACE:
+            return  # the server was told to stop meanwhile
+        if error is not None:
+            self._failure = error
+            self._shutdown.begin(_SHORT_TIMEOUT, 0.0)
+            return
+        self._starting -= 1
+        if self._starting == 0:
+            self._acceptor.resume()
+            self._started_serving()
+
+    def _started_serving(self) -> None:
+        self._has_started.set()
+        if self._is_main_program:
+            self._notify_manager()
+        if self.on_start is not None:
+            try:
+                self.on_start()
+            except Exception:
+                log.exception("on_start failed")
+
+    def _raise_failure(self) -> None:
+        """Raises what has kept the server from starting, once."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def run(self) -> None:
         """Serves until a signal (see `signals`) or `shutdown()` stops the server, and closes it.
@@ -296,6 +358,7 @@ class Server:
         Raises:
             OSError: an address is unavailable.
             RuntimeError: the server was closed before, runs in another thread, or belongs to another process.
+            kaserve.asgi.lifespan.StartupFailed: an ASGI application cannot start.
         """
         self._check_thread()
         if not self._is_open or self._is_closed:
@@ -310,21 +373,30 @@ class Server:
         try:
             with signals:
                 self._is_main_program = signals.are_installed
-                if self._is_main_program:
-                    self._reactor.call(self._notify_manager)
                 if not self.stopped:
-                    self._reactor.run()
+                    self._turn()
         finally:
             self.close()
+        self._raise_failure()
+
+    def _turn(self) -> None:
+        """Makes turns of the reactor until the server has stopped."""
+        host = self._service.host
+        (self._reactor if host is None else host).run()
 
     def __enter__(self) -> Server:
         self.open()
-        self._thread = threading.Thread(target=self._reactor.run, name=f"kaserve {self.url}", daemon=True)
+        self._thread = threading.Thread(target=self._turn, name=f"kaserve {self.url}", daemon=True)
         try:
             self._thread.start()
         except BaseException:  # the system allows no more threads
             self.close()
             raise
+        self._has_started.wait()
+        if self._failure is not None:
+            self._thread.join()
+            self.close()
+            self._raise_failure()
         return self
 
     def __exit__(
@@ -344,7 +416,8 @@ class Server:
     def timeout(self) -> float | None:
         """Returns the seconds after which `step` must be called even if the descriptor is not readable; None for
         never."""
-        return self._reactor.timeout()
+        host = self._service.host
+        return (self._reactor if host is None else host).timeout()
 
     def step(self, timeout: float | None = 0.0) -> None:
         """Does what is due.
@@ -353,7 +426,9 @@ class Server:
             timeout: seconds to wait for something to do; None waits as long as it takes.
         """
         self._check_thread()
-        self._reactor.step(timeout)
+        host = self._service.host
+        (self._reactor if host is None else host).step(timeout)
+        self._raise_failure()
 
     def call(self, function: Callable[[], object]) -> None:
         """Has `function` called soon in the thread that runs the server. Call this from any thread."""
@@ -394,7 +469,9 @@ class Server:
 
     def _stopped(self) -> None:
         """The shutdown is complete."""
-        self._reactor.stop()
+        self._has_started.set()  # nobody is to wait for that any more
+        host = self._service.host
+        (self._reactor if host is None else host).stop()
         if self.on_stop is not None:
             try:
                 self.on_stop()
@@ -412,6 +489,8 @@ class Server:
         self._acceptor.close()
         if self._is_open:
             self._shutdown.finish()
+        if self._service.host is not None:
+            self._service.host.close()
         self._chain.close()
         if self._access_log is not None:
             self._access_log.flush()

@@ -22,6 +22,10 @@ DRAINING  - Listening sockets: the connections in their backlog are accepted, si
           - TLS handshakes: get a second, too.
           DRAINING ends when no connection is left, or at the graceful timeout, which resets those that are left. It
           resets them rather than closing them, so that no client takes a part of a response for the whole.
+ENDING    No connection is open. Handlers that have something to do after the last request do it: applications that still
+          run for requests which have ended are waited for and then cancelled, and those with a lifespan are told to stop.
+          Skipped if there are none. The last tenth of the graceful timeout, and 2 seconds at most, is theirs: connections
+          are reset, and what runs is cancelled, so much earlier.
 DONE      Nothing is served any more.
 
 The graceful timeout counts from the end of GRACE. A second call may shorten both times but not extend them: a program
@@ -32,6 +36,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 from collections.abc import Callable
 
 from ..http.phases import BODY, HANDLER, HEAD, SEND
@@ -44,6 +49,8 @@ __all__ = ["GracefulShutdown", "Stage"]
 log = logging.getLogger("kaserve")
 
 _PROXY_HEADER_GRACE = 1.0  # seconds for PROXY headers that are on their way
+_ENDING_SHARE = 0.1  # of the graceful timeout, for handlers to end; and so many seconds at most
+_MAX_ENDING = 2.0
 _INCOMPLETE = frozenset({HEAD, BODY, HANDLER, SEND})  # phases in which a client waits for a response
 
 
@@ -53,6 +60,7 @@ class Stage(enum.Enum):
     SERVING = "serving"
     GRACE = "grace"
     DRAINING = "draining"
+    ENDING = "ending"
     DONE = "done"
 
 
@@ -80,7 +88,9 @@ class GracefulShutdown:
         self._on_drain = on_drain
         self._on_done = on_done
         self._drain_alarm = Alarm(self._drain)
-        self._abort_alarm = Alarm(self.abort)
+        self._abort_alarm = Alarm(self._abort_connections)
+        self._end_alarm = Alarm(self.finish)
+        self._ending = 0  # lifespans that have not stopped yet
 
     def begin(self, timeout: float, delay: float) -> None:
         """SERVING -> GRACE or DRAINING. In a later stage it can only shorten the times.
@@ -97,28 +107,57 @@ class GracefulShutdown:
             self._service.keep_alive.enabled = False
         reactor = self._service.reactor
         drain_at = reactor.now + delay
-        self._abort_alarm.advance(reactor.wheel, drain_at + timeout)
+        reserve = min(timeout * _ENDING_SHARE, _MAX_ENDING) if self._service.lifespans else 0.0
+        self._abort_alarm.advance(reactor.wheel, drain_at + timeout - reserve)
+        self._end_alarm.advance(reactor.wheel, drain_at + timeout)
         if self.stage is Stage.GRACE and delay > 0:
             self._drain_alarm.advance(reactor.wheel, drain_at)
         else:
             self._drain()
 
     def finish_if_empty(self) -> None:
-        """DRAINING -> DONE if no connection is left."""
+        """DRAINING -> ENDING or DONE if no connection is left."""
         if self.stage is Stage.DRAINING and not self._acceptor.open_connections:
-            self.finish()
+            self._end()
 
     def abort(self) -> None:
-        """-> DONE, at once: resets the connections that are left, and logs how many lose a response by that."""
-        if self.stage is Stage.DONE:
-            return
+        """-> DONE, at once: resets the connections that are left, and leaves out ENDING."""
+        if self.stage is not Stage.DONE:
+            self._abort_connections()
+            self.finish()
+
+    def _abort_connections(self) -> None:
+        """-> ENDING or DONE: resets the connections that are left, and logs how many lose a response by that."""
         lost = sum(connection.phase in _INCOMPLETE for connection in self._service.connections)
         self._acceptor.abort()
-        self.finish()
+        self._end()
         if lost == 1:
             log.warning("1 connection was closed before its response was complete")
         elif lost:
             log.warning("%d connections were closed before their responses were complete", lost)
+
+    def _end(self) -> None:
+        """-> ENDING, or DONE if no handler has anything to do."""
+        lifespans, reactor = self._service.lifespans, self._service.reactor
+        if self.stage in (Stage.ENDING, Stage.DONE):
+            return
+        if not lifespans:
+            self.finish()
+            return
+        self.stage = Stage.ENDING
+        now = reactor.read_clock()
+        patience = max(0.0, self._abort_alarm.deadline - now) if self._abort_alarm.deadline < math.inf else 0.0
+        reactor.wheel.cancel(self._abort_alarm)
+        seconds = max(patience, self._end_alarm.deadline - now)
+        self._ending = len(lifespans)
+        for lifespan in lifespans:
+            lifespan.stop(patience, seconds).add_done_callback(lambda _: reactor.call(self._ended))
+
+    def _ended(self) -> None:
+        """A handler has ended. When all have: ENDING -> DONE."""
+        self._ending -= 1
+        if self._ending == 0:
+            self.finish()
 
     def finish(self) -> None:
         """-> DONE. No connection may be open any more."""
@@ -127,6 +166,7 @@ class GracefulShutdown:
             wheel = self._service.reactor.wheel
             wheel.cancel(self._drain_alarm)
             wheel.cancel(self._abort_alarm)
+            wheel.cancel(self._end_alarm)
             self._on_done()
 
     def _drain(self) -> None:

@@ -11,7 +11,7 @@ cdef class Request:
     cdef public str method, target, raw_path, query_string, authority, scheme, mount, remote_user
     cdef public int minor, flags
     cdef public Py_ssize_t field_count
-    cdef public object client, owner, received, server
+    cdef public object client, on_leave, owner, received, server
     cdef public bint disconnected
     cdef public list _trailers
     cdef public dict _parsed

@@ -16,10 +16,12 @@ cdef class Reactor:
     cdef public object _calls, _clock, _poller, _time, _wakeup
     cdef public long long _date_second
     cdef public unsigned long long _turning_thread
-    cdef public bint _running
+    cdef public bint is_hosted, _running
 
     cpdef watch(self, fd, channel, int before, int events)
     cpdef double read_clock(self) except? -1
     @cython.locals(ready=list, events=int)
     cpdef step(self, timeout=*)
+    cpdef bint make_calls(self) except -1
+    cdef _run_calls(self)
     cdef _read_time(self)

@@ -18,10 +18,10 @@ cdef class Service:
     cdef public KeepAlive keep_alive
     cdef public Limits limits
     cdef public Stats stats
-    cdef public object access_log, blocking, handler, on_close, respond, rng
+    cdef public object access_log, blocking, handler, host, new_host, on_close, respond, rng
     cdef public Timeline timeline
     cdef public set connections
-    cdef public list timeouts
+    cdef public list lifespans, timeouts
     cdef public str scheme
     cdef public double age, idle
     cdef public bint draining, stopping, timed

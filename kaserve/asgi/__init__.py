@@ -1,0 +1,1 @@
+"""Running ASGI applications and coroutines: asyncio and the reactor in one thread, with one poller."""

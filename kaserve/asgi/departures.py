@@ -1,0 +1,35 @@
+"""Clients that leave: which exceptions of an application are only the consequence of that.
+
+Knows exceptions and their chains. Does not know how a client leaves.
+
+A client may leave at any time, and nothing is wrong with an application that could not respond. So what `send` raises
+then must not fill the log with tracebacks, in whatever shape it comes out of the application: as it is, raised again by
+the framework as an exception of its own, or in the group of exceptions of a task group.
+"""
+
+from __future__ import annotations
+
+from ..http.body_stream import ClientDisconnected
+
+__all__ = ["is_departure"]
+
+# What frameworks raise for http.disconnect while they read a body. They cannot know more than the name: an import would
+# need the framework.
+_NAMES = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted"})
+
+
+def is_departure(error: BaseException) -> bool:
+    """Returns whether `error` is only there because the client has left: it is `ClientDisconnected`, was raised while
+    that was handled, or is a group of nothing else."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, ClientDisconnected) or type(error).__name__ in _NAMES:
+            return True
+        if isinstance(error, BaseExceptionGroup):
+            return all(map(is_departure, error.exceptions))
+        following = error.__cause__ or error.__context__
+        if following is None:
+            return False
+        error = following
+    return False
