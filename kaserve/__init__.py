@@ -9,6 +9,7 @@ True
 """
 
 import os
+from typing import TYPE_CHECKING, Any
 
 from ._build import prefer_sources, warn_if_stale
 
@@ -34,7 +35,12 @@ from .http.multi_mapping import MultiMapping
 from .http.wire import IMPLEMENTATION
 from .server import Server
 
+if TYPE_CHECKING:
+    from .asgi.application import ASGI
+    from .server.serving import serve
+
 __all__ = [
+    "ASGI",
     "IMPLEMENTATION",
     "Address",
     "BaseHandler",
@@ -53,4 +59,18 @@ __all__ = [
     "UploadedFile",
     "__version__",
     "run",
+    "serve",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The names that need asyncio, which most servers do not: to import it takes as long as all the rest."""
+    if name == "ASGI":
+        from .asgi.application import ASGI
+
+        return ASGI
+    if name == "serve":
+        from .server.serving import serve
+
+        return serve
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -34,6 +34,7 @@ from .options import (
     LOG_FORMAT,
     MEDIA_TYPE,
     PORT,
+    ROOT_PATH,
     SECONDS,
     SIZE,
     SWITCH,
@@ -137,15 +138,27 @@ class Config:
         False, "what to serve", SWITCH, None, "Offer each directory as a zip archive, at its URL with ?zip.")
     app: str | None = _setting(
         None, "what to serve", TEXT, "MODULE:APP",
-        "Serve the WSGI application or the handler APP of a Python module. MODULE:FACTORY() serves what the factory "
-        "returns.")
+        "Serve the ASGI or WSGI application or the handler APP of a Python module. MODULE:FACTORY() serves what the "
+        "factory returns.")
     interface: str = _setting(
         "auto", "what to serve", one_of("auto", "wsgi", "handler", "asgi"), "NAME",
-        "How MODULE:APP is called: wsgi, handler, or auto, which looks at its signature. asgi is not supported yet.")
+        "How MODULE:APP is called: asgi, wsgi, handler, or auto, which looks at its signature.")
     handler: str | None = _setting(
         None, "what to serve", TEXT, "MODULE:FUNCTION", "The same as MODULE:FUNCTION with --interface handler.")
     wsgi: str | None = _setting(
         None, "what to serve", TEXT, "MODULE:APP", "The same as MODULE:APP with --interface wsgi.")
+    asgi: str | None = _setting(
+        None, "what to serve", TEXT, "MODULE:APP", "The same as MODULE:APP with --interface asgi.")
+    root_path: str = _setting(
+        "", "what to serve", ROOT_PATH, "PATH",
+        "The path that a proxy takes off before it passes a request on, such as /api, for the links of an ASGI "
+        "application.")
+    lifespan: str = _setting(
+        "auto", "what to serve", one_of("auto", "on", "off"), "WHEN",
+        "Whether the ASGI application is told of the server's start and stop: on, off, or auto, if it wants to know.")
+    loop: str = _setting(
+        "asyncio", "what to serve", one_of("asyncio", "uvloop"), "NAME",
+        "The event loop of ASGI applications and async handlers: asyncio or uvloop. uvloop must be installed.")
     threads: int | None = _setting(
         None, "what to serve", COUNT, "N",
         "The number of threads that run the WSGI application (4 by default) or the handler (0 by default). 0 runs it "
@@ -430,9 +443,13 @@ _RULES = (
     _needs("keep_alive_time", "keep_alive", _EACH_CLOSES),
     _excludes("app", "wsgi", "only one can be served"),
     _excludes("app", "handler", "only one can be served"),
+    _excludes("app", "asgi", "only one can be served"),
+    _excludes("asgi", "wsgi", "only one can be served"),
+    _excludes("asgi", "handler", "only one can be served"),
     _excludes("handler", "wsgi", "only one can be served"),
     _excludes("interface", "wsgi", "each says how the application is called"),
     _excludes("interface", "handler", "each says how the application is called"),
+    _excludes("interface", "asgi", "each says how the application is called"),
     _needs("tls_key", "tls_cert"),
     _needs("tls_password_file", "tls_cert"),
     _needs("tls_ca", "tls_cert"),

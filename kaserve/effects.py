@@ -31,6 +31,7 @@ class Served(enum.Enum):
 
     HANDLER = "on a handler"
     WSGI = "on a WSGI application"
+    ASGI = "on an ASGI application"
     DIRECTORY = "on a directory"
 
 
@@ -40,7 +41,7 @@ class Way(NamedTuple):
     Attributes:
         runner: what runs it.
         served: what is served. HANDLER also stands for a handler that the caller has made with its own arguments, such
-            as `Files`; DIRECTORY and WSGI are made from the settings.
+            as `Files`; DIRECTORY, WSGI and ASGI are made from the settings.
     """
 
     runner: Runner = Runner.LIBRARY
@@ -83,6 +84,16 @@ def _files(instead: str, reason: str = "it is about the files of a directory") -
     return Effect(frozenset({Served.DIRECTORY}), reason=reason, instead=instead)
 
 
+def _asgi(instead: str, gunicorn: str) -> Effect:
+    """Of an ASGI application that kaserve makes a handler of."""
+    return Effect(
+        frozenset({Served.ASGI}),
+        reason="it is about an ASGI application that kaserve imports",
+        instead=instead,
+        gunicorn=gunicorn,
+    )
+
+
 def _gunicorns(option: str) -> Effect:
     """The server's own, but under gunicorn an option of gunicorn decides it."""
     return Effect(gunicorn=option)
@@ -96,6 +107,7 @@ def _program(reason: str, gunicorn: str = "", instead: str = "") -> Effect:
 _UPLOADS = "kaserve.handlers.uploads.upload.Uploads(Files(...), directory{})"
 _COMPRESS = "only files of a directory are compressed; let the application or a proxy compress its responses"
 _NOT_IMPORTED = "only python -m kaserve imports what it serves"
+_APPLICATION = "Server(ASGI(application)) or Server(WSGI(application))"
 
 EFFECTS: dict[str, Effect] = {
     # Addresses. gunicorn listens itself, and hands its sockets over.
@@ -110,15 +122,23 @@ EFFECTS: dict[str, Effect] = {
     "directory": _files("Files(directory)"),
     "listing": _files("Files(..., listing=False)"),
     "zip": _files("Files(..., zip=True)"),
-    "app": _program(_NOT_IMPORTED, "the argument MODULE:APP", "Server(function) or Server(WSGI(application))"),
+    "app": _program(_NOT_IMPORTED, "the argument MODULE:APP", f"Server(function), {_APPLICATION}"),
     "interface": Effect(
-        frozenset({Served.HANDLER, Served.WSGI}),
+        frozenset({Served.HANDLER, Served.WSGI, Served.ASGI}),
         frozenset({Runner.PROGRAM}),
         reason="it is about an application that is imported",
-        instead="Server(function) or Server(WSGI(application))",
+        instead=f"Server(function), {_APPLICATION}",
     ),
     "handler": _program(_NOT_IMPORTED, "the argument MODULE:APP", "Server(function)"),
     "wsgi": _program(_NOT_IMPORTED, "the argument MODULE:APP", "Server(WSGI(application))"),
+    "asgi": _program(_NOT_IMPORTED, "the argument MODULE:APP", "Server(ASGI(application))"),
+    "root_path": _asgi("ASGI(application, root_path=...)", "--root-path"),
+    "lifespan": _asgi("ASGI(application, lifespan=...)", "--asgi-lifespan"),
+    "loop": Effect(
+        frozenset({Served.ASGI, Served.HANDLER}),
+        reason="only ASGI applications and async handlers run in an event loop of asyncio",
+        gunicorn="--asgi-loop",
+    ),
     "threads": Effect(
         frozenset({Served.WSGI, Served.HANDLER}),
         reason="it is about handlers and WSGI applications that kaserve imports",
@@ -186,7 +206,11 @@ EFFECTS: dict[str, Effect] = {
 """By setting; `tests/test_effects.py` fails for one that is missing here."""
 
 
-_SERVED_AS = {Served.HANDLER: "a handler", Served.WSGI: "a WSGI application"}
+_SERVED_AS = {
+    Served.HANDLER: "a handler",
+    Served.WSGI: "a WSGI application",
+    Served.ASGI: "an ASGI application",
+}
 
 
 def check_effects(config: Config, way: Way, given: Container[str] = ()) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "LOG_FORMAT",
     "MEDIA_TYPE",
     "PORT",
+    "ROOT_PATH",
     "SECONDS",
     "SIZE",
     "SWITCH",
@@ -284,6 +285,11 @@ def _check_url_path(text: str) -> None:
         raise ValueError("must be a path, such as /status")
 
 
+def _check_root_path(text: str) -> None:
+    if text and re.fullmatch(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+", text) is None:
+        raise ValueError("must be a path without a slash at its end, such as /api")
+
+
 def _check_bind(text: str) -> None:
     scheme, _, rest = text.partition(":")
     try:
@@ -316,6 +322,7 @@ TEXT = _text(lambda text: None)
 FILE = _text(_check_file)
 FILE_MODE = _text(_check_file_mode)
 URL_PATH = _text(_check_url_path)
+ROOT_PATH = _text(_check_root_path)
 BIND = _text(_check_bind)
 TRUSTED = _text(_check_trusted)
 LOG_FORMAT = _text(_check_log_format)

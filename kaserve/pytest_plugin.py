@@ -22,8 +22,8 @@ __all__ = ["kaserve_faults", "kaserve_server"]
 @pytest.fixture
 def kaserve_server() -> Iterator[Callable[..., Server]]:
     """A function that starts servers, which run until the end of the test: `kaserve_server(handler)`,
-    `kaserve_server(wsgi=app)` or `kaserve_server(directory=path)`, with settings of `kaserve.Config` as keywords. See
-    `kaserve.testing.serve`."""
+    `kaserve_server(wsgi=app)`, `kaserve_server(asgi=app)` or `kaserve_server(directory=path)`, with settings of
+    `kaserve.Config` as keywords. See `kaserve.testing.serve`."""
     from .testing import serve
 
     with ExitStack() as stack:

@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .cli.load import new_asgi
 from .config import new_config, wsgi_threads
 from .effects import Runner, Served, Way
 from .handlers import WSGI
@@ -45,6 +46,7 @@ def serve(
     handler: Handler | None = None,
     *,
     wsgi: Callable[..., Any] | None = None,
+    asgi: Callable[..., Any] | None = None,
     directory: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Iterator[Server]:
@@ -53,8 +55,9 @@ def serve(
     Requests that are still running at the end of the block are aborted.
 
     Args:
-        handler: a handler. Exactly one of `handler`, `wsgi` and `directory` must be given.
+        handler: a handler. Exactly one of `handler`, `wsgi`, `asgi` and `directory` must be given.
         wsgi: a WSGI application.
+        asgi: an ASGI application.
         directory: the path of a directory of files.
         settings: those of `Config`, also those of a directory (`compress=True`) and of a WSGI application (`threads=0`
             runs it on the server's own thread). By default the server listens on a free port of 127.0.0.1 and has no
@@ -65,14 +68,15 @@ def serve(
 
     Raises:
         ConfigError: a value is not accepted, or a setting has no effect on what is served.
-        TypeError: none or several of the three were given, or what was given cannot be called; or there is no setting
+        TypeError: none or several of the four were given, or what was given cannot be called; or there is no setting
             of such a name.
         OSError: an address cannot be listened on, or the directory or another file cannot be read.
     """
-    if [handler, wsgi, directory].count(None) != 2:
-        raise TypeError("serve() needs exactly one of: a handler, wsgi=, directory=")
-    if wsgi is not None and not callable(wsgi):
-        raise TypeError(f"wsgi must be an application, not {type(wsgi).__name__}")
+    if [handler, wsgi, asgi, directory].count(None) != 3:
+        raise TypeError("serve() needs exactly one of: a handler, wsgi=, asgi=, directory=")
+    for name, application in (("wsgi", wsgi), ("asgi", asgi)):
+        if application is not None and not callable(application):
+            raise TypeError(f"{name} must be an application, not {type(application).__name__}")
     with ExitStack() as stack:
         if directory is not None:
             settings["directory"] = os.fsdecode(directory)
@@ -80,9 +84,12 @@ def serve(
         served = Served.HANDLER
         if wsgi is not None:
             served = Served.WSGI
-            application = WSGI(wsgi, wsgi_threads(config))
-            stack.callback(application.close)
-            handler = application
+            threaded = WSGI(wsgi, wsgi_threads(config))
+            stack.callback(threaded.close)
+            handler = threaded
+        elif asgi is not None:
+            served = Served.ASGI
+            handler = new_asgi(config, asgi)
         elif directory is not None:
             served = Served.DIRECTORY
             files = new_directory(config)

@@ -38,12 +38,15 @@ OF_FILES = {
     *("cache_control", "immutable", "type", "upload", "upload_auth", "upload_overwrite"),
 }
 OF_APPLICATIONS = {"threads"}  # WSGI and handlers that kaserve imports
-OF_THE_PROGRAM = {"app", "interface", "handler", "wsgi", "qr", "error_log"}
+OF_ASGI = {"root_path", "lifespan"}  # ASGI applications that kaserve imports
+OF_COROUTINES = {"loop"}  # ASGI applications and handlers
+OF_THE_PROGRAM = {"app", "interface", "handler", "wsgi", "asgi", "qr", "error_log"}
 OF_GUNICORN = {  # where gunicorn has an option of its own
     *("port", "bind", "unix_mode", "reuse_port", "backlog", "max_connections", "threads", "proxy_protocol"),
     "keep_alive",
     *("graceful_timeout", "limit_request_line", "limit_request_fields", "limit_request_field_size"),
     *("access_log", "access_log_file", "log_format", "drain_delay"),
+    *("root_path", "lifespan", "loop"),
 }
 EVERYWHERE = {
     *("max_connections_per_address", "header", "cors", "auth", "auth_file", "forwarded_allow_ips", "protocol"),
@@ -61,10 +64,17 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[byt
     return [b"hello"]
 
 
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
 def test_every_setting_is_in_the_table() -> None:
     """A new setting needs an entry in `kaserve/effects.py`, and its name in one of the sets above."""
     assert list(EFFECTS) == list(options()) == NAMES
-    assert set(NAMES) == OF_FILES | OF_APPLICATIONS | OF_THE_PROGRAM | OF_GUNICORN | EVERYWHERE
+    served = OF_FILES | OF_APPLICATIONS | OF_ASGI | OF_COROUTINES
+    assert set(NAMES) == served | OF_THE_PROGRAM | OF_GUNICORN | EVERYWHERE
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +94,7 @@ def values(tmp_path: Path, certificate: Certificate) -> dict[str, Any]:
         "app": "tests.test_effects:hello",
         "handler": "tests.test_effects:hello",
         "wsgi": "tests.test_effects:app",
+        "asgi": "tests.test_effects:asgi",
         "auth_file": str(tmp_path / "users"),
         "tls_cert": (certificate.cert,),
         "tls_key": (certificate.key,),
@@ -139,8 +150,8 @@ class TestServer:
             with closing(Server(hello, config(**with_needed(name, values)))) as server:
                 return server.config
 
-        error = check(name, name in OF_FILES | OF_APPLICATIONS | OF_THE_PROGRAM, start, name)
-        if name in OF_FILES | OF_APPLICATIONS:
+        error = check(name, name in OF_FILES | OF_APPLICATIONS | OF_ASGI | OF_THE_PROGRAM, start, name)
+        if name in OF_FILES | OF_APPLICATIONS | OF_ASGI:
             assert "use " in str(error), "it says what to do"
 
     @pytest.mark.parametrize("handler", MADE_BY_THE_CALLER)
@@ -154,7 +165,7 @@ class TestServer:
             ):
                 return server.config
 
-        check(name, name in OF_FILES | OF_APPLICATIONS | OF_THE_PROGRAM, start, name)
+        check(name, name in OF_FILES | OF_APPLICATIONS | OF_ASGI | OF_THE_PROGRAM, start, name)
 
 
 def test_the_name_of_an_application_is_no_application() -> None:
@@ -164,20 +175,25 @@ def test_the_name_of_an_application_is_no_application() -> None:
 
 
 REFUSED_BY_SERVE: dict[str, set[str]] = {
-    "handler": OF_FILES | OF_APPLICATIONS,
-    "wsgi": OF_FILES,
-    "directory": OF_APPLICATIONS,
+    "handler": OF_FILES | OF_APPLICATIONS | OF_ASGI,
+    "wsgi": OF_FILES | OF_ASGI | OF_COROUTINES,
+    "asgi": OF_FILES | OF_APPLICATIONS,
+    "directory": OF_APPLICATIONS | OF_ASGI | OF_COROUTINES,
 }
 
 
 @pytest.mark.parametrize("how", ["serve", "fixture"])
 @pytest.mark.parametrize("served", REFUSED_BY_SERVE)
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("handler", "wsgi", "directory", "bind")])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in ("handler", "wsgi", "asgi", "directory", "bind")]
+)
 def test_kaserve_testing(
     name: str, served: str, how: str, values: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
-    """`handler`, `wsgi` and `directory` are arguments of `serve` itself; other machines have no 127.0.0.2."""
-    what: dict[str, Any] = {"handler": hello, "wsgi": app, "directory": values["directory"]}
+    """`handler`, `wsgi`, `asgi` and `directory` are arguments of `serve` itself; other machines have no 127.0.0.2."""
+    if name == "loop" and served == "asgi":
+        pytest.importorskip("uvloop")
+    what: dict[str, Any] = {"handler": hello, "wsgi": app, "asgi": asgi, "directory": values["directory"]}
 
     def start() -> Config:
         arguments = with_needed(name, values) | {served: what[served]}
@@ -194,11 +210,13 @@ def test_kaserve_testing(
 # The command line.
 
 REFUSED_BY_OPTION = {
-    "--handler": OF_FILES,
-    "--wsgi": OF_FILES,
-    "-d": OF_APPLICATIONS | {"interface"},
-    "a handler": OF_FILES,  # as MODULE:APP
-    "a WSGI application": OF_FILES,
+    "--handler": OF_FILES | OF_ASGI,
+    "--wsgi": OF_FILES | OF_ASGI | OF_COROUTINES,
+    "--asgi": OF_FILES | OF_APPLICATIONS,
+    "-d": OF_APPLICATIONS | OF_ASGI | OF_COROUTINES | {"interface"},
+    "a handler": OF_FILES | OF_ASGI,  # as MODULE:APP
+    "a WSGI application": OF_FILES | OF_ASGI | OF_COROUTINES,
+    "an ASGI application": OF_FILES | OF_APPLICATIONS,
 }
 
 
@@ -218,7 +236,7 @@ def arguments_for(settings: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("option", REFUSED_BY_OPTION)
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("app", "handler", "wsgi")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("app", "handler", "wsgi", "asgi")])
 def test_the_command_line(
     name: str,
     option: str,
@@ -228,10 +246,12 @@ def test_the_command_line(
 ) -> None:
     if name == "directory" and option == "-d":
         return
-    if name == "interface" and option in ("--handler", "--wsgi", "a WSGI application"):
+    if name == "interface" and option in ("--handler", "--wsgi", "--asgi", "a WSGI application", "an ASGI application"):
         return  # which exclude each other, and `values` has another one
     if name == "qr":
         pytest.importorskip("segno")
+    if name == "loop" and "asgi" in option.lower():
+        pytest.importorskip("uvloop")
     started: list[Config] = []
 
     def note(server: Server) -> None:
@@ -245,9 +265,11 @@ def test_the_command_line(
     what = {
         "--handler": ["--handler", values["handler"]],
         "--wsgi": ["--wsgi", values["wsgi"]],
+        "--asgi": ["--asgi", values["asgi"]],
         "-d": ["-d", values["directory"]],
         "a handler": [values["handler"]],
         "a WSGI application": [values["wsgi"]],
+        "an ASGI application": [values["asgi"]],
     }[option]
     settings = with_needed(name, values) if name == "port" else {"port": 0} | with_needed(name, values)
     given = [*arguments_for(settings), *what]

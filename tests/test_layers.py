@@ -31,6 +31,7 @@ LAYERS: dict[str, set[str] | None] = {
     "telemetry": {"telemetry", "http"},
     "threads": {"threads", "http"},
     "net": {"net", "telemetry", "http"},
+    "asgi": {"asgi", "net", "threads", "telemetry", "http"},
     "logs": {"logs", "net", "telemetry", "http"},
     "handlers": {"handlers", "threads", "http"},
     "insight": {"insight", "telemetry", "http"},
@@ -43,8 +44,9 @@ LAYERS: dict[str, set[str] | None] = {
 NEVER_IN_HTTP = {"socket", "selectors", "ssl", "select", "asyncio", "threading", "time", "datetime", "signal"}
 EXCEPT = {"http/dates.py": {"time"}}
 
-# Modules for other programs, which import them and are installed then. Nothing else imports these modules.
-FOR_OTHER_PROGRAMS = {"gunicorn.py": {"gunicorn"}, "pytest_plugin.py": {"pytest"}}
+# Modules for other programs, which import them and are installed then. Nothing else imports these modules. And what a
+# setting asks for by name.
+FOR_OTHER_PROGRAMS = {"gunicorn.py": {"gunicorn"}, "pytest_plugin.py": {"pytest"}, "asgi/host.py": {"uvloop"}}
 
 # Has one name, for tools that read it without an import.
 WITHOUT_ALL = {"_version.py"}
@@ -138,7 +140,7 @@ class TestEachModule:
             return
         defined, offered = set(), None
         for node in body:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 defined.add(node.name)
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
                 defined.update(alias.asname or alias.name for alias in node.names)

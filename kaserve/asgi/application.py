@@ -7,7 +7,10 @@ with (`scope`), what its messages mean (`call`), nor how its startup goes (`life
 from __future__ import annotations
 
 import asyncio
+import inspect
+from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any, cast
 
 from ..http.handler import BaseHandler, HandlerResult
 from ..http.messages import Request, Response
@@ -16,8 +19,8 @@ from ..threads.future import LightFuture
 from .call import Application, Call
 from .host import loop_of
 from .lifespan import MODES, Lifespan
-from .scope import ScopeBuilder
-from .tasks import future_of, start_task
+from .scope import Scope, ScopeBuilder
+from .tasks import RunningTasks, future_of, start_task
 
 __all__ = ["ASGI"]
 
@@ -25,13 +28,14 @@ __all__ = ["ASGI"]
 class ASGI(BaseHandler):
     """A handler that runs an ASGI application: Starlette, FastAPI, Django, Quart, Litestar and others.
 
-    The application runs in an asyncio event loop in the server's own thread. It is called when the head of a request has
-    been read, and receives the body while it arrives. It can be mounted beside other handlers (`kaserve.handlers.Mount`).
+    The application runs in an asyncio event loop in the server's own thread. It is called when the head of a request
+    has been read, and receives the body while it arrives. It can be mounted beside other handlers
+    (`kaserve.handlers.Mount`).
 
     Args:
         app: the application, which is called with (scope, receive, send).
-        root_path: the path that a proxy in front has taken off (`scope["root_path"]`); "" for none. What `Mount` takes off
-            is added to it.
+        root_path: the path that a proxy in front has taken off (`scope["root_path"]`); "" for none. What `Mount` takes
+            off is added to it.
         lifespan: "auto" to tell the application of the server's start and stop if it wants to know, "on" if that must
             work, "off" not to.
 
@@ -46,12 +50,12 @@ class ASGI(BaseHandler):
             raise ValueError(f"root_path must begin with a slash and not end in one, such as /api, not {root_path!r}")
         if lifespan not in MODES:
             raise ValueError(f"lifespan must be {', '.join(MODES[:-1])} or {MODES[-1]}, not {lifespan!r}")
-        self._app = app
+        self._app = _as_asgi_3(app)
         self._mode = lifespan
         self._scopes = ScopeBuilder(root_path)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lifespan: Lifespan | None = None
-        self._calls: set[Call] = set()  # whose applications still run
+        self._running = RunningTasks()
 
     def __call__(self, request: Request) -> HandlerResult:
         """Returns the application's response; a Future of it if the application has to wait first."""
@@ -73,9 +77,7 @@ class ASGI(BaseHandler):
 
     def _keep(self, call: Call, task: asyncio.Task[None], request: Request) -> None:
         """The application waits for something, and may outlast the response."""
-        call.task = task
-        self._calls.add(call)
-        task.add_done_callback(lambda _: self._calls.discard(call))
+        self._running.add(task)
         request.on_leave = call.client_left
 
     def attach(self, service: Service) -> None:
@@ -99,16 +101,33 @@ class ASGI(BaseHandler):
         return future_of(self._loop, self._stop(patience))
 
     async def _stop(self, patience: float) -> None:
-        """Waits for what still runs, such as background tasks after a response; then ends it, and the application."""
-        tasks = [call.task for call in self._calls if call.task is not None]
-        if tasks:
-            _, running = await asyncio.wait(tasks, timeout=patience)
-            for task in running:
-                task.cancel()
-            if running:
-                await asyncio.wait(running, timeout=_LAST_WORDS)
+        """Waits for what still runs, such as background tasks after a response, and then ends the application."""
         assert self._lifespan is not None
+        await self._running.finish(patience)
         await self._lifespan.stop()
 
 
-_LAST_WORDS = 0.5  # seconds for an application that was cancelled to clean up, before its lifespan ends
+def _as_asgi_3(app: Application | Callable[[Scope], Any]) -> Application:
+    """Returns `app` itself; one of ASGI 2, which is called with the scope alone, as one of ASGI 3 (specification,
+    "Legacy Applications")."""
+    if inspect.isclass(app):
+        is_double = True
+    else:
+        function = app if inspect.isroutine(app) else type(app).__call__
+        is_double = not inspect.iscoroutinefunction(function) and _has_one_parameter(app)
+    if not is_double:
+        return cast("Application", app)
+
+    async def call_twice(scope: Scope, receive: Any, send: Any) -> None:
+        await cast("Any", app)(scope)(receive, send)
+
+    return call_twice
+
+
+def _has_one_parameter(app: Any) -> bool:
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):
+        return False
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    return kinds in ([inspect.Parameter.POSITIONAL_OR_KEYWORD], [inspect.Parameter.POSITIONAL_ONLY])

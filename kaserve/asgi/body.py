@@ -13,8 +13,8 @@ from ..threads.future import LightFuture
 
 __all__ = ["MAX_AHEAD", "StreamedBody"]
 
-# Bytes that may wait for the client outside of the kernel before the coroutine has to wait. A piece is taken while there
-# are fewer, so that one piece more than that can be in memory.
+# Bytes that may wait for the client outside of the kernel before the coroutine has to wait. A piece is taken while
+# there are fewer, so that one piece more than that can be in memory.
 MAX_AHEAD = 64 * 1024
 
 
@@ -123,5 +123,3 @@ class StreamedBody:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-
-

@@ -1,12 +1,12 @@
 """Call: one request that an ASGI application responds to, with its `receive` and `send`.
 
-Knows the messages of the specification ("HTTP Connection"), in which order they may come, and what the server does about
-each. Does not know where the application comes from, nor how connections work: a request, its stream, and the response
-that it returns or completes a Future with are all it has of them.
+Knows the messages of the specification ("HTTP Connection"), in which order they may come, and what the server does
+about each. Does not know where the application comes from, nor how connections work: a request, its stream, and the
+response that it returns or completes a Future with are all it has of them.
 
 The order of what an application sends is a state: START, BODY, perhaps TRAILERS, COMPLETE. A response that is complete
-with its first body message is one `Response` of bytes, and leaves in one send; so does one of several messages if all of
-them have come before the connection had a chance to look. Otherwise the body is a `StreamedBody`.
+with its first body message is one `Response` of bytes, and leaves in one send; so does one of several messages if all
+of them have come before the connection had a chance to look. Otherwise the body is a `StreamedBody`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from ..http.file_span import FileSpan
 from ..http.headers import CONTENT_LENGTH, TRANSFER_ENCODING, FieldLine
 from ..http.messages import Body, Request, Response, new_response
 from ..net.failures import reraise_exit_signals
-from ..threads.future import LightFuture
 from .body import MAX_AHEAD, StreamedBody
 from .departures import is_departure
 from .fields import ResponseFields, decode_fields
@@ -49,7 +48,6 @@ class Call:
     Attributes:
         result: the response, or what it failed with; None while there is none.
         future: of the response; None while the handler is being called and can still return `result` itself.
-        task: the task of `run`, if it is still running.
     """
 
     __slots__ = (
@@ -70,7 +68,6 @@ class Call:
         "_waiters",
         "future",
         "result",
-        "task",
     )
 
     def __init__(self, app: Application, loop: asyncio.AbstractEventLoop, request: Request) -> None:
@@ -93,7 +90,6 @@ class Call:
         self._pieces: StreamedBody | None = None
         self.result: Response | Exception | None = None
         self.future: Future[Response] | None = None
-        self.task: asyncio.Task[None] | None = None
 
     async def run(self, scope: Scope) -> None:
         """Calls the application, and ends the response if it has not."""
@@ -248,8 +244,8 @@ class Call:
         length = fields.length
         if length is None:
             if not body and self._request.method == "HEAD":
-                # The application left out the content of the GET, and its length with it. A Content-Length of 0 would be
-                # wrong, and none is allowed (RFC 9110 §8.6, §9.3.2): an empty tuple has none.
+                # The application left out the content of the GET, and its length with it. A Content-Length of 0 would
+                # be wrong, and none is allowed (RFC 9110 §8.6, §9.3.2): an empty tuple has none.
                 return new_response(self._status, (), fields.lines)
             return new_response(self._status, body, fields.lines)
         if length[1] == str(len(body)):
@@ -334,7 +330,9 @@ class Call:
         gets an error without a word in the log."""
         if self._state != _COMPLETE:
             error = ClientDisconnected("the client has left before the response was complete")
-            self._give_up(error if self._pieces is not None else HTTPError(500, "the response was given up", close=True))
+            self._give_up(
+                error if self._pieces is not None else HTTPError(500, "the response was given up", close=True)
+            )
 
     def _give_up(self, error: Exception) -> None:
         self._state = _COMPLETE

@@ -23,8 +23,8 @@ _ONE_HOP = 2  # the server's own (RFC 9110 §7.6.1)
 _OWN = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING
 _CLOSE = ("Connection", "close")
 
-# Bounded memos. An application sends the same few headers again and again, and the encoder of responses knows a pair that
-# it has seen before, as an object.
+# Bounded memos. An application sends the same few headers again and again, and the encoder of responses knows a pair
+# that it has seen before, as an object.
 _MAX_REMEMBERED = 1024
 _MAX_SIZE = 128  # bytes of a value
 _lines: dict[tuple[bytes, bytes], FieldLine] = {}
@@ -40,8 +40,8 @@ class ResponseFields:
 
     Attributes:
         lines: the field lines, without Content-Length.
-        length: the field line of Content-Length; None without one. It is apart from the others, since mostly the server's
-            own is the same, and the application's need not be sent.
+        length: the field line of Content-Length; None without one. It is apart from the others, since mostly the
+            server's own is the same, and the application's need not be sent.
     """
 
     __slots__ = ("length", "lines")

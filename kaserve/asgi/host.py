@@ -8,13 +8,15 @@ descriptor and a timer in it. Knows loops and the reactor. Does not know what ru
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Awaitable, Iterable
+from concurrent.futures import Future
 from typing import Any
 
 from ..net.reactor import Reactor
 from ..net.service import Service
+from .coroutines import CoroutineHandlers, coroutines_of
 from .loop import ReactorLoop
+from .tasks import wait_for
 
 __all__ = ["GuestHost", "LoopHost", "loop_of", "new_host"]
 
@@ -38,7 +40,7 @@ def new_host(kind: str, reactor: Reactor) -> LoopHost | GuestHost:
     if running is not None:
         return GuestHost(reactor, running, owns_loop=False)
     if kind == "uvloop":
-        import uvloop  # an option
+        import uvloop  # type: ignore[import-not-found]  # an option
 
         return GuestHost(reactor, uvloop.new_event_loop(), owns_loop=True)
     return LoopHost(reactor)
@@ -68,8 +70,15 @@ class LoopHost:
         finally:
             asyncio.set_event_loop(None)
 
+    def coroutines(self, service: Service) -> CoroutineHandlers:
+        return coroutines_of(service, self.loop)
+
+    def wait(self, future: Future[Any]) -> Awaitable[Any]:
+        return wait_for(self.loop, future)
+
     def stop(self) -> None:
-        self.loop.stop()
+        if self.loop.is_running():  # or the next run of the loop, to clean up, would stop at once
+            self.loop.stop()
 
     def step(self, timeout: float | None) -> None:
         self.loop.turn(timeout)
@@ -116,8 +125,14 @@ class GuestHost:
         finally:
             asyncio.set_event_loop(None)
 
+    def coroutines(self, service: Service) -> CoroutineHandlers:
+        return coroutines_of(service, self.loop)
+
+    def wait(self, future: Future[Any]) -> Awaitable[Any]:
+        return wait_for(self.loop, future)
+
     def stop(self) -> None:
-        if self._owns_loop:
+        if self._owns_loop and self.loop.is_running():
             self.loop.stop()
 
     def step(self, timeout: float | None) -> None:
@@ -183,5 +198,3 @@ def _report_failures(loop: asyncio.AbstractEventLoop, tasks: Iterable[asyncio.Ta
             loop.call_exception_handler(
                 {"message": "a task failed when the server closed", "exception": task.exception(), "task": task}
             )
-
-

@@ -3,10 +3,11 @@
 Knows the messages of the protocol, and which failures end the server. Does not know when a server starts and stops.
 
 The application runs once for this, in a task that lasts as long as the server: it waits in `receive` for the shutdown.
-An application that does not know the protocol raises when it is called for it. That cannot be told from a mistake in its
-startup for certain, so it depends on how far it came. One that raised before it had received the startup is taken not to
-know the protocol, as the specification says. One that raised after that is served all the same, since many applications
-receive first and look at the scope later, but a line in the log says so; `--lifespan on` makes it an error.
+An application that does not know the protocol raises when it is called for it. That cannot be told from a mistake in
+its startup for certain, so it depends on how far it came. One that raised before it had received the startup is taken
+not to know the protocol, as the specification says. One that raised after that is served all the same, since many
+applications receive first and look at the scope later, but a line in the log says so; `--lifespan on` makes it an
+error.
 """
 
 from __future__ import annotations
@@ -15,17 +16,14 @@ import asyncio
 import logging
 from typing import Any
 
+from ..net.service import StartupFailed
 from .call import Application, Message
 
-__all__ = ["MODES", "Lifespan", "StartupFailed"]
+__all__ = ["MODES", "Lifespan"]
 
 log = logging.getLogger("kaserve")
 
 MODES = ("auto", "on", "off")
-
-
-class StartupFailed(Exception):
-    """The application cannot serve. Its `__cause__` is the exception that the application raised, if it did."""
 
 
 class Lifespan:

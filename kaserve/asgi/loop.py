@@ -2,14 +2,15 @@
 
 Knows asyncio's selector loop and the reactor. Does not know HTTP, nor what runs in either of the two.
 
-asyncio drives. It calls `selector.select(timeout)` once in each iteration, and its selector here is an adapter: `select`
-makes one turn of the reactor, which waits for the descriptors of both, does kaserve's work, and hands the events of
+asyncio drives. It calls `selector.select(timeout)` once in each iteration, and its selector here is an adapter:
+`select` makes one turn of the reactor, which waits for the descriptors of both, does kaserve's work, and hands the
+events of
 asyncio's descriptors to asyncio. So nothing of asyncio's loop is written again: callbacks, timers, signals, child
 processes and executors are its own.
 
-The other way, with the reactor driving, would need a copy of `BaseEventLoop._run_once`, which changes between versions of
-Python. A reactor that is only a descriptor in asyncio's selector (`host.GuestHost`) needs neither, but waits twice: once
-in asyncio's poller, and then the reactor asks its own what has happened.
+The other way, with the reactor driving, would need a copy of `BaseEventLoop._run_once`, which changes between versions
+of Python. A reactor that is only a descriptor in asyncio's selector (`host.GuestHost`) needs neither, but waits twice:
+once in asyncio's poller, and then the reactor asks its own what has happened.
 
 What is done between two turns (callbacks, and so tasks) can complete a response: a Future's callback adds a call to the
 reactor. `select` makes those calls before it waits, without a look at the descriptors in between. So the response to a
@@ -94,7 +95,7 @@ class ReactorSelector(selectors._BaseSelectorImpl):
         self._reactor.watch(key.fd, descriptor, descriptor.events, _WAITED_FOR[events])
         descriptor.events = _WAITED_FOR[events]
         descriptor.key = key = SelectorKey(key.fileobj, key.fd, events, data)
-        self._fd_to_key[key.fd] = key
+        self._fd_to_key[key.fd] = key  # type: ignore[attr-defined]  # of the base class, whose stub does not have it
         return key
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
@@ -142,8 +143,8 @@ class ReactorLoop(asyncio.SelectorEventLoop):
         self._owns_reactor = reactor is None
         self.reactor = Reactor() if reactor is None else reactor
         self.reactor.is_hosted = True
-        # Both read one clock, so that a test can move it. An attribute in place of the method: asyncio asks for the time in
-        # each iteration, and this saves a call.
+        # Both read one clock, so that a test can move it. An attribute in place of the method: asyncio asks for the
+        # time in each iteration, and this saves a call.
         self.time = self.reactor.read_clock  # type: ignore[method-assign]
         self._selecting = ReactorSelector(self, self.reactor)
         super().__init__(self._selecting)

@@ -1,15 +1,16 @@
 """Starting a task at once, and waiting for a `concurrent.futures.Future` in a coroutine of the same thread.
 
-Knows how asyncio's tasks begin, and how the two kinds of Future are told of each other. Does not know what the tasks do.
+Knows how asyncio's tasks begin, and how the two kinds of Future are told of each other. Does not know what the tasks
+do.
 
 A task begins with a callback of the loop. Most applications respond without ever waiting, and then the trip through the
 loop is most of what a task costs. Python 3.12 has eager tasks for that, which run until they wait for the first time
-when they are made. In Python 3.11 the same is possible: a task hands its first step to `loop.call_soon`, and what is put
-in the place of that method for this one call gets the step, and runs it. The task is a real one: `current_task`,
+when they are made. In Python 3.11 the same is possible: a task hands its first step to `loop.call_soon`, and what is
+put in the place of that method for this one call gets the step, and runs it. The task is a real one: `current_task`,
 cancellation and context variables are as in any other.
 
-An eager task must not begin within another task, which in Python 3.11 would be an error. So this is for callbacks of the
-reactor, which are called by no task.
+An eager task must not begin within another task, which in Python 3.11 would be an error. So this is for callbacks of
+the reactor, which are called by no task.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, TypeVar
 
 from ..threads.future import LightFuture
 
-__all__ = ["as_exception", "future_of", "start_task", "wait_for"]
+__all__ = ["RunningTasks", "as_exception", "future_of", "start_task", "wait_for"]
 
 T = TypeVar("T")
 
@@ -45,21 +46,21 @@ def start_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T
 def _start_task_of_3_11(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     steps: list[tuple[Callable[[], object], Context]] = []
     try:
-        loop.call_soon = lambda step, *, context: steps.append((step, context))  # type: ignore[method-assign]
-    except AttributeError:  # a loop in C, such as uvloop's
+        vars(loop)["call_soon"] = lambda step, *, context: steps.append((step, context))
+    except TypeError:  # a loop in C without a dictionary
         return loop.create_task(coroutine)
     try:
         task = asyncio.Task(coroutine, loop=loop)
     finally:
-        del loop.call_soon  # the attribute of this object, which has hidden the method
+        del vars(loop)["call_soon"]  # which has hidden the method
     ((step, context),) = steps
     context.run(step)
     return task
 
 
 def future_of(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-    """Runs `coroutine` as a task, and returns a Future of its result for code that knows no asyncio. To cancel the Future
-    cancels the task."""
+    """Runs `coroutine` as a task, and returns a Future of its result for code that knows no asyncio. To cancel the
+    Future cancels the task."""
     future: Future[T] = LightFuture()
     task = start_task(loop, coroutine)
     task.add_done_callback(lambda task: _complete(future, task))
@@ -87,6 +88,37 @@ def as_exception(error: BaseException) -> Exception:
     failure = RuntimeError(f"it raised {type(error).__name__}")
     failure.__cause__ = error
     return failure
+
+
+class RunningTasks:
+    """The tasks of requests, which the end of the server waits for: they may outlast the responses."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        """Keeps `task` until it is done."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def finish(self, patience: float) -> None:
+        """Waits for those that run.
+
+        Args:
+            patience: seconds, after which they are cancelled, and have a moment to clean up.
+        """
+        if self._tasks:
+            await asyncio.wait(self._tasks.copy(), timeout=patience)
+        if self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks.copy(), timeout=_LAST_WORDS)
+
+
+_LAST_WORDS = 0.5  # seconds
 
 
 async def wait_for(loop: asyncio.AbstractEventLoop, future: Future[T]) -> T:

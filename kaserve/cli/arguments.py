@@ -40,13 +40,13 @@ __all__ = ["Given", "program_name", "read_arguments", "read_config"]
 _USAGE = "%(prog)s [PORT | DIR | MODULE:APP]... [options]\n       %(prog)s probe URL [options]"
 
 _DESCRIPTION = """\
-Serves a directory, a WSGI application or a Python handler over HTTP/1.1 with
-persistent connections.
+Serves a directory, an ASGI or WSGI application or a Python handler over
+HTTP/1.1 with persistent connections.
 
 in any order:
   PORT                  The port to listen on. (default: 8000)
   DIR                   The directory to serve. (default: the current one)
-  MODULE:APP            The WSGI application or the handler APP of a module.
+  MODULE:APP            The application or the handler APP of a module.
                         MODULE:FACTORY() serves what the factory returns."""
 
 _EXAMPLES = """\
@@ -64,7 +64,7 @@ _EXAMPLES_ALL = """\
 examples:
   %(prog)s                           this directory, on port 8000
   %(prog)s 8080 dist -b 0.0.0.0      a directory, for the whole network
-  %(prog)s shop:app                  a WSGI application or a handler
+  %(prog)s shop:app                  an application or a handler
   %(prog)s --status /status          with a live page of connections
   %(prog)s probe URL                 how a server keeps its connections
 """
@@ -75,7 +75,7 @@ SIGTERM shuts down gracefully and exits with code 0. Ctrl-C does the same with a
 stop at once. SIGHUP reopens the log files and reloads the certificates.
 
 exit codes: 0 after a shutdown; 2: an option is not accepted; 3: an address, directory or file is unavailable; 4: the \
-application cannot be imported"""
+application cannot be imported; 5: the startup of the ASGI application failed"""
 
 # What --help shows: the options that people use, by what they are for, in one sentence each. --help-all has the rest.
 _COMMON: dict[str, dict[str, str]] = {
@@ -85,7 +85,7 @@ _COMMON: dict[str, dict[str, str]] = {
     },
     "applications": {
         "threads": "The number of threads that run an application (default: 4) or a handler (default: 0).",
-        "interface": "How APP is called: wsgi, handler, or auto to find out.",
+        "interface": "How APP is called: asgi, wsgi, handler, or auto to find out.",
     },
     "directories": {
         "spa": "Serve index.html for pages that do not exist.",
@@ -105,6 +105,8 @@ _COMMON: dict[str, dict[str, str]] = {
         "status": "Show a live page of all connections at this path.",
     },
 }
+
+_SERVED = frozenset({"app", "asgi", "handler", "wsgi", "directory"})  # the settings that name what is served
 
 _MAX_WIDTH = 110  # columns; longer lines are hard to read
 _WIDE = 90  # columns from which on there is room for a wider column of names
@@ -186,8 +188,8 @@ def read_arguments(arguments: Sequence[str], environment: Mapping[str, str]) -> 
     from_environment: frozenset[str] = frozenset()
     try:
         values = read_environment(environment, given)  # a variable that an option overrides is not even read
-        if {"app", "handler", "wsgi", "directory"} & places.keys():  # an argument overrides what a variable would serve
-            for name in {"app", "handler", "wsgi", "directory"} & values.keys():
+        if _SERVED & places.keys():  # an argument overrides what a variable would serve
+            for name in _SERVED & values.keys():
                 del values[name]
         from_environment = frozenset(values)
         values |= {name: _read_option(name, typed.get(name) or _flag_of(name), text) for name, text in given.items()}

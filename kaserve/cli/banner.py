@@ -73,6 +73,8 @@ def banner(server: Server, loaded: Loaded, *, color: bool = False) -> str:
 def _what_is_served(config: Config, loaded: Loaded) -> str:
     if loaded.way.served is Served.WSGI:
         return f"WSGI application {loaded.name} ({_count(wsgi_threads(config), 'thread')})"
+    if loaded.way.served is Served.ASGI:
+        return f"ASGI application {loaded.name}"
     if loaded.way.served is Served.HANDLER:
         threads = f" ({_count(config.threads, 'thread')})" if config.threads else ""
         return f"handler {loaded.name}{threads}"

@@ -5,12 +5,13 @@ Knows numbers and one line of text. Does not know what went wrong.
 
 from __future__ import annotations
 
-__all__ = ["EXIT_APP", "EXIT_OK", "EXIT_RESOURCE", "EXIT_USAGE", "StartError"]
+__all__ = ["EXIT_APP", "EXIT_OK", "EXIT_RESOURCE", "EXIT_STARTUP", "EXIT_USAGE", "StartError"]
 
 EXIT_OK = 0
 EXIT_USAGE = 2  # an option or a value is not accepted; the code that argparse uses
 EXIT_RESOURCE = 3  # an address, a directory or a file is unavailable
 EXIT_APP = 4  # an application cannot be imported
+EXIT_STARTUP = 5  # an ASGI application has failed in its startup
 
 
 class StartError(Exception):

@@ -49,13 +49,15 @@ ALIASES: dict[str, Alias] = {
     "--log-file": Alias("error_log", _file),
     "--single": Alias("spa"),
     "--qrcode": Alias("qr"),
+    "--asgi-lifespan": Alias("lifespan"),
+    "--asgi-loop": Alias("loop"),
 }
 """By option. None of them is in --help, which would become longer and no clearer."""
 
 _PROCESSES = "kaserve is one process; for several, run gunicorn -k kaserve.gunicorn.Worker -w {value} {app}"
 _LEVEL = "kaserve has no log levels; --no-access-log leaves only errors and warnings, and --log-format sets the format"
 _MANAGER = "leave that to the service manager; docs/deployment.md has a unit of systemd"
-_SERVER_PART = "kaserve has only its own event loop and its own HTTP parser"
+_SERVER_PART = "kaserve has only its own HTTP parser"
 _RESTART = (
     "kaserve does not restart itself; gunicorn does: gunicorn -k kaserve.gunicorn.Worker --max-requests {value} {app}"
 )
@@ -85,14 +87,11 @@ INSTEAD: dict[str, str] = {
     "--ssl-keyfile-password": "use --tls-password-file FILE; other users of the machine can read a command line",
     "--proxy-headers": _PROXIES,
     "--proxy-allow-from": _PROXIES,
-    "--root-path": "serve the application below a prefix with kaserve.handlers.Mount",
     "--env-file": "each setting is also an environment variable, such as KASERVE_PORT; use the shell or systemd",
     "--config": "each setting is also an environment variable, such as KASERVE_PORT; there is no file of settings",
     "-c": "each setting is also an environment variable, such as KASERVE_PORT; there is no file of settings",
-    "--loop": _SERVER_PART,
     "--http": _SERVER_PART,
     "--ws": "kaserve has no WebSockets yet",
-    "--lifespan": "kaserve cannot run ASGI applications yet",
     "--daemon": _MANAGER,
     "-D": _MANAGER,
     "--user": _MANAGER,

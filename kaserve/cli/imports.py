@@ -23,7 +23,7 @@ from typing import Any
 from ..handlers.interface import detect_interface
 from .exit_codes import EXIT_APP, StartError
 
-__all__ = ["find_applications", "import_target", "is_target", "nearest"]
+__all__ = ["explain_failure", "find_applications", "import_target", "is_target", "nearest"]
 
 _TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*):(?P<name>\w+(?:\.\w+)*)(?P<call>\(\))?")
 _SKIPPED = {"node_modules", "__pycache__", "site-packages", "venv"}  # directories in which no module is searched
@@ -205,6 +205,17 @@ def _failure(what: str, error: BaseException) -> StartError:
     lines = "".join(shown.format()).splitlines()
     text = "\n".join(line for line in lines if line != "Traceback (most recent call last):")
     return StartError(EXIT_APP, f"{what}:\n{text}")
+
+
+def explain_failure(what: str, error: BaseException) -> str:
+    """Returns one line about an application that has failed, with the frames of the user's own code if there are any.
+
+    Args:
+        what: the line without its end.
+        error: says the rest, and its cause is the application's exception, if it has raised one.
+    """
+    cause = error.__cause__
+    return f"{what}: {error}" if cause is None else str(_failure(what, cause))
 
 
 def _strip(shown: traceback.TracebackException, seen: set[int]) -> None:

@@ -1,4 +1,4 @@
-"""Makes the handler that the settings ask for: a directory, a WSGI application or a handler.
+"""Makes the handler that the settings ask for: a directory, an ASGI or WSGI application, or a handler.
 
 Knows which setting names what is served, and how it is decided how an application is called. Each failure is a
 StartError with an exit code. Does not know servers, nor the middleware, which `Server` puts around every handler.
@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 from ..config import Config, wsgi_threads
 from ..effects import Runner, Served, Way
 from ..handlers import WSGI, Threaded
-from ..handlers.interface import Interface, check_interface, detect_interface, unsupported
+from ..handlers.interface import Interface, check_interface, detect_interface
 from ..http.handler import BaseHandler, Handler
 from ..server.directory import new_directory
 from .exit_codes import EXIT_APP, EXIT_RESOURCE, EXIT_USAGE, StartError
 from .imports import import_target, is_target
 from .positionals import near_directory
 
-__all__ = ["Loaded", "load", "way_of"]
+__all__ = ["Loaded", "load", "new_asgi", "way_of"]
 
-_SERVED = {Interface.WSGI: Served.WSGI, Interface.HANDLER: Served.HANDLER}
+_SERVED = {Interface.ASGI: Served.ASGI, Interface.WSGI: Served.WSGI, Interface.HANDLER: Served.HANDLER}
 
 
 class Loaded(NamedTuple):
@@ -52,13 +52,15 @@ class Loaded(NamedTuple):
 
 def way_of(config: Config) -> Way | None:
     """Returns what the settings ask to be served; None if it is only known when it has been imported."""
+    if config.asgi is not None:
+        return Way(Runner.PROGRAM, Served.ASGI)
     if config.wsgi is not None:
         return Way(Runner.PROGRAM, Served.WSGI)
     if config.handler is not None:
         return Way(Runner.PROGRAM, Served.HANDLER)
     if config.app is None:
         return Way(Runner.PROGRAM, Served.DIRECTORY)
-    if config.interface in ("wsgi", "handler"):
+    if config.interface != "auto":
         return Way(Runner.PROGRAM, Served[config.interface.upper()])
     return None
 
@@ -75,13 +77,9 @@ def load(config: Config, app: object = None, label: Callable[[str], str] = str) 
         StartError: a name is malformed, what it names cannot be imported or is none of what can be served, or the
             directory cannot be read.
     """
-    if config.interface == "asgi":
-        said = label("interface")
-        text = f"{said} asgi is not supported yet; leave out {said}, or run an ASGI application with uvicorn"
-        raise StartError(EXIT_USAGE, text)
     if app is not None:
         return _wrap(config, app, _name_of(app), config.interface, "app", label)
-    for setting, interface in (("app", config.interface), ("wsgi", "wsgi"), ("handler", "handler")):
+    for setting, interface in (("app", config.interface), ("asgi", "asgi"), ("wsgi", "wsgi"), ("handler", "handler")):
         target = getattr(config, setting)
         if target is not None:
             if not is_target(target):
@@ -133,15 +131,25 @@ def _wrap(config: Config, app: Any, name: str, interface: str, setting: str, lab
     if found is None:
         raise StartError(
             EXIT_APP,
-            f"the signature of {name} does not tell whether it is a WSGI application or a handler; "
-            f"say which one with {label('interface')}: wsgi or handler",
+            f"the signature of {name} does not tell whether it is an ASGI or WSGI application or a handler; "
+            f"say which one with {label('interface')}: asgi, wsgi or handler",
         )
     handler: Handler = app
-    if found is Interface.WSGI:
+    if found is Interface.ASGI:
+        handler = new_asgi(config, app)
+    elif found is Interface.WSGI:
         handler = WSGI(app, wsgi_threads(config), multiprocess=config.reuse_port)
     elif config.threads:
         handler = Threaded(app, config.threads)
     return Loaded(handler, Way(Runner.PROGRAM, _SERVED[found]), name)
+
+
+def new_asgi(config: Config, app: Any) -> BaseHandler:
+    """Returns the handler for an ASGI application. What it needs of asyncio is imported only now: a server of files
+    does without, and starts sooner."""
+    from ..asgi.application import ASGI
+
+    return ASGI(app, root_path=config.root_path, lifespan=config.lifespan)
 
 
 def _leave_out(app: object, name: str, interface: str, setting: str, label: Callable[[str], str]) -> str:
@@ -154,7 +162,7 @@ def _leave_out(app: object, name: str, interface: str, setting: str, label: Call
         return ""
     said = label("interface" if setting == "app" else setting)
     how = f"write {name} without {said}" if setting != "app" else f"leave out {said}"
-    return "" if found in (None, Interface.ASGI) else f"; {how}"
+    return "" if found is None else f"; {how}"
 
 
 def _choose(app: object, name: str, interface: str) -> Interface | None:
@@ -164,6 +172,4 @@ def _choose(app: object, name: str, interface: str) -> Interface | None:
     else:
         found = Interface[interface.upper()]
         check_interface(app, found, name)
-    if found is Interface.ASGI:
-        raise unsupported(app, name)
     return found

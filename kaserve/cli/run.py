@@ -12,8 +12,9 @@ from typing import Any
 from ..config import ConfigError, new_config
 from ..handlers.wsgi.application import Application
 from ..http.handler import Handler
+from ..net.service import StartupFailed
 from ..server import Server
-from .exit_codes import EXIT_APP, EXIT_RESOURCE, EXIT_USAGE, StartError
+from .exit_codes import EXIT_APP, EXIT_RESOURCE, EXIT_STARTUP, EXIT_USAGE, StartError
 from .start import Wording, serve
 
 __all__ = ["run"]
@@ -29,12 +30,13 @@ def run(
 ) -> None:
     """Serves `app` until Ctrl-C or SIGTERM, as the command line does, with its banner and its error log.
 
-    Whether `app` is a WSGI application or a handler is found out by its signature; `interface="wsgi"` or
-    `interface="handler"` says it. Errors are logged to stderr, unless the program has configured `logging`. The
-    variables `KASERVE_...` have no effect here.
+    Whether `app` is an ASGI application, a WSGI application or a handler is found out by its signature;
+    `interface="asgi"`, "wsgi" or "handler" says it. Errors are logged to stderr, unless the program has configured
+    `logging`. The variables `KASERVE_...` have no effect here.
 
     Args:
-        app: a WSGI application, a handler, or the name of one: `"shop:app"`. Without it, a directory is served.
+        app: an ASGI or WSGI application, a handler, or the name of one: `"shop:app"`. Without it, a directory is
+            served.
         port: the port to listen on; 0 chooses a free one.
         banner: whether to print where the server listens.
         on_start: called with the `Server` when it serves, in this thread. `server.shutdown()` stops it.
@@ -44,13 +46,14 @@ def run(
         ConfigError: a setting is not accepted, or has no effect on what is served.
         ImportError: `app` is a name, and cannot be imported.
         OSError: the address, the directory or another file is unavailable.
-        TypeError: `app` is neither a WSGI application nor a handler, or there is no setting of such a name.
+        StartupFailed: the startup of the ASGI application failed (`kaserve.net.service`).
+        TypeError: `app` is neither an application nor a handler, or there is no setting of such a name.
     """
     if isinstance(app, str):
         settings["app"], app = app, None
     config = new_config({"port": port, **settings})
     if app is not None:
-        for name in ("handler", "wsgi"):
+        for name in ("handler", "wsgi", "asgi"):
             if getattr(config, name) is not None:
                 raise ConfigError(f"{{}} cannot be combined with {app!r}: only one can be served", name)
     if config.error_log is not None and logging.getLogger().handlers:
@@ -63,7 +66,12 @@ def run(
 
 def _exception(error: StartError, *, is_name: bool) -> Exception:
     """The exception of a library for an error of the command line."""
-    kinds = {EXIT_USAGE: ConfigError, EXIT_RESOURCE: OSError, EXIT_APP: ImportError if is_name else TypeError}
+    kinds = {
+        EXIT_USAGE: ConfigError,
+        EXIT_RESOURCE: OSError,
+        EXIT_APP: ImportError if is_name else TypeError,
+        EXIT_STARTUP: StartupFailed,
+    }
     kind = kinds[error.code]
     number = getattr(error.__cause__, "errno", None)
     return OSError(number, str(error)) if kind is OSError and number is not None else kind(str(error))

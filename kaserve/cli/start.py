@@ -18,11 +18,13 @@ from ..config import Config, ConfigError
 from ..effects import Way, check_effects
 from ..logs import errors
 from ..logs.file import why_unwritable
+from ..net.service import StartupFailed
 from ..server import Server
 from ..server.binding import AddressError
 from . import qr
 from .banner import print_banner, print_stopped
-from .exit_codes import EXIT_RESOURCE, EXIT_USAGE, StartError
+from .exit_codes import EXIT_RESOURCE, EXIT_STARTUP, EXIT_USAGE, StartError
+from .imports import explain_failure
 from .load import Loaded, load, way_of
 
 __all__ = ["Wording", "serve"]
@@ -83,15 +85,23 @@ def serve(
         if reopen_error_log is not None:
             server.on_reload.append(reopen_error_log)
         # By the running server: a program that reads the banner may send a signal at once, so handlers must be set.
-        if banner:
-            server.call(lambda: print_banner(server, loaded))
-        if on_start is not None:
-            server.call(lambda: on_start(server))
-        server.run()
+        server.on_start = lambda: _announce(server, loaded if banner else None, on_start)
+        try:
+            server.run()
+        except StartupFailed as error:
+            raise StartError(EXIT_STARTUP, explain_failure(f"{loaded.name} has failed to start", error)) from error
     finally:
         loaded.close(_APPLICATION_GRACE)
     if banner:
         print_stopped()
+
+
+def _announce(server: Server, loaded: Loaded | None, on_start: Callable[[Server], object] | None) -> None:
+    """The server serves."""
+    if loaded is not None:
+        print_banner(server, loaded)
+    if on_start is not None:
+        on_start(server)
 
 
 def _check_effects(config: Config, way: Way, wording: Wording) -> None:

@@ -4,7 +4,7 @@ Knows how each of the three is called: a WSGI application with (environ, start_r
 (scope, receive, send), a handler with (request). Does not know where the object comes from, nor what runs it.
 
 A mistake that is not found here becomes a 500 for every request: an ASGI application that is called as WSGI, a factory
-that nobody has called, a coroutine function as a handler. So whatever certainly fails is a TypeError at the start.
+that nobody has called. So whatever certainly fails is a TypeError at the start.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from ..http.handler import BaseHandler
 
-__all__ = ["Interface", "check_interface", "detect_interface", "unsupported"]
+__all__ = ["Interface", "check_interface", "detect_interface"]
 
 
 class Interface(enum.Enum):
@@ -64,13 +64,13 @@ def detect_interface(app: object, name: str) -> Interface | None:
         return _detect_class(app, name)
     signature = _signature(app)
     interface = None if signature is None else _of_names(signature)
-    if _is_async(app):
-        if interface is not Interface.ASGI and (signature is None or not _accepts(signature, 3)):
-            raise _coroutine_function(name)
+    if interface is None and _is_async(app) and signature is not None and _accepts(signature, 3):
         return Interface.ASGI
     if interface is None and signature is not None:
         interface = _of_count(signature, name)
-    if interface is Interface.HANDLER and inspect.isgeneratorfunction(_unwrap(app)):
+    if interface is Interface.WSGI and _is_async(app):
+        raise _coroutine_function(name)
+    if interface is Interface.HANDLER and _is_generator(app):
         raise TypeError(
             f"{name} is a generator function; a handler returns a Response, whose body may be a generator: "
             "Response(200, pieces())"
@@ -93,30 +93,18 @@ def check_interface(app: object, interface: Interface, name: str) -> None:
         return
     _check_callable(app, name)
     signature = _signature(app)
-    if _is_async(app) or (signature is not None and not _accepts(signature, len(_names_of(interface)))):
+    if interface is Interface.ASGI and _is_asgi_2(app, signature):
+        return
+    if (interface is Interface.WSGI and _is_async(app)) or (
+        signature is not None and not _accepts(signature, len(_names_of(interface)))
+    ):
         detected = detect_interface(app, name)  # may have a better message
-        if detected is Interface.ASGI:
-            raise unsupported(app, name)
         if detected is None or detected is interface:
             raise TypeError(f"{name} cannot be called with {interface.arguments}, as {interface.value} is")
         raise TypeError(
             f"{name} is called with {detected.arguments}, as {detected.value} is, "
             f"and not with {interface.arguments}, as {interface.value} is"
         )
-
-
-def unsupported(app: Any, name: str) -> TypeError:
-    """Returns the error for `app`, which is an ASGI application as far as its signature tells."""
-    signature = _signature(app)
-    if not _is_async(app) and not inspect.isclass(app) and (signature is None or _of_names(signature) is None):
-        return TypeError(
-            f"{name} takes three arguments, as ASGI applications do; kaserve cannot run those yet. A WSGI application "
-            f"is called with {Interface.WSGI.arguments}, a handler with {Interface.HANDLER.arguments}"
-        )
-    return TypeError(
-        f"{name} is an ASGI application, which kaserve cannot run yet; run it with uvicorn, "
-        "or make a WSGI application of it: a2wsgi.ASGIMiddleware(app)"
-    )
 
 
 def _names_of(interface: Interface) -> list[str]:
@@ -130,8 +118,9 @@ def _check_callable(app: object, name: str) -> None:
             raise TypeError(f"{name} is an application of {root}, which runs on a server of its own")
     if not callable(app):
         raise TypeError(
-            f"{name} is of type {type(app).__name__} and cannot be called; kaserve serves a WSGI application, which is "
-            f"called with {Interface.WSGI.arguments}, or a handler, which is called with {Interface.HANDLER.arguments}"
+            f"{name} is of type {type(app).__name__} and cannot be called; kaserve serves what is called with "
+            f"{Interface.ASGI.arguments}, {Interface.WSGI.arguments} or {Interface.HANDLER.arguments}: an ASGI "
+            "application, a WSGI application or a handler"
         )
 
 
@@ -150,9 +139,14 @@ def _detect_class(app: type, name: str) -> Interface:
 
 def _coroutine_function(name: str) -> TypeError:
     return TypeError(
-        f"{name} is a coroutine function (async def), which kaserve cannot call yet; "
-        "a handler is a plain function that returns a Response or a concurrent.futures.Future of one"
+        f"{name} is a coroutine function (async def) with two arguments; an ASGI application is called with "
+        f"{Interface.ASGI.arguments}, an async handler with {Interface.HANDLER.arguments}"
     )
+
+
+def _is_asgi_2(app: object, signature: inspect.Signature | None) -> bool:
+    """Whether `app` is called with (scope), and what it returns with (receive, send)."""
+    return signature is not None and _accepts(signature, 1) and not _accepts(signature, 3) and not _is_async(app)
 
 
 # Signatures.
@@ -170,6 +164,12 @@ def _is_async(app: object) -> bool:
     app = _unwrap(app)
     call = type(app).__call__ if callable(app) and not inspect.isroutine(app) else app
     return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in (app, call))
+
+
+def _is_generator(app: object) -> bool:
+    """Whether a call returns a generator, asynchronous or not."""
+    function = _unwrap(app)
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _signature(app: Any) -> inspect.Signature | None:
@@ -219,7 +219,7 @@ def _of_count(signature: inspect.Signature, name: str) -> Interface | None:
     interface = _BY_COUNT.get(len(required))
     if interface is None or not _accepts(signature, len(required)):
         raise TypeError(
-            f"{name} has the parameters {signature}; a WSGI application is called with {Interface.WSGI.arguments}, "
-            f"a handler with {Interface.HANDLER.arguments}"
+            f"{name} has the parameters {signature}; an ASGI application is called with {Interface.ASGI.arguments}, "
+            f"a WSGI application with {Interface.WSGI.arguments}, a handler with {Interface.HANDLER.arguments}"
         )
     return interface

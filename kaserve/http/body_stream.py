@@ -12,7 +12,7 @@ own: it holds what one `recv` has brought.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, BinaryIO, Protocol, TypeVar
@@ -42,6 +42,9 @@ class StreamOwner(Protocol):
 
     def call(self, function: Callable[[], object]) -> None:
         """Has `function` called in its own thread, soon. Safe from any thread."""
+
+    def wait(self, future: Future[T]) -> Awaitable[T]:
+        """Waits for `future` in a coroutine."""
 
 
 class BodyStream:
@@ -121,6 +124,21 @@ class BodyStream:
         self._wanted = n
         owner.want_body(self)
         return waiting
+
+    def __aiter__(self) -> BodyStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next piece, for a handler that is an `async def`: `async for piece in request.stream`. Raises what `read`
+        raises."""
+        owner = self.owner
+        piece = self.read()
+        if isinstance(piece, Future):
+            assert owner is not None
+            piece = await owner.wait(piece)
+        if not piece:
+            raise StopAsyncIteration
+        return piece
 
     def consume(self, write: Callable[[bytes], object], then: Callable[[], T]) -> Future[T]:
         """Reads the whole body, and calls `write` with each piece and then `then`, in the server's own thread.

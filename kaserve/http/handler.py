@@ -9,15 +9,16 @@ the sink is a `BodyStream` the call comes at once, and the handler reads the bod
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from inspect import iscoroutinefunction
 from typing import Any
 
 from .body_stream import BodyStream
 from .messages import Request, Response
 from .sinks import Sink
 
-__all__ = ["BaseHandler", "BodySink", "FunctionHandler", "Handler", "HandlerResult", "as_handler"]
+__all__ = ["BaseHandler", "BodySink", "CoroutineHandler", "FunctionHandler", "Handler", "HandlerResult", "as_handler"]
 
 HandlerResult = Response | Future[Response]
 BodySink = Sink | Future[Any] | None
@@ -46,7 +47,8 @@ class BaseHandler:
 
         Returns:
             The response, or a Future of it that any thread may complete; the connection waits for it. If the result of
-            the Future is another Future, the connection waits for that as well.
+            the Future is another Future, the connection waits for that as well. A subclass may make this method an
+            `async def`.
 
         Raises:
             HTTPError: becomes an error response. The connection persists unless the error says `close=True`.
@@ -130,21 +132,62 @@ class FunctionHandler(BaseHandler):
         return self.function(request)
 
 
+class CoroutineHandler(BaseHandler):
+    """An `async def` function as a handler, or a handler whose `__call__` is one. It runs in an asyncio event loop in
+    the server's own thread.
+
+    Attributes:
+        inner: the handler, whose hooks are called as always.
+    """
+
+    def __init__(self, inner: BaseHandler) -> None:
+        self.inner = inner
+        self._respond: Callable[[Any, Request], HandlerResult] | None = None
+
+    def __call__(self, request: Request) -> HandlerResult:
+        if self._respond is None:
+            raise RuntimeError("an async handler can only be called by a running server")
+        return self._respond(self.inner(request), request)
+
+    def before_body(self, request: Request) -> None:
+        self.inner.before_body(request)
+
+    def body_sink(self, request: Request) -> BodySink:
+        return self.inner.body_sink(request)
+
+    def attach(self, service: Any) -> None:
+        self._respond = service.get_host().coroutines(service)
+        self.inner.attach(service)
+
+    def end_of_turn(self) -> None:
+        self.inner.end_of_turn()
+
+    def protect(self, path: str, page: BaseHandler) -> BaseHandler:
+        return self.inner.protect(path, page)
+
+    def make_private(self) -> None:
+        self.inner.make_private()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
 _HOOKS = ("streams", "before_body", "body_sink", "attach", "end_of_turn", "protect", "make_private", "close")
 
-Handler = BaseHandler | Callable[[Request], HandlerResult]
-"""What `Server` accepts: a BaseHandler or a plain function."""
+Handler = BaseHandler | Callable[[Request], HandlerResult | Awaitable[Response]]
+"""What `Server` accepts: a BaseHandler or a function, which may be an `async def`."""
 
 
 def as_handler(handler: Handler) -> BaseHandler:
-    """Returns `handler` if it is a BaseHandler, otherwise the function wrapped as one.
+    """Returns `handler` if it is a BaseHandler, otherwise the function wrapped as one; and so that a server can call it
+    although it is an `async def`.
 
     Raises:
         TypeError: `handler` cannot be called, or has an attribute named like a hook without being a BaseHandler: that
             hook would never be used.
     """
     if isinstance(handler, BaseHandler):
-        return handler
+        return CoroutineHandler(handler) if iscoroutinefunction(type(handler).__call__) else handler
     if not callable(handler):
         raise TypeError(f"a handler must be a function or a BaseHandler, not {type(handler).__name__}")
     for hook in _HOOKS:
@@ -152,7 +195,10 @@ def as_handler(handler: Handler) -> BaseHandler:
             raise TypeError(
                 f"{type(handler).__name__} has a hook, {_called(hook)}, so it must derive from kaserve.BaseHandler"
             )
-    return FunctionHandler(handler)
+    function: Any = handler
+    if iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__):
+        return CoroutineHandler(FunctionHandler(function))
+    return FunctionHandler(function)
 
 
 def _called(hook: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, BinaryIO, NoReturn, Protocol
 from urllib.parse import quote, unquote
@@ -72,8 +72,8 @@ class Request:
         received: what the sink of `BaseHandler.body_sink` returned; None if `body` holds the content.
         owner: the connection; None if the response is complete, or the request came on no connection.
         on_leave: called without arguments, in the server's own thread, when the client leaves before the response is
-            complete: it has finished sending (`half_closed`), or the connection has ended (`disconnected`). So it may be
-            called twice. None for nothing.
+            complete: it has finished sending (`half_closed`), or the connection has ended (`disconnected`). So it may
+            be called twice. None for nothing.
     """
 
     __slots__ = (
@@ -288,6 +288,15 @@ class Request:
     def stream(self, stream: BodyStream) -> None:
         self._body = stream
 
+    async def read(self) -> bytes:
+        """Returns the whole content, for a handler that is an `async def`, whether it streams or not.
+
+        Raises:
+            HTTPError: as `stream.read`.
+            ClientDisconnected: as `stream.read`.
+        """
+        return b"".join([piece async for piece in self.stream])
+
     @property
     def content_length(self) -> int | None:
         """The value of Content-Length; None without it, or if the body was chunked (RFC 9112 §6.3)."""
@@ -354,7 +363,7 @@ def _reject_constant(name: str) -> NoReturn:
 
 
 # Future is invariant, so a Future of bytes is no Future of a piece for a type checker.
-Body = bytes | FileSpan | Iterable[Piece | Future[Piece] | Future[bytes] | Future[FileSpan]]
+Body = bytes | FileSpan | Iterable[Piece | Future[Piece] | Future[bytes] | Future[FileSpan]] | AsyncIterable[bytes]
 Trailers = Fields | Callable[[], Fields] | None
 
 
@@ -394,7 +403,8 @@ class Response:
             status: 200 to 599.
             body: bytes; or a `FileSpan`; or an iterable of both. An iterable is advanced only as fast as the client
                 reads, and its close() is called in every case. It keeps the descriptors of its spans. A piece that is
-                not available yet may be a `Future` of one: the connection waits for it while others are served.
+                not available yet may be a `Future` of one: the connection waits for it while others are served. The
+                response of an async handler may have an asynchronous iterable of bytes.
 
                 The length of bytes and spans is known. An iterable is sent in chunks (to HTTP/1.0 until the connection
                 closes), unless `headers` has a Content-Length: then it must yield exactly that many bytes.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 from ..http.file_span import FileSpan
 from ..http.messages import Response
@@ -57,7 +57,7 @@ class BodySource:
         """
         body = response.body
         self._outgoing = outgoing
-        self._pieces: Iterator[Any] = iter((body,) if isinstance(body, (bytes, FileSpan)) else body)
+        self._pieces: Iterator[Any] = iter((body,) if isinstance(body, (bytes, FileSpan)) else cast("Any", body))
         self._tail = b""  # what the framing puts after the span
         self._ended = False
         self.span: FileSpan | None = None

@@ -150,7 +150,7 @@ class Exchange(Outgoing):
         assert self.request is not None
         protocol = self._protocol
         stream.awaits_continue = protocol.must_continue
-        stream.owner = StreamedRequest(self._connection, protocol, self._writer, self._service.reactor)
+        stream.owner = StreamedRequest(self._connection, protocol, self._writer, self._service)
         self.request.stream = stream
         protocol.begin_stream()
 

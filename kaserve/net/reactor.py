@@ -97,8 +97,8 @@ class Reactor:
         self._calls: deque[Callable[[], object]] = deque()
         self._running = False
         self.is_hosted = False
-        # The thread that is in a turn, but not in its waiting; 0 for none. In a hosted reactor a turn lasts until the next
-        # one begins to wait.
+        # The thread that is in a turn, but not in its waiting; 0 for none. In a hosted reactor a turn lasts until the
+        # next one begins to wait.
         self._turning_thread = 0
         self._wakeup = Wakeup()
         self.watch(self._wakeup.fileno(), self._wakeup, NOTHING, READ)
@@ -209,8 +209,8 @@ class Reactor:
             self._turning_thread = 0
 
     def make_calls(self) -> bool:
-        """Makes the calls that wait, for a loop that hosts this one and is about to wait in `step`: what they lead to is
-        done without another look at the descriptors.
+        """Makes the calls that wait, for a loop that hosts this one and is about to wait in `step`: what they lead to
+        is done without another look at the descriptors.
 
         Returns:
             Whether there were any.

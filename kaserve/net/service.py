@@ -5,17 +5,17 @@ Knows the settings as connections need them. Does not know how a connection goes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from random import random
 from typing import Any, NamedTuple, Protocol
 
 from ..http.address import AnyAddress
 from ..http.errors import HTTPError
-from ..http.handler import BaseHandler, FunctionHandler
+from ..http.handler import BaseHandler, FunctionHandler, HandlerResult
 from ..http.keep_alive import KeepAlive
 from ..http.limits import Limits
-from ..http.messages import Request
+from ..http.messages import Request, Response
 from ..http.phases import BODY, HANDSHAKE, HEAD, Phase
 from ..telemetry.counters import Stats
 from ..telemetry.endings import Ending
@@ -37,6 +37,7 @@ __all__ = [
     "PhaseSpec",
     "PhaseTimeout",
     "Service",
+    "StartupFailed",
 ]
 
 
@@ -132,8 +133,20 @@ class Host(Protocol):
     def timeout(self) -> float | None:
         """As `Reactor.timeout`, for both."""
 
+    def coroutines(self, service: Service) -> Callable[[Coroutine[Any, Any, Response], Request], HandlerResult]:
+        """Returns what runs the coroutines of handlers of `service`: a function of a coroutine and the request that it
+        responds to, which returns the response, or a Future of it."""
+
+    def wait(self, future: Future[Any]) -> Awaitable[Any]:
+        """Waits for a Future that is completed in the reactor's thread, in a coroutine of this loop."""
+
     def close(self) -> None:
         """Ends what still runs in the loop. It may not be running."""
+
+
+class StartupFailed(Exception):
+    """An application cannot start, so the server does not serve. Its `__cause__` is the exception that the application
+    raised, if it did."""
 
 
 class Lifespan(Protocol):
@@ -141,7 +154,8 @@ class Lifespan(Protocol):
     `Service.lifespans` when it is attached. Both methods are called in the reactor's thread, once."""
 
     def start(self) -> Future[None]:
-        """Begins; the Future is done when requests may come. What it raises ends the server."""
+        """Begins; the Future is done when requests may come. What it raises, mostly `StartupFailed`, ends the
+        server."""
 
     def stop(self, patience: float, seconds: float) -> Future[None]:
         """Ends. No connection is open any more.

@@ -10,14 +10,16 @@ sends a byte a minute would hold its connection for ever, since each byte comple
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from threading import get_ident
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..http.body_stream import BodyStream
 from ..http.phases import BODY, HANDLER, Phase
 from ..http.protocol import CONTINUE, HTTPProtocol
-from .reactor import Channel, Reactor
+from .reactor import Channel
+from .service import Service
 from .writer import Writer
 
 __all__ = ["StreamedRequest", "StreamingConnection"]
@@ -39,6 +41,7 @@ class StreamedRequest:
 
     __slots__ = (
         "_connection",
+        "_host",
         "_protocol",
         "_reactor",
         "_thread",
@@ -48,13 +51,14 @@ class StreamedRequest:
     )
 
     def __init__(
-        self, connection: StreamingConnection, protocol: HTTPProtocol, writer: Writer, reactor: Reactor
+        self, connection: StreamingConnection, protocol: HTTPProtocol, writer: Writer, service: Service
     ) -> None:
         """Begins, in the thread of the reactor."""
         self._connection = connection
         self._protocol = protocol
         self._writer = writer
-        self._reactor = reactor
+        self._reactor = service.reactor
+        self._host = service.host
         self._thread = get_ident()
         self.seconds_left: float | None = None
         self.min_progress_left = 0
@@ -72,6 +76,11 @@ class StreamedRequest:
 
     def call(self, function: Callable[[], object]) -> None:
         self._reactor.call(function)
+
+    def wait(self, future: Future[Any]) -> Awaitable[Any]:
+        if self._host is None:
+            raise RuntimeError("only an async handler can wait for a body in a coroutine")
+        return self._host.wait(future)
 
     # The deadline, for the connection.
 

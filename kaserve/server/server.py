@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from functools import partial
 from random import random
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from .. import systemd
 from ..config import Config, ConfigError
@@ -40,6 +41,9 @@ from .chain import add_middleware
 from .shutdown import GracefulShutdown, Stage
 from .signals import SignalHandlers
 
+if TYPE_CHECKING:
+    import asyncio
+
 __all__ = ["Server"]
 
 log = logging.getLogger("kaserve")
@@ -53,11 +57,12 @@ _LIBRARY = Way()  # a program that makes its handler itself
 class Server:
     """An HTTP server.
 
-    There are three ways to run it:
+    There are four ways to run it:
 
     - `run()` serves until a signal or `shutdown()`. In the main thread it handles SIGTERM, SIGINT and SIGHUP.
     - `with server:` serves in a background thread. The block begins when the server listens, and its end stops the
       server as the first Ctrl-C does.
+    - `await serve()` serves in the asyncio event loop of a program, until it is cancelled or `shutdown()` is complete.
     - `open()`, and then `fileno()`, `timeout()` and `step()`, let a foreign event loop do the waiting. `on_stop` and
       `stopped` say when a `shutdown()` is complete.
 
@@ -66,8 +71,8 @@ class Server:
 
     Attributes:
         config: the settings.
-        on_start: called once, without arguments, when the server accepts requests; in the thread that runs it. Not before
-            ASGI applications have started.
+        on_start: called once, without arguments, when the server accepts requests; in the thread that runs it. Not
+            before ASGI applications have started.
         on_stop: called once, without arguments, when the server has stopped; in the thread that runs it.
         on_reload: functions that SIGHUP and `reload()` call, without arguments, in the thread that runs the server.
     """
@@ -113,8 +118,9 @@ class Server:
         self._process = os.getpid()
         self._thread: threading.Thread | None = None
         self._is_open = self._is_closed = False
-        self._is_main_program = False
+        self._is_main_program = self._is_announced = False
         self._has_started = threading.Event()  # or failed to, or stopped before
+        self._stop_waiter: asyncio.Future[None] | None = None  # of `serve`
         self._starting = 0  # lifespans that have not started yet
         self._failure: BaseException | None = None  # why the server could not start
 
@@ -306,7 +312,6 @@ class Server:
             self._acceptor.pause()  # clients wait in the backlog
             self._reactor.call(self._start)
         else:
-            self._reactor.call(self._started_serving)
             self._has_started.set()
 
     # Starting. Handlers with a lifespan start in the thread that runs the server, before the first request.
@@ -315,10 +320,12 @@ class Server:
         """Makes the asyncio event loop, for the first handler that needs it: others need not even import asyncio."""
         from ..asgi.host import new_host
 
-        return new_host("asyncio", reactor)
+        return new_host(self.config.loop, reactor)
 
     def _start(self) -> None:
         lifespans = self._service.lifespans
+        if self._is_closed:  # by a program that did not let it run; closing the event loop makes the last turns of it
+            return
         self._starting = len(lifespans)
         for lifespan in lifespans:
             lifespan.start().add_done_callback(lambda done: self._reactor.call(partial(self._lifespan_started, done)))
@@ -334,10 +341,14 @@ class Server:
         self._starting -= 1
         if self._starting == 0:
             self._acceptor.resume()
-            self._started_serving()
+            self._has_started.set()
+            self._announce()
 
-    def _started_serving(self) -> None:
-        self._has_started.set()
+    def _announce(self) -> None:
+        """Says, once, that the server accepts requests. In the thread that runs it, so not in `open`."""
+        if self._is_announced or not self._has_started.is_set():
+            return
+        self._is_announced = True
         if self._is_main_program:
             self._notify_manager()
         if self.on_start is not None:
@@ -358,7 +369,7 @@ class Server:
         Raises:
             OSError: an address is unavailable.
             RuntimeError: the server was closed before, runs in another thread, or belongs to another process.
-            kaserve.asgi.lifespan.StartupFailed: an ASGI application cannot start.
+            StartupFailed: an ASGI application cannot start (`kaserve.net.service`).
         """
         self._check_thread()
         if not self._is_open or self._is_closed:
@@ -381,6 +392,7 @@ class Server:
 
     def _turn(self) -> None:
         """Makes turns of the reactor until the server has stopped."""
+        self._reactor.call(self._announce)
         host = self._service.host
         (self._reactor if host is None else host).run()
 
@@ -409,6 +421,35 @@ class Server:
             self._thread.join()
         self.close()
 
+    async def serve(self) -> None:
+        """Serves in the asyncio event loop that runs this coroutine, until `shutdown()` is complete, and closes the
+        server. To cancel this coroutine shuts the server down as the first Ctrl-C does. Signals are the program's own
+        business.
+
+        Raises:
+            OSError: an address is unavailable.
+            RuntimeError: as `run`.
+            StartupFailed: an ASGI application cannot start (`kaserve.net.service`).
+        """
+        self._check_thread()
+        from asyncio import CancelledError, get_running_loop, shield  # most servers do without
+
+        self._stop_waiter = stopped = get_running_loop().create_future()
+        try:
+            self._service.get_host()
+            if not self._is_open or self._is_closed:
+                self.open()
+            self._announce()
+            try:
+                await shield(stopped)
+            except CancelledError:
+                self._shutdown_soon()
+                await shield(stopped)
+                raise
+        finally:
+            self.close()
+        self._raise_failure()
+
     def fileno(self) -> int:
         """Returns a descriptor that is readable when `step` has something to do."""
         return self._reactor.fileno()
@@ -426,6 +467,8 @@ class Server:
             timeout: seconds to wait for something to do; None waits as long as it takes.
         """
         self._check_thread()
+        if not self._is_announced:
+            self._announce()
         host = self._service.host
         (self._reactor if host is None else host).step(timeout)
         self._raise_failure()
@@ -472,6 +515,8 @@ class Server:
         self._has_started.set()  # nobody is to wait for that any more
         host = self._service.host
         (self._reactor if host is None else host).stop()
+        if self._stop_waiter is not None and not self._stop_waiter.done():
+            self._stop_waiter.set_result(None)
         if self.on_stop is not None:
             try:
                 self.on_stop()

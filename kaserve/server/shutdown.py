@@ -22,10 +22,11 @@ DRAINING  - Listening sockets: the connections in their backlog are accepted, si
           - TLS handshakes: get a second, too.
           DRAINING ends when no connection is left, or at the graceful timeout, which resets those that are left. It
           resets them rather than closing them, so that no client takes a part of a response for the whole.
-ENDING    No connection is open. Handlers that have something to do after the last request do it: applications that still
-          run for requests which have ended are waited for and then cancelled, and those with a lifespan are told to stop.
-          Skipped if there are none. The last tenth of the graceful timeout, and 2 seconds at most, is theirs: connections
-          are reset, and what runs is cancelled, so much earlier.
+ENDING    No connection is open. Handlers that have something to do after the last request do it: applications that
+still
+          run for requests which have ended are waited for and then cancelled, and those with a lifespan are told to
+          stop. Skipped if there are none. The last tenth of the graceful timeout, and 2 seconds at most, is theirs:
+          connections are reset, and what runs is cancelled, so much earlier.
 DONE      Nothing is served any more.
 
 The graceful timeout counts from the end of GRACE. A second call may shorten both times but not extend them: a program
@@ -107,9 +108,10 @@ class GracefulShutdown:
             self._service.keep_alive.enabled = False
         reactor = self._service.reactor
         drain_at = reactor.now + delay
-        reserve = min(timeout * _ENDING_SHARE, _MAX_ENDING) if self._service.lifespans else 0.0
-        self._abort_alarm.advance(reactor.wheel, drain_at + timeout - reserve)
-        self._end_alarm.advance(reactor.wheel, drain_at + timeout)
+        if self._service.lifespans:
+            self._end_alarm.advance(reactor.wheel, drain_at + timeout)
+            timeout -= min(timeout * _ENDING_SHARE, _MAX_ENDING)
+        self._abort_alarm.advance(reactor.wheel, drain_at + timeout)
         if self.stage is Stage.GRACE and delay > 0:
             self._drain_alarm.advance(reactor.wheel, drain_at)
         else:

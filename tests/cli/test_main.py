@@ -412,14 +412,6 @@ class TestRefusals:
         assert code == 3
         assert line.endswith(": there is no private key in it; give the file that has it with --tls-key")
 
-    @pytest.mark.parametrize("target", ["tests.tools.server:hello", "no.module:app"])
-    def test_asgi_is_not_supported_yet(self, target: str, capsys: pytest.CaptureFixture[str]) -> None:
-        """Nothing is imported, and nothing is said about the application."""
-        message = (
-            "--interface asgi is not supported yet; leave out --interface, or run an ASGI application with uvicorn"
-        )
-        assert refused(capsys, "--interface", "asgi", target) == (2, message)
-
     @pytest.mark.parametrize("flag", ["--acces-log-file", "--keepalive-timeout", "--hos", "--certfil"])
     def test_no_names_of_other_servers_are_suggested(self, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):

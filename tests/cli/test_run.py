@@ -98,8 +98,14 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("served", "settings", "error", "message"),
         [
-            (asgi, {}, TypeError, "tests.cli.test_run:asgi is an ASGI application, which kaserve cannot run yet"),
-            (anything, {}, TypeError, "the signature of .* does not tell .*; say which one with interface: wsgi or"),
+            (asgi, {"interface": "wsgi"}, TypeError, "asgi is called with .*, as an ASGI application is"),
+            (asgi, {"threads": 2}, ConfigError, "threads has no effect with app, which is an ASGI application"),
+            (
+                anything,
+                {},
+                TypeError,
+                "the signature of .* does not tell .*; say which one with interface: asgi, wsgi or",
+            ),
             (lambda: app, {}, TypeError, "tests.cli.test_run:<lambda> needs no arguments, so it seems to be a factory"),
             (5, {}, TypeError, "int is of type int and cannot be called"),
             ("tests.cli.test_run:ap", {}, ImportError, "cannot import .*; did you mean tests.cli.test_run:app"),

@@ -115,6 +115,10 @@ async def coroutine(request: Request) -> Response:
     return Response()
 
 
+async def coroutine_of_two(environ: Any, start_response: Any) -> Response:
+    return Response()
+
+
 def generator(request: Request) -> Iterator[bytes]:
     yield b""
 
@@ -149,6 +153,8 @@ def of_keywords(*, environ: Any, start_response: Any) -> Any: ...
         (Derived(), HANDLER),
         (lambda request: Response(), HANDLER),
         (functools.partial(wsgi_of_other_names, 1), HANDLER),
+        (coroutine, HANDLER),
+        (functools.partial(coroutine), HANDLER),
         (asgi, ASGI),
         (asgi_of_other_names, ASGI),
         (asgi_2, ASGI),
@@ -175,22 +181,22 @@ def test_files(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("app", "message"),
     [
-        (5, "shop:app is of type int and cannot be called; kaserve serves a WSGI application, which is called with"),
+        (
+            5,
+            r"shop:app is of type int and cannot be called; kaserve serves what is called with \(scope, receive, send\)",
+        ),
         ("text", "shop:app is of type str and cannot be called"),
         (factory, r"shop:app needs no arguments, so it seems to be a factory; write shop:app\(\) to serve what it"),
         (lambda: wsgi, "shop:app needs no arguments, so it seems to be a factory"),
         (Object, r"shop:app is a class; write shop:app\(\) to serve an instance of it"),
         (Derived, r"shop:app is a class; write shop:app\(\)"),
         (NeedsArguments, "shop:app is a class; make an instance of it in the module, and name that"),
-        (
-            coroutine,
-            r"shop:app is a coroutine function \(async def\), which kaserve cannot call yet; a handler is",
-        ),
-        (functools.partial(coroutine), "shop:app is a coroutine function"),
+        (coroutine_of_two, r"shop:app is a coroutine function \(async def\) with two arguments; an ASGI"),
+        (functools.partial(coroutine_of_two), "shop:app is a coroutine function"),
         (generator, "shop:app is a generator function; a handler returns a Response, whose body may be a generator"),
         (
             of_four,
-            r"shop:app has the parameters \(a: 'Any', b: 'Any', c: 'Any', d: 'Any'\) -> 'Any'; a WSGI",
+            r"shop:app has the parameters \(a: 'Any', b: 'Any', c: 'Any', d: 'Any'\) -> 'Any'; an ASGI",
         ),
         (of_keywords, "shop:app has the parameters"),
         (OfAnotherServer(), "shop:app is an application of tornado, which runs on a server of its own"),
@@ -206,6 +212,9 @@ def test_rejected(app: object, message: str) -> None:
     ("app", "interface"),
     [
         (wsgi, WSGI),
+        (asgi_2, ASGI),
+        (AsgiClass, ASGI),
+        (coroutine, HANDLER),
         (anything, WSGI),
         (anything, HANDLER),
         (max, WSGI),
@@ -218,10 +227,11 @@ def test_what_the_user_says_is_believed(app: object, interface: Interface) -> No
     check_interface(app, interface, "shop:app")
 
 
-def test_three_arguments_alone_do_not_make_an_asgi_application() -> None:
+def test_three_arguments_make_an_asgi_application() -> None:
     def three(a: object, b: object, c: object) -> None: ...
 
-    with pytest.raises(TypeError, match=r"^odd:three takes three arguments, as ASGI applications do; kaserve cannot"):
+    assert detect_interface(three, "odd:three") is ASGI
+    with pytest.raises(TypeError, match=r"^odd:three is called with \(scope, receive, send\), as an ASGI application"):
         check_interface(three, HANDLER, "odd:three")
 
 
@@ -235,9 +245,10 @@ def test_three_arguments_alone_do_not_make_an_asgi_application() -> None:
             r"and not with \(environ, start_response\), as a WSGI application is",
         ),
         (wsgi, HANDLER, r"is called with \(environ, start_response\), as a WSGI application is"),
-        (asgi, WSGI, "is an ASGI application, which kaserve cannot run yet; run it with uvicorn"),
-        (asgi, HANDLER, "is an ASGI application, which kaserve cannot run yet"),
-        (coroutine, HANDLER, "is a coroutine function"),
+        (asgi, WSGI, r"is called with \(scope, receive, send\), as an ASGI application is"),
+        (asgi, HANDLER, r"is called with \(scope, receive, send\), as an ASGI application is"),
+        (wsgi, ASGI, r"is called with \(environ, start_response\), as a WSGI application is"),
+        (coroutine, WSGI, r"is called with \(request\), as a handler is"),
         (factory, WSGI, "needs no arguments, so it seems to be a factory"),
         (5, WSGI, "is of type int"),
     ],
