@@ -7,6 +7,7 @@ waits while too much is ahead of the client. Does not know what the pieces are, 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from ..threads.future import LightFuture
@@ -25,9 +26,10 @@ class StreamedBody:
         ahead: bytes that the kernel has not accepted yet.
         is_ended: whether the last piece is here.
         is_closed: whether the connection wants no more: the response is complete, has no content, or the client left.
+        on_close: called when the connection wants no more, although the body has not ended. None for nothing.
     """
 
-    __slots__ = ("_awaited", "_begun", "_error", "_handed_out", "_pieces", "_waiters", "ahead", "is_closed", "is_ended")
+    __slots__ = ("_awaited", "_begun", "_error", "_handed_out", "_pieces", "_waiters", "ahead", "is_closed", "is_ended", "on_close")
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -39,6 +41,7 @@ class StreamedBody:
         self.ahead = 0
         self.is_ended = False
         self.is_closed = False
+        self.on_close: Callable[[], object] | None = None
 
     # For the coroutine.
 
@@ -116,6 +119,8 @@ class StreamedBody:
         self._pieces.clear()
         self.ahead = self._handed_out = 0
         self._release()
+        if self.on_close is not None and not self.is_ended:
+            self.on_close()
 
     def _release(self) -> None:
         if self._waiters:

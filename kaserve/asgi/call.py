@@ -255,6 +255,7 @@ class Call:
     def _begin_streaming(self) -> StreamedBody:
         assert self._fields is not None
         pieces = self._pieces = StreamedBody()
+        pieces.on_close = self.client_left
         response = self._response = Response(self._status, pieces, self._fields.all_lines)
         if self._has_trailers:
             response.trailers = lambda: self._trailers

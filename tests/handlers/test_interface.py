@@ -183,7 +183,7 @@ def test_files(tmp_path: Any) -> None:
     [
         (
             5,
-            r"shop:app is of type int and cannot be called; kaserve serves what is called with \(scope, receive, send\)",
+            r"shop:app is of type int and cannot be called; kaserve serves what is called with \(scope, receive, send",
         ),
         ("text", "shop:app is of type str and cannot be called"),
         (factory, r"shop:app needs no arguments, so it seems to be a factory; write shop:app\(\) to serve what it"),
