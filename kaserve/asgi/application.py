@@ -45,7 +45,9 @@ class ASGI(BaseHandler):
 
     streams = True
 
-    def __init__(self, app: Application, *, root_path: str = "", lifespan: str = "auto") -> None:
+    def __init__(
+        self, app: Application | Callable[[Scope], Any], *, root_path: str = "", lifespan: str = "auto"
+    ) -> None:
         if root_path and (root_path[0] != "/" or root_path[-1] == "/"):
             raise ValueError(f"root_path must begin with a slash and not end in one, such as /api, not {root_path!r}")
         if lifespan not in MODES:

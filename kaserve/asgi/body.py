@@ -29,7 +29,18 @@ class StreamedBody:
         on_close: called when the connection wants no more, although the body has not ended. None for nothing.
     """
 
-    __slots__ = ("_awaited", "_begun", "_error", "_handed_out", "_pieces", "_waiters", "ahead", "is_closed", "is_ended", "on_close")
+    __slots__ = (
+        "_awaited",
+        "_begun",
+        "_error",
+        "_handed_out",
+        "_pieces",
+        "_waiters",
+        "ahead",
+        "is_closed",
+        "is_ended",
+        "on_close",
+    )
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []

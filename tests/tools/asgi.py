@@ -1,4 +1,4 @@
-"""Tools for tests of the asgi package: a `Net` whose reactor is run by an asyncio event loop, and small applications."""
+"""Tools for tests of the asgi package: a `Net` whose reactor is run by an event loop, and small applications."""
 
 from __future__ import annotations
 
