@@ -313,6 +313,8 @@ class Call:
         """The application has raised `error`: a 500, or a reset if the response has begun."""
         if is_departure(error):
             self._depart()
+        elif isinstance(error, asyncio.CancelledError) and (self._state == _COMPLETE or self._request.disconnected):
+            pass  # at the end of the server
         elif self._state == _COMPLETE or self._request.disconnected:
             log.error("the application failed after its response to %r", self._request, exc_info=error)
         else:

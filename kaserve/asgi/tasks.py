@@ -34,16 +34,22 @@ _IS_EAGER = sys.version_info >= (3, 12)
 def start_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Returns a task of `coroutine`, which has run until it waits for something, or to its end.
 
-    If another task is running, or the loop is one that cannot, the task begins in the next iteration.
+    If the loop is one that cannot, or in Python 3.11 another task is running, it begins in the next iteration.
+
+    Raises:
+        RuntimeError: `loop` does not run in this thread.
     """
-    if asyncio.current_task(loop) is not None:
-        return loop.create_task(coroutine)
+    if asyncio._get_running_loop() is not loop:
+        coroutine.close()
+        raise RuntimeError("an application or handler of asyncio was called in another thread than that of its loop")
     if _IS_EAGER:
         return asyncio.Task(coroutine, loop=loop, eager_start=True)  # type: ignore[call-arg]  # since Python 3.12
     return _start_task_of_3_11(loop, coroutine)
 
 
 def _start_task_of_3_11(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    if asyncio.current_task(loop) is not None:
+        return loop.create_task(coroutine)
     steps: list[tuple[Callable[[], object], Context]] = []
     try:
         vars(loop)["call_soon"] = lambda step, *, context: steps.append((step, context))

@@ -140,7 +140,10 @@ def _wrap(config: Config, app: Any, name: str, interface: str, setting: str, lab
     elif found is Interface.WSGI:
         handler = WSGI(app, wsgi_threads(config), multiprocess=config.reuse_port)
     elif config.threads:
-        handler = Threaded(app, config.threads)
+        try:
+            handler = Threaded(app, config.threads)
+        except TypeError as error:
+            raise StartError(EXIT_USAGE, f"{label('threads')} has no effect with {name}: {error}") from None
     return Loaded(handler, Way(Runner.PROGRAM, _SERVED[found]), name)
 
 

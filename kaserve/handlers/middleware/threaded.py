@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 from ...http.file_span import FileSpan, Piece
-from ...http.handler import BaseHandler, Handler, HandlerResult
+from ...http.handler import BaseHandler, CoroutineHandler, Handler, HandlerResult
 from ...http.messages import Request, Response
 from ...threads.future import LightFuture
 from ...threads.workers import Workers
@@ -57,11 +57,14 @@ class Threaded(Middleware):
             queue: number of requests that may wait for a thread. Further ones get a 503 with Retry-After.
 
         Raises:
+            TypeError: `handler` is an `async def`, which runs in an event loop.
             ValueError: one of the numbers is too small.
         """
         if threads < 1 or queue < 0:
             raise ValueError(f"threads must be 1 or more and queue 0 or more, not {threads} and {queue}")
         super().__init__(handler)
+        if isinstance(self.inner, CoroutineHandler):
+            raise TypeError("an async handler needs no threads; what blocks in it is for asyncio.to_thread()")
         self._workers = Workers(threads, queue)
 
     def __call__(self, request: Request) -> HandlerResult:
