@@ -182,7 +182,7 @@ class TestHandlers:
         assert "a body is made of bytes, not of str" in caplog.text
 
     def test_middleware_gets_the_response(self, net: Any) -> None:
-        made = net(HeaderMiddleware(slow, [("X-Mine", "1")]))
+        made = net(HeaderMiddleware(slow, (("X-Mine", "1"),)))
         client, _ = made.connect()
         client.send(GET)
         made.sleep(1)
