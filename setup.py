@@ -51,6 +51,12 @@ MODULES = (
     "handlers/wsgi/start_response",
     "handlers/wsgi/task",
     "handlers/wsgi/environ",
+    "asgi/done",
+    "asgi/start",
+    "asgi/scope",
+    "asgi/fields",
+    "asgi/call",
+    "asgi/application",
 )
 
 

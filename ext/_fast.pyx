@@ -217,6 +217,7 @@ cdef enum:
 cdef list _texts = [""] * SLOTS
 cdef list _lines = [b""] * SLOTS  # as received
 cdef list _fields = [None] * SLOTS  # the pair that each of `_lines` was parsed into
+cdef list _raw_fields = [None] * SLOTS  # the same pair as bytes; None until it is asked for
 
 
 cdef inline int _slot_of(Bytes begin, Bytes end) noexcept:
@@ -261,7 +262,26 @@ cdef tuple _shared_field(Bytes line, Bytes end):
     field = _field(line, end)
     _lines[slot] = PyBytes_FromStringAndSize(<const char *>line, size)
     _fields[slot] = field
+    _raw_fields[slot] = None
     return field
+
+
+cdef tuple _shared_raw_field(Bytes line, Bytes end):
+    """Returns the same pair as bytes, for handlers that want those."""
+    cdef tuple field, raw
+    cdef int slot
+    if end - line > MAX_CACHED:
+        return _raw_field(_field(line, end))
+    field = _shared_field(line, end)
+    slot = _slot_of(line, end)
+    raw = <tuple>_raw_fields[slot]
+    if raw is None:
+        raw = _raw_fields[slot] = _raw_field(field)
+    return raw
+
+
+cdef tuple _raw_field(tuple field):
+    return (<str>field[0]).encode("ascii"), (<str>field[1]).encode("latin-1")
 
 
 cdef tuple _field(Bytes line, Bytes end):
@@ -310,6 +330,18 @@ cdef class Fields(FieldSource):
         while at < end:
             stop = _line_end(&controls)
             lines.append(_shared_field(at, stop))
+            at = stop + 2
+        return lines
+
+    cpdef list raw_lines(self):
+        cdef Bytes at = <Bytes>PyBytes_AS_STRING(self._data) + self._start
+        cdef Bytes end = <Bytes>PyBytes_AS_STRING(self._data) + self._end
+        cdef Bytes stop
+        cdef kas_controls_state controls = kas_controls(at, end)
+        cdef list lines = []
+        while at < end:
+            stop = _line_end(&controls)
+            lines.append(_shared_raw_field(at, stop))
             at = stop + 2
         return lines
 

@@ -10,19 +10,23 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from concurrent.futures import Future
+from types import CoroutineType
 from typing import Any, cast
 
 from ..http.handler import BaseHandler, HandlerResult
 from ..http.messages import Request, Response
 from ..net.service import Service
 from ..threads.future import LightFuture
-from .call import Application, Call
+from .call import Application, new_call
 from .host import loop_of
 from .lifespan import MODES, Lifespan
 from .scope import Scope, ScopeBuilder
-from .tasks import RunningTasks, future_of, start_task
+from .start import TaskStarter
+from .tasks import RunningTasks, as_coroutine, future_of
 
 __all__ = ["ASGI"]
+
+_COROUTINE = CoroutineType
 
 
 class ASGI(BaseHandler):
@@ -55,19 +59,31 @@ class ASGI(BaseHandler):
         self._app = _as_asgi_3(app)
         self._mode = lifespan
         self._scopes = ScopeBuilder(root_path)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: Any = None
+        self._starter: TaskStarter | None = None
         self._lifespan: Lifespan | None = None
         self._running = RunningTasks()
 
     def __call__(self, request: Request) -> HandlerResult:
         """Returns the application's response; a Future of it if the application has to wait first."""
-        loop = self._loop
-        if loop is None:
+        starter = self._starter
+        if starter is None:
             raise RuntimeError("an ASGI application can only be called by a running server")
-        call = Call(self._app, loop, request)
-        task = start_task(loop, call.run(self._scopes.build(request)))
-        if not task.done():
-            self._keep(call, task, request)
+        call = new_call(self._loop, request)
+        try:
+            coroutine: Any = self._app(self._scopes.build(request), call.receive, call.send)
+            if type(coroutine) is not _COROUTINE and not asyncio.iscoroutine(coroutine):
+                coroutine = as_coroutine(coroutine)
+        except Exception as error:  # of an application that is no coroutine function
+            call.failed(error)
+        else:
+            task = starter.start(coroutine)
+            if task.done():
+                call.ended(task)
+            else:
+                self._running.add(task)
+                task.add_done_callback(call.ended)
+                request.on_leave = call.client_left
         result = call.result
         if isinstance(result, Response):
             return result
@@ -77,20 +93,15 @@ class ASGI(BaseHandler):
         call.future = future
         return future
 
-    def _keep(self, call: Call, task: asyncio.Task[None], request: Request) -> None:
-        """The application waits for something, and may outlast the response."""
-        self._running.add(task)
-        request.on_leave = call.client_left
-
     def attach(self, service: Service) -> None:
         self._loop = loop = loop_of(service)
+        self._starter = TaskStarter(loop)
         self._lifespan = Lifespan(self._app, self._mode, loop)
         service.lifespans.append(self)
 
     # `net.service.Lifespan`.
 
     def start(self) -> Future[None]:
-        assert self._loop is not None
         return future_of(self._loop, self._start())
 
     async def _start(self) -> None:
@@ -99,7 +110,6 @@ class ASGI(BaseHandler):
         self._scopes.state = self._lifespan.state
 
     def stop(self, patience: float, seconds: float) -> Future[None]:
-        assert self._loop is not None
         return future_of(self._loop, self._stop(patience))
 
     async def _stop(self, patience: float) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
@@ -23,14 +23,15 @@ from ..http.errors import HTTPError
 from ..http.file_span import FileSpan
 from ..http.headers import CONTENT_LENGTH, TRANSFER_ENCODING, FieldLine
 from ..http.messages import Body, Request, Response, new_response
-from ..net.failures import reraise_exit_signals
 from .body import MAX_AHEAD, StreamedBody
 from .departures import is_departure
-from .fields import ResponseFields, decode_fields
+from .done import NOTHING, new_done
+from .fields import ResponseFields, decode_fields, new_fields
 from .scope import Scope
 from .tasks import as_exception
+from .waiting import receive_later
 
-__all__ = ["Application", "Call", "Message"]
+__all__ = ["Application", "Call", "Message", "new_call"]
 
 log = logging.getLogger("kaserve")
 
@@ -48,10 +49,10 @@ class Call:
     Attributes:
         result: the response, or what it failed with; None while there is none.
         future: of the response; None while the handler is being called and can still return `result` itself.
+        waiters: what wakes those who wait in `receive`.
     """
 
     __slots__ = (
-        "_app",
         "_fields",
         "_has_left",
         "_has_trailers",
@@ -65,13 +66,13 @@ class Call:
         "_stream",
         "_trailers",
         "_unread",
-        "_waiters",
         "future",
         "result",
+        "waiters",
     )
 
-    def __init__(self, app: Application, loop: asyncio.AbstractEventLoop, request: Request) -> None:
-        self._app = app
+    def _fill(self, loop: asyncio.AbstractEventLoop, request: Request) -> None:
+        """Sets the attributes, in place of an `__init__` (see `new_call`)."""
         self._loop = loop
         self._request = request
         self._stream: BodyStream | None = None
@@ -79,28 +80,28 @@ class Call:
         if request.flags & _HAS_BODY:
             self._stream = request.stream
         self._reading: Future[bytes] | None = None  # a read of the stream that waits
-        self._waiters: list[asyncio.Future[None]] = []  # of `receive`
+        self.waiters: list[asyncio.Future[None]] | None = None
         self._has_left = False  # the client sends no more, or has gone
         self._state = _START
         self._status = 0
         self._fields: ResponseFields | None = None
         self._has_trailers = False
-        self._trailers: list[FieldLine] = []
+        self._trailers: list[FieldLine] | None = None
         self._response: Response | None = None  # one whose body is `_pieces`
         self._pieces: StreamedBody | None = None
         self.result: Response | Exception | None = None
         self.future: Future[Response] | None = None
 
-    async def run(self, scope: Scope) -> None:
-        """Calls the application, and ends the response if it has not."""
-        try:
-            await self._app(scope, self.receive, self.send)
-        except BaseException as error:
-            reraise_exit_signals(error)
-            self._failed(error)
-        else:
-            if self._state != _COMPLETE:
-                self._returned_early()
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        """The application has returned or failed. Ends the response if the application has not."""
+        if task.cancelled():
+            self.failed(asyncio.CancelledError())
+            return
+        error = task.exception()
+        if error is not None:
+            self.failed(error)
+        elif self._state != _COMPLETE:
+            self._returned_early()
 
     def client_left(self) -> None:
         """`Request.on_leave`: the client sends no more, or the connection has ended."""
@@ -109,22 +110,14 @@ class Call:
 
     # What the application receives.
 
-    async def receive(self) -> Message:
-        """Returns the next message: a part of the request's body or, when that has been read and the client has left or
-        the response is complete, http.disconnect."""
-        while True:
-            message = self._next_message()
-            if message is not None:
-                return message
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            except BaseException:
-                self._stop_reading(waiter)
-                raise
+    def receive(self) -> Coroutine[Any, Any, Message]:
+        """Returns the next message, once it is awaited: a part of the request's body or, when that has been read and
+        the client has left or the response is complete, http.disconnect."""
+        message = self.next_message()
+        return receive_later(self, self._loop) if message is None else new_done(message)
 
-    def _next_message(self) -> Message | None:
+    def next_message(self) -> Message | None:
+        """Returns what `receive` does; None if there is nothing to be told yet."""
         if self._state == _COMPLETE:
             return {"type": "http.disconnect"}
         if self._unread:
@@ -162,23 +155,21 @@ class Call:
 
     def _notify(self) -> None:
         """Lets those look again who wait in `receive`."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        waiters, self.waiters = self.waiters, None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _stop_reading(self, waiter: asyncio.Future[None]) -> None:
-        """A `receive` was cancelled. If no other one waits, nothing more of the body is wanted for now."""
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+    def stop_reading(self) -> None:
+        """Nobody waits in `receive` any more: nothing more of the body is wanted for now."""
         reading = self._reading
-        if not self._waiters and reading is not None and reading.cancel():
+        if reading is not None and reading.cancel():
             self._reading = None
 
     # What it sends.
 
-    async def send(self, message: Message) -> None:
-        """Takes a message, and waits while too much is ahead of the client.
+    def send(self, message: Message) -> Coroutine[Any, Any, None]:
+        """Takes a message. To await what it returns waits while too much is ahead of the client.
 
         Raises:
             ClientDisconnected: the client has left, before the response was complete.
@@ -189,21 +180,24 @@ class Call:
         if self._request.disconnected and state != _COMPLETE:
             raise ClientDisconnected("the client has left before the response was complete")
         kind = message["type"]
-        if kind == "http.response.body" and state == _BODY:
+        if state == _BODY and kind == "http.response.body":
             pieces = self._add_body(message)
             if pieces is not None and pieces.ahead >= MAX_AHEAD:
-                await pieces.drain(self._loop)
-        elif kind == "http.response.start" and state == _START:
-            self._fields = ResponseFields(message.get("headers", ()))
+                room: Coroutine[Any, Any, None] = pieces.drain(self._loop)
+                return room
+        elif state == _START and kind == "http.response.start":
+            self._fields = new_fields(message.get("headers", ()))
             self._status = message["status"]
-            self._has_trailers = bool(message.get("trailers", False))
+            self._has_trailers = "trailers" in message and bool(message["trailers"])
             self._state = _BODY
         else:
             self._send_other(kind, message)
+        nothing: Coroutine[Any, Any, None] = NOTHING
+        return nothing
 
     def _send_other(self, kind: str, message: Message) -> None:
         if kind == "http.response.trailers" and self._state == _TRAILERS:
-            self._trailers += decode_fields(message.get("headers", ()))
+            self._trailers = [*(self._trailers or ()), *decode_fields(message.get("headers", ()))]
             if not message.get("more_trailers", False):
                 self._end_body()
         elif kind == "http.response.early_hint" and self._state == _START:
@@ -258,7 +252,7 @@ class Call:
         pieces.on_close = self.client_left
         response = self._response = Response(self._status, pieces, self._fields.all_lines)
         if self._has_trailers:
-            response.trailers = lambda: self._trailers
+            response.trailers = lambda: self._trailers or ()
         self._complete(response)
         return pieces
 
@@ -309,7 +303,7 @@ class Call:
         else:
             future.set_exception(result)
 
-    def _failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
         """The application has raised `error`: a 500, or a reset if the response has begun."""
         if is_departure(error):
             self._depart()
@@ -343,6 +337,13 @@ class Call:
             self._pieces.fail(error)
         else:
             self._complete(error)
+
+
+def new_call(loop: asyncio.AbstractEventLoop, request: Request) -> Call:
+    """Returns the call for `request`. Compiled, this costs less than a call of the class."""
+    call = Call.__new__(Call)
+    call._fill(loop, request)
+    return call
 
 
 _EXPECTED = (

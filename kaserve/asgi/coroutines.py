@@ -18,7 +18,8 @@ from ..net.service import Service
 from ..threads.future import LightFuture
 from .body import MAX_AHEAD, StreamedBody
 from .departures import is_departure
-from .tasks import RunningTasks, as_exception, future_of, start_task
+from .start import TaskStarter
+from .tasks import RunningTasks, as_exception, future_of
 
 __all__ = ["CoroutineHandlers", "coroutines_of"]
 
@@ -40,11 +41,12 @@ class CoroutineHandlers:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._starter = TaskStarter(loop)
         self._running = RunningTasks()
 
     def __call__(self, coroutine: Coroutine[Any, Any, Response], request: Request) -> HandlerResult:
         """Returns the response that `coroutine` makes; a Future of it if the coroutine has to wait."""
-        task = start_task(self._loop, coroutine)
+        task = self._starter.start(coroutine)
         if task.done():
             return self._result(task, request)
         self._running.add(task)

@@ -13,7 +13,7 @@ from ..http.framing import strip_hop_by_hop
 from ..http.headers import CONNECTION, CONTENT_LENGTH, FLAGS, HOP_BY_HOP, TRANSFER_ENCODING, FieldLine
 from ..http.memo import remember
 
-__all__ = ["ResponseFields", "decode_fields"]
+__all__ = ["ResponseFields", "decode_fields", "new_fields"]
 
 # What a field name means here.
 _OTHER = 0
@@ -46,14 +46,11 @@ class ResponseFields:
 
     __slots__ = ("length", "lines")
 
-    def __init__(self, headers: Iterable[Any]) -> None:
-        """Decodes the headers of an `http.response.start`.
-
-        Raises:
-            TypeError, ValueError: they are not pairs of bytes.
-        """
+    def _fill(self, headers: Iterable[Any]) -> None:
+        """Sets the attributes, in place of an `__init__` (see `new_fields`)."""
         self.length: FieldLine | None = None
-        self.lines = lines = []
+        self.lines: list[FieldLine] = []
+        lines = self.lines
         is_own = False
         for pair in headers:
             name, value = pair
@@ -74,6 +71,17 @@ class ResponseFields:
     def all_lines(self) -> list[FieldLine]:
         """All field lines."""
         return self.lines if self.length is None else [*self.lines, self.length]
+
+
+def new_fields(headers: Iterable[Any]) -> ResponseFields:
+    """Returns the headers of an `http.response.start`, decoded.
+
+    Raises:
+        TypeError, ValueError: they are not pairs of bytes.
+    """
+    fields = ResponseFields.__new__(ResponseFields)
+    fields._fill(headers)
+    return fields
 
 
 def decode_fields(headers: Iterable[Any]) -> list[FieldLine]:

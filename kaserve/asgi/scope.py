@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
-from ..http.address import AnyAddress, UnixAddress
-from ..http.headers import FieldLine
+from ..http.address import Address, AnyAddress, UnixAddress
 from ..http.messages import Request
 
 __all__ = ["EXTENSIONS", "VERSIONS", "Scope", "ScopeBuilder"]
@@ -53,20 +52,24 @@ class ScopeBuilder:
             root_path += unquote(request.mount)
             raw_path = request.mount + raw_path
         path = unquote(raw_path) if "%" in raw_path else raw_path
+        if self._root_path:
+            path = self._root_path + path
+            raw_path = self._root_path + raw_path
+        client, server = request.client, request.server
         scope = {
             "type": "http",
-            "asgi": VERSIONS.copy(),
+            "asgi": _versions.copy(),
             "http_version": "1.1" if request.minor else "1.0",
             "method": request.method,
             "scheme": request.scheme,
-            "path": self._root_path + path if self._root_path else path,
-            "raw_path": (self._root_path + raw_path).encode("latin-1", "replace"),
+            "path": path,
+            "raw_path": raw_path.encode("latin-1"),
             "query_string": request.query_string.encode("latin-1"),
             "root_path": root_path,
             "headers": _headers(request),
-            "client": _end(request.client),
-            "server": _end(request.server),
-            "extensions": EXTENSIONS.copy(),
+            "client": client if type(client) is Address else _unix_end(client),
+            "server": server if type(server) is Address else _unix_end(server),
+            "extensions": _extensions.copy(),
         }
         if self.state is not None:
             scope["state"] = self.state.copy()
@@ -75,15 +78,20 @@ class ScopeBuilder:
 
 def _headers(request: Request) -> list[tuple[bytes, bytes]]:
     """The headers as they came, names in lower case."""
-    fields: list[FieldLine] = request.fields
-    if request.target[:1] != "/" and request.authority:
-        # An absolute-form target overrules Host (RFC 9112 §3.2.2).
-        fields = [("host", request.authority), *(line for line in fields if line[0] != "host")]
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+    headers = request.raw_fields()
+    if request.target[:1] == "/" or not request.authority:
+        return headers
+    # An absolute-form target overrules Host (RFC 9112 §3.2.2).
+    return [(b"host", request.authority.encode("latin-1")), *(line for line in headers if line[0] != b"host")]
 
 
-def _end(address: AnyAddress) -> tuple[str, int | None] | None:
-    """One end of the connection. A Unix socket has its path for a host, and no port; a client of one has neither."""
+def _unix_end(address: AnyAddress) -> tuple[str, int | None] | None:
+    """One end of a connection through a Unix socket, which has its path for a host, and no port; None if it has no
+    path. A subclass of a tuple stays what it is."""
     if isinstance(address, UnixAddress):
         return (str(address), None) if address else None
     return address
+
+
+_versions: dict[str, Any] = VERSIONS
+_extensions: dict[str, Any] = EXTENSIONS

@@ -1,74 +1,28 @@
-"""Starting a task at once, and waiting for a `concurrent.futures.Future` in a coroutine of the same thread.
+"""Tasks and Futures of the two kinds: of asyncio's, and of `concurrent.futures`, which connections wait for.
 
-Knows how asyncio's tasks begin, and how the two kinds of Future are told of each other. Does not know what the tasks
-do.
-
-A task begins with a callback of the loop. Most applications respond without ever waiting, and then the trip through the
-loop is most of what a task costs. Python 3.12 has eager tasks for that, which run until they wait for the first time
-when they are made. In Python 3.11 the same is possible: a task hands its first step to `loop.call_soon`, and what is
-put in the place of that method for this one call gets the step, and runs it. The task is a real one: `current_task`,
-cancellation and context variables are as in any other.
-
-An eager task must not begin within another task, which in Python 3.11 would be an error. So this is for callbacks of
-the reactor, which are called by no task.
+Knows how one is told of the other, and how tasks end with the server. Does not know what the tasks do, nor how they
+begin (`start`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from concurrent.futures import Future
-from contextvars import Context
 from typing import Any, TypeVar
 
 from ..threads.future import LightFuture
 
-__all__ = ["RunningTasks", "as_exception", "future_of", "start_task", "wait_for"]
+__all__ = ["RunningTasks", "as_coroutine", "as_exception", "future_of", "wait_for"]
 
 T = TypeVar("T")
-
-_IS_EAGER = sys.version_info >= (3, 12)
-
-
-def start_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Returns a task of `coroutine`, which has run until it waits for something, or to its end.
-
-    If the loop is one that cannot, or in Python 3.11 another task is running, it begins in the next iteration.
-
-    Raises:
-        RuntimeError: `loop` does not run in this thread.
-    """
-    if asyncio._get_running_loop() is not loop:
-        coroutine.close()
-        raise RuntimeError("an application or handler of asyncio was called in another thread than that of its loop")
-    if _IS_EAGER:
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)  # type: ignore[call-arg]  # since Python 3.12
-    return _start_task_of_3_11(loop, coroutine)
-
-
-def _start_task_of_3_11(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    if asyncio.current_task(loop) is not None:
-        return loop.create_task(coroutine)
-    steps: list[tuple[Callable[[], object], Context]] = []
-    try:
-        vars(loop)["call_soon"] = lambda step, *, context: steps.append((step, context))
-    except TypeError:  # a loop in C without a dictionary
-        return loop.create_task(coroutine)
-    try:
-        task = asyncio.Task(coroutine, loop=loop)
-    finally:
-        del vars(loop)["call_soon"]  # which has hidden the method
-    ((step, context),) = steps
-    context.run(step)
-    return task
 
 
 def future_of(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
     """Runs `coroutine` as a task, and returns a Future of its result for code that knows no asyncio. To cancel the
     Future cancels the task."""
     future: Future[T] = LightFuture()
-    task = start_task(loop, coroutine)
+    task = loop.create_task(coroutine)
     task.add_done_callback(lambda task: _complete(future, task))
     future.add_done_callback(lambda future: task.cancel() if future.cancelled() else None)
     return future
@@ -84,6 +38,11 @@ def _complete(future: Future[T], task: asyncio.Task[T]) -> None:
         future.set_exception(as_exception(error))
     else:
         future.set_result(task.result())
+
+
+async def as_coroutine(awaitable: Awaitable[T]) -> T:
+    """Awaits something that is no coroutine, for a task, which needs one."""
+    return await awaitable
 
 
 def as_exception(error: BaseException) -> Exception:

@@ -236,6 +236,10 @@ class FieldSource:
         """Returns all lines."""
         raise NotImplementedError
 
+    def raw_lines(self) -> list[tuple[bytes, bytes]]:
+        """Returns all lines, as pairs of bytes."""
+        raise NotImplementedError
+
     def values(self, name: str) -> list[str]:
         """Returns the values of `name`, which is in lower case."""
         raise NotImplementedError

@@ -160,6 +160,12 @@ class Request:
             self._fields = self._fields.lines()
         return self._fields
 
+    def raw_fields(self) -> list[tuple[bytes, bytes]]:
+        """Returns the headers as pairs of bytes, names in lower case: what an ASGI application is told."""
+        if not isinstance(self._fields, list):
+            return self._fields.raw_lines()
+        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._fields]
+
     def values(self, name: str) -> list[str]:
         """Returns the values of `name`, which must be in lower case. Cheaper than `headers`, which makes all lines."""
         if not isinstance(self._fields, list):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from kaserve.asgi.loop import ReactorLoop
-from kaserve.asgi.tasks import RunningTasks, as_exception, future_of, start_task, wait_for
+from kaserve.asgi.start import TaskStarter
+from kaserve.asgi.tasks import RunningTasks, as_exception, future_of, wait_for
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 
@@ -47,7 +48,7 @@ class TestStartTask:
             await asyncio.sleep(0)
             steps.append("ended")
 
-        task = in_the_loop(loop, lambda: start_task(loop, work()))
+        task = in_the_loop(loop, lambda: TaskStarter(loop).start(work()))
         assert steps[0] == "begun"
         loop.run_until_complete(task)
         assert steps == ["begun", "ended"]
@@ -56,7 +57,7 @@ class TestStartTask:
         async def work() -> str:
             return "done"
 
-        task = in_the_loop(loop, lambda: start_task(loop, work()))
+        task = in_the_loop(loop, lambda: TaskStarter(loop).start(work()))
         assert task.result() == "done"
 
     def test_it_is_the_current_task_in_a_context_of_its_own(self, loop: ReactorLoop) -> None:
@@ -68,7 +69,7 @@ class TestStartTask:
             await asyncio.sleep(0)
             seen.append((asyncio.current_task(), VARIABLE.get()))
 
-        task = in_the_loop(loop, lambda: start_task(loop, work()))
+        task = in_the_loop(loop, lambda: TaskStarter(loop).start(work()))
         loop.run_until_complete(task)
         assert seen == [task, (task, "inside")]
         assert VARIABLE.get() == "unset"
@@ -77,7 +78,7 @@ class TestStartTask:
         async def work() -> None:
             raise KeyError
 
-        task = in_the_loop(loop, lambda: start_task(loop, work()))
+        task = in_the_loop(loop, lambda: TaskStarter(loop).start(work()))
         assert isinstance(task.exception(), KeyError)
 
     def test_within_a_task_it_waits_for_its_turn(self, loop: ReactorLoop) -> None:
@@ -87,7 +88,7 @@ class TestStartTask:
             return asyncio.current_task()
 
         async def outer() -> None:
-            task = start_task(loop, work())
+            task = TaskStarter(loop).start(work())
             assert await task is task
 
         loop.run_until_complete(outer())
@@ -95,7 +96,7 @@ class TestStartTask:
     def test_the_loop_is_as_before(self, loop: ReactorLoop) -> None:
         async def work() -> None: ...
 
-        in_the_loop(loop, lambda: start_task(loop, work()))
+        in_the_loop(loop, lambda: TaskStarter(loop).start(work()))
         assert "call_soon" not in vars(loop)
 
 
@@ -128,6 +129,7 @@ class TestFutureOf:
                 raise
 
         future = in_the_loop(loop, lambda: future_of(loop, work()))
+        loop.run_until_complete(asyncio.sleep(0))
         future.cancel()
         loop.run_until_complete(asyncio.sleep(0))
         assert cancelled == [True]

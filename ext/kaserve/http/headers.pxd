@@ -2,6 +2,7 @@
 
 cdef class FieldSource:
     cpdef list lines(self)
+    cpdef list raw_lines(self)
     cpdef list values(self, str name)
 
 cpdef list field_lines(headers)

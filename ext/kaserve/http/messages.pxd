@@ -19,6 +19,7 @@ cdef class Request:
 
     cdef _fill(self, str method, str target, int minor, fields, int flags, str host)
     cpdef list values(self, str name)
+    cpdef list raw_fields(self)
     cpdef close(self)
 
 cdef class Response:
