@@ -1,4 +1,4 @@
-"""A worker for gunicorn: `gunicorn -k kaserve.gunicorn.Worker module:app`.
+"""Workers for gunicorn: `gunicorn -k kaserve.gunicorn.Worker module:app`, and `ASGIWorker` for ASGI applications.
 
 gunicorn manages the processes: it starts, counts, replaces and reloads them. A kaserve server runs in each. Knows the
 settings of gunicorn and their names in kaserve; settings that only kaserve has are read from the environment
@@ -10,24 +10,28 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
 from gunicorn import sock as gunicorn_sock
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker as BaseWorker
 
+from .asgi.application import ASGI
 from .config import Config, ConfigError, environment_warnings, read_environment, variable_of
 from .effects import Runner, Served, Way, check_effects
 from .handlers import WSGI
 from .handlers.middleware.forwarded import ForwardedClient, Trusted
-from .http.handler import Handler
+from .http.handler import BaseHandler, Handler
+from .net.service import StartupFailed
 from .server import Server
 
-__all__ = ["Worker"]
+__all__ = ["ASGIWorker", "Worker"]
 
 _NOTIFY_INTERVAL = 1.0  # seconds; gunicorn kills a worker that does not notify it for its `timeout`
 _COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'  # gunicorn's default format
-_WAY = Way(Runner.GUNICORN, Served.WSGI)
 _TLS_VARIABLES = ("tls_cert", "tls_key", "tls_password_file", "tls_ca")
 
 # Settings of gunicorn that its own workers read, and this one does not. Those of its master are not here, nor those of
@@ -46,8 +50,15 @@ _WITHOUT_EFFECT = {
     "permit_unconventional_http_version": "kaserve accepts HTTP/1.0 and HTTP/1.1",
     "casefold_http_method": "methods are case-sensitive (RFC 9110, section 9.1)",
     "http2_cleartext": "kaserve speaks HTTP/1.1",
-    "root_path": "only ASGI applications get it",
     "sendfile": "files are always sent by the kernel where that is possible",
+}
+_OF_ASGI = "only ASGI applications have it: use kaserve.gunicorn.ASGIWorker"
+_WITHOUT_EFFECT_ON_WSGI = dict.fromkeys(
+    ("root_path", "asgi_loop", "asgi_lifespan", "asgi_disconnect_grace_period"), _OF_ASGI
+)
+_WITHOUT_EFFECT_ON_ASGI = {
+    "threads": "an ASGI application runs in an event loop, in one thread",
+    "asgi_disconnect_grace_period": "an application is told at once that its client has left, and is not cancelled",
 }
 _OF_TLS = ("ssl_context", "cert_reqs", "ca_certs", "ciphers")  # without effect where there is no certificate
 _NO_LIMIT = 65536  # bytes, where gunicorn's 0 means no limit: no client needs more, and a server needs a limit
@@ -60,6 +71,8 @@ class Worker(BaseWorker):
     which is fastest for an application that never blocks, and lets gunicorn's `timeout` detect one that does.
     """
 
+    _way = Way(Runner.GUNICORN, Served.WSGI)
+    _without_effect: Mapping[str, str] = _WITHOUT_EFFECT | _WITHOUT_EFFECT_ON_WSGI
     _server: Server | None = None
 
     @classmethod
@@ -71,12 +84,13 @@ class Worker(BaseWorker):
         """
         for warning in environment_warnings(os.environ):
             log.warning("%s", warning)
-        _check_options(cfg)
-        _check_variables(cfg)
+        name = f"kaserve.gunicorn.{cls.__name__}"
+        _check_options(cfg, name, cls._without_effect)
+        _check_variables(cfg, cls._way)
         if _uses_proxy_protocol(cfg) and "*" not in cfg.proxy_allow_ips:
             # gunicorn checks each connection's address; kaserve would trust the header of any client.
             raise ConfigError(
-                "proxy_protocol: kaserve.gunicorn.Worker accepts the PROXY header from every client that can connect; "
+                f"proxy_protocol: {name} accepts the PROXY header from every client that can connect; "
                 "use --proxy-allow-from '*' if only the proxy can"
             )
         try:
@@ -87,7 +101,7 @@ class Worker(BaseWorker):
     def run(self) -> None:
         """Serves until gunicorn ends this worker. Called by gunicorn."""
         _use_error_log(self.log)
-        application = WSGI(self.wsgi, self.cfg.threads, multiprocess=self.cfg.workers > 1)
+        application = self._new_handler()
         # Duplicates: the server closes what it listens on, and the originals are gunicorn's.
         binds = tuple(f"fd:{os.dup(sock.fileno())}" for sock in self.sockets)
         config = read_config(self.cfg, binds)
@@ -95,7 +109,7 @@ class Worker(BaseWorker):
         if not config.forwarded_allow_ips:
             handler = ForwardedClient(application, Trusted(trusted_proxies(self.cfg)))
         context = gunicorn_sock.ssl_context(self.cfg) if self.cfg.is_ssl else None
-        server = self._server = Server(handler, config, log_lines=self._log_lines, ssl_context=context, way=_WAY)
+        server = self._server = Server(handler, config, log_lines=self._log_lines, ssl_context=context, way=self._way)
         server.open()
         try:
             while not server.stopped:
@@ -105,9 +119,16 @@ class Worker(BaseWorker):
                 if self.alive and server.stats.requests >= self.max_requests:
                     self.log.info("max_requests reached after %d requests, restarting worker", server.stats.requests)
                     self._drain()
+        except StartupFailed as error:
+            self.log.error("the application has failed to start: %s", error, exc_info=error.__cause__)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)  # or gunicorn would start the next one, again and again
         finally:
             server.close()
             application.close()
+
+    def _new_handler(self) -> BaseHandler:
+        """The handler that runs the application."""
+        return WSGI(self.wsgi, self.cfg.threads, multiprocess=self.cfg.workers > 1)
 
     def _notify_gunicorn(self) -> None:
         """Tells gunicorn that this worker is alive; drains if gunicorn is gone, or has cleared `alive` without a signal
@@ -133,6 +154,25 @@ class Worker(BaseWorker):
             self.log.access_log.info("%s", line)
 
 
+class ASGIWorker(Worker):
+    """The same for ASGI applications, which run in an asyncio event loop: the `uvicorn.workers.UvicornWorker` of
+    kaserve.
+
+    `--root-path` and, where gunicorn has them, `--asgi-lifespan` and `--asgi-loop` have their effect; `auto` is
+    asyncio.
+    """
+
+    _way = Way(Runner.GUNICORN, Served.ASGI)
+    _without_effect = _WITHOUT_EFFECT | _WITHOUT_EFFECT_ON_ASGI
+
+    def _new_handler(self) -> BaseHandler:
+        return ASGI(
+            self.wsgi,
+            root_path=getattr(self.cfg, "root_path", "").rstrip("/"),
+            lifespan=getattr(self.cfg, "asgi_lifespan", "auto"),
+        )
+
+
 def read_config(cfg: Any, binds: tuple[str, ...]) -> Config:
     """kaserve's settings for gunicorn's; those that gunicorn does not have come from the environment.
 
@@ -152,28 +192,29 @@ def read_config(cfg: Any, binds: tuple[str, ...]) -> Config:
         "proxy_protocol": _uses_proxy_protocol(cfg),
         "access_log": bool(cfg.accesslog),
         "log_format": _log_format(cfg),
+        "loop": "uvloop" if getattr(cfg, "asgi_loop", "auto") == "uvloop" else "asyncio",
     }
     return Config(**read_environment(os.environ) | settings)
 
 
-def _check_options(cfg: Any) -> None:
+def _check_options(cfg: Any, worker: str, without_effect: Mapping[str, str]) -> None:
     """Raises ConfigError for an option of gunicorn that would have no effect."""
-    for name, reason in _WITHOUT_EFFECT.items():
+    for name, reason in without_effect.items():
         if _is_given(cfg, name):
-            raise ConfigError(f"{name} has no effect with kaserve.gunicorn.Worker: {reason}")
+            raise ConfigError(f"{name} has no effect with {worker}: {reason}")
     if "h2" in str(getattr(cfg, "http_protocols", "")):
-        raise ConfigError("http_protocols: kaserve.gunicorn.Worker speaks HTTP/1.1, not HTTP/2")
+        raise ConfigError(f"http_protocols: {worker} speaks HTTP/1.1, not HTTP/2")
     if not cfg.is_ssl:
         for name in _OF_TLS:
             if _is_given(cfg, name):
                 raise ConfigError(f"{name} has no effect without certfile, which switches TLS on")
 
 
-def _check_variables(cfg: Any) -> None:
+def _check_variables(cfg: Any, way: Way) -> None:
     """Raises ConfigError for a variable of kaserve whose value is not accepted, or that would have no effect."""
     values = read_environment(os.environ)
     try:
-        check_effects(Config(**{"bind": ("fd:3",)} | values), _WAY, values)  # gunicorn binds
+        check_effects(Config(**{"bind": ("fd:3",)} | values), way, values)  # gunicorn binds
         for name in _TLS_VARIABLES:
             if cfg.is_ssl and name in values:
                 raise ConfigError("{} has no effect with gunicorn's --certfile: use one or the other", name)

@@ -173,7 +173,7 @@ MODULES = (
 PUBLIC = [(module, name) for module in MODULES for name in module.__all__]
 
 # Used by a command that tests/test_gunicorn.py runs.
-WITHOUT_EXAMPLE = {"Worker"}
+WITHOUT_EXAMPLE = {"ASGIWorker", "Worker"}
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda value: getattr(value, "__name__", value))

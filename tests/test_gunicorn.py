@@ -35,15 +35,39 @@ def app(environ, start_response):
 """
 
 
+ASGI_APP = """
+import asyncio, os
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        if os.path.exists("fails"):
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+            return
+        scope["state"]["version"] = VERSION
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("the application stops", flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await asyncio.sleep(0)
+    body = scope["root_path"].encode() + b" " + scope["state"]["version"]
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
 class Gunicorn:
     """A master with its workers, on a Unix socket in `directory`, from where it takes the application."""
+
+    worker = "kaserve.gunicorn.Worker"
+    app = APP
 
     def __init__(self, directory: Path, *options: str, **variables: str) -> None:
         self._directory = directory
         self._log = tempfile.TemporaryFile()
         self.write("one")
         self.path = str(directory / "socket")
-        worker = ("-k", "kaserve.gunicorn.Worker", "--no-control-socket", "--access-logfile", "-")
+        worker = ("-k", self.worker, "--no-control-socket", "--access-logfile", "-")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", *worker, "-b", f"unix:{self.path}", *options, "served:app"],
             cwd=directory,
@@ -56,7 +80,7 @@ class Gunicorn:
     def write(self, version: str) -> None:
         """The application in another version, the whole of it at once: a worker may be starting at this moment."""
         fresh = self._directory / "fresh"
-        fresh.write_text(APP.replace("VERSION", f"b{version!r}"))
+        fresh.write_text(self.app.replace("VERSION", f"b{version!r}"))
         fresh.replace(self._directory / "served.py")
 
     @property
@@ -106,6 +130,70 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return gunicorn
 
         yield start
+
+
+class ASGIGunicorn(Gunicorn):
+    worker = "kaserve.gunicorn.ASGIWorker"
+    app = ASGI_APP
+
+
+@pytest.fixture
+def start_asgi(tmp_path: Path) -> Iterator[Start]:
+    if find_spec("gunicorn") is None:
+        missing("gunicorn is not installed")
+    with ExitStack() as stack:
+
+        def start(*options: str, **variables: str) -> Gunicorn:
+            gunicorn = ASGIGunicorn(tmp_path, *options, **variables)
+            stack.callback(gunicorn.end)
+            wait_for(lambda: gunicorn.is_up)
+            return gunicorn
+
+        yield start
+
+
+class TestASGIWorker:
+    def test_an_application(self, start_asgi: Start) -> None:
+        gunicorn = start_asgi("--keep-alive", "7")
+        with gunicorn.connect() as client:
+            answer = client.ask()
+            assert (answer.body, answer.value("keep-alive")) == (b" one", "timeout=7, max=999")
+        gunicorn.write("two")
+        gunicorn.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: gunicorn.ask() == " two")
+        assert gunicorn.stop() == 0
+        assert gunicorn.log.count("the application stops") == 2
+
+    def test_a_root_path(self, start_asgi: Start) -> None:
+        assert start_asgi("--root-path", "/api").ask() == "/api one"
+
+    def test_a_startup_that_fails_ends_gunicorn(self, tmp_path: Path) -> None:
+        pytest.importorskip("gunicorn")
+        (tmp_path / "fails").write_text("")
+        gunicorn = ASGIGunicorn(tmp_path)
+        try:
+            assert gunicorn.process.wait(PATIENCE) == 3
+            assert "the application has failed to start: no database" in gunicorn.log
+        finally:
+            gunicorn.end()
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            (("--threads", "2"), "threads has no effect with kaserve.gunicorn.ASGIWorker: an ASGI application runs in"),
+            (("KASERVE_ROOT_PATH=/api",), "KASERVE_ROOT_PATH has no effect under gunicorn: use --root-path"),
+        ],
+    )
+    def test_what_would_be_ignored_is_refused(self, options: tuple[str, ...], reason: str, tmp_path: Path) -> None:
+        pytest.importorskip("gunicorn")
+        variables = dict(option.split("=", 1) for option in options if option.startswith("KASERVE_"))
+        given = [option for option in options if not option.startswith("KASERVE_")]
+        gunicorn = ASGIGunicorn(tmp_path, *given, **variables)
+        try:
+            assert gunicorn.process.wait(PATIENCE) != 0
+            assert reason in gunicorn.log
+        finally:
+            gunicorn.end()
 
 
 class TestServing:

@@ -79,10 +79,10 @@ class ASGI(BaseHandler):
         else:
             task = starter.start(coroutine)
             if task.done():
-                call.ended(task)
+                call.end(task)
             else:
                 self._running.add(task)
-                task.add_done_callback(call.ended)
+                task.add_done_callback(call.task_done)
                 request.on_leave = call.client_left
         result = call.result
         if isinstance(result, Response):
@@ -102,6 +102,7 @@ class ASGI(BaseHandler):
     # `net.service.Lifespan`.
 
     def start(self) -> Future[None]:
+        """Has the application start; called by the server."""
         return future_of(self._loop, self._start())
 
     async def _start(self) -> None:
@@ -110,6 +111,7 @@ class ASGI(BaseHandler):
         self._scopes.state = self._lifespan.state
 
     def stop(self, patience: float, seconds: float) -> Future[None]:
+        """Has it stop, after its running calls; called by the server."""
         return future_of(self._loop, self._stop(patience))
 
     async def _stop(self, patience: float) -> None:

@@ -92,7 +92,11 @@ class Call:
         self.result: Response | Exception | None = None
         self.future: Future[Response] | None = None
 
-    def ended(self, task: asyncio.Task[Any]) -> None:
+    def task_done(self, task: asyncio.Task[Any]) -> None:
+        """The callback of the application's task."""
+        self.end(task)
+
+    def end(self, task: asyncio.Task[Any]) -> None:
         """The application has returned or failed. Ends the response if the application has not."""
         if task.cancelled():
             self.failed(asyncio.CancelledError())

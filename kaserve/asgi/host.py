@@ -112,6 +112,7 @@ class GuestHost:
         self._owns_loop = owns_loop
         self._timer: asyncio.Handle | None = None
         self._is_open = True
+        self._is_stepping = False
         loop.add_reader(reactor.fileno(), self._turn)
         self._set_timer()
 
@@ -136,10 +137,19 @@ class GuestHost:
             self.loop.stop()
 
     def step(self, timeout: float | None) -> None:
-        """A program that turns the server in its own loop need not do that here, but may."""
-        if self._owns_loop:
-            raise RuntimeError("uvloop cannot be turned by another event loop: use asyncio")
-        self._turn()
+        """Runs the loop for one turn of the reactor, or until the time has passed. A program that turns the server in
+        its own loop need not do that here, but may."""
+        if not self._owns_loop:
+            self._turn()
+            return
+        end = None if timeout is None else self.loop.call_later(timeout, self.loop.stop)
+        self._is_stepping = True
+        try:
+            self.loop.run_forever()
+        finally:
+            self._is_stepping = False
+            if end is not None:
+                end.cancel()
 
     def timeout(self) -> float | None:
         return self._reactor.timeout()
@@ -148,6 +158,8 @@ class GuestHost:
         self._reactor.step(0.0)
         if self._is_open:
             self._set_timer()
+        if self._is_stepping:
+            self.loop.stop()
 
     def _set_timer(self) -> None:
         timeout = self._reactor.timeout()

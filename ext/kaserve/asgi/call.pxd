@@ -19,7 +19,7 @@ cdef class Call:
     cdef public int _state
 
     cdef _fill(self, loop, Request request)
-    cpdef ended(self, task)
+    cpdef end(self, task)
     cpdef next_message(self)
     cdef _read(self, stream)
     cdef _notify(self)
