@@ -54,9 +54,8 @@ class ResponseFields:
         is_own = False
         for pair in headers:
             name, value = pair
-            kind = _kinds.get(name)
-            if kind is None:
-                kind = _classify(name)
+            known = _kinds.get(name)
+            kind = _classify(name) if known is None else known
             if kind == _OTHER:
                 lines.append(_line(name, value))
             elif kind == _LENGTH and self.length is None:
