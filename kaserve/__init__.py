@@ -33,6 +33,7 @@ from .http.headers import Headers
 from .http.messages import Request, Response
 from .http.multi_mapping import MultiMapping
 from .http.wire import IMPLEMENTATION
+from .net.service import StartupFailed
 from .server import Server
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ __all__ = [
     "Request",
     "Response",
     "Server",
+    "StartupFailed",
     "UploadedFile",
     "__version__",
     "run",

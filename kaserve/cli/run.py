@@ -46,7 +46,7 @@ def run(
         ConfigError: a setting is not accepted, or has no effect on what is served.
         ImportError: `app` is a name, and cannot be imported.
         OSError: the address, the directory or another file is unavailable.
-        StartupFailed: the startup of the ASGI application failed (`kaserve.net.service`).
+        StartupFailed: the startup of the ASGI application failed.
         TypeError: `app` is neither an application nor a handler, or there is no setting of such a name.
     """
     if isinstance(app, str):

@@ -369,7 +369,7 @@ class Server:
         Raises:
             OSError: an address is unavailable.
             RuntimeError: the server was closed before, runs in another thread, or belongs to another process.
-            StartupFailed: an ASGI application cannot start (`kaserve.net.service`).
+            StartupFailed: an ASGI application cannot start.
         """
         self._check_thread()
         if not self._is_open or self._is_closed:
@@ -429,7 +429,7 @@ class Server:
         Raises:
             OSError: an address is unavailable.
             RuntimeError: as `run`.
-            StartupFailed: an ASGI application cannot start (`kaserve.net.service`).
+            StartupFailed: an ASGI application cannot start.
         """
         self._check_thread()
         from asyncio import CancelledError, get_running_loop, shield  # most servers do without

@@ -44,7 +44,7 @@ async def serve(
     Raises:
         ConfigError: a setting has no effect here.
         OSError: an address is unavailable.
-        StartupFailed: the startup of the ASGI application failed (`kaserve.net.service`).
+        StartupFailed: the startup of the ASGI application failed.
         TypeError: `app` is none of what can be served.
     """
     handler: Any = app
