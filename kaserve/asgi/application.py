@@ -94,6 +94,7 @@ class ASGI(BaseHandler):
         return future
 
     def attach(self, service: Service) -> None:
+        """Gets the event loop of the server."""
         self._loop = loop = loop_of(service)
         self._starter = TaskStarter(loop)
         self._lifespan = Lifespan(self._app, self._mode, loop)

@@ -54,6 +54,8 @@ class ResponseFields:
         is_own = False
         for pair in headers:
             name, value = pair
+            if type(name) is not bytes or type(value) is not bytes:
+                name, value = _to_bytes(name), _to_bytes(value)
             known = _kinds.get(name)
             kind = _classify(name) if known is None else known
             if kind == _OTHER:
@@ -85,30 +87,30 @@ def new_fields(headers: Iterable[Any]) -> ResponseFields:
 
 def decode_fields(headers: Iterable[Any]) -> list[FieldLine]:
     """Returns pairs of bytes as field lines, for trailers and informational responses."""
-    return [_line(name, value) for name, value in headers]
+    return [_line(_to_bytes(name), _to_bytes(value)) for name, value in headers]
 
 
 def _line(name: bytes, value: bytes) -> FieldLine:
     known = _lines.get((name, value))
     if known is not None:
         return known
-    line = (_text(name), _text(value))
-    if len(line[1]) <= _MAX_SIZE and name not in _UNIQUE:
-        remember(_lines, (bytes(name), bytes(value)), line, _MAX_REMEMBERED)
+    line = (name.decode("latin-1"), value.decode("latin-1"))
+    if len(value) <= _MAX_SIZE and name not in _UNIQUE:
+        remember(_lines, (name, value), line, _MAX_REMEMBERED)
     return line
 
 
-def _text(data: Any) -> str:
+def _to_bytes(data: Any) -> bytes:
     if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data).decode("latin-1")
+        return bytes(data)
     raise TypeError(f"the headers of a response must be pairs of bytes, not of {type(data).__name__}")
 
 
 def _classify(name: bytes) -> int:
     """What the field name means: _LENGTH, _ONE_HOP or _OTHER."""
-    flag = FLAGS.get(_text(name).lower(), 0)
+    flag = FLAGS.get(name.decode("latin-1").lower(), 0)
     kind = _LENGTH if flag == CONTENT_LENGTH else _ONE_HOP if flag & _OWN else _OTHER
-    remember(_kinds, bytes(name), kind, _MAX_REMEMBERED)
+    remember(_kinds, name, kind, _MAX_REMEMBERED)
     return kind
 
 
