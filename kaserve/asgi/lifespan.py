@@ -5,7 +5,7 @@ Knows the messages of the protocol, and which failures end the server. Does not 
 The application runs once for this, in a task that lasts as long as the server: it waits in `receive` for the shutdown.
 An application that does not know the protocol raises when it is called for it. That cannot be told from a mistake in
 its startup for certain, so it depends on how far it came. One that raised before it had received the startup is taken
-not to know the protocol, as the specification says. One that raised after that is served all the same, since many
+not to know the protocol, as the specification says. One that raised after that is still served, since many
 applications receive first and look at the scope later, but a line in the log says so; `--lifespan on` makes it an
 error.
 """
