@@ -44,6 +44,7 @@ MODULES = (
     "net/writer",
     "net/exchange",
     "net/request_loop",
+    "net/tunnel_loop",
     "net/connection",
     "logs/formats",
     "logs/access",

@@ -31,6 +31,7 @@ from .http.handler import BaseHandler
 from .http.headers import Headers
 from .http.messages import Request, Response
 from .http.multi_mapping import MultiMapping
+from .http.tunnel import Tunnel, TunnelConnection
 from .http.wire import IMPLEMENTATION
 from .server import Server
 
@@ -50,6 +51,8 @@ __all__ = [
     "Request",
     "Response",
     "Server",
+    "Tunnel",
+    "TunnelConnection",
     "UploadedFile",
     "__version__",
     "run",

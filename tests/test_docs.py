@@ -8,6 +8,7 @@ import importlib
 import inspect
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,19 @@ def test_the_examples_of_streaming() -> None:
             sent = body if expected != body else body[:50_000]  # http.client sends all of it before it reads
             assert _post(server, sent) == expected[: len(sent)]
     names["lines"].close()
+
+
+def test_the_example_of_tunnels() -> None:
+    names: dict[str, Any] = {}
+    (example,) = read_blocks(ROOT / "docs" / "tunnels.md", "python")
+    exec("\n".join(example.lines), names)
+    with kaserve.testing.serve(names["handler"]) as server, socket.create_connection(_tcp(server)) as sock:
+        for line in ("GET / HTTP/1.1", "Host: h", "Connection: upgrade", "Upgrade: echo", "", "hello"):
+            sock.sendall(f"{line}\r\n".encode())
+        sock.shutdown(socket.SHUT_WR)
+        with sock.makefile("rb") as file:
+            assert file.read().endswith(b"\r\n\r\nhello\r\n")
+        assert _get(server, "/")[0] == 426
 
 
 def _post(server: kaserve.Server, body: bytes) -> bytes:

@@ -22,6 +22,7 @@ from .file_span import FileSpan, Piece
 from .forms import Form, parse_form, parse_query
 from .headers import CONTENT_LENGTH, TRANSFER_ENCODING, FieldLine, Fields, FieldSource, Headers, field_lines
 from .multi_mapping import MultiMapping
+from .tunnel import Tunnel, TunnelBody
 
 __all__ = ["Body", "Request", "Response", "Trailers", "error_response", "new_response"]
 
@@ -284,6 +285,15 @@ class Request:
         self._body = stream
 
     @property
+    def upgrades(self) -> list[str]:
+        """The protocols that the client asks to switch to (RFC 9110 §7.8), in lower case: `["websocket"]`. It prefers
+        the first. Empty without `Connection: upgrade`, and for an HTTP/1.0 client, whose Upgrade must be ignored.
+        `Response.upgrade` switches to one of them; any other response declines."""
+        if self.minor == 0 or "upgrade" not in _members(self.values("connection")):
+            return []
+        return _members(self.values("upgrade"))
+
+    @property
     def content_length(self) -> int | None:
         """The value of Content-Length; None without it, or if the body was chunked (RFC 9112 §6.3)."""
         if not self.flags & CONTENT_LENGTH or self.flags & TRANSFER_ENCODING:
@@ -343,6 +353,12 @@ class Request:
         return f"<Request {self.method} {self.target} {self.http_version}>"
 
 
+def _members(values: list[str]) -> list[str]:
+    """Returns the members of a list in a header (RFC 9110 §5.6.1) in lower case, without the empty ones."""
+    members = [member.strip(" \t").lower() for member in ",".join(values).split(",")]
+    return [member for member in members if member]
+
+
 def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
@@ -364,7 +380,7 @@ class Response:
     handler are dropped, and logged. `("Connection", "close")` has the connection close after the response.
 
     Attributes:
-        status: 200 to 599.
+        status: 200 to 599; 101 if it was made by `upgrade`.
         body: the content; see `__init__`.
         fields: the headers as a list of pairs.
         trailers: see `__init__`.
@@ -461,6 +477,22 @@ class Response:
             headers: further headers, as in `Response(...)`.
         """
         return cls(status, b"", [("Location", quote(location, safe=_URI)), *field_lines(headers)])
+
+    @classmethod
+    def upgrade(cls, protocol: str, tunnel: Tunnel, headers: Fields = ()) -> Response:
+        """Returns `101 Switching Protocols`, after which the connection is not HTTP any more (RFC 9110 §7.8): its bytes
+        go to `tunnel` and come from there.
+
+        It can only be sent to a client that has asked for the protocol (`Request.upgrades`), when its request has been
+        received completely, and once. Otherwise it is an error of the handler: the client gets a 500, and the log says
+        why. `tunnel.closed` is called in any case.
+
+        Args:
+            protocol: what to switch to, such as "websocket". Compared without regard to case.
+            tunnel: what receives the bytes.
+            headers: further headers, as in `Response(...)`. kaserve sets Upgrade and Connection itself.
+        """
+        return cls(101, TunnelBody(tunnel), [("Upgrade", protocol), *field_lines(headers)])
 
     def set_cookie(
         self,

@@ -67,6 +67,7 @@ PHASES: dict[Phase, PhaseSpec] = {
     Phase.BODY: PhaseSpec(READ, "body_timeout", progress_extends=True),
     Phase.HANDLER: PhaseSpec(CLIENT_LEAVES, "half_close_timeout"),
     Phase.SEND: PhaseSpec(WRITE, "send_timeout", progress_extends=True),
+    Phase.TUNNEL: PhaseSpec(READ, "tunnel_timeout"),  # and what `OpenTunnel.interest` makes of it
     Phase.LINGER: PhaseSpec(READ, "linger"),
 }
 
@@ -86,7 +87,7 @@ class Deadlines(NamedTuple):
     """The limits on how long a connection may stay in a phase, by the names of `PHASES`.
 
     Attributes:
-        keep_alive, header_timeout, body_timeout, half_close_timeout, send_timeout, linger: seconds.
+        keep_alive, header_timeout, body_timeout, half_close_timeout, send_timeout, tunnel_timeout, linger: seconds.
         age: seconds after which a connection gets its last response; inf for no limit.
         min_rate: bytes per second, on average over body_timeout and send_timeout, below which there is no progress.
     """
@@ -96,6 +97,7 @@ class Deadlines(NamedTuple):
     body_timeout: float = 60.0
     half_close_timeout: float = 30.0
     send_timeout: float = 60.0
+    tunnel_timeout: float = 3600.0
     linger: float = 5.0
     age: float = 3600.0
     min_rate: int = 500
@@ -125,6 +127,10 @@ class OpenConnection(Protocol):
     @property
     def idle_since(self) -> float:
         """Reactor time since which it is idle or lingering; inf while it is in use."""
+
+    @property
+    def is_tunnel(self) -> bool:
+        """Whether its protocol has been switched, so that it is not HTTP any more."""
 
     def drain(self) -> None:
         """Closes it if it is idle; the server shuts down."""
@@ -231,13 +237,17 @@ class Service:
 
     def drain(self) -> None:
         """Starts draining: idle connections close after RECENT_USE_GRACE, busy ones after their current response, and
-        requests that are incomplete have INCOMPLETE_REQUEST_GRACE."""
+        requests that are incomplete have INCOMPLETE_REQUEST_GRACE. The owners of tunnels are told last."""
         self.draining = self.stopping = True
         self.idle = self.timeouts[HANDSHAKE].seconds = RECENT_USE_GRACE
         self.timeouts[HEAD].shorten(INCOMPLETE_REQUEST_GRACE)
         self.timeouts[BODY].shorten(INCOMPLETE_REQUEST_GRACE)
-        for connection in list(self.connections):
+        for connection in sorted(self.connections, key=_is_tunnel):
             connection.drain()
+
+
+def _is_tunnel(connection: OpenConnection) -> bool:
+    return connection.is_tunnel
 
 
 class PhaseTimeout:

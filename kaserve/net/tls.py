@@ -228,12 +228,13 @@ class TLSSocket:
         has_begun: whether the first byte of the client was seen, and may begin a handshake.
     """
 
-    __slots__ = ("_may_notify", "_sock", "has_begun", "must_write")
+    __slots__ = ("_may_notify", "_notice", "_sock", "has_begun", "must_write")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._sock = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self.has_begun = False
         self._may_notify = False  # close_notify can be sent, and was not sent yet
+        self._notice = b""  # what the kernel has not accepted yet of a close_notify that `finish` has made
         self.must_write = False
 
     def handshake(self) -> None:
@@ -328,6 +329,8 @@ class TLSSocket:
         Raises:
             BlockingIOError: there is no room for close_notify yet.
         """
+        if self._notice:
+            self.finish()
         if self._may_notify:
             try:
                 self._sock.unwrap()
@@ -343,6 +346,47 @@ class TLSSocket:
                 pass
             self._may_notify = False
         self._sock.shutdown(how)  # from here on, bytes are read as they come, without decryption
+
+    def finish(self) -> None:
+        """Closes the sending side, as `shutdown` does, and goes on receiving content (RFC 8446 §6.1). May be called
+        again after BlockingIOError.
+
+        Raises:
+            BlockingIOError: there is no room for close_notify yet.
+            OSError: the client is gone.
+        """
+        if self._may_notify:
+            self._may_notify = False
+            self._notice = self._encrypt_close_notify()
+        while self._notice:
+            self._notice = self._notice[socket.socket.send(self._sock, self._notice) :]
+        socket.socket.shutdown(self._sock, socket.SHUT_WR)
+
+    def _encrypt_close_notify(self) -> bytes:
+        """Makes OpenSSL believe that close_notify was sent, and returns its bytes.
+
+        The only way to do that in Python is `unwrap`, which calls SSL_shutdown() twice. The second call reads, and if
+        the client has sent content meanwhile, OpenSSL discards it and fails. So for this moment the descriptor is that
+        of another socket, from which nothing can be read; what is written there is what the client has to get. The
+        poller does not notice, since it knows the connection by its open file, and that stays open.
+        """
+        fd = self._sock.fileno()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            kept = os.dup(fd)
+            try:
+                os.dup2(ours.fileno(), fd, inheritable=False)
+                try:
+                    self._sock.unwrap()
+                except ssl.SSLWantReadError:
+                    pass
+                finally:
+                    os.dup2(kept, fd, inheritable=False)
+            finally:
+                os.close(kept)
+            return theirs.recv(_RECORD_SIZE)
 
     def fileno(self) -> int:
         return self._sock.fileno()
