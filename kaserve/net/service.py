@@ -22,6 +22,7 @@ from ..telemetry.timeline import Timeline
 from .blocking import BlockingLog
 from .poller import HALF_CLOSE, HANGUP, READ, WRITE
 from .reactor import Reactor
+from .socket_tunnel import SocketTunnel
 
 __all__ = [
     "CLIENT_LEAVES",
@@ -234,6 +235,17 @@ class Service:
         """Lets connections be idle for `seconds` from their next response on; what was announced before is kept."""
         self.keep_alive.announce(seconds)
         self.idle = seconds + _ANNOUNCED_GRACE
+
+    def new_socket_tunnel(self, on_begin: Callable[[], object]) -> SocketTunnel:
+        """Makes a tunnel whose owner has a socket, for code in another thread. May be called in any thread.
+
+        Args:
+            on_begin: see `SocketTunnel`.
+
+        Raises:
+            OSError: the system has no descriptor left.
+        """
+        return SocketTunnel(self.reactor, on_begin)
 
     def drain(self) -> None:
         """Starts draining: idle connections close after RECENT_USE_GRACE, busy ones after their current response, and

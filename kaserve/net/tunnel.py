@@ -110,15 +110,15 @@ class OpenTunnel:
             return False
         if self._finishing:
             raise RuntimeError("write() after finish()")
-        if not data:
-            return not self._waits_for_room
         self.sent += len(data)
         if not self._waits_for_room:
+            if not data:
+                return True
             self._writer.enqueue(data)
             if self._flush():
                 return True
             self._schedule()
-        else:
+        elif data:
             self._queue.append(data)
         self._owes_drained = True
         return False

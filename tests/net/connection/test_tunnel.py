@@ -1031,7 +1031,7 @@ class TestTLS:
             assert net.interest(client.connection) == READ | WRITE
             room[0] = 1
             net.step()
-            tunnel.connection.close()  # what is left of it comes first
+            tunnel.connection.close()  # the rest of it comes first
             room[0] = 9
             net.settle()
         client.read()
