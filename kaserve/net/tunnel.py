@@ -157,7 +157,6 @@ class OpenTunnel:
         """The 101 is encoded: `sock` is the tunnel's from now on."""
         self._sock = sock
         self._waits_for_room = bool(self._writer.buffer)
-        self._moved_at = self._service.reactor.read_clock()
         enable_keepalive(sock)
         self._call(self._open)
 

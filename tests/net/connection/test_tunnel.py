@@ -22,7 +22,16 @@ from kaserve.net.poller import HANGUP, READ, WRITE, SelectorPoller
 from kaserve.net.service import CLIENT_LEAVES, Deadlines
 from kaserve.net.sockets import queued_bytes
 from kaserve.net.tls import TLS
-from tests.tools.connections import SMALL_BUFFER, WHEEL_DELAY, MakeNet, logged_errors, send, send_during_turn, unsent
+from tests.tools.connections import (
+    SMALL_BUFFER,
+    WHEEL_DELAY,
+    MakeNet,
+    is_called_again,
+    logged_errors,
+    send,
+    send_during_turn,
+    unsent,
+)
 from tests.tools.logs import LoggedNet
 from tests.tools.net import GET, Client, Net, get, hello, open_descriptors
 from tests.tools.server import wait_for
@@ -178,7 +187,15 @@ def test_drained_is_not_called_for_the_101(make_net: MakeNet) -> None:
     send(net, client, ASK)
     while client.read():
         net.settle()
+    assert client.received.endswith(b"x\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n")
     assert tunnel.told == ["opened"]
+
+
+def test_the_kernel_probes_a_client_that_is_silent(make_net: MakeNet) -> None:
+    """One that has vanished without a packet is noticed before the deadline."""
+    _, _, connection = opened(make_net, Recorder())
+    sock: Any = connection._sock
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
 
 
 def test_a_client_that_has_not_asked_gets_a_500(make_net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
@@ -353,6 +370,37 @@ def test_pause_and_resume(make_net: MakeNet) -> None:
         net.settle()
         assert tunnel.data == expected
     assert net.interest(connection) == READ  # since nothing came, it did not pause again
+
+
+def test_pause_has_its_effect_without_another_byte(make_net: MakeNet) -> None:
+    tunnel = Recorder()
+    net, _, connection = opened(make_net, tunnel)
+    for call, expected in ((tunnel.connection.pause, CLIENT_LEAVES), (tunnel.connection.resume, READ)):
+        call()
+        net.settle()
+        assert net.interest(connection) == expected
+
+
+def test_what_an_owner_asks_for_costs_one_turn_at_most(make_net: MakeNet) -> None:
+    """And none within a turn of its connection."""
+
+    def ask(connection: TunnelConnection) -> None:
+        connection.write(b"x")
+        connection.pause()
+        connection.resume()
+
+    tunnel = Recorder(received=ask)
+    net, client, connection = opened(make_net, tunnel)
+    ask(tunnel.connection)
+    ask(tunnel.connection)
+    assert net.reactor._again.count(connection) == 1
+    net.settle()
+    client.send(b"x")
+    net.step()
+    assert tunnel.data == b"x"
+    assert not is_called_again(net, connection)
+    assert tunnel.connection.write(b"x")
+    assert not is_called_again(net, connection)
 
 
 def test_paused_from_the_beginning(make_net: MakeNet) -> None:
