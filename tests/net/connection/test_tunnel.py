@@ -1057,19 +1057,21 @@ class TestTLS:
             client.read()
         assert (client.received == MANY, client.end) == (True, "close_notify")
 
-    def test_without_room_for_close_notify(self, make_net: MakeNet, tls: TLS, version: str) -> None:
+    @pytest.mark.parametrize("closes", [True, False])
+    def test_without_room_for_close_notify(self, make_net: MakeNet, tls: TLS, version: str, closes: bool) -> None:
         tunnel = Recorder()
         net, client = opened_over_tls(make_net, tls, version, tunnel, tcp=True)
         sock: Any = client.connection._sock
         raw_send = socket.socket.send
-        room: list[int] = [0]
+        room = 0
 
         def send_some(self: socket.socket, data: Any, *flags: int) -> int:
+            nonlocal room
             if self is not sock._sock:
                 return raw_send(self, data, *flags)
-            if not room[0]:
+            if not room:
                 raise BlockingIOError
-            room[0] -= 1
+            room -= 1
             return raw_send(self, data[:10], *flags)
 
         with pytest.MonkeyPatch.context() as patched:
@@ -1077,13 +1079,16 @@ class TestTLS:
             tunnel.connection.finish()
             net.step()
             assert net.interest(client.connection) == READ | WRITE
-            room[0] = 1
+            room = 1
             net.step()
-            tunnel.connection.close()  # the rest of it comes first
-            room[0] = 9
+            if closes:
+                tunnel.connection.close()  # the rest of it comes first
+            room = 9
             net.settle()
         client.read()
         assert client.end == "close_notify"
+        assert net.interest(client.connection) == READ
+        assert client.connection.phase == (LINGER if closes else TUNNEL)
 
     def test_close(self, make_net: MakeNet, tls: TLS, version: str) -> None:
         tunnel = Recorder()
