@@ -34,6 +34,7 @@ LAYERS: dict[str, set[str] | None] = {
     "logs": {"logs", "net", "telemetry", "http"},
     "handlers": {"handlers", "threads", "http"},
     "insight": {"insight", "telemetry", "http"},
+    "proxy": {"proxy", "threads", "net", "telemetry", "http"},
     "probe": {"probe", "http"},
     "server": None,
     "cli": None,

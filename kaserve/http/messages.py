@@ -35,7 +35,13 @@ _MAX_PARTS = 1000  # fields and files of a form
 
 
 class RequestOwner(Protocol):
-    """What a request asks of the connection that it came on (`net.request_loop`)."""
+    """What a request asks of the connection that it came on (`net.request_loop`).
+
+    Attributes:
+        client: the other end of the connection, whoever `Request.client` is.
+    """
+
+    client: AnyAddress
 
     def inform(self, request: Request, response: Response) -> bool:
         """See `Request.inform`."""

@@ -27,6 +27,7 @@ from .responses import (
     MissingResponse,
     ResponseHead,
     TruncatedResponse,
+    check_interim,
     check_switch,
     parse_response_head,
     response_length,
@@ -165,6 +166,7 @@ class ResponseParser:
             self._interim_left -= 1
             if self._interim_left < 0:
                 raise BadResponse("there are too many informational responses")
+            check_interim(head)
         else:
             self._begin_body(head)
         return head

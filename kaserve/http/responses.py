@@ -24,6 +24,7 @@ __all__ = [
     "MissingResponse",
     "ResponseHead",
     "TruncatedResponse",
+    "check_interim",
     "check_switch",
     "parse_response_head",
     "response_length",
@@ -226,6 +227,17 @@ def response_persists(head: ResponseHead, length: int) -> bool:
 
 def _claims_content(head: ResponseHead) -> bool:
     return head.flags & TRANSFER_ENCODING != 0 or _declared_length(head) > 0
+
+
+def check_interim(head: ResponseHead) -> None:
+    """Checks a 1xx other than 101, after which another head follows (RFC 9110 §15.2).
+
+    Raises:
+        BadResponse: it announces content, which it must not have (RFC 9110 §8.6, RFC 9112 §6.1): what follows would be
+            content for one reader, and a response for the next.
+    """
+    if head.flags & (CONTENT_LENGTH | TRANSFER_ENCODING) and _claims_content(head):
+        raise BadResponse("an informational response announces content")
 
 
 def check_switch(head: ResponseHead, asked: bool) -> None:

@@ -1,0 +1,1 @@
+"""The proxy: a handler that passes requests on to other servers."""
