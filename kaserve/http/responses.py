@@ -95,8 +95,6 @@ class ResponseHead:
             other.flags,
         )
 
-    __hash__ = None  # type: ignore[assignment]  # its fields can be changed
-
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} {self.fields!r}>"
 
