@@ -13,7 +13,7 @@ import re
 
 from .errors import HTTPError
 from .framing import CHUNKED, UNTIL_CLOSE
-from .grammar import DIGITS, STATUS_LINE, TCHAR
+from .grammar import STATUS_LINE, TCHAR
 from .headers import CLOSE, CONTENT_LENGTH, KEEP_ALIVE, TRANSFER_ENCODING, FieldLine, Headers
 from .memo import remember
 from .wire import parse_head
@@ -83,6 +83,10 @@ class ResponseHead:
     def headers(self) -> Headers:
         """The fields as a mapping with case-insensitive names, which is a view of `fields`."""
         return Headers.view(self.fields)
+
+    def values(self, name: str) -> list[str]:
+        """Returns the values of `name`, which must be in lower case. Cheaper than `headers`."""
+        return [value for key, value in self.fields if key == name]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ResponseHead):
@@ -190,7 +194,7 @@ def _check_codings(head: ResponseHead) -> None:
         raise BadResponse("there is a Content-Length beside Transfer-Encoding")  # Step 3: ought to be an error
     if head.minor == 0:
         raise BadResponse("an HTTP/1.0 response has a Transfer-Encoding")  # §6.1: its framing is faulty
-    values = head.headers.get_all("transfer-encoding")
+    values = head.values("transfer-encoding")
     if [coding.strip(" \t").lower() for value in values for coding in value.split(",")] != ["chunked"]:
         # Nobody asked for another one: TE never names any (§7.4).
         raise BadResponse("the transfer coding is not chunked")
@@ -198,8 +202,9 @@ def _check_codings(head: ResponseHead) -> None:
 
 def _declared_length(head: ResponseHead) -> int:
     """Returns the value of Content-Length (RFC 9112 §6.3 steps 5 and 6). Raises BadResponse unless it is one number."""
-    values = head.headers.get_all("content-length")
-    if len(values) != 1 or DIGITS.fullmatch(values[0].encode("latin-1")) is None or len(values[0]) > 19:
+    values = head.values("content-length")
+    # Among ASCII characters, isdigit() finds the same as DIGITS.
+    if len(values) != 1 or not (values[0].isascii() and values[0].isdigit()) or len(values[0]) > 19:
         raise BadResponse("Content-Length is not one number")
     length = int(values[0])
     if length > _MAX_LENGTH:
@@ -250,6 +255,6 @@ def check_switch(head: ResponseHead, asked: bool) -> None:
     """
     if not asked:
         raise BadResponse("a 101 came that the request did not ask for")
-    options = [option.strip(" \t").lower() for option in ",".join(head.headers.get_all("connection")).split(",")]
+    options = [option.strip(" \t").lower() for option in ",".join(head.values("connection")).split(",")]
     if head.minor == 0 or "upgrade" not in options or "upgrade" not in head.headers:
         raise BadResponse("a 101 does not say to what it switches")

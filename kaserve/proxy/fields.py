@@ -165,11 +165,30 @@ def encode_request(
         HTTPError: 400 for a request that must not be passed on; 508 for one that goes round in a circle.
         ValueError: another handler has put something into the request that cannot be sent.
     """
-    host = _checked(settings.host_of(request))
-    target = _checked(upstream_target(request, settings.url.base))
+    host = settings.host_of(request)
+    target = upstream_target(request, settings.url.base)
+    _check(target + host)
+    _check_loop(request.values("via"), settings.via)
     lines = [f"{request.method} {target} HTTP/1.1\r\nHost: {host}\r\n".encode("latin-1")]
-    flags = request.flags
-    named = _named(request.values("connection")) if flags & CONNECTION else None
+    _add_passed(lines, request)
+    lines.append(settings.introduction.lines(request))
+    lines.append(_framing_lines(request, passed_framing(request) if framing is None else framing))
+    if expect_continue:
+        lines.append(b"Expect: 100-continue\r\n")
+    lines.append(_connection_lines(request, upgrade, persist))
+    return join(lines)
+
+
+def _check(text: str) -> None:
+    """Checks what becomes a part of the first two lines. It was checked when it was received; this is for a middleware
+    that has replaced it, by something decoded perhaps. Raises ValueError."""
+    if not (text.isascii() and text.isprintable()) or " " in text or "#" in text:
+        raise ValueError(f"not a part of a request: {text!r}")
+
+
+def _add_passed(lines: list[bytes], request: Request) -> None:
+    """Adds the field lines that pass as they are."""
+    named = _named(request.values("connection")) if request.flags & CONNECTION else None
     is_trusted = request.owner is not None and request.client != request.owner.client
     for field in _counted(request) if request.method in _COUNTS_HOPS else request.fields:
         line = _request_lines.get(field)
@@ -179,21 +198,6 @@ def encode_request(
             line = _encode_claim(field)
         if line and (named is None or field[0] not in named):
             lines.append(line)
-    _check_loop(request.values("via"), settings.via)
-    lines.append(settings.introduction.lines(request))
-    lines.append(_framing_lines(request, passed_framing(request) if framing is None else framing))
-    if expect_continue:
-        lines.append(b"Expect: 100-continue\r\n")
-    lines.append(_connection_lines(request, upgrade, persist))
-    return join(lines)
-
-
-def _checked(text: str) -> str:
-    """Returns `text`, which becomes a part of the first two lines. Both were checked when they were received; this is
-    for a middleware that has replaced them, by something decoded perhaps. Raises ValueError."""
-    if not (text.isascii() and text.isprintable()) or " " in text or "#" in text:
-        raise ValueError(f"not a part of a request: {text!r}")
-    return text
 
 
 def _named(values: list[str]) -> frozenset[str] | None:
@@ -366,7 +370,7 @@ def interim_fields(head: ResponseHead) -> list[FieldLine]:
 def _passed_fields(head: ResponseHead, view: ClientView | None) -> list[FieldLine]:
     """Returns the fields that are not of one hop, with references as the client must see them."""
     flags = head.flags
-    named = _named(head.headers.get_all("connection")) if flags & CONNECTION else None
+    named = _named(head.values("connection")) if flags & CONNECTION else None
     fields = []
     for field in head.fields:
         passed = _response_fields.get(field)
