@@ -263,6 +263,11 @@ class UpstreamConnection(Timer):
 
     # Using: ACTIVE.
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a request can be sent."""
+        return self.phase == ACTIVE
+
     def begin(self, method: str, *, upgrade: bool) -> None:
         """ACTIVE: a request follows, whose response is expected."""
         self.parser.expect(method, upgrade=upgrade)
@@ -304,7 +309,7 @@ class UpstreamConnection(Timer):
         self.upstream.stats.sent += count
         if count == len(data):
             self._unsent = b""
-            self._wait(self._awaits_response)
+            self._wait(self._awaits_response or self._wants == _BODY)
             return True
         self._unsent = memoryview(data)[count:]
         self._wait(True)

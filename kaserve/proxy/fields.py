@@ -144,19 +144,26 @@ def _forwarded(request: Request, peer: AnyAddress) -> str:
 # Responses.
 
 
-def response_fields(head: ResponseHead, settings: Forwarding, request: Request) -> list[FieldLine]:
+def response_fields(
+    head: ResponseHead, settings: Forwarding, request: Request, *, passes_trailers: bool = False
+) -> list[FieldLine]:
     """Returns the fields of `head` for the client. Content-Length stays: it is checked against what is sent.
 
     Args:
         head: of the final response.
         settings: how it is rewritten.
         request: what it is the response to.
+        passes_trailers: whether trailers may follow. Otherwise none are announced.
     """
     named = _named_by_connection(head.headers.get_all("connection")) if head.flags & FLAGS["connection"] else set()
     fields = [
         (_spelling(name), _rewrite_location(value, settings.url, request) if name == "location" else value)
         for name, value in head.fields
-        if name not in named and name not in _HOP_BY_HOP and name != "via" and not _is_idle_length(name, head)
+        if name not in named
+        and name not in _HOP_BY_HOP
+        and name != "via"
+        and (passes_trailers or name != "trailer")
+        and not _is_idle_length(name, head)
     ]
     fields.append(("Via", _via(head.headers.get_all("via"), head.minor)))
     return fields

@@ -19,9 +19,10 @@ A body is kept for that as long as it is small, and only for those methods.
 Bodies
 ======
 
-Both are pulled. The body of the request is read from the client when the upstream has accepted what was read before, so
-a slow upstream slows the client down; the body of the response is read from the upstream when the client has accepted
-what was read before. Either way at most one piece is in memory.
+Both are pulled, and at the same time if the upstream responds while it reads, as an echo does. The body of the request
+is read from the client when the upstream has accepted what was read before, so a slow upstream slows the client down;
+the body of the response is read from the upstream when the client has accepted what was read before. In each direction
+at most one piece is in memory.
 
 `100 Continue` comes from here when the body is first read, which is when the upstream is connected; if the client asked
 for it, the upstream is asked as well (RFC 9110 §10.1.1), so that its refusal reaches the client before the body is
@@ -118,7 +119,6 @@ class PassedRequest:
         head = encode_request(request, self._forwarding, upgrade=self._upgrade, expect_continue=asks)
         connection.begin(request.method, upgrade=self._upgrade is not None)
         self._may_read = not asks
-        self._unsent = list(self._kept or ())
         self._alarm.advance(self._reactor.wheel, self._reactor.read_clock() + _LOOK_AFTER)
         if connection.send(head):
             self.sent()
@@ -129,6 +129,8 @@ class PassedRequest:
         while connection is not None and connection is self._connection and self._may_read:
             if self._unsent:
                 piece = self._unsent.pop(0)
+                if not piece:
+                    continue
             elif self._is_read:
                 self._end_request(connection)
                 return
@@ -182,6 +184,9 @@ class PassedRequest:
             return
         piece = done.result()
         self._keep(piece)
+        if not connection.is_open:  # it is another one, after a failure
+            self._unsent.append(piece)
+            return
         if piece and not connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if self._is_chunked else piece):
             return
         self.sent()
@@ -217,7 +222,6 @@ class PassedRequest:
     def _respond(self, head: ResponseHead) -> None:
         connection = self._connection
         assert connection is not None
-        self._may_read = False
         self._cancel_alarm()
         try:
             first = connection.read_body()
@@ -225,10 +229,12 @@ class PassedRequest:
             self.failed(failure)
             return
         parser = connection.parser
-        response = new_response(head.status, first, response_fields(head, self._forwarding, self._request))
+        passes_trailers = not parser.complete or bool(parser.trailers)
+        fields = response_fields(head, self._forwarding, self._request, passes_trailers=passes_trailers)
+        response = new_response(head.status, first, fields)
         response.reason = head.reason if head.reason.isprintable() else None
         self._note(head)
-        if not parser.complete or parser.trailers:
+        if passes_trailers:
             response.body = _PassedBody(self, connection, first)
             response.trailers = lambda: parser.trailers
         else:
@@ -262,12 +268,11 @@ class PassedRequest:
             upstream.fail(now)
         if self.future.done():  # the response has begun
             self._body_failure = failure
-            waiting, self._waiting = self._waiting, None
-            if waiting is not None and waiting.set_running_or_notify_cancel():
-                waiting.set_exception(self._cut_off())
+            self._cut_off_body()
             return
         if self._may_retry(failure):
             upstream.stats.retried += 1
+            self._unsent = list(self._kept or ())
             self._try(fresh=True)
             return
         upstream.stats.failed += 1
@@ -288,10 +293,13 @@ class PassedRequest:
         log.error("%s: %s, for %s %s", self._tried[-1].name, failure.detail, request.method, request.target)
 
     def _give_up(self, error: BaseException) -> None:
+        self._cancel_alarm()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        if self.future.set_running_or_notify_cancel():
+        if self.future.done():
+            self._cut_off_body()
+        elif self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
     def _settled(self, future: Future[Response]) -> None:
@@ -366,6 +374,12 @@ class PassedRequest:
             piece.add_done_callback(partial(_pass_on, waiting))
         else:
             waiting.set_result(piece or b"")
+
+    def _cut_off_body(self) -> None:
+        """The connection is gone after the response has begun: what waits for the body is told now, or when it asks."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and waiting.set_running_or_notify_cancel():
+            waiting.set_exception(self._cut_off())
 
     def _cut_off(self) -> CutOff:
         failure = self._body_failure

@@ -188,6 +188,60 @@ def test_trailers_pass(make: MakeProxy) -> None:
     assert client.received.endswith(b"\r\n1\r\nx\r\n0\r\nx-t: 1\r\n\r\n")
 
 
+@pytest.mark.parametrize("size", [1, 1000])
+def test_trailers_that_are_announced(size: int, make: MakeProxy, caplog: pytest.LogCaptureFixture) -> None:
+    """RFC 9110 §6.6.2: the announcement passes as long as they can follow."""
+    wire = b"HTTP/1.1 200 OK\r\nTrailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    net = make()
+    client, _ = net.connect()
+    net.pass_on(client, GET)
+    for start in range(0, len(wire), size):
+        net.reply(wire[start : start + size])
+    [answer] = client.answers("GET")
+    assert (answer.body, answer.values("trailer")) == (b"x", ["X-T"] if size == 1 else [])
+    assert errors(caplog) == []
+
+
+def test_both_bodies_pass_at_the_same_time(make: MakeProxy) -> None:
+    """An upstream that echoes responds before it has read the request."""
+    net = make()
+    client, _ = net.connect()
+    net.pass_on(client, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc")
+    assert net.take().endswith(b"abc")
+    net.reply(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nABC")
+    client.read()
+    assert client.received.endswith(b"\r\n\r\nABC")
+    net.pass_on(client, b"def")
+    assert net.take() == b"def"
+    net.reply(b"DEF")
+    assert client.answers("POST")[0].body == b"ABCDEF"
+    assert len(net.proxy.upstreams[0].pool.idle) == 1
+
+
+def test_a_body_that_breaks_after_the_response_has_begun(make: MakeProxy) -> None:
+    """The client sends malformed chunks while it gets the response: both connections end."""
+    net = make()
+    client, _ = net.connect(tcp=True)
+    net.pass_on(client, b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+    net.take()
+    net.reply(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+    net.pass_on(client, b"zz\r\n")
+    client.read()
+    net.peers[0].read()
+    assert (client.was_reset, net.peers[0].ended) == (True, True)
+
+
+def test_a_body_goes_on_while_the_request_is_sent_again(make: MakeProxy) -> None:
+    net = make()
+    client, _ = net.connect()
+    net.pass_on(client, b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc")
+    lose(net)
+    net.pass_on(client, b"def")
+    assert net.take(1).endswith(b"\r\n\r\nabcdef")
+    net.reply(OK)
+    assert client.answers("PUT")[0].body == b"ok"
+
+
 def test_an_upstream_that_ends_its_response_by_closing_looks_persistent(make: MakeProxy) -> None:
     """RFC 9112 §6.3 step 8: for the client the end is the last chunk."""
     net = make()
