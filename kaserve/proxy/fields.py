@@ -25,7 +25,7 @@ from ..http.responses import ResponseHead
 from ..http.wire import encode_head
 from .location import UpstreamURL
 
-__all__ = ["Forwarding", "encode_request", "interim_fields", "response_fields"]
+__all__ = ["Forwarding", "encode_request", "interim_fields", "may_go_further", "response_fields"]
 
 _NAME = "kaserve"  # in Via
 _FORWARDING = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip"})
@@ -58,6 +58,8 @@ def encode_request(request: Request, settings: Forwarding, *, upgrade: str | Non
     """
     named = _named_by_connection(request.values("connection"))
     passed = [line for line in request.fields if line[0] not in named and not _ends_here(line[0])]
+    if request.method in ("OPTIONS", "TRACE"):
+        passed = [(name, _one_less(value) if name == "max-forwards" else value) for name, value in passed]
     added = _forwarding_lines(request)
     added.append(("via", _via(request.values("via"), request.minor)))
     if upgrade is not None:
@@ -76,6 +78,16 @@ def encode_request(request: Request, settings: Forwarding, *, upgrade: str | Non
         b"Expect: 100-continue\r\n" if expect_continue else b"",
         tail,
     )
+
+
+def may_go_further(request: Request) -> bool:
+    """Whether the request may be passed on, as far as its Max-Forwards says (RFC 9110 §7.6.2)."""
+    return request.method not in ("OPTIONS", "TRACE") or "0" not in request.values("max-forwards")
+
+
+def _one_less(value: str) -> str:
+    """Returns the value of Max-Forwards for the next hop; one that is no number stays."""
+    return str(int(value) - 1) if value.isascii() and value.isdigit() and len(value) < 10 else value
 
 
 def _target(request: Request, url: UpstreamURL) -> str:

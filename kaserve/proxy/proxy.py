@@ -12,10 +12,10 @@ from typing import Any
 from ..http.body_stream import BodyStream
 from ..http.errors import HTTPError
 from ..http.handler import BaseHandler, BodySink, HandlerResult
-from ..http.messages import Request
+from ..http.messages import Request, Response
 from ..net.service import Service
 from .connector import Connector, SystemConnector
-from .fields import Forwarding
+from .fields import Forwarding, may_go_further
 from .location import UpstreamURL
 from .passed_request import PassedRequest
 from .settings import UpstreamSettings
@@ -92,21 +92,29 @@ class Proxy(BaseHandler):
         self._service = None
 
     def before_body(self, request: Request) -> None:
-        if request.method == "CONNECT":
-            raise HTTPError(501, "this proxy makes no tunnels with CONNECT")
+        _check_method(request)
 
     def body_sink(self, request: Request) -> BodySink:
         return BodyStream()
 
     def __call__(self, request: Request) -> HandlerResult:
-        if request.method == "CONNECT":
-            raise HTTPError(501, "this proxy makes no tunnels with CONNECT")
+        _check_method(request)
+        if not may_go_further(request):
+            return Response(204)
         service = self._service
         if service is None:
             raise RuntimeError("a Proxy can be called only by a server")
         passed = PassedRequest(request, self.upstreams, self._forwarding, service.reactor, None)
         passed.start()
         return passed.future
+
+
+def _check_method(request: Request) -> None:
+    """Raises HTTPError 501 for what is not passed on."""
+    if request.method == "CONNECT":
+        raise HTTPError(501, "this proxy makes no tunnels with CONNECT")
+    if request.method == "TRACE" and not may_go_further(request):
+        raise HTTPError(501, "this proxy does not send requests back")
 
 
 def _new_context(insecure: bool) -> ssl.SSLContext:

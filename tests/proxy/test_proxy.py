@@ -685,6 +685,22 @@ def test_connect_is_refused(make: MakeProxy) -> None:
     assert not net.peers
 
 
+def test_max_forwards(make: MakeProxy) -> None:
+    """RFC 9110 §7.6.2: for OPTIONS and TRACE it is checked and decremented; at 0 this proxy is the last one."""
+    net = make()
+    client, _ = net.connect()
+    wire = b"%b / HTTP/1.1\r\nHost: x\r\nMax-Forwards: %d\r\n\r\n"
+    for method, status in ((b"OPTIONS", 204), (b"TRACE", 501)):
+        net.pass_on(client, wire % (method, 0))
+        assert client.answers(method.decode())[0].status == status
+    assert not net.peers
+    for method, passed in ((b"OPTIONS", 6), (b"TRACE", 6), (b"GET", 7)):
+        net.pass_on(client, wire % (method, 7))
+        assert b"\r\nMax-Forwards: %d\r\n" % passed in net.take()
+        net.reply(OK)
+        assert client.answers(method.decode())[0].status == 200
+
+
 def test_a_proxy_needs_an_upstream() -> None:
     with pytest.raises(ValueError, match="upstream"):
         Proxy([])
