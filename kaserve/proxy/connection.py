@@ -264,9 +264,9 @@ class UpstreamConnection(Timer):
     # Using: ACTIVE.
 
     @property
-    def is_open(self) -> bool:
-        """Whether a request can be sent."""
-        return self.phase == ACTIVE
+    def can_send(self) -> bool:
+        """Whether `send` may be called: the connection is open, and the kernel has accepted what was sent before."""
+        return self.phase == ACTIVE and self._may_send and not self._unsent
 
     def begin(self, method: str, *, upgrade: bool) -> None:
         """ACTIVE: a request follows, whose response is expected."""
@@ -343,7 +343,8 @@ class UpstreamConnection(Timer):
             raise failure from None
         except OSError as error:
             self.close()
-            raise UpstreamFailure(Cause.CLOSED, f"it cut its response off: {error.strerror or error}") from None
+            reason = f"it cut its response off: {error.strerror or error}"
+            raise UpstreamFailure(Cause.CLOSED, reason, has_response=True) from None
         return data
 
     def want_body(self) -> None:

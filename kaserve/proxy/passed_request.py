@@ -79,7 +79,7 @@ class PassedRequest:
         self._is_idempotent = request.method in _IDEMPOTENT
         self._kept: list[bytes] | None = [] if self._is_idempotent else None  # what was read of the body
         self._kept_size = 0
-        self._unsent: list[bytes] = []  # of what was kept: what is to be sent again
+        self._unsent: list[bytes] = []  # what was read of the body and is still to be sent, perhaps again
         self._is_read = self._stream is None  # the body was read to its end
         self._is_chunked = self._stream is not None and request.content_length is None
         self._may_read = False  # the upstream has not been asked, or has agreed
@@ -129,8 +129,6 @@ class PassedRequest:
         while connection is not None and connection is self._connection and self._may_read:
             if self._unsent:
                 piece = self._unsent.pop(0)
-                if not piece:
-                    continue
             elif self._is_read:
                 self._end_request(connection)
                 return
@@ -184,12 +182,11 @@ class PassedRequest:
             return
         piece = done.result()
         self._keep(piece)
-        if not connection.is_open:  # it is another one, after a failure
+        if piece:
             self._unsent.append(piece)
-            return
-        if piece and not connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if self._is_chunked else piece):
-            return
-        self.sent()
+        # After a failure it is another connection, which may not be open yet, or is still sending what came before.
+        if connection.can_send:
+            self.sent()
 
     def _keep(self, piece: bytes) -> None:
         """Keeps a piece of the body, if it may have to be sent again and is not too large."""
@@ -199,7 +196,7 @@ class PassedRequest:
         self._kept_size += len(piece)
         if self._kept_size > _MAX_KEPT:
             self._kept = None
-        else:
+        elif piece:
             self._kept.append(piece)
 
     # The response.

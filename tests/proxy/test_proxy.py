@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import random
 import re
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -229,6 +230,28 @@ def test_a_body_that_breaks_after_the_response_has_begun(make: MakeProxy) -> Non
     client.read()
     net.peers[0].read()
     assert (client.was_reset, net.peers[0].ended) == (True, True)
+
+
+def test_a_body_goes_on_while_what_was_kept_is_still_being_sent(make: MakeProxy) -> None:
+    """The next piece must not take the place of what the kernel has not accepted."""
+    net = make()
+    net.connector.send_buffer = 2048
+    client, _ = net.connect()
+    body = random.Random(1).randbytes(61440)
+    net.pass_on(client, b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (len(body) + 3))
+    client.send(body)
+    while not net.take(0).endswith(body[-1000:]):
+        pass
+    net.settle()  # now it waits for the rest of the body
+    net.peers[0].reset()
+    net.settle()
+    net.pass_on(client, b"end")
+    received = b""
+    while not received.endswith(b"end"):
+        received += net.take(1)
+    assert received.partition(b"\r\n\r\n")[2] == body + b"end"
+    net.reply(OK)
+    assert client.answers("PUT")[0].body == b"ok"
 
 
 def test_a_body_goes_on_while_the_request_is_sent_again(make: MakeProxy) -> None:

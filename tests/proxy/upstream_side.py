@@ -23,12 +23,14 @@ class FakeConnector:
         peers: the upstream's ends of the connections, in order; each reads only when the test does.
         refuses: errors of the next attempts to connect, the first one first.
         resolves: whether names are resolved; if not, that is an error.
+        send_buffer: bytes that the kernel takes without being read, of a pair of Unix sockets; 0 for TCP.
     """
 
     def __init__(self) -> None:
         self.peers: list[Client] = []
         self.refuses: list[int] = []
         self.resolves = True
+        self.send_buffer = 0
 
     def resolve(self, url: UpstreamURL, reactor: Reactor, then: Callable[[list[Address] | OSError], object]) -> None:
         then([Address(socket.AF_INET, url)] if self.resolves else OSError(errno.ENOENT, "unknown name"))
@@ -37,8 +39,10 @@ class FakeConnector:
         if self.refuses:
             number = self.refuses.pop(0)
             raise OSError(number, errno.errorcode[number])
-        theirs, ours = tcp_pair()
+        theirs, ours = socket.socketpair() if self.send_buffer else tcp_pair()
         ours.setblocking(False)
+        if self.send_buffer:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
         self.peers.append(Client(theirs))
         return ours
 
