@@ -19,6 +19,7 @@ import kaserve
 import kaserve.gunicorn
 import kaserve.handlers
 import kaserve.http.multipart
+import kaserve.proxy
 import kaserve.pytest_plugin
 import kaserve.systemd
 import kaserve.telemetry.snapshot
@@ -164,6 +165,7 @@ MODULES = (
     kaserve,
     kaserve.handlers,
     kaserve.http.multipart,
+    kaserve.proxy,
     kaserve.testing,
     kaserve.pytest_plugin,
     kaserve.telemetry.snapshot,
@@ -222,6 +224,7 @@ FOR_THE_SERVER = {
     "protect",
     "make_private",
     "attach",
+    "detach",
     "end_of_turn",
     "take",
     "run",

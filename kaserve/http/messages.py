@@ -76,6 +76,7 @@ class Request:
         remote_user: the user that a handler such as `BasicAuth` has let in; "" for none. Access logs and WSGI
             applications (REMOTE_USER) read it.
         received: what the sink of `BaseHandler.body_sink` returned; None if `body` holds the content.
+        log_fields: further fields for the access log in JSON, such as those that a proxy adds; None for none.
         owner: the connection; None if the response is complete, or the request came on no connection.
     """
 
@@ -89,6 +90,7 @@ class Request:
         "disconnected",
         "field_count",
         "flags",
+        "log_fields",
         "method",
         "minor",
         "mount",
@@ -145,6 +147,7 @@ class Request:
         self.received: Any = None
         self.disconnected = False
         self.owner: RequestOwner | None = None
+        self.log_fields: dict[str, object] | None = None
         self._trailers: list[FieldLine] | None = None
         self._parsed: dict[tuple[str, ...], MultiMapping[str]] | None = None
         self._body: BinaryIO | BodyStream | None = None  # None: empty

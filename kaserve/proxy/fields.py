@@ -28,7 +28,7 @@ from ..http.framing import CHUNKED, NO_LENGTH
 from ..http.grammar import DIGITS, TOKEN_TEXT
 from ..http.headers import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, TRANSFER_ENCODING, FieldLine
 from ..http.memo import remember
-from ..http.messages import Request, Response
+from ..http.messages import Request
 from ..http.responses import ResponseHead
 from ..http.target import is_host
 from ..http.wire import encode_head, join
@@ -36,13 +36,14 @@ from .forwarded import MADE_HERE, Introduction, claims_to_forward
 from .location import UpstreamURL
 from .references import ClientView, client_view
 from .spelling import spelling
-from .target import upstream_target
+from .target import check_path, upstream_target
 
 __all__ = [
     "Forwarding",
+    "check_request",
     "encode_request",
-    "final_response",
     "interim_fields",
+    "may_go_further",
     "passed_framing",
     "passed_trailers",
     "requested_upgrade",
@@ -132,6 +133,33 @@ class Forwarding:
 # Requests.
 
 
+def check_request(request: Request, settings: Forwarding) -> None:
+    """Checks whether `request` may be passed on, before anything is done for it.
+
+    Raises:
+        HTTPError: 400 for a path that would lead out of the mount, and for a Max-Forwards that is no number; 508 for a
+            request that has been here many times, as Via tells (RFC 9110 §7.6.3).
+    """
+    check_path(request.raw_path)
+    if request.method in _COUNTS_HOPS:
+        _max_forwards(request)
+    values = request.values("via")
+    if values:
+        hops = [hop.split() for value in values for hop in value.split(",")]
+        if sum(len(hop) > 1 and hop[1] == settings.via for hop in hops) > _MAX_LOOPS:
+            raise HTTPError(508, "the request goes round in a circle of proxies")
+
+
+def may_go_further(request: Request) -> bool:
+    """Returns whether the request may be passed on, as far as Max-Forwards says, which counts for OPTIONS and TRACE
+    (RFC 9110 §7.6.2). If not, this proxy is its last recipient, and responds.
+
+    Raises:
+        HTTPError: 400 for a Max-Forwards that is no number.
+    """
+    return request.method not in _COUNTS_HOPS or _max_forwards(request) != 0
+
+
 def passed_framing(request: Request) -> int:
     """Returns how the body of a request is framed for an upstream, if it is passed on as it arrives: its number of
     bytes, `CHUNKED`, or `NO_LENGTH` if it has neither a body nor a length."""
@@ -162,13 +190,12 @@ def encode_request(
             is to end (False); None says nothing, which is to persist in HTTP/1.1 (RFC 9112 §9.3).
 
     Raises:
-        HTTPError: 400 for a request that must not be passed on; 508 for one that goes round in a circle.
+        HTTPError: as `check_request`, for the path.
         ValueError: another handler has put something into the request that cannot be sent.
     """
     host = settings.host_of(request)
     target = upstream_target(request, settings.url.base)
     _check(target + host)
-    _check_loop(request.values("via"), settings.via)
     lines = [f"{request.method} {target} HTTP/1.1\r\nHost: {host}\r\n".encode("latin-1")]
     _add_passed(lines, request)
     lines.append(settings.introduction.lines(request))
@@ -252,29 +279,6 @@ def _max_forwards(request: Request) -> int | None:
     return int(values[0].lstrip("0")[:9] or "0")  # less than a number that is larger than any chain is long
 
 
-def final_response(request: Request) -> Response | None:
-    """Returns the response to a request that must not be passed on, since it has come as far as it may: OPTIONS or
-    TRACE with `Max-Forwards: 0` (RFC 9110 §7.6.2). None for all other requests.
-
-    Raises:
-        HTTPError: 400 if Max-Forwards is malformed, 501 for TRACE, since it is not reflected here.
-    """
-    if request.method not in _COUNTS_HOPS or _max_forwards(request) != 0:
-        return None
-    if request.method == "TRACE":
-        raise HTTPError(501, "this proxy does not reflect requests")
-    return Response(200)
-
-
-def _check_loop(values: list[str], via: str) -> None:
-    """Raises HTTPError 508 if the request has been here many times, as Via tells (RFC 9110 §7.6.3)."""
-    if not values:
-        return
-    hops = [hop.split() for value in values for hop in value.split(",")]
-    if sum(len(hop) > 1 and hop[1] == via for hop in hops) > _MAX_LOOPS:
-        raise HTTPError(508, "the request goes round in a circle of proxies")
-
-
 def _framing_lines(request: Request, framing: int) -> bytes:
     """Returns the field that says how the body ends, and the announcement of trailers (RFC 9110 §6.6.2)."""
     if framing == CHUNKED:
@@ -345,7 +349,7 @@ def passed_trailers(trailers: list[FieldLine], fields: list[FieldLine]) -> list[
 
 
 def response_fields(
-    head: ResponseHead, settings: Forwarding, request: Request, *, trailers: bool = False
+    head: ResponseHead, settings: Forwarding, request: Request, *, passes_trailers: bool = False
 ) -> list[FieldLine]:
     """Returns the fields of a final response, or of a 101, for the client.
 
@@ -353,11 +357,11 @@ def response_fields(
         head: its head.
         settings: how it is rewritten.
         request: what it is the response to.
-        trailers: whether trailers will be sent, so that their announcement may pass (RFC 9110 §6.6.2).
+        passes_trailers: whether trailers may follow, so that their announcement may pass (RFC 9110 §6.6.2).
     """
     fields = _passed_fields(head, client_view(settings.url, request, settings.host_of(request)))
-    if trailers and head.flags & HOP_BY_HOP:
-        fields.extend(("Trailer", value) for name, value in head.fields if name == "trailer")
+    if passes_trailers and head.flags & HOP_BY_HOP and head.flags & TRANSFER_ENCODING and request.minor > 0:
+        fields.extend([("Trailer", value) for value in head.values("trailer")])
     fields.append(("Via", f"1.{head.minor} {settings.via}"))  # RFC 9110 §7.6.3
     return fields
 

@@ -20,7 +20,7 @@ import re
 from ..http.errors import HTTPError
 from ..http.messages import Request
 
-__all__ = ["has_dot_segments", "upstream_target"]
+__all__ = ["check_path", "has_dot_segments", "upstream_target"]
 
 _SEPARATOR = r"[/\\]|%2[fF]|%5[cC]"
 _DOT_SEGMENT = re.compile(rf"(?:^|{_SEPARATOR})(?:\.|%2[eE]){{1,2}}(?:{_SEPARATOR}|;|%3[bB]|$)")
@@ -31,6 +31,12 @@ def has_dot_segments(path: str) -> bool:
     if "/." not in path and "%" not in path and "\\" not in path:
         return False
     return _DOT_SEGMENT.search(path) is not None
+
+
+def check_path(path: str) -> None:
+    """Raises HTTPError 400 for a path with dot segments."""
+    if has_dot_segments(path):
+        raise HTTPError(400, "the path has dot segments")
 
 
 def upstream_target(request: Request, base: str) -> str:
@@ -46,8 +52,7 @@ def upstream_target(request: Request, base: str) -> str:
     path = request.raw_path
     if path == "*":  # RFC 9112 §3.2.4: OPTIONS of the server as a whole
         return path
-    if has_dot_segments(path):
-        raise HTTPError(400, "the path has dot segments")
+    check_path(path)
     if base:
         path = (base.rstrip("/") if path else base) + path
     elif request.mount:

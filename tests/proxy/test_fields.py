@@ -12,9 +12,10 @@ from kaserve.http.framing import CHUNKED, NO_LENGTH
 from kaserve.http.wire import encode_head
 from kaserve.proxy.fields import (
     Forwarding,
+    check_request,
     encode_request,
-    final_response,
     interim_fields,
+    may_go_further,
     passed_framing,
     passed_trailers,
     requested_upgrade,
@@ -165,9 +166,12 @@ def test_a_request_that_has_been_here_often() -> None:
     """RFC 9110 §7.6.3."""
     lines = ["Via: 1.1 kaserve"] * 8
     assert values(passed(get(*lines)), "Via") == ["1.1 kaserve"] * 9
+    check_request(get(*lines), PLAIN)
     for more in (lines, ["Via: " + "1.1 kaserve, 1.0 x, " * 8]):
+        request = get(*more, "Via: 1.1 kaserve")
+        check_request(request, Forwarding(PLAIN.url, via="other"))
         with pytest.raises(HTTPError) as caught:
-            encode_request(get(*more, "Via: 1.1 kaserve"), PLAIN)
+            check_request(request, PLAIN)
         assert caught.value.status == 508
 
 
@@ -320,24 +324,23 @@ def test_one_hop_less() -> None:
 
 
 def test_a_request_that_must_not_go_on() -> None:
-    """RFC 9110 §7.6.2: this proxy is the last recipient, and responds."""
-    response = final_response(get("Max-Forwards: 0", method="OPTIONS"))
-    assert response is not None
-    assert (response.status, response.body) == (200, b"")
-    with pytest.raises(HTTPError) as caught:
-        final_response(get("Max-Forwards: 0", method="TRACE"))
-    assert caught.value.status == 501
-    assert final_response(get("Max-Forwards: 1", method="OPTIONS")) is None
-    assert final_response(get(method="OPTIONS")) is None
-    assert final_response(get("Max-Forwards: 0")) is None
+    """RFC 9110 §7.6.2: this proxy is the last recipient."""
+    for method in ("OPTIONS", "TRACE"):
+        assert not may_go_further(get("Max-Forwards: 0", method=method))
+        assert not may_go_further(get("Max-Forwards: 000", method=method))
+        assert may_go_further(get("Max-Forwards: 1", method=method))
+        assert may_go_further(get(method=method))
+    assert may_go_further(get("Max-Forwards: 0"))
 
 
 @pytest.mark.parametrize("lines", [["Max-Forwards: x"], ["Max-Forwards: -1"], ["Max-Forwards: 1", "Max-Forwards: 1"]])
 def test_a_number_of_hops_that_is_none(lines: list[str]) -> None:
-    for function in (final_response, lambda request: encode_request(request, PLAIN)):
+    request = get(*lines, method="OPTIONS")
+    for function in (may_go_further, lambda request: check_request(request, PLAIN)):
         with pytest.raises(HTTPError) as caught:
-            function(get(*lines, method="OPTIONS"))
+            function(request)
         assert caught.value.status == 400
+    check_request(get(*lines), PLAIN)
 
 
 # Upgrades.
@@ -420,10 +423,15 @@ def test_content_length_stays_where_it_counts(status: int, stays: bool) -> None:
 
 
 def test_the_announcement_of_trailers() -> None:
-    """RFC 9110 §6.6.2: only if there will be trailers."""
+    """RFC 9110 §6.6.2: only if there can be trailers."""
     head = response_head("Transfer-Encoding: chunked", "Trailer: X-Sum")
-    assert response_fields(head, PLAIN, get()) == [("Via", "1.1 kaserve")]
-    assert response_fields(head, PLAIN, get(), trailers=True) == [("Trailer", "X-Sum"), ("Via", "1.1 kaserve")]
+    via = ("Via", "1.1 kaserve")
+    assert response_fields(head, PLAIN, get()) == [via]
+    assert response_fields(head, PLAIN, get(), passes_trailers=True) == [("Trailer", "X-Sum"), via]
+    old = parse(b"GET / HTTP/1.0\r\n\r\n")
+    assert response_fields(head, PLAIN, old, passes_trailers=True) == [via]
+    head = response_head("Content-Length: 5", "Trailer: X-Sum")
+    assert response_fields(head, PLAIN, get(), passes_trailers=True) == [("Content-Length", "5"), via]
 
 
 def test_references_are_those_of_the_client() -> None:

@@ -7,7 +7,7 @@ from kaserve.http.memo cimport remember
 from kaserve.http.messages cimport Request
 from kaserve.http.responses cimport ResponseHead
 from kaserve.proxy.forwarded cimport Introduction, claims_to_forward
-from kaserve.proxy.target cimport upstream_target
+from kaserve.proxy.target cimport check_path, upstream_target
 
 cdef long long CHUNKED, NO_LENGTH
 cdef int CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, TRANSFER_ENCODING
@@ -22,6 +22,8 @@ cdef class Forwarding:
 
     cpdef str host_of(self, Request request)
 
+cpdef check_request(Request request, Forwarding settings)
+cpdef bint may_go_further(Request request) except -1
 cpdef long long passed_framing(Request request) except? -9
 cdef _check(str text)
 @cython.locals(line=bytes)
@@ -31,7 +33,6 @@ cdef bytes _encode_line(tuple field)
 cdef bint _is_dropped(str name) except -1
 cdef bytes _encode_claim(tuple field)
 cdef list _counted(Request request)
-cdef _check_loop(list values, str via)
 cdef bytes _framing_lines(Request request, long long framing)
 cdef bytes _connection_lines(Request request, upgrade, persist)
 cdef bint _takes_trailers(Request request) except -1
