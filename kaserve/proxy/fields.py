@@ -97,9 +97,12 @@ class Forwarding:
         url: of the upstream.
         host: what upstreams get as Host; None for what the client asked for.
         via: the name of this proxy in Via.
+        introduction: makes the fields that tell upstreams about clients.
+        via_fields: what this proxy adds to responses, for HTTP/1.0 and HTTP/1.1. Always the same objects, which the
+            encoder of heads remembers.
     """
 
-    __slots__ = ("host", "introduction", "url", "via")
+    __slots__ = ("host", "introduction", "url", "via", "via_fields")
 
     def __init__(self, url: UpstreamURL, host: str | None = None, via: str = "kaserve") -> None:
         """Makes the rules.
@@ -120,6 +123,7 @@ class Forwarding:
         self.host = host
         self.via = via
         self.introduction = Introduction(via, url.base != "")
+        self.via_fields: tuple[FieldLine, FieldLine] = ("Via", f"1.0 {via}"), ("Via", f"1.1 {via}")
 
     def host_of(self, request: Request) -> str:
         """Returns the value of Host for an upstream (RFC 9110 §7.2). A request of HTTP/1.0 may have none."""
@@ -146,7 +150,7 @@ def check_request(request: Request, settings: Forwarding) -> None:
     values = request.values("via")
     if values:
         hops = [hop.split() for value in values for hop in value.split(",")]
-        if sum(len(hop) > 1 and hop[1] == settings.via for hop in hops) > _MAX_LOOPS:
+        if [hop[1:2] for hop in hops].count([settings.via]) > _MAX_LOOPS:
             raise HTTPError(508, "the request goes round in a circle of proxies")
 
 
@@ -359,27 +363,28 @@ def response_fields(
         request: what it is the response to.
         passes_trailers: whether trailers may follow, so that their announcement may pass (RFC 9110 §6.6.2).
     """
-    fields = _passed_fields(head, client_view(settings.url, request, settings.host_of(request)))
+    fields = _passed_fields(head, settings, request)
     if passes_trailers and head.flags & HOP_BY_HOP and head.flags & TRANSFER_ENCODING and request.minor > 0:
         fields.extend([("Trailer", value) for value in head.values("trailer")])
-    fields.append(("Via", f"1.{head.minor} {settings.via}"))  # RFC 9110 §7.6.3
+    fields.append(settings.via_fields[head.minor])  # RFC 9110 §7.6.3
     return fields
 
 
 def interim_fields(head: ResponseHead) -> list[FieldLine]:
     """Returns the fields of an informational response for the client: of a 103, for instance (RFC 8297)."""
-    return _passed_fields(head, None)
+    return _passed_fields(head, None, None)
 
 
-def _passed_fields(head: ResponseHead, view: ClientView | None) -> list[FieldLine]:
-    """Returns the fields that are not of one hop, with references as the client must see them."""
+def _passed_fields(head: ResponseHead, settings: Forwarding | None, request: Request | None) -> list[FieldLine]:
+    """Returns the fields that are not of one hop. References are as the client must see them, unless the settings are
+    None."""
     flags = head.flags
     named = _named(head.values("connection")) if flags & CONNECTION else None
     fields = []
     for field in head.fields:
         passed = _response_fields.get(field)
         if passed is None:
-            passed = _pass(field, view)
+            passed = _pass(field, settings, request)
         if passed is not _DROPPED and (named is None or field[0] not in named):
             fields.append(passed)
     if flags & CONTENT_LENGTH and (head.status < 200 or head.status in (204, 205)):
@@ -387,11 +392,13 @@ def _passed_fields(head: ResponseHead, view: ClientView | None) -> list[FieldLin
     return fields
 
 
-def _pass(field: FieldLine, view: ClientView | None) -> FieldLine:
+def _pass(field: FieldLine, settings: Forwarding | None, request: Request | None) -> FieldLine:
     """Returns the field for the client, or _DROPPED. What depends on the request is not remembered."""
     name, value = field
     if name in _REFERENCES:
-        return spelling(name), value if view is None else _rewritten(name, value, view)
+        if settings is not None and request is not None:
+            value = _rewritten(name, value, client_view(settings.url, request, settings.host_of(request)))
+        return spelling(name), value
     passed = _DROPPED if name in _ONE_HOP else (spelling(name), value)
     if len(name) + len(value) <= _MAX_SIZE:
         remember(_response_fields, field, passed, _MAX_REMEMBERED)

@@ -19,6 +19,7 @@ cdef class Forwarding:
     cdef public object host, url
     cdef public Introduction introduction
     cdef public str via
+    cdef public tuple via_fields
 
     cpdef str host_of(self, Request request)
 
@@ -37,5 +38,5 @@ cdef bytes _framing_lines(Request request, long long framing)
 cdef bytes _connection_lines(Request request, upgrade, persist)
 cdef bint _takes_trailers(Request request) except -1
 @cython.locals(fields=list, flags=int, passed=tuple)
-cdef list _passed_fields(ResponseHead head, view)
-cdef tuple _pass(tuple field, view)
+cdef list _passed_fields(ResponseHead head, Forwarding settings, Request request)
+cdef tuple _pass(tuple field, Forwarding settings, Request request)
