@@ -1,8 +1,8 @@
 """ResponseParser: the responses on one connection to a server, from bytes to heads and pieces of bodies.
 
 Knows what has arrived, and how far it has been read. Does not know sockets, time, or which fields pass a proxy. What a
-head means is decided in `responses`; how lines and chunks are parsed, in `wire`. Its owner passes on what it receives
-and takes what is there:
+head means is decided in `responses`; how lines and chunks are parsed, in `wire`. Its owner passes on what it receives,
+and reads what has become complete:
 
     expect(method) -> receive(data) -> read_head() ... -> read_body() ... until complete -> expect(method)
 
@@ -10,8 +10,8 @@ It believes the server as little as `protocol` believes clients: whatever two re
 `BadResponse`, after which nothing more can be read. A response that was cut off never looks complete.
 
 The received bytes are one `bytes` object with an index, as in `protocol` and for the same reason: nearly always all of
-them are read before more are received, and then nothing is joined. A body of which nothing else is in the object is
-handed out as it came from the kernel, without a copy.
+them are read before more are received, and then nothing is joined. An object that has bytes of the body only is handed
+out as it came from the kernel, without a copy.
 """
 
 from __future__ import annotations

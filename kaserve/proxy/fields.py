@@ -10,11 +10,11 @@ the upstream would see a request without the credentials, the length or the cond
 Nor can a client take away what is added here, since that happens afterwards.
 
 **From the client to the upstream** these are dropped, too: `Proxy`, which CGI programs take for a setting of their own
-(httpoxy); `HTTP2-Settings`, which asks for HTTP/2 behind our back; `Proxy-Authorization`, which is for this proxy (RFC
-9110 §11.7.2), as is `Expect`, unless the upstream is to be asked; claims about the client from somebody who is not
-trusted; and names that differ only by an underscore from one of these or from a field that every server knows, since
-CGI and WSGI take `X_Forwarded_For` and `X-Forwarded-For` for the same. The framing is made anew: one field, or none
-(RFC 9112 §6.1, §6.2).
+(httpoxy); `HTTP2-Settings`, with which a client asks the upstream for HTTP/2, past this proxy; `Proxy-Authorization`,
+which is for this proxy (RFC 9110 §11.7.2), as is `Expect`, unless the upstream is to be asked; claims about the client
+from a peer that is not trusted; and names that differ only by an underscore from one of these or from a field that
+every server knows, since CGI and WSGI take `X_Forwarded_For` and `X-Forwarded-For` for the same. The framing of the
+client is replaced by our own: one field, or none (RFC 9112 §6.1, §6.2).
 
 **From the upstream to the client** Content-Length stays where it counts, and Date and Server are the upstream's.
 
@@ -57,7 +57,7 @@ _ONE_HOP = frozenset(
     proxy-authenticate proxy-authentication-info proxy-authorization
     """.split()
 )
-# What else does not pass to an upstream; see above. Host, Via and the length are made anew.
+# What else does not pass to an upstream; see above. Host and the length are our own.
 _NOT_PASSED = _ONE_HOP | {"host", "content-length", "expect", "http2-settings", "proxy"}
 
 # Fields for all recipients of a message, which must not be named in Connection, and do not end here if they are.
@@ -151,7 +151,7 @@ def check_request(request: Request, settings: Forwarding) -> None:
     if values:
         hops = [hop.split() for value in values for hop in value.split(",")]
         if [hop[1:2] for hop in hops].count([settings.via]) > _MAX_LOOPS:
-            raise HTTPError(508, "the request goes round in a circle of proxies")
+            raise HTTPError(508, "the request has passed this proxy too often")
 
 
 def may_go_further(request: Request) -> bool:
@@ -259,7 +259,7 @@ def _is_dropped(name: str) -> bool:
 
 
 def _encode_claim(field: FieldLine) -> bytes:
-    """Returns the line for a field with which a trusted peer says for whom it forwards; b"" if it is made anew."""
+    """Returns the line for a field with which a trusted peer says for whom it forwards; b"" if our own replaces it."""
     name, value = field
     return b"" if name in MADE_HERE else encode_head([(spelling(name), value)])[0]
 

@@ -9,7 +9,7 @@ path of this server, `/api/users`, in the other two the path is mapped. Whatever
 beside the one in the upstream's URL, another server, a relative reference.
 
 The scheme must be the upstream's own. An upstream that redirects from http to https means another URL than the one that
-it was asked for, and without the scheme the client would be sent round in a circle.
+it was asked for, and without the scheme the client would be redirected to the same URL again and again.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def parse(
     most: int | None = None,
     **limits: int,
 ) -> Outcome:
-    """Feeds `pieces` to a new parser, and takes what is there after each."""
+    """Feeds `pieces` to a new parser, and reads after each."""
     parser = new_parser(implementation, **limits)
     parser.expect(method, upgrade=upgrade)
     outcome = Outcome()
