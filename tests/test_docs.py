@@ -20,6 +20,7 @@ import kaserve
 import kaserve.gunicorn
 import kaserve.handlers
 import kaserve.http.multipart
+import kaserve.proxy
 import kaserve.pytest_plugin
 import kaserve.systemd
 import kaserve.telemetry.snapshot
@@ -178,6 +179,7 @@ MODULES = (
     kaserve,
     kaserve.handlers,
     kaserve.http.multipart,
+    kaserve.proxy,
     kaserve.testing,
     kaserve.pytest_plugin,
     kaserve.telemetry.snapshot,
@@ -236,6 +238,7 @@ FOR_THE_SERVER = {
     "protect",
     "make_private",
     "attach",
+    "detach",
     "end_of_turn",
     "take",
     "run",

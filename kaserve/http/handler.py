@@ -84,6 +84,10 @@ class BaseHandler:
             service: the `kaserve.net.service.Service` of the server, with its reactor and its counters.
         """
 
+    def detach(self) -> None:
+        """Called once, after the last request, when the server that called `attach` closes, and its event loop still
+        works: closes connections and timers of its own."""
+
     def end_of_turn(self) -> None:
         """Called after each turn of the reactor, in which any number of requests may have been handled."""
 
@@ -130,7 +134,7 @@ class FunctionHandler(BaseHandler):
         return self.function(request)
 
 
-_HOOKS = ("streams", "before_body", "body_sink", "attach", "end_of_turn", "protect", "make_private", "close")
+_HOOKS = ("streams", "before_body", "body_sink", "attach", "detach", "end_of_turn", "protect", "make_private", "close")
 
 Handler = BaseHandler | Callable[[Request], HandlerResult]
 """What `Server` accepts: a BaseHandler or a plain function."""

@@ -36,7 +36,13 @@ _MAX_PARTS = 1000  # fields and files of a form
 
 
 class RequestOwner(Protocol):
-    """What a request asks of the connection that it came on (`net.request_loop`)."""
+    """What a request asks of the connection that it came on (`net.request_loop`).
+
+    Attributes:
+        client: the other end of the connection, whoever `Request.client` is.
+    """
+
+    client: AnyAddress
 
     def inform(self, request: Request, response: Response) -> bool:
         """See `Request.inform`."""
@@ -71,6 +77,7 @@ class Request:
         remote_user: the user that a handler such as `BasicAuth` has let in; "" for none. Access logs and WSGI
             applications (REMOTE_USER) read it.
         received: what the sink of `BaseHandler.body_sink` returned; None if `body` holds the content.
+        log_fields: further fields for the access log in JSON, such as those that a proxy adds; None for none.
         owner: the connection; None if the response is complete, or the request came on no connection.
     """
 
@@ -84,6 +91,7 @@ class Request:
         "disconnected",
         "field_count",
         "flags",
+        "log_fields",
         "method",
         "minor",
         "mount",
@@ -140,6 +148,7 @@ class Request:
         self.received: Any = None
         self.disconnected = False
         self.owner: RequestOwner | None = None
+        self.log_fields: dict[str, object] | None = None
         self._trailers: list[FieldLine] | None = None
         self._parsed: dict[tuple[str, ...], MultiMapping[str]] | None = None
         self._body: BinaryIO | BodyStream | None = None  # None: empty

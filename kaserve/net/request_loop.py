@@ -12,7 +12,7 @@ import logging
 
 from ..http.address import AnyAddress
 from ..http.body_stream import BodyStream
-from ..http.errors import HTTPError
+from ..http.errors import CutOff, HTTPError
 from ..http.framing import asks_to_close
 from ..http.headers import CLOSE
 from ..http.messages import Request, Response
@@ -394,7 +394,8 @@ class RequestLoop(Timer):
             self._service.stats.refused[error.status] += 1
             self._cut_off_response(Ending.REFUSED)
             return
-        log.exception("the handler failed while responding to %r", self.protocol.request)
+        if not isinstance(error, CutOff):
+            log.exception("the handler failed while responding to %r", self.protocol.request)
         self._service.stats.failed += 1
         self._cut_off_response(Ending.FAILED)
 

@@ -19,7 +19,7 @@ from functools import partial
 from .certificate import host_names
 from .sockets import PlainSocket, adopt
 
-__all__ = ["TLS", "NotTLSError", "TLSSocket"]
+__all__ = ["TLS", "ClientTLSSocket", "NotTLSError", "TLSSocket"]
 
 _RECORD_SIZE = 16 * 1024  # bytes of content in a record at most (RFC 8446 §5.1)
 _MAX_PER_TURN = 512 * 1024  # bytes encrypted in one call, so that a fast reader does not keep the others waiting
@@ -273,12 +273,18 @@ class TLSSocket:
             return self._sock.recv(max(size, _RECORD_SIZE))
         except ssl.SSLWantReadError:
             raise BlockingIOError from None
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+        except ssl.SSLZeroReturnError:
             return b""
+        except ssl.SSLEOFError:
+            return self._cut_off()
         except ssl.SSLError as error:
             # SSLWantWriteError is a failure as well: the client asked for new keys (RFC 8446 §4.6.3), and does not
             # receive what we send. Waiting until the socket is readable would spin while there is more to read.
             raise self._failure(error) from None
+
+    def _cut_off(self) -> bytes:
+        """The peer has ended its side without close_notify. Clients do that, and still want their responses."""
+        return b""
 
     def send(self, data: bytes | memoryview, flags: int = 0) -> int:
         """Encrypts and sends `data`, and returns how many bytes of it were taken.
@@ -410,3 +416,29 @@ class TLSSocket:
         """Returns `error` as the exception of a plain socket. Nothing more can be sent afterwards."""
         self._may_notify = False
         return ConnectionAbortedError(str(error))
+
+
+class ClientTLSSocket(TLSSocket):
+    """The client's end of a TLS connection, which the proxy uses."""
+
+    __slots__ = ()
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        """Wraps `sock`, which is connected and does not block.
+
+        Args:
+            sock: the socket.
+            context: how certificates are verified.
+            host: the name that the certificate must be for, which is also sent (SNI, RFC 6066 §3).
+        """
+        self._sock = context.wrap_socket(
+            sock, server_side=False, server_hostname=host or None, do_handshake_on_connect=False
+        )
+        self.has_begun = True  # a client speaks first
+        self._may_notify = False
+        self.must_write = False
+
+    def _cut_off(self) -> bytes:
+        """A response that is delimited by the end of the connection may have been cut off by somebody in between (RFC
+        8446 §6.1, RFC 9112 §9.8)."""
+        raise ConnectionResetError(0, "it closed the connection without close_notify")

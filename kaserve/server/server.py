@@ -412,12 +412,19 @@ class Server:
         self._acceptor.close()
         if self._is_open:
             self._shutdown.finish()
+            self._detach_handler()
         self._chain.close()
         if self._access_log is not None:
             self._access_log.flush()
         if self._log_file is not None:
             self._log_file.close()
         self._reactor.close()
+
+    def _detach_handler(self) -> None:
+        try:
+            self._handler.detach()
+        except Exception:  # everything else is to be closed nevertheless
+            log.exception("the handler could not be detached")
 
     # Who may call.
 
