@@ -32,6 +32,7 @@ from .http.handler import BaseHandler
 from .http.headers import Headers
 from .http.messages import Request, Response
 from .http.multi_mapping import MultiMapping
+from .http.tunnel import Tunnel, TunnelConnection
 from .http.wire import IMPLEMENTATION
 from .net.service import StartupFailed
 from .server import Server
@@ -58,6 +59,8 @@ __all__ = [
     "Response",
     "Server",
     "StartupFailed",
+    "Tunnel",
+    "TunnelConnection",
     "UploadedFile",
     "__version__",
     "run",

@@ -260,6 +260,10 @@ class Config:
         60.0, "timeouts", TIMEOUT, "SECONDS",
         "How long a client may take to receive each part of a response. --min-rate says how large a part is. Must be "
         "more than 0.")
+    tunnel_timeout: float = _setting(
+        3600.0, "timeouts", TIMEOUT, "SECONDS",
+        "How long a connection that has switched to another protocol, such as WebSocket, may be silent in both "
+        "directions. Must be more than 0.")
     min_rate: int = _setting(
         500, "timeouts", SIZE, "BYTES",
         "The minimum transfer rate of bodies in bytes per second, averaged over those timeouts. 0 disables the check.")
@@ -335,6 +339,7 @@ class Config:
             body_timeout=self.body_timeout,
             half_close_timeout=self.half_close_timeout,
             send_timeout=self.send_timeout,
+            tunnel_timeout=self.tunnel_timeout,
             age=self.keep_alive_time or math.inf,
             min_rate=self.min_rate,
         )

@@ -179,6 +179,7 @@ EFFECTS: dict[str, Effect] = {
     "body_timeout": _SERVER,
     "half_close_timeout": _SERVER,
     "send_timeout": _SERVER,
+    "tunnel_timeout": _SERVER,
     "min_rate": _SERVER,
     "drain_delay": Effect(
         runners=frozenset({Runner.LIBRARY, Runner.PROGRAM}),

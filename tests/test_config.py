@@ -66,6 +66,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "body_timeout": (60.0, 1.0, "1.0"),
     "half_close_timeout": (30.0, 2.5, "2.5"),
     "send_timeout": (60.0, 1.5, "1.5"),
+    "tunnel_timeout": (3600.0, 2.5, "2.5"),
     "min_rate": (500, 2048, "2K"),
     "drain_delay": (0.0, 10.0, "10"),
     "graceful_timeout": (30.0, 0.0, "0"),
@@ -372,7 +373,7 @@ class TestWhatCannotBe:
     def test_limits_that_no_request_fits_into(self, name: str) -> None:
         self.refused(f"{name} must be at least 16 bytes, not 15", **{name: 15})
 
-    @pytest.mark.parametrize("name", ["header_timeout", "body_timeout", "send_timeout"])
+    @pytest.mark.parametrize("name", ["header_timeout", "body_timeout", "send_timeout", "tunnel_timeout"])
     def test_timeouts_that_leave_no_time_at_all(self, name: str) -> None:
         """With 0, each request got a 408 as soon as it had begun."""
         self.refused(f"{name} must be more than 0 seconds, such as 30 or 0.5, not 0", **{name: 0})

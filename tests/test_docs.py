@@ -8,6 +8,7 @@ import importlib
 import inspect
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ import kaserve
 import kaserve.gunicorn
 import kaserve.handlers
 import kaserve.http.multipart
+import kaserve.proxy
 import kaserve.pytest_plugin
 import kaserve.systemd
 import kaserve.telemetry.snapshot
@@ -124,6 +126,19 @@ def test_the_examples_of_streaming() -> None:
     names["lines"].close()
 
 
+def test_the_example_of_tunnels() -> None:
+    names: dict[str, Any] = {}
+    (example,) = read_blocks(ROOT / "docs" / "tunnels.md", "python")
+    exec("\n".join(example.lines), names)
+    with kaserve.testing.serve(names["handler"]) as server, socket.create_connection(_tcp(server)) as sock:
+        for line in ("GET / HTTP/1.1", "Host: h", "Connection: upgrade", "Upgrade: echo", "", "hello"):
+            sock.sendall(f"{line}\r\n".encode())
+        sock.shutdown(socket.SHUT_WR)
+        with sock.makefile("rb") as file:
+            assert file.read().endswith(b"\r\n\r\nhello\r\n")
+        assert _get(server, "/")[0] == 426
+
+
 def _post(server: kaserve.Server, body: bytes) -> bytes:
     connection = http.client.HTTPConnection(*_tcp(server), timeout=10)
     try:
@@ -164,6 +179,7 @@ MODULES = (
     kaserve,
     kaserve.handlers,
     kaserve.http.multipart,
+    kaserve.proxy,
     kaserve.testing,
     kaserve.pytest_plugin,
     kaserve.telemetry.snapshot,
@@ -222,6 +238,7 @@ FOR_THE_SERVER = {
     "protect",
     "make_private",
     "attach",
+    "detach",
     "end_of_turn",
     "take",
     "run",

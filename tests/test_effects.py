@@ -52,7 +52,7 @@ EVERYWHERE = {
     *("max_connections_per_address", "header", "cors", "auth", "auth_file", "forwarded_allow_ips", "protocol"),
     *("tls_cert", "tls_key", "tls_password_file", "tls_ca", "limit_request_body"),
     *("keep_alive_requests", "keep_alive_time", "header_timeout", "body_timeout", "send_timeout", "min_rate"),
-    "half_close_timeout",
+    *("half_close_timeout", "tunnel_timeout"),
     *("status", "status_public", "metrics"),
 }
 

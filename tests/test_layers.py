@@ -34,6 +34,7 @@ LAYERS: dict[str, set[str] | None] = {
     "asgi": {"asgi", "net", "threads", "telemetry", "http"},
     "logs": {"logs", "net", "telemetry", "http"},
     "handlers": {"handlers", "threads", "http"},
+    "proxy": {"proxy", "threads", "net", "telemetry", "http"},
     "insight": {"insight", "telemetry", "http"},
     "probe": {"probe", "http"},
     "server": None,

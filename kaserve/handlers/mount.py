@@ -87,6 +87,10 @@ class Mount(BaseHandler):
         for handler, _ in self._handlers.values():
             handler.attach(service)
 
+    def detach(self) -> None:
+        for handler, _ in self._handlers.values():
+            handler.detach()
+
     def end_of_turn(self) -> None:
         for handler, _ in self._handlers.values():
             handler.end_of_turn()

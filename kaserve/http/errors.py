@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from .headers import FieldLine, Fields, field_lines
 
-__all__ = ["PHRASES", "HTTPError", "body_too_large"]
+__all__ = ["PHRASES", "CutOff", "HTTPError", "body_too_large"]
 
 # The standard table, with the names of RFC 9110, since Python before 3.13 has older ones for some.
 PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus} | {
@@ -96,3 +96,8 @@ def body_too_large(limit: int) -> HTTPError:
     exact = f"{limit:,} byte{'' if limit == 1 else 's'}"
     size = f"{limit >> 10 * power} {_UNITS[power]} ({exact})" if power else exact
     return HTTPError(413, f"the body is larger than {size}, which is the limit here")
+
+
+class CutOff(Exception):
+    """The body of a response cannot be completed, and whatever makes it has logged why: the connection is reset, since
+    only that tells the client, and nothing more is logged."""

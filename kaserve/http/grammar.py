@@ -55,8 +55,9 @@ FIELD_LINE = re.compile(rb"(" + _TCHAR + rb"+):(" + _FIELD_CHARS + rb")")
 REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"+) (" + _TARGET_CHARS + rb") HTTP/([0-9])\.([0-9])")
 
 REASON_PHRASE = FIELD_VALUE  # the same characters (RFC 9112 §4), and perhaps none
-# The reason may be missing, the space in front of it may not (RFC 9112 §4).
-STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([0-9]{3}) (" + _FIELD_CHARS + rb")")
+# The reason may be missing (RFC 9112 §4). The space in front of it may not, but often is missing then, too: nothing but
+# an empty reason can be meant, and a reader may parse the line word by word.
+STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([0-9]{3})(?: (" + _FIELD_CHARS + rb"))?")
 
 # What a request line may look like while it is still arriving. Bytes that do not match can never become a request: a
 # TLS ClientHello, a bare LF, binary junk. Each optional group stands for the bytes that may not have arrived yet.

@@ -86,6 +86,10 @@ class BaseHandler:
             service: the `kaserve.net.service.Service` of the server, with its reactor and its counters.
         """
 
+    def detach(self) -> None:
+        """Called once, after the last request, when the server that called `attach` closes, and its event loop still
+        works: closes connections and timers of its own."""
+
     def end_of_turn(self) -> None:
         """Called after each turn of the reactor, in which any number of requests may have been handled."""
 
@@ -159,6 +163,9 @@ class CoroutineHandler(BaseHandler):
         self._respond = service.get_host().coroutines(service)
         self.inner.attach(service)
 
+    def detach(self) -> None:
+        self.inner.detach()
+
     def end_of_turn(self) -> None:
         self.inner.end_of_turn()
 
@@ -172,7 +179,7 @@ class CoroutineHandler(BaseHandler):
         self.inner.close()
 
 
-_HOOKS = ("streams", "before_body", "body_sink", "attach", "end_of_turn", "protect", "make_private", "close")
+_HOOKS = ("streams", "before_body", "body_sink", "attach", "detach", "end_of_turn", "protect", "make_private", "close")
 
 Handler = BaseHandler | Callable[[Request], HandlerResult | Awaitable[Response]]
 """What `Server` accepts: a BaseHandler or a function, which may be an `async def`."""

@@ -22,6 +22,7 @@ from .file_span import FileSpan, Piece
 from .forms import Form, parse_form, parse_query
 from .headers import CONTENT_LENGTH, TRANSFER_ENCODING, FieldLine, Fields, FieldSource, Headers, field_lines
 from .multi_mapping import MultiMapping
+from .tunnel import Tunnel, TunnelBody
 
 __all__ = ["Body", "Request", "Response", "Trailers", "error_response", "new_response"]
 
@@ -35,7 +36,13 @@ _MAX_PARTS = 1000  # fields and files of a form
 
 
 class RequestOwner(Protocol):
-    """What a request asks of the connection that it came on (`net.request_loop`)."""
+    """What a request asks of the connection that it came on (`net.request_loop`).
+
+    Attributes:
+        client: the other end of the connection, whoever `Request.client` is.
+    """
+
+    client: AnyAddress
 
     def inform(self, request: Request, response: Response) -> bool:
         """See `Request.inform`."""
@@ -70,6 +77,7 @@ class Request:
         remote_user: the user that a handler such as `BasicAuth` has let in; "" for none. Access logs and WSGI
             applications (REMOTE_USER) read it.
         received: what the sink of `BaseHandler.body_sink` returned; None if `body` holds the content.
+        log_fields: further fields for the access log in JSON, such as those that a proxy adds; None for none.
         owner: the connection; None if the response is complete, or the request came on no connection.
         on_leave: called without arguments, in the server's own thread, when the client leaves before the response is
             complete: it has finished sending (`half_closed`), or the connection has ended (`disconnected`). So it may
@@ -86,6 +94,7 @@ class Request:
         "disconnected",
         "field_count",
         "flags",
+        "log_fields",
         "method",
         "minor",
         "mount",
@@ -144,6 +153,7 @@ class Request:
         self.disconnected = False
         self.owner: RequestOwner | None = None
         self.on_leave: Callable[[], object] | None = None
+        self.log_fields: dict[str, object] | None = None
         self._trailers: list[FieldLine] | None = None
         self._parsed: dict[tuple[str, ...], MultiMapping[str]] | None = None
         self._body: BinaryIO | BodyStream | None = None  # None: empty
@@ -304,6 +314,15 @@ class Request:
         return b"".join([piece async for piece in self.stream])
 
     @property
+    def upgrades(self) -> list[str]:
+        """The protocols that the client asks to switch to (RFC 9110 §7.8), in lower case: `["websocket"]`. It prefers
+        the first. Empty without `Connection: upgrade`, and for an HTTP/1.0 client, whose Upgrade must be ignored.
+        `Response.upgrade` switches to one of them; any other response declines."""
+        if self.minor == 0 or "upgrade" not in _members(self.values("connection")):
+            return []
+        return _members(self.values("upgrade"))
+
+    @property
     def content_length(self) -> int | None:
         """The value of Content-Length; None without it, or if the body was chunked (RFC 9112 §6.3)."""
         if not self.flags & CONTENT_LENGTH or self.flags & TRANSFER_ENCODING:
@@ -364,6 +383,12 @@ class Request:
         return f"<Request {self.method} {self.target} {self.http_version}>"
 
 
+def _members(values: list[str]) -> list[str]:
+    """Returns the members of a list in a header (RFC 9110 §5.6.1) in lower case, without the empty ones."""
+    members = [member.strip(" \t").lower() for member in ",".join(values).split(",")]
+    return [member for member in members if member]
+
+
 def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
@@ -385,7 +410,7 @@ class Response:
     handler are dropped, and logged. `("Connection", "close")` has the connection close after the response.
 
     Attributes:
-        status: 200 to 599.
+        status: 200 to 599; 101 if it was made by `upgrade`.
         body: the content; see `__init__`.
         fields: the headers as a list of pairs.
         trailers: see `__init__`.
@@ -483,6 +508,22 @@ class Response:
             headers: further headers, as in `Response(...)`.
         """
         return cls(status, b"", [("Location", quote(location, safe=_URI)), *field_lines(headers)])
+
+    @classmethod
+    def upgrade(cls, protocol: str, tunnel: Tunnel, headers: Fields = ()) -> Response:
+        """Returns `101 Switching Protocols`, after which the connection is not HTTP any more (RFC 9110 §7.8): its bytes
+        go to `tunnel` and come from there.
+
+        It can only be sent to a client that has asked for the protocol (`Request.upgrades`), when its request has been
+        received completely, and once. Otherwise it is an error of the handler: the client gets a 500, and the log says
+        why. `tunnel.closed` is called in any case.
+
+        Args:
+            protocol: what to switch to, such as "websocket". Compared without regard to case.
+            tunnel: what receives the bytes.
+            headers: further headers, as in `Response(...)`. kaserve sets Upgrade and Connection itself.
+        """
+        return cls(101, TunnelBody(tunnel), [("Upgrade", protocol), *field_lines(headers)])
 
     def set_cookie(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["BODY", "CLOSED", "HANDLER", "HANDSHAKE", "HEAD", "IDLE", "LINGER", "SEND", "Phase"]
+__all__ = ["BODY", "CLOSED", "HANDLER", "HANDSHAKE", "HEAD", "IDLE", "LINGER", "SEND", "TUNNEL", "Phase"]
 
 
 class Phase(enum.IntEnum):
@@ -21,8 +21,9 @@ class Phase(enum.IntEnum):
     BODY = 3
     HANDLER = 4
     SEND = 5
-    LINGER = 6
-    CLOSED = 7
+    TUNNEL = 6  # after a 101 only
+    LINGER = 7
+    CLOSED = 8
 
 
-HANDSHAKE, IDLE, HEAD, BODY, HANDLER, SEND, LINGER, CLOSED = Phase
+HANDSHAKE, IDLE, HEAD, BODY, HANDLER, SEND, TUNNEL, LINGER, CLOSED = Phase

@@ -7,6 +7,9 @@ passes on what it receives and sends what it gets, in this order:
     receive(data) -> read_head() -> read_body() -> prepare(outgoing, response, ...) -> start(outgoing)
         -> outgoing.encode(piece) ... outgoing.end() -> finish()
 
+After a 101 comes `begin_tunnel()` instead of `finish()`. Then what was received is not read here any more, but taken
+(`take_received`).
+
 A body that the handler reads while it arrives (`body_stream`) takes another way. After `read_head` comes `begin_stream`
 instead of `read_body`, and the conversation is in HANDLER, and later in SEND, while `read_stream` passes on what has
 arrived. Its sink is there for as long as the body is incomplete, and all of this state is that sink's: `sink` is None
@@ -38,16 +41,17 @@ from .framing import (
     strip_hop_by_hop,
 )
 from .grammar import REASON_PHRASE
-from .headers import CLOSE, CONNECTION, CONTENT_LENGTH, DATE, HOP_BY_HOP, TRANSFER_ENCODING
+from .headers import CLOSE, CONNECTION, CONTENT_LENGTH, DATE, HOP_BY_HOP, TRANSFER_ENCODING, FieldLine
 from .incomplete_head import check_head_size, check_incomplete_head
 from .keep_alive import KeepAlive
 from .limits import Limits
 from .memo import remember
 from .messages import Request, Response
 from .outgoing import MAX_INLINE_BODY, Outgoing
-from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, Phase
+from .phases import BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, TUNNEL, Phase
 from .sinks import MAX_SKIPPED, DrainSink, Sink, Spool, deliver
 from .target import resolve_target
+from .tunnel import TunnelBody
 from .wire import ChunkedDecoder, encode_head, find_head_end, join, parse_head
 
 __all__ = ["CONTINUE", "HTTPProtocol"]
@@ -341,6 +345,9 @@ class HTTPProtocol:
             ValueError, TypeError: the response cannot be sent, because of a status or a header, for instance.
         """
         request = outgoing.request = self.request
+        if response.status == 101:
+            self._prepare_upgrade(outgoing, response)
+            return
         # An unreadable request that begins like HEAD must get no content either: its client would take the content for
         # the next response.
         head_only = request.method == "HEAD" if request is not None else self._begins_with(b"HEAD ")
@@ -381,6 +388,38 @@ class HTTPProtocol:
                 _framing_line(framing),
                 self._keep_alive.lines(max(remaining, 0)) if outgoing.persists else _CLOSE_LINES,
                 body if outgoing.is_inline and isinstance(body, bytes) else b"",
+            )
+        )
+
+    def _prepare_upgrade(self, outgoing: Outgoing, response: Response) -> None:
+        """HANDLER: as `prepare`, for a 101. It has no content, and says nothing about another request.
+
+        The request must be complete, since what comes after it belongs to the new protocol (RFC 9110 §7.8). If its
+        client has sent `Expect: 100-continue`, the 100 must come before the 101 (same section). Whether it was sent for
+        the body is not remembered; a client has to accept several (§15.2), so it is sent here in any case.
+        """
+        request = self.request
+        if request is None or self.phase != HANDLER or self.sink is not None:
+            raise ValueError("a 101 can only be sent when the request has been received completely")
+        if not isinstance(response.body, TunnelBody) or response.body.is_used:
+            raise ValueError("a status must be from 200 to 599, not 101; Response.upgrade makes those, once")
+        upgrade = ", ".join(value for name, value in response.fields if name.lower() == "upgrade")
+        if not set(request.upgrades).issuperset(protocol.strip(" \t").lower() for protocol in upgrade.split(",")):
+            raise ValueError(f"the client has not asked to switch to {upgrade!r}")
+        encode_head(response.fields)  # checks them all, and writes only those that are not the protocol's own
+        lines = encode_head(strip_hop_by_hop(response.fields))[0]
+        reason = PHRASES[101] if response.reason is None else response.reason
+        outgoing.framing = NO_LENGTH
+        outgoing.left = 0
+        outgoing.has_content = outgoing.is_inline = outgoing.is_limit = False
+        outgoing.trailers = None
+        outgoing.persists = True
+        outgoing.head = join(
+            (
+                CONTINUE if check_expectation(request) else b"",
+                _with_reason(b"HTTP/1.1 101 \r\n", reason),
+                lines,
+                b"Upgrade: %b\r\nConnection: upgrade\r\n\r\n" % upgrade.encode("latin-1"),
             )
         )
 
@@ -431,15 +470,18 @@ class HTTPProtocol:
 
     def _strip_hop_by_hop(self, response: Response, lines: bytes, has_trailers: bool) -> bytes:
         """Returns the encoded headers without the hop-by-hop ones, which the handler must not set (RFC 9110 §7.6.1) and
-        which are logged. Trailer stays if there will be trailers (§6.6.2)."""
+        which are logged. Trailer stays if there will be trailers (§6.6.2), and Upgrade in a 426."""
         kept = strip_hop_by_hop(response.fields)
-        announced = [line for line in response.fields if line[0].lower() == "trailer"] if has_trailers else []
-        dropped = [line[0] for line in response.fields if line not in kept and line not in announced]
+        announced = [("Trailer", value) for value in response.headers.get_all("trailer")] if has_trailers else []
+        if response.status == 426 and "Upgrade" in response.headers:  # which it must have (RFC 9110 §15.5.22)
+            announced += [("Upgrade", value) for value in response.headers.get_all("upgrade")]
+            announced.append(("Connection", "upgrade"))
+        dropped = [line[0] for line in response.fields if line not in kept and not _is_in(line, announced)]
         if dropped:
             names = ", ".join(dropped)
             log.error("the response to %r has hop-by-hop headers, which are dropped: %s", self.request, names)
             lines = encode_head(kept)[0]
-        return lines + b"".join([b"Trailer: %b\r\n" % value.encode("latin-1") for _, value in announced])
+        return lines + b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in announced])
 
     def _status_line(self, status: int) -> bytes:
         """Returns the status line (RFC 9112 §4). Raises ValueError if `status` is not that of a final response."""
@@ -462,6 +504,17 @@ class HTTPProtocol:
             self.phase = LINGER
             self._consume(len(self._received))  # requests after the last response are not read (RFC 9112 §9.6)
 
+    def begin_tunnel(self) -> None:
+        """SEND: the 101 is encoded; what follows is not HTTP (TUNNEL). The request stays, for the log."""
+        self.outgoing = None
+        self.phase = TUNNEL
+
+    def take_received(self) -> bytes:
+        """TUNNEL: returns the unread bytes, which are the caller's from now on."""
+        data = self._received[self._start :]
+        self._consume(len(self._received))
+        return data
+
     def _end_stream(self, may_persist: bool) -> bool:
         """Ends the reading of a streamed body before its end. Returns True if the rest is to be skipped."""
         assert isinstance(self.sink, BodyStream)
@@ -474,7 +527,7 @@ class HTTPProtocol:
         return skips
 
     def close_idle(self) -> None:
-        """IDLE: stops reading requests (LINGER)."""
+        """IDLE, TUNNEL: stops reading (LINGER)."""
         self.phase = LINGER
 
     def close(self) -> None:
@@ -525,6 +578,11 @@ def _with_reason(status_line: bytes, reason: str) -> bytes:
     if REASON_PHRASE.fullmatch(phrase) is None:
         raise ValueError(f"a reason phrase must not contain control characters: {reason!r}")
     return b"%b%b\r\n" % (status_line[:_BEFORE_REASON], phrase)
+
+
+def _is_in(line: FieldLine, lines: list[FieldLine]) -> bool:
+    """Returns whether `line` is among `lines`, in whatever case."""
+    return (line[0].lower(), line[1].lower()) in [(name.lower(), value.lower()) for name, value in lines]
 
 
 def _framing_line(framing: int) -> bytes:

@@ -1,28 +1,31 @@
-"""HTTP/1.1 response parser, for clients.
+"""What the head of a response says, as its receiver must read it: status, fields, where the body ends, what follows it.
 
-Knows the status line (RFC 9112 §4), where a response ends (§6.3), and whether another request may follow (§9.3). Does
-not know sockets. Field lines and chunks are parsed by `wire`, as strictly as those of a request. The server itself does
-not need this module; `kaserve.probe` does.
+Knows the status line (RFC 9112 §4), where a response ends (§6.3), and whether another request may follow (§9.3). Each
+is decided here once, for the proxy and for the probe. Does not know how the bytes arrive (`response_parser`). Field
+lines are parsed by `wire`, as strictly as those of a request. The two faults that a proxy must or may repair in a
+response are repaired here (§5.1, §5.2). Every other one is an error, since the next reader might see another message
+than we do.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+import re
 
 from .errors import HTTPError
 from .framing import CHUNKED, UNTIL_CLOSE
-from .grammar import DIGITS, LONE_LINE_END, STATUS_LINE, TOKEN_TEXT
+from .grammar import STATUS_LINE, TCHAR
 from .headers import CLOSE, CONTENT_LENGTH, KEEP_ALIVE, TRANSFER_ENCODING, FieldLine, Headers
-from .limits import Limits
-from .wire import ChunkedDecoder, parse_head
+from .memo import remember
+from .wire import parse_head
 
 __all__ = [
     "TUNNEL",
     "BadResponse",
-    "ReceivedResponse",
+    "MissingResponse",
     "ResponseHead",
-    "ResponseReader",
+    "TruncatedResponse",
+    "check_interim",
+    "check_switch",
     "parse_response_head",
     "response_length",
     "response_persists",
@@ -30,59 +33,131 @@ __all__ = [
 
 TUNNEL = -4  # like CHUNKED and UNTIL_CLOSE of `framing`: the bytes that follow are not a message
 
+_MAX_LENGTH = 2**63 - 1  # bytes of a body; the compiled build keeps its length in a signed 64-bit number
+
 # `parse_head` needs a request line in front; the field lines after it are the same in both directions.
 _ANY_REQUEST_LINE = b"GET / HTTP/1.1\r\n"
-_PREFIX = b"HTTP/"
+
+_SPACE_BEFORE_COLON = re.compile(rb"(\r\n" + TCHAR.encode("ascii") + rb"+)[ \t]+:")
+_FOLD = re.compile(rb"\r\n[ \t]+")
+
+# A server sends few different status lines.
+_status_lines: dict[bytes, tuple[int, str, int]] = {}
+_MAX_STATUS_LINES = 256
+_MAX_LINE_SIZE = 256
 
 
 class BadResponse(ValueError):
     """The bytes are not a response, or its end cannot be found. The text is one line."""
 
 
-@dataclass(frozen=True)
+class MissingResponse(BadResponse):
+    """The connection ended before the first byte of a response."""
+
+
+class TruncatedResponse(BadResponse):
+    """The connection ended within a response."""
+
+
 class ResponseHead:
     """The head of a response.
 
     Attributes:
-        status: 000 to 999; the parser does not judge it.
+        status: 100 to 599.
         reason: the reason phrase, perhaps empty.
         minor: 0 for HTTP/1.0, otherwise 1.
         fields: pairs of name and value, names in lower case.
         flags: the bits of `headers.FLAGS`, CLOSE and KEEP_ALIVE.
     """
 
-    status: int
-    reason: str
-    minor: int
-    fields: list[FieldLine]
-    flags: int
+    __slots__ = ("fields", "flags", "minor", "reason", "status")
+
+    def __init__(self, status: int, reason: str, minor: int, fields: list[FieldLine], flags: int) -> None:
+        self.status = status
+        self.reason = reason
+        self.minor = minor
+        self.fields = fields
+        self.flags = flags
 
     @property
     def headers(self) -> Headers:
+        """The fields as a mapping with case-insensitive names, which is a view of `fields`."""
         return Headers.view(self.fields)
 
+    def values(self, name: str) -> list[str]:
+        """Returns the values of `name`, which must be in lower case. Cheaper than `headers`."""
+        return [value for key, value in self.fields if key == name]
 
-def parse_response_head(head: bytes) -> ResponseHead:
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ResponseHead):
+            return NotImplemented
+        return (self.status, self.reason, self.minor, self.fields, self.flags) == (
+            other.status,
+            other.reason,
+            other.minor,
+            other.fields,
+            other.flags,
+        )
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status} {self.fields!r}>"
+
+
+def parse_response_head(data: bytes, start: int, end: int) -> ResponseHead:
     """Parses a complete head. A later minor version counts as 1 (RFC 9110 §2.5).
 
     Args:
-        head: from the first byte of the status line to the CRLF of the last field line inclusive.
+        data: holds the head.
+        start: index of the first byte of the status line.
+        end: index after the CRLF of the last field line: the empty line that ends the head is left out.
 
     Raises:
         BadResponse: the status line or a field line is malformed, or the major version is not 1.
     """
-    line, _, rest = head.partition(b"\r\n")
+    line_end = data.find(b"\r\n", start, end)
+    line = data[start:line_end]
+    known = _status_lines.get(line)
+    status, reason, minor = _parse_status_line(line) if known is None else known
+    lines = _ANY_REQUEST_LINE + data[line_end + 2 : end]
+    try:
+        message = parse_head(lines, 0, len(lines))
+    except HTTPError:
+        lines = _repaired(lines)
+        try:
+            message = parse_head(lines, 0, len(lines))
+        except HTTPError as error:
+            raise BadResponse(error.reason) from None
+    return ResponseHead(status, reason, minor, message.fields, message.flags)
+
+
+def _parse_status_line(line: bytes) -> tuple[int, str, int]:
+    """Parses a status line into status, reason phrase and minor version (RFC 9112 §4)."""
     match = STATUS_LINE.fullmatch(line)
     if match is None:
         raise BadResponse("the status line is malformed")
-    major, minor, status, reason = match.groups()
+    major, minor, digits, reason = match.groups(b"")
     if major != b"1":
         raise BadResponse("the version is not HTTP/1")
-    try:
-        request = parse_head(_ANY_REQUEST_LINE + rest, 0, len(_ANY_REQUEST_LINE) + len(rest))
-    except HTTPError as error:
-        raise BadResponse(error.reason) from None
-    return ResponseHead(int(status), reason.decode("latin-1"), 0 if minor == b"0" else 1, request.fields, request.flags)
+    status = int(digits)
+    # RFC 9110 §15: others are invalid, and to be processed as a 5xx. What a gateway makes of an invalid response is a
+    # 502 (§15.6.3); passed on, it would be as invalid for the client.
+    if not 100 <= status < 600:
+        raise BadResponse("the status is not between 100 and 599")
+    parsed = status, reason.decode("latin-1"), 0 if minor == b"0" else 1
+    if len(line) <= _MAX_LINE_SIZE:
+        remember(_status_lines, line, parsed, _MAX_STATUS_LINES)
+    return parsed
+
+
+def _repaired(lines: bytes) -> bytes:
+    """Returns a head without the two faults that have one meaning only, and that old servers make.
+
+    White space between a name and its colon: a proxy must remove it from a response (RFC 9112 §5.1). A folded line: a
+    proxy must reject it or replace it by spaces (§5.2). What leaves us is one line, so no reader after us can see two.
+    """
+    if lines[len(_ANY_REQUEST_LINE) :][:1] in (b" ", b"\t"):
+        raise BadResponse("there is white space in front of the first field line")  # §2.2: there is nothing to unfold
+    return _SPACE_BEFORE_COLON.sub(rb"\1:", _FOLD.sub(b" ", lines))
 
 
 def response_length(method: str, head: ResponseHead) -> int:
@@ -93,180 +168,93 @@ def response_length(method: str, head: ResponseHead) -> int:
         head: the head of the response to it.
 
     Raises:
-        BadResponse: two readers could disagree about the length.
+        BadResponse: two readers could disagree about the length. That includes fields that do not count because the
+            response has no content: a client may get them, and is to believe them.
     """
     # The steps are numbered as in §6.3.
-    # Step 1: the fields of these responses describe the content that a GET would get, or nothing.
-    if method == "HEAD" or 100 <= head.status < 200 or head.status in (204, 304):
-        return 0
-    if method == "CONNECT" and 200 <= head.status < 300:
-        return TUNNEL  # Step 2.
+    if 100 <= head.status < 200:
+        return TUNNEL if head.status == 101 else 0  # Step 1, whatever its fields say.
+    length = UNTIL_CLOSE  # Step 8; step 7 is about requests.
     if head.flags & TRANSFER_ENCODING:
-        # Step 3: it wins over Content-Length; `response_persists` is false then. Step 4: unless chunked is the final
-        # coding, the body ends when the connection closes.
-        return CHUNKED if _last_coding(head) == "chunked" else UNTIL_CLOSE
+        _check_codings(head)
+        length = CHUNKED  # Step 4.
+    elif head.flags & CONTENT_LENGTH:
+        length = _declared_length(head)
+    # Step 1: the fields of these responses describe the content that a GET would get, or nothing.
+    if method == "HEAD" or head.status in (204, 304):
+        return 0
+    if method == "CONNECT" and head.status < 300:
+        return TUNNEL  # Step 2.
+    return length
+
+
+def _check_codings(head: ResponseHead) -> None:
+    """Raises BadResponse unless chunked is the only coding, and nothing contradicts it (RFC 9112 §6.1, §6.3)."""
     if head.flags & CONTENT_LENGTH:
-        lengths = head.headers.get_all("content-length")
-        if len(lengths) != 1 or DIGITS.fullmatch(lengths[0].encode("latin-1")) is None or len(lengths[0]) > 19:
-            raise BadResponse("Content-Length is not one number")  # Step 5.
-        return int(lengths[0])  # Step 6.
-    return UNTIL_CLOSE  # Step 8; step 7 is about requests.
+        raise BadResponse("there is a Content-Length beside Transfer-Encoding")  # Step 3: ought to be an error
+    if head.minor == 0:
+        raise BadResponse("an HTTP/1.0 response has a Transfer-Encoding")  # §6.1: its framing is faulty
+    values = head.values("transfer-encoding")
+    if [coding.strip(" \t").lower() for value in values for coding in value.split(",")] != ["chunked"]:
+        # Nobody asked for another one: TE never names any (§7.4).
+        raise BadResponse("the transfer coding is not chunked")
 
 
-def _last_coding(head: ResponseHead) -> str:
-    """Returns the final transfer coding. Raises BadResponse for a malformed list or chunked twice (RFC 9112 §6.1)."""
-    values = head.headers.get_all("transfer-encoding")
-    codings = [coding.strip(" \t").lower() for value in values for coding in value.split(",")]
-    # The grammar allows parameters, although no coding of today has one.
-    names = [coding.partition(";")[0].rstrip(" \t") for coding in codings]
-    if any(TOKEN_TEXT.fullmatch(name) is None for name in names) or names.count("chunked") > 1:
-        raise BadResponse("Transfer-Encoding is malformed")
-    return names[-1]
+def _declared_length(head: ResponseHead) -> int:
+    """Returns the value of Content-Length (RFC 9112 §6.3 steps 5 and 6). Raises BadResponse unless it is one number."""
+    values = head.values("content-length")
+    # Among ASCII characters, isdigit() finds the same as DIGITS.
+    if len(values) != 1 or not (values[0].isascii() and values[0].isdigit()) or len(values[0]) > 19:
+        raise BadResponse("Content-Length is not one number")
+    length = int(values[0])
+    if length > _MAX_LENGTH:
+        raise BadResponse("Content-Length is too large")
+    return length
 
 
-def response_persists(method: str, head: ResponseHead) -> bool:
-    """Returns whether another request may follow, as far as this response says (RFC 9112 §9.3)."""
-    if response_length(method, head) in (UNTIL_CLOSE, TUNNEL) or head.flags & CLOSE:
+def response_persists(head: ResponseHead, length: int) -> bool:
+    """Returns whether another request may follow the response (RFC 9112 §9.3).
+
+    Args:
+        head: the head of the response.
+        length: what `response_length` says of it.
+    """
+    if head.flags & CLOSE or length in (UNTIL_CLOSE, TUNNEL):
         return False
-    if head.flags & TRANSFER_ENCODING and (head.flags & CONTENT_LENGTH or head.minor == 0):
-        return False  # §6.1: ambiguous framing; the next response might begin elsewhere than we think
+    if head.status == 204 and head.flags & (CONTENT_LENGTH | TRANSFER_ENCODING) and _claims_content(head):
+        return (
+            False  # RFC 9110 §8.6, RFC 9112 §6.1: forbidden. Perhaps content follows, and would look like a response.
+        )
     return head.minor > 0 or head.flags & KEEP_ALIVE != 0
 
 
-@dataclass(frozen=True)
-class ReceivedResponse:
-    """A complete response.
+def _claims_content(head: ResponseHead) -> bool:
+    return head.flags & TRANSFER_ENCODING != 0 or _declared_length(head) > 0
 
-    Attributes:
-        head: its head.
-        body: its content, without the chunked coding.
-        persists: whether another request may follow on this connection.
-        trailers: pairs of name and value, names in lower case.
-        interim: the heads of the 1xx responses that came before it.
+
+def check_interim(head: ResponseHead) -> None:
+    """Checks a 1xx other than 101, after which another head follows (RFC 9110 §15.2).
+
+    Raises:
+        BadResponse: it announces content, which it must not have (RFC 9110 §8.6, RFC 9112 §6.1): what follows would be
+            content for one reader, and a response for the next.
     """
-
-    head: ResponseHead
-    body: bytes = b""
-    persists: bool = True
-    trailers: list[FieldLine] = field(default_factory=list)
-    interim: list[ResponseHead] = field(default_factory=list)
-
-    @property
-    def status(self) -> int:
-        return self.head.status
-
-    @property
-    def headers(self) -> Headers:
-        return self.head.headers
+    if head.flags & (CONTENT_LENGTH | TRANSFER_ENCODING) and _claims_content(head):
+        raise BadResponse("an informational response announces content")
 
 
-class ResponseReader:
-    """Reads the responses of one connection: bytes in, responses out, in the order of the requests."""
+def check_switch(head: ResponseHead, asked: bool) -> None:
+    """Checks a 101, after which the connection is another protocol's (RFC 9110 §7.8, §15.2.2).
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        """`limits`: its `head` and `body` bound what is kept in memory. None for the defaults of a server."""
-        self._limits = limits or Limits()
-        self._methods: deque[str] = deque()
-        self._received = b""
-        self._ended = False
-        self._head: ResponseHead | None = None
-        self._interim: list[ResponseHead] = []
-        self._decoder: ChunkedDecoder | None = None
+    Args:
+        head: its head.
+        asked: whether the request asked for another protocol.
 
-    @property
-    def pending(self) -> int:
-        """The number of requests without a complete response so far."""
-        return len(self._methods)
-
-    @property
-    def unread(self) -> bytes:
-        """The bytes that were received and belong to no response that was read."""
-        return self._received
-
-    def expect(self, method: str) -> None:
-        """Records that a request with `method` was sent."""
-        self._methods.append(method)
-
-    def receive(self, data: bytes) -> None:
-        """Adds bytes that were received; b"" when the server has closed its side."""
-        self._received += data
-        self._ended = self._ended or not data
-
-    def read(self) -> ReceivedResponse | None:
-        """Returns the next response, or None while it is incomplete or no request is pending.
-
-        Raises:
-            BadResponse: nothing more can be read afterwards.
-        """
-        while self._methods:
-            if self._head is None and not self._read_head():
-                return None
-            assert self._head is not None
-            if 100 <= self._head.status < 200 and self._head.status != 101:
-                self._interim.append(self._head)
-                self._head = None
-                continue
-            return self._read_body(self._methods[0], self._head)
-        return None
-
-    def _read_head(self) -> bool:
-        """Reads the next head into `_head`; False while it is incomplete."""
-        end = self._received.find(b"\r\n\r\n", 0, self._limits.head + 4)
-        if end >= 0:
-            self._head = parse_response_head(self._received[: end + 2])
-            self._received = self._received[end + 4 :]
-            return True
-        if self._received[: len(_PREFIX)] != _PREFIX[: len(self._received)]:
-            raise BadResponse("what came is not HTTP")
-        if LONE_LINE_END.search(self._received) is not None:
-            raise BadResponse("a line of the head ends without CRLF")
-        if len(self._received) > self._limits.head:
-            raise BadResponse("the head is too large")
-        if self._ended:
-            raise BadResponse("the connection ended within the head" if self._received else "no response came")
-        return False
-
-    def _read_body(self, method: str, head: ResponseHead) -> ReceivedResponse | None:
-        """Reads the body after `head`; None while it is incomplete."""
-        length = response_length(method, head)
-        if length > self._limits.body or len(self._received) > self._limits.body + self._limits.head:
-            raise BadResponse("the body is too large")
-        if length == CHUNKED:
-            return self._read_chunks(method, head)
-        if head.status == 101 or length == TUNNEL:
-            length = 0  # the bytes that follow are of another protocol
-        elif length == UNTIL_CLOSE:
-            if not self._ended:
-                return None
-            length = len(self._received)
-        if len(self._received) < length:
-            if self._ended:
-                raise BadResponse("the connection ended within the body")
-            return None
-        body, self._received = self._received[:length], self._received[length:]
-        return self._complete(method, head, body, [])
-
-    def _read_chunks(self, method: str, head: ResponseHead) -> ReceivedResponse | None:
-        """Reads a chunked body; None while it is incomplete."""
-        if self._decoder is None:
-            self._decoder = ChunkedDecoder(self._limits)
-        decoder = self._decoder
-        try:
-            self._received = self._received[decoder.feed(self._received, 0) :]
-        except HTTPError as error:
-            raise BadResponse(error.reason) from None
-        if sum(map(len, decoder.content)) > self._limits.body:
-            raise BadResponse("the body is too large")
-        if not decoder.done:
-            if self._ended:
-                raise BadResponse("the connection ended within the body")
-            return None
-        self._decoder = None
-        return self._complete(method, head, b"".join(decoder.content), list(decoder.trailers))
-
-    def _complete(self, method: str, head: ResponseHead, body: bytes, trailers: list[FieldLine]) -> ReceivedResponse:
-        """Makes the response, and gets ready for the next one."""
-        self._methods.popleft()
-        interim, self._interim, self._head = self._interim, [], None
-        persists = head.status != 101 and response_persists(method, head)
-        return ReceivedResponse(head, body, persists, trailers, interim)
+    Raises:
+        BadResponse: it may not switch.
+    """
+    if not asked:
+        raise BadResponse("a 101 came that the request did not ask for")
+    options = [option.strip(" \t").lower() for option in ",".join(head.values("connection")).split(",")]
+    if head.minor == 0 or "upgrade" not in options or "upgrade" not in head.headers:
+        raise BadResponse("a 101 does not say to what it switches")

@@ -16,6 +16,7 @@ is written as \\xHH; in JSON as JSON has it.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -197,8 +198,15 @@ class JSONFormat(Format):
             f'"status":{_status(exchange)},"bytes":{exchange.bytes_sent},"arrival":{_seconds(arrival)},"handler":{_seconds(handler)},'
             f'"send":{_seconds(send)},"referer":{_json_header(request, "referer")},'
             f'"user_agent":{_json_header(request, "user-agent")},'
-            f'"error":{"null" if exchange.rejection is None else _quote(_reason(exchange))}}}'
+            f'"error":{"null" if exchange.rejection is None else _quote(_reason(exchange))}{_further(request)}}}'
         )
+
+
+def _further(request: Request | None) -> str:
+    """The fields that a handler has added, such as those of a proxy."""
+    if request is None or request.log_fields is None:
+        return ""
+    return "".join(f",{_quote(name)}:{json.dumps(value)}" for name, value in request.log_fields.items())
 
 
 _TARGET_WIDTH = 32  # characters; longer targets are not cut off, they push the rest of the line to the right

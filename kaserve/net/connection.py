@@ -1,8 +1,9 @@
 """Connection: one socket and its phases.
 
-Knows what is waited for, how long, and how a connection ends; what it does in between is in its base class,
-`RequestLoop`. Neither parses nor frames HTTP: what bytes mean and what may follow what is the business of
-`http.protocol`, and what to respond is the handler's. But it words the errors that only it can see, such as a 408.
+Knows what is waited for, how long, and how a connection ends; what it does in between is in its base classes,
+`RequestLoop` and `TunnelLoop`. None of them parses or frames HTTP: what bytes mean and what may follow what is the
+business of `http.protocol`, and what to respond is the handler's. But it words the errors that only it can see, such as
+a 408.
 
 Theory of operation
 ===================
@@ -25,6 +26,10 @@ come as long as the other is not waited for, if the client does only one thing a
 when what it has sent was accepted, so a client that reads while it sends is never in its way. A client that sends all
 of a large body before it reads anything cannot have it echoed; it is reset after `send_timeout`, as any client that
 does not read. The deadline of the body is paused while the handler waits for nothing (`StreamedRequest`).
+
+**Tunnels.** After a 101 a connection is not HTTP any more: it stays in TUNNEL, whatever is unsent, and `TunnelLoop`
+moves bytes in both directions at once. It waits for what `OpenTunnel.interest` says. When the owner of the tunnel
+closes it in order, SEND and LINGER follow as after a last response.
 
 **Who owns what.** The socket, the deadline and the reason of the end (`ending`) are the connection's. What was received
 and not read yet is the protocol's, as one `bytes` object (see there for why). What is encoded and not sent is the
@@ -86,17 +91,16 @@ import socket
 import struct
 
 from ..http.address import AnyAddress
-from ..http.body_stream import BodyStream
 from ..http.errors import HTTPError
-from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
+from ..http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, TUNNEL, Phase
 from ..telemetry.endings import UNSOLICITED, Ending
 from .failures import log_current_exception
 from .poller import HALF_CLOSE, HANGUP, NOTHING, READ, WRITE
-from .request_loop import RequestLoop
 from .service import RECENT_USE_GRACE, Service
 from .sockets import PlainSocket, enable_keepalive, queued_bytes
-from .streaming import StreamedRequest
+from .streaming import pause_deadline, resume_deadline
 from .tls import NotTLSError, TLSSocket
+from .tunnel_loop import TunnelLoop
 
 __all__ = ["Connection"]
 
@@ -119,7 +123,7 @@ _LATE_HANDSHAKE = 1.0
 _DRAIN_LINGER = 0.1
 
 
-class Connection(RequestLoop):
+class Connection(TunnelLoop):
     """One client's connection. The reactor calls `ready`, the timer wheel `expired`, the server the other methods."""
 
     __slots__ = ("_progress_from", "_queued_before", "_race_lost")
@@ -148,6 +152,8 @@ class Connection(RequestLoop):
                 self._read_late_bytes()
             elif self.phase == HANDSHAKE:
                 self._shake_hands()
+            elif self.phase == TUNNEL:
+                self._run_tunnel(events)
             elif self.phase != CLOSED:
                 if events & self._interest & READ:
                     self._receive()
@@ -168,7 +174,7 @@ class Connection(RequestLoop):
     def drain(self) -> None:
         """The server shuts down: closes an idle connection, unless it was busy a moment ago and may be again; shortens
         the time for a handshake, and for the rest of a request. A busy connection closes after its response in any
-        case."""
+        case. The owner of a tunnel is told, and has until the graceful timeout."""
         wheel, now = self._service.reactor.wheel, self._service.reactor.now
         idle_since = self.idle_since
         self._idle_allowance = RECENT_USE_GRACE
@@ -180,6 +186,8 @@ class Connection(RequestLoop):
             wheel.schedule(self, min(self.deadline, now + timeout.seconds))
         elif self.phase == LINGER and self.ending in UNSOLICITED:
             wheel.schedule(self, min(self.deadline, now + _DRAIN_LINGER))
+        elif self.phase == TUNNEL:
+            self._open_tunnel().stop()
         elif self.phase == IDLE:
             if idle_since + RECENT_USE_GRACE > now:
                 wheel.schedule(self, idle_since + RECENT_USE_GRACE)
@@ -242,6 +250,8 @@ class Connection(RequestLoop):
             self._expire_handshake()
         elif phase == HANDLER:
             self._end_wait()
+        elif phase == TUNNEL:
+            self._expire_tunnel()
         else:
             self._read_late_bytes()  # so that no lost request goes uncounted
             if self.phase != CLOSED:
@@ -321,13 +331,14 @@ class Connection(RequestLoop):
         """Enters the phase that the turn has led to, or extends the deadline of the present one."""
         if self.phase != CLOSED:
             phase = self.protocol.phase
-            if self._writer.buffer:
+            if self._writer.buffer and phase != TUNNEL:
                 phase = SEND
             elif self._is_awaiting():
                 phase = BODY if self.protocol.is_body_wanted() else HANDLER
             if phase != self.phase:
                 if self.phase == BODY:
-                    self._pause_body_timeout()
+                    now = self._service.reactor.read_clock()
+                    pause_deadline(self.protocol, self.deadline - now, self._min_progress_left)
                 self._enter(phase)
                 return
             timeout = self._service.timeouts[phase]
@@ -360,31 +371,12 @@ class Connection(RequestLoop):
         elif phase == HANDLER:
             reactor.wheel.schedule(self, now + _KEEPALIVE_AFTER)
         elif phase == BODY:
-            reactor.wheel.schedule(self, now + self._resume_body_timeout(timeout.seconds))
+            seconds, self._min_progress_left = resume_deadline(self.protocol, timeout.seconds, timeout.min_bytes)
+            reactor.wheel.schedule(self, now + seconds)
         else:
             reactor.wheel.schedule(self, now + timeout.seconds)
-
-    def _pause_body_timeout(self) -> None:
-        """BODY: a handler that streams waits for no more bytes now, or the body is complete."""
-        owner = self._streamed_request()
-        if owner is not None:
-            owner.pause(self.deadline - self._service.reactor.read_clock(), self._min_progress_left)
-
-    def _resume_body_timeout(self, seconds: float) -> float:
-        """BODY: returns the seconds until the deadline. For a handler that streams, and has waited before, they are
-        what was left then, and so are the bytes that extend them."""
-        owner = self._streamed_request()
-        if owner is None:
-            return seconds
-        seconds, self._min_progress_left = owner.resume(seconds, self._min_progress_left)
-        return seconds
-
-    def _streamed_request(self) -> StreamedRequest | None:
-        sink = self.protocol.sink
-        if not isinstance(sink, BodyStream):
-            return None
-        assert isinstance(sink.owner, StreamedRequest)
-        return sink.owner
+            if phase == TUNNEL:
+                self._begin_tunnel()
 
     def _watch(self, events: int) -> None:
         if events != self._interest:

@@ -5,7 +5,7 @@ sizes for the access log, the counters and the timeline. Knows the handler, the 
 sockets and deadlines; the connection decides when it goes on.
 
 It exists from the moment the head of the request has been read (or turned out to be unreadable) until its response is
-encoded to its end, so an idle connection has none.
+encoded to its end, so an idle connection has none. After a 101 it exists as long as the connection.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from ..http.messages import Response
 from ..http.outgoing import Outgoing
 from ..http.protocol import CONTINUE, HTTPProtocol
 from ..http.sinks import drain_or_reject
+from ..http.tunnel import TunnelBody
 from .blocking import MAX_BLOCKING
 from .body_source import BodySource
 from .failures import log_current_exception, reraise_exit_signals
 from .poller import NOTHING
 from .service import Service
 from .streaming import StreamedRequest, StreamingConnection
+from .tunnel import OpenTunnel
 from .writer import Writer
 
 __all__ = ["Exchange", "begin_exchange"]
@@ -56,6 +58,7 @@ class Exchange(Outgoing):
         responded: when the handler had responded.
         finished: when the response was encoded to its end, or given up.
         bytes_sent: bytes of content in the response. While a body that is not inline is sent, its source counts them.
+        tunnel: what follows the response, if that is a 101.
     """
 
     __slots__ = (
@@ -74,6 +77,7 @@ class Exchange(Outgoing):
         "responded",
         "response",
         "started",
+        "tunnel",
     )
 
     def _fill(
@@ -98,6 +102,7 @@ class Exchange(Outgoing):
         self.response: Response | None = None
         self.rejection: HTTPError | None = None
         self.future: Future[Any] | None = None
+        self.tunnel: OpenTunnel | None = None
         self.started = started
         self.called = self.responded = self.finished = started
         self.bytes_sent = 0
@@ -231,9 +236,17 @@ class Exchange(Outgoing):
         if self.is_inline:
             self.bytes_sent = self.framing
         elif source is None:
-            close_body(response)
+            self._end_head(response)
         else:
             writer.source = source
+
+    def _end_head(self, response: Response) -> None:
+        """The head is all that is sent of `response`; unless a tunnel follows."""
+        body = response.body
+        if response.status == 101 and isinstance(body, TunnelBody):
+            self.tunnel = OpenTunnel(body.take(), self._service, self._protocol, self._writer, self._connection)
+        else:
+            close_body(response)
 
     def start_body(self) -> None:
         """Adds the first piece of a body to the head, if it is small enough to be copied, so that both leave together.
@@ -278,7 +291,15 @@ class Exchange(Outgoing):
             request.disconnected = True
             if request.on_leave is not None:
                 request.on_leave()
-        self.finish()
+        tunnel = self.tunnel
+        if tunnel is None:
+            self.finish()
+            return
+        self.bytes_sent = tunnel.sent
+        try:
+            self.finish()
+        finally:
+            tunnel.closed()
 
     # Time.
 

@@ -20,12 +20,13 @@ try:
 except ImportError:
     Epoll = getattr(select, "epoll", None)
 
-__all__ = ["HALF_CLOSE", "HANGUP", "NOTHING", "READ", "WRITE", "Poller", "new_poller"]
+__all__ = ["ERROR", "HALF_CLOSE", "HANGUP", "NOTHING", "READ", "WRITE", "Poller", "new_poller"]
 
-# The values of EPOLLIN, EPOLLOUT, EPOLLHUP and EPOLLRDHUP, so that epoll needs no translation.
+# The values of EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP and EPOLLRDHUP, so that epoll needs no translation.
 NOTHING = 0
 READ = 1
 WRITE = 4
+ERROR = 8
 HANGUP = 0x10
 HALF_CLOSE = 0x2000
 
@@ -36,8 +37,9 @@ class Poller(Protocol):
     In addition to `READ` and `WRITE`, two events tell that the peer of a connection leaves, without reading from it:
 
     - `HALF_CLOSE`: the peer will send nothing more, but may still receive. Bytes that it sent before may be unread.
-    - `HANGUP`: the connection is gone. epoll reports this for every descriptor, whatever is waited for; to wait for
-      `HANGUP` alone keeps a descriptor registered for that.
+    - `HANGUP`: the connection is gone: with `ERROR` by a reset, without it since both sides have closed. epoll reports
+      this for every descriptor, whatever is waited for; to wait for `HANGUP` alone keeps a descriptor registered for
+      that.
 
     Both persist, and are reported again by each `poll` that waits for them. They are not waited for together with
     `READ` or `WRITE`, which report the same: reading or writing tells what has happened.
@@ -113,7 +115,7 @@ class SelectorPoller:
     def _peek(self, fd: int) -> int:
         """Returns how the peer of `fd` leaves; NOTHING if it has sent data, and then waits no longer."""
         if self._leaving[fd]:
-            return HANGUP
+            return HANGUP | ERROR
         sock = socket.socket(fileno=fd)
         try:
             if not sock.recv(1, socket.MSG_PEEK):
@@ -122,7 +124,7 @@ class SelectorPoller:
             return NOTHING
         except OSError:
             self._leaving[fd] = True
-            return HANGUP
+            return HANGUP | ERROR
         finally:
             sock.detach()
         self._forget(fd)

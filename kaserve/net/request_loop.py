@@ -12,7 +12,7 @@ import logging
 
 from ..http.address import AnyAddress
 from ..http.body_stream import BodyStream, ClientDisconnected
-from ..http.errors import HTTPError
+from ..http.errors import CutOff, HTTPError
 from ..http.framing import asks_to_close
 from ..http.headers import CLOSE
 from ..http.messages import Request, Response
@@ -224,6 +224,11 @@ class RequestLoop(Timer):
         self._service.reactor.again(self)
         return True
 
+    @property
+    def is_tunnel(self) -> bool:
+        """Whether a 101 was its last response."""
+        return self._exchange is not None and self._exchange.tunnel is not None
+
     def is_half_closed(self) -> bool:
         """Whether the client has finished sending, as far as that has been noticed."""
         return self.protocol.ended or self._interest == HANGUP
@@ -306,17 +311,26 @@ class RequestLoop(Timer):
         return Ending.LAST_RESPONSE
 
     def _finish_response(self) -> None:
-        """The response is encoded to its end."""
-        exchange, self._exchange = self._exchange, None
+        """The response is encoded to its end. After a 101 its exchange goes on, and with it the line in the access log,
+        which is to have the bytes and the duration of the tunnel. But the response time is that of the 101."""
+        exchange = self._exchange
         assert exchange is not None
         assert exchange.response is not None
-        exchange.finish()
-        now = exchange.finished
+        if exchange.tunnel is None:
+            self._exchange = None
+            exchange.finish()
+            now = exchange.finished
+        else:
+            exchange.check_blocking()
+            now = self._service.reactor.last_read
         self._idle_from = now
         service = exchange._service  # not always that of the connection; see `set_aside`
         service.stats.latency.add(now - exchange.started)
         if self._trace is not None and service is self._service:
             self._trace.add(exchange.started, now, exchange.response.status)
+        if exchange.tunnel is not None:
+            self.protocol.begin_tunnel()
+            return
         self._request_started = now  # of the next one, if it is here already
         self.protocol.finish()
         if exchange.persists and self.protocol.phase == LINGER:  # too much of a streamed body is unread
@@ -383,7 +397,8 @@ class RequestLoop(Timer):
             self._service.stats.refused[error.status] += 1
             self._cut_off_response(Ending.REFUSED)
             return
-        log.exception("the handler failed while responding to %r", self.protocol.request)
+        if not isinstance(error, CutOff):
+            log.exception("the handler failed while responding to %r", self.protocol.request)
         self._service.stats.failed += 1
         self._cut_off_response(Ending.FAILED)
 

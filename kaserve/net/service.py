@@ -23,6 +23,7 @@ from ..telemetry.timeline import Timeline
 from .blocking import BlockingLog
 from .poller import HALF_CLOSE, HANGUP, READ, WRITE
 from .reactor import Reactor
+from .socket_tunnel import SocketTunnel
 
 __all__ = [
     "CLIENT_LEAVES",
@@ -71,6 +72,7 @@ PHASES: dict[Phase, PhaseSpec] = {
     Phase.BODY: PhaseSpec(READ, "body_timeout", progress_extends=True),
     Phase.HANDLER: PhaseSpec(CLIENT_LEAVES, "half_close_timeout"),
     Phase.SEND: PhaseSpec(WRITE, "send_timeout", progress_extends=True),
+    Phase.TUNNEL: PhaseSpec(READ, "tunnel_timeout"),  # and what `OpenTunnel.interest` makes of it
     Phase.LINGER: PhaseSpec(READ, "linger"),
 }
 
@@ -90,7 +92,7 @@ class Deadlines(NamedTuple):
     """The limits on how long a connection may stay in a phase, by the names of `PHASES`.
 
     Attributes:
-        keep_alive, header_timeout, body_timeout, half_close_timeout, send_timeout, linger: seconds.
+        keep_alive, header_timeout, body_timeout, half_close_timeout, send_timeout, tunnel_timeout, linger: seconds.
         age: seconds after which a connection gets its last response; inf for no limit.
         min_rate: bytes per second, on average over body_timeout and send_timeout, below which there is no progress.
     """
@@ -100,6 +102,7 @@ class Deadlines(NamedTuple):
     body_timeout: float = 60.0
     half_close_timeout: float = 30.0
     send_timeout: float = 60.0
+    tunnel_timeout: float = 3600.0
     linger: float = 5.0
     age: float = 3600.0
     min_rate: int = 500
@@ -177,6 +180,10 @@ class OpenConnection(Protocol):
     @property
     def idle_since(self) -> float:
         """Reactor time since which it is idle or lingering; inf while it is in use."""
+
+    @property
+    def is_tunnel(self) -> bool:
+        """Whether its protocol has been switched, so that it is not HTTP any more."""
 
     def drain(self) -> None:
         """Closes it if it is idle; the server shuts down."""
@@ -302,15 +309,30 @@ class Service:
         self.keep_alive.announce(seconds)
         self.idle = seconds + _ANNOUNCED_GRACE
 
+    def new_socket_tunnel(self, on_begin: Callable[[], object]) -> SocketTunnel:
+        """Makes a tunnel whose owner has a socket, for code in another thread. May be called in any thread.
+
+        Args:
+            on_begin: see `SocketTunnel`.
+
+        Raises:
+            OSError: the system has no descriptor left.
+        """
+        return SocketTunnel(self.reactor, on_begin)
+
     def drain(self) -> None:
         """Starts draining: idle connections close after RECENT_USE_GRACE, busy ones after their current response, and
-        requests that are incomplete have INCOMPLETE_REQUEST_GRACE."""
+        requests that are incomplete have INCOMPLETE_REQUEST_GRACE. The owners of tunnels are told last."""
         self.draining = self.stopping = True
         self.idle = self.timeouts[HANDSHAKE].seconds = RECENT_USE_GRACE
         self.timeouts[HEAD].shorten(INCOMPLETE_REQUEST_GRACE)
         self.timeouts[BODY].shorten(INCOMPLETE_REQUEST_GRACE)
-        for connection in list(self.connections):
+        for connection in sorted(self.connections, key=_is_tunnel):
             connection.drain()
+
+
+def _is_tunnel(connection: OpenConnection) -> bool:
+    return connection.is_tunnel
 
 
 class PhaseTimeout:

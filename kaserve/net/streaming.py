@@ -22,7 +22,7 @@ from .reactor import Channel
 from .service import Service
 from .writer import Writer
 
-__all__ = ["StreamedRequest", "StreamingConnection"]
+__all__ = ["StreamedRequest", "StreamingConnection", "pause_deadline", "resume_deadline"]
 
 
 class StreamingConnection(Channel, Protocol):
@@ -95,3 +95,31 @@ class StreamedRequest:
         if left is None:
             return seconds, min_progress
         return min(left, seconds), min(self.min_progress_left, min_progress)
+
+
+def pause_deadline(protocol: HTTPProtocol, seconds: float, min_progress: int) -> None:
+    """BODY ends: a handler that streams waits for no more bytes now, or the body is complete.
+
+    Args:
+        protocol: the conversation.
+        seconds: until the deadline.
+        min_progress: bytes that must still arrive within that time.
+    """
+    owner = _streamed_request(protocol)
+    if owner is not None:
+        owner.pause(seconds, min_progress)
+
+
+def resume_deadline(protocol: HTTPProtocol, seconds: float, min_progress: int) -> tuple[float, int]:
+    """BODY begins: returns the seconds until the deadline, and the bytes that extend it. For a handler that streams,
+    and has waited before, they are what was left then. The arguments are those of a new deadline."""
+    owner = _streamed_request(protocol)
+    return (seconds, min_progress) if owner is None else owner.resume(seconds, min_progress)
+
+
+def _streamed_request(protocol: HTTPProtocol) -> StreamedRequest | None:
+    sink = protocol.sink
+    if not isinstance(sink, BodyStream):
+        return None
+    assert isinstance(sink.owner, StreamedRequest)
+    return sink.owner

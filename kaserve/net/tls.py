@@ -19,7 +19,7 @@ from functools import partial
 from .certificate import host_names
 from .sockets import PlainSocket, adopt
 
-__all__ = ["TLS", "NotTLSError", "TLSSocket"]
+__all__ = ["TLS", "ClientTLSSocket", "NotTLSError", "TLSSocket"]
 
 _RECORD_SIZE = 16 * 1024  # bytes of content in a record at most (RFC 8446 §5.1)
 _MAX_PER_TURN = 512 * 1024  # bytes encrypted in one call, so that a fast reader does not keep the others waiting
@@ -228,12 +228,13 @@ class TLSSocket:
         has_begun: whether the first byte of the client was seen, and may begin a handshake.
     """
 
-    __slots__ = ("_may_notify", "_sock", "has_begun", "must_write")
+    __slots__ = ("_may_notify", "_notice", "_sock", "has_begun", "must_write")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._sock = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self.has_begun = False
         self._may_notify = False  # close_notify can be sent, and was not sent yet
+        self._notice = b""  # what the kernel has not accepted yet of a close_notify that `finish` has made
         self.must_write = False
 
     def handshake(self) -> None:
@@ -272,12 +273,18 @@ class TLSSocket:
             return self._sock.recv(max(size, _RECORD_SIZE))
         except ssl.SSLWantReadError:
             raise BlockingIOError from None
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+        except ssl.SSLZeroReturnError:
             return b""
+        except ssl.SSLEOFError:
+            return self._cut_off()
         except ssl.SSLError as error:
             # SSLWantWriteError is a failure as well: the client asked for new keys (RFC 8446 §4.6.3), and does not
             # receive what we send. Waiting until the socket is readable would spin while there is more to read.
             raise self._failure(error) from None
+
+    def _cut_off(self) -> bytes:
+        """The peer has ended its side without close_notify. Clients do that, and still want their responses."""
+        return b""
 
     def send(self, data: bytes | memoryview, flags: int = 0) -> int:
         """Encrypts and sends `data`, and returns how many bytes of it were taken.
@@ -328,6 +335,8 @@ class TLSSocket:
         Raises:
             BlockingIOError: there is no room for close_notify yet.
         """
+        if self._notice:
+            self.finish()
         if self._may_notify:
             try:
                 self._sock.unwrap()
@@ -343,6 +352,47 @@ class TLSSocket:
                 pass
             self._may_notify = False
         self._sock.shutdown(how)  # from here on, bytes are read as they come, without decryption
+
+    def finish(self) -> None:
+        """Closes the sending side, as `shutdown` does, and goes on receiving content (RFC 8446 §6.1). May be called
+        again after BlockingIOError.
+
+        Raises:
+            BlockingIOError: there is no room for close_notify yet.
+            OSError: the client is gone.
+        """
+        if self._may_notify:
+            self._may_notify = False
+            self._notice = self._encrypt_close_notify()
+        while self._notice:
+            self._notice = self._notice[socket.socket.send(self._sock, self._notice) :]
+        socket.socket.shutdown(self._sock, socket.SHUT_WR)
+
+    def _encrypt_close_notify(self) -> bytes:
+        """Makes OpenSSL believe that close_notify was sent, and returns its bytes.
+
+        The only way to do that in Python is `unwrap`, which calls SSL_shutdown() twice. The second call reads, and if
+        the client has sent content meanwhile, OpenSSL discards it and fails. So for this moment the descriptor is that
+        of another socket, from which nothing can be read; what is written there is what the client has to get. The
+        poller does not notice, since it knows the connection by its open file, and that stays open.
+        """
+        fd = self._sock.fileno()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            kept = os.dup(fd)
+            try:
+                os.dup2(ours.fileno(), fd, inheritable=False)
+                try:
+                    self._sock.unwrap()
+                except ssl.SSLWantReadError:
+                    pass
+                finally:
+                    os.dup2(kept, fd, inheritable=False)
+            finally:
+                os.close(kept)
+            return theirs.recv(_RECORD_SIZE)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -366,3 +416,29 @@ class TLSSocket:
         """Returns `error` as the exception of a plain socket. Nothing more can be sent afterwards."""
         self._may_notify = False
         return ConnectionAbortedError(str(error))
+
+
+class ClientTLSSocket(TLSSocket):
+    """The client's end of a TLS connection, which the proxy uses."""
+
+    __slots__ = ()
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        """Wraps `sock`, which is connected and does not block.
+
+        Args:
+            sock: the socket.
+            context: how certificates are verified.
+            host: the name that the certificate must be for, which is also sent (SNI, RFC 6066 §3).
+        """
+        self._sock = context.wrap_socket(
+            sock, server_side=False, server_hostname=host or None, do_handshake_on_connect=False
+        )
+        self.has_begun = True  # a client speaks first
+        self._may_notify = False
+        self.must_write = False
+
+    def _cut_off(self) -> bytes:
+        """A response that is delimited by the end of the connection may have been cut off by somebody in between (RFC
+        8446 §6.1, RFC 9112 §9.8)."""
+        raise ConnectionResetError(0, "it closed the connection without close_notify")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..http.limits import Limits
-from ..http.responses import BadResponse, ReceivedResponse, ResponseReader
+from ..http.response_reader import ReceivedResponse, ResponseReader
+from ..http.responses import BadResponse, MissingResponse
 from .transport import Transport
 
 __all__ = ["CLOSED", "RESET", "ClientConnection", "NoResponse"]
@@ -84,8 +85,8 @@ class ClientConnection:
                 silent = False
             return response
         except BadResponse as error:
-            # An end without any bytes is an end; the reader's complaint is about bytes only.
-            raise NoResponse(self.ended if self.ended and not self._reader.unread else str(error)) from None
+            # An end without any bytes is an end, and how it came is the finding.
+            raise NoResponse(self.ended if isinstance(error, MissingResponse) else str(error)) from None
 
     def exchange(self, method: str, request: bytes) -> ReceivedResponse:
         """Sends a request, and returns its response. Raises as `read_response` does."""
@@ -102,7 +103,7 @@ class ClientConnection:
 
     def receives_more(self, seconds: float) -> bool:
         """Returns whether bytes have arrived, or do so within `seconds`, that belong to no response."""
-        return bool(self._reader.unread) or (not self.ended and self._receive(seconds) and not self.ended)
+        return self._reader.has_unread() or (not self.ended and self._receive(seconds) and not self.ended)
 
     def was_reset(self, seconds: float) -> bool:
         """Returns whether the server has reset the connection, or does so within `seconds`."""

@@ -534,6 +534,7 @@ class Server:
         self._acceptor.close()
         if self._is_open:
             self._shutdown.finish()
+            self._detach_handler()
         if self._service.host is not None:
             self._service.host.close()
         self._chain.close()
@@ -542,6 +543,12 @@ class Server:
         if self._log_file is not None:
             self._log_file.close()
         self._reactor.close()
+
+    def _detach_handler(self) -> None:
+        try:
+            self._handler.detach()
+        except Exception:  # everything else is to be closed nevertheless
+            log.exception("the handler could not be detached")
 
     # Who may call.
 

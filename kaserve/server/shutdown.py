@@ -20,6 +20,8 @@ DRAINING  - Listening sockets: the connections in their backlog are accepted, si
             not complete then get a 408: a client that stalls would otherwise hold the shutdown for the whole graceful
             timeout, and would get no response anyway.
           - TLS handshakes: get a second, too.
+          - Tunnels (WebSocket and others): their owners are told after all the rest (`Tunnel.stopping`), and may end
+            them in the words of their protocol.
           DRAINING ends when no connection is left, or at the graceful timeout, which resets those that are left. It
           resets them rather than closing them, so that no client takes a part of a response for the whole.
 ENDING    No connection is open. Handlers that have something to do after the last request do it: applications that
@@ -129,10 +131,16 @@ class GracefulShutdown:
             self.finish()
 
     def _abort_connections(self) -> None:
-        """-> ENDING or DONE: resets the connections that are left, and logs how many lose a response by that."""
-        lost = sum(connection.phase in _INCOMPLETE for connection in self._service.connections)
+        """-> ENDING or DONE: resets the connections that are left. Logs how many lose a response by that, and how many
+        are tunnels."""
+        tunnels = [connection for connection in self._service.connections if connection.is_tunnel]
+        lost = sum(connection.phase in _INCOMPLETE for connection in self._service.connections.difference(tunnels))
         self._acceptor.abort()
         self._end()
+        if len(tunnels) == 1:
+            log.warning("1 tunnel (WebSocket, for instance) was cut off")
+        elif tunnels:
+            log.warning("%d tunnels (WebSocket, for instance) were cut off", len(tunnels))
         if lost == 1:
             log.warning("1 connection was closed before its response was complete")
         elif lost:

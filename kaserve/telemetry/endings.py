@@ -36,6 +36,11 @@ class Ending(enum.StrEnum):
     REFUSED = "refused"  # a response to a request that could not be parsed, or was not wanted
     REJECTED = "rejected"  # too many connections from one address
 
+    # A tunnel, after a 101, ended.
+    TUNNEL_CLOSED = "tunnel closed"  # orderly: both sides have finished, or its owner has closed it
+    TUNNEL_RESET = "tunnel reset"  # by its owner
+    TUNNEL_TIMEOUT = "tunnel timeout"  # neither side sent anything
+
     # Something went wrong, or took too long.
     HEADER_TIMEOUT = "header timeout"
     BODY_TIMEOUT = "body timeout"

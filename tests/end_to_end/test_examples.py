@@ -54,6 +54,7 @@ TESTED = {
     "in_tk.py",
     "in_trio.py",
     "tls.py",
+    "tunnel_echo.py",
     "upload_hash.py",
     "wsgi_app.py",
 }
@@ -144,6 +145,18 @@ def test_upload_hash() -> None:
         for _ in range(2):
             assert json.loads(example.ask("/", body)) == {"sha256": sha256(body).hexdigest(), "bytes": len(body)}
         assert example.ask("/").startswith("405 ")
+        example.stop()
+
+
+def test_tunnel_echo() -> None:
+    with running("tunnel_echo.py", "0") as example:
+        assert example.ask("/").startswith("426 ")
+        with connect(example.address) as client:
+            client.send(get("/", "Connection: Upgrade", "Upgrade: ECHO") + b"hello")
+            assert client._until(b"hello").startswith(b"HTTP/1.1 101 ")
+            client.send(b"bye")
+            client.sock.shutdown(socket.SHUT_WR)
+            assert client.rest() == b"bye"
         example.stop()
 
 

@@ -83,6 +83,87 @@ def check_bodies(app: Any, threads: int) -> None:
 # Flask.
 
 
+class TestFlaskSock:
+    """flask-sock, and so simple-websocket, which looks for the socket where Werkzeug's development server has it. The
+    client is that of the package websockets."""
+
+    @pytest.fixture
+    def app(self) -> Any:
+        flask = framework("flask")
+        app = flask.Flask("site")
+        sock = framework("flask_sock").Sock(app)
+        app.ended = threading.Event()
+
+        @app.get("/")
+        def index() -> str:
+            return "a page"
+
+        @sock.route("/echo")
+        def echo(ws: Any) -> None:
+            try:
+                while True:
+                    ws.send(ws.receive())
+            finally:
+                app.ended.set()
+
+        @sock.route("/once")
+        def once(ws: Any) -> None:
+            ws.send(ws.receive())
+
+        return app
+
+    @contextmanager
+    def serving_app(self, app: Any, **settings: Any) -> Iterator[tuple[Any, str]]:
+        handler = WSGI(app, 4)
+        with serving(handler, **settings) as server:
+            yield server, f"ws{server.url.removeprefix('http').rstrip('/')}"
+        handler.close(PATIENCE)
+
+    def test_an_echo(self, app: Any) -> None:
+        connect = framework("websockets.sync.client").connect
+        with self.serving_app(app) as (server, url):
+            with connect(f"{url}/echo", max_size=None, proxy=None) as client:
+                for message in ("hello", b"bytes", "", "x" * 3_000_000):
+                    client.send(message)
+                    assert client.recv(timeout=PATIENCE) == message
+                client.ping().wait(PATIENCE)
+            assert app.ended.wait(PATIENCE)
+            wait_for(lambda: not server.open_connections)
+            assert server.stats.closed == {"tunnel closed": 1}
+
+    def test_an_application_that_closes(self, app: Any) -> None:
+        closed = framework("websockets.exceptions").ConnectionClosedOK
+        connect = framework("websockets.sync.client").connect
+        with self.serving_app(app) as (server, url), connect(f"{url}/once", proxy=None) as client:
+            client.send("bye")
+            assert client.recv(timeout=PATIENCE) == "bye"
+            with pytest.raises(closed) as caught:
+                client.recv(timeout=PATIENCE)
+            assert caught.value.rcvd.code == 1000
+            wait_for(lambda: server.stats.closed == {"tunnel closed": 1})
+
+    def test_a_server_that_stops(self, app: Any) -> None:
+        closed = framework("websockets.exceptions").ConnectionClosedError
+        connect = framework("websockets.sync.client").connect
+        with self.serving_app(app) as (server, url), connect(f"{url}/echo", proxy=None) as client:
+            client.send("hello")
+            client.recv(timeout=PATIENCE)
+            server.shutdown(0.0)
+            with pytest.raises(closed):
+                client.recv(timeout=PATIENCE)
+            assert app.ended.wait(PATIENCE)
+
+    def test_pages_as_well(self, app: Any) -> None:
+        with site_of(app, 4) as site:
+            upgrade = {"Connection": "Upgrade", "Upgrade": "h2c"}  # as some clients send it with each request
+            assert [site.get("/", headers=headers).text for headers in ({}, upgrade)] == ["a page"] * 2
+
+    def test_on_the_reactor_there_is_none(self, app: Any) -> None:
+        with site_of(app, 0) as site:
+            upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+            assert site.get("/echo", headers=upgrade).status_code == 400
+
+
 @pytest.fixture
 def flask_app(tmp_path: Path) -> Any:
     flask = framework("flask")

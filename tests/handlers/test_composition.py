@@ -78,6 +78,9 @@ class Owner(BaseHandler):
     def attach(self, service: Any) -> None:
         self.calls.append("attach")
 
+    def detach(self) -> None:
+        self.calls.append("detach")
+
     def end_of_turn(self) -> None:
         self.calls.append("end_of_turn")
 
@@ -132,6 +135,8 @@ def test_every_hook_reaches_its_owner(chain: tuple[str, ...], owner: Owner) -> N
     assert sinks[0] is not sinks[1]
     outermost.attach(None)
     assert owner.calls[-1] == "attach"
+    outermost.detach()
+    assert owner.calls[-1] == "detach"
     outermost.end_of_turn()
     assert owner.calls[-1] == "end_of_turn"
     outermost.close()

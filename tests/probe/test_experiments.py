@@ -174,7 +174,7 @@ def test_a_late_request() -> None:
     ("raw", "reason"),
     [
         pytest.param(b"SSH-2.0-OpenSSH\r\n", "what came is not HTTP", id="SSH"),
-        pytest.param(b"HTTP/1.1 200\r\n\r\n", "the status line is malformed", id="status line"),
+        pytest.param(b"HTTP/1.1 20\r\n\r\n", "the status line is malformed", id="status line"),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
             "the connection ended within the body",

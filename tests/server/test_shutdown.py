@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from kaserve import Request, Response, Server
+from kaserve import Request, Response, Server, Tunnel, TunnelConnection
 from kaserve.server.shutdown import Stage
 from kaserve.telemetry.endings import Ending
 from tests.tools.server import (
@@ -134,6 +134,59 @@ class TestShutdown:
             assert client.answer("POST").body == b"12345"
         thread.join(PATIENCE)
         assert not thread.is_alive()
+
+
+class TestTunnels:
+    """They are no lost responses, but they are told, waited for and counted."""
+
+    ASK = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+
+    def test_those_that_are_left_are_cut_off_at_the_graceful_timeout(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Polite(Tunnel):
+            def opened(self, connection: TunnelConnection) -> None:
+                self.connection = connection
+                tunnels.append(self)
+
+            def stopping(self) -> None:
+                told.append(self)
+
+        tunnels: list[Polite] = []
+        told: list[Polite] = []
+        with Driven(lambda request: Response.upgrade("echo", Polite()), graceful_timeout=30) as driven:
+            for _ in range(3):
+                driven.connect().send(self.ASK)
+            driven.settle()
+            assert driven.server.snapshot().open == {"TUNNEL": 3}
+            driven.server.shutdown()
+            driven.pass_time(10)
+            assert len(told) == 3
+            assert driven.server.open_connections == 3
+            tunnels[0].connection.close()
+            driven.settle()
+            with caplog.at_level(logging.WARNING, "kaserve"):
+                driven.pass_time(20.2)
+            assert driven.server.stopped
+            assert caplog.messages == ["2 tunnels (WebSocket, for instance) were cut off"]
+            assert driven.server.stats.closed == {Ending.SHUTDOWN: 2, Ending.TUNNEL_CLOSED: 1}
+
+    def test_one_beside_a_response(self, caplog: pytest.LogCaptureFixture) -> None:
+        never: Future[Response] = Future()
+
+        def handler(request: Request) -> Response | Future[Response]:
+            return Response.upgrade("echo", Tunnel()) if request.upgrades else never
+
+        with Driven(handler, graceful_timeout=0) as driven:
+            for wire in (self.ASK, get()):
+                driven.connect().send(wire)
+            driven.settle()
+            with caplog.at_level(logging.WARNING, "kaserve"):
+                driven.server.shutdown()
+                driven.settle()
+                driven.pass_time(0.2)
+            assert caplog.messages == [
+                "1 tunnel (WebSocket, for instance) was cut off",
+                "1 connection was closed before its response was complete",
+            ]
 
 
 class TestDrainDelay:

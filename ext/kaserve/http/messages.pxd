@@ -14,7 +14,7 @@ cdef class Request:
     cdef public object client, on_leave, owner, received, server
     cdef public bint disconnected
     cdef public list _trailers
-    cdef public dict _parsed
+    cdef public dict _parsed, log_fields
     cdef public object _body, _fields
 
     cdef _fill(self, str method, str target, int minor, fields, int flags, str host)

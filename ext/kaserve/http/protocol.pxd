@@ -10,7 +10,7 @@ from kaserve.http.messages cimport Request, Response
 from kaserve.http.outgoing cimport Outgoing
 from kaserve.http.target cimport resolve_target
 
-cdef int BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND
+cdef int BODY, CLOSED, HANDLER, HEAD, IDLE, LINGER, SEND, TUNNEL
 cdef int CLOSE, CONNECTION, CONTENT_LENGTH, DATE, HOP_BY_HOP, TRANSFER_ENCODING
 cdef int _CR
 cdef long long CHUNKED, MAX_INLINE_BODY
@@ -56,11 +56,15 @@ cdef class HTTPProtocol:
         head_only=bint, sends_content=bint, declared=bint
     )
     cpdef prepare(self, Outgoing outgoing, Response response, bytes date, bint may_persist)
+    @cython.locals(request=Request, lines=bytes)
+    cdef _prepare_upgrade(self, Outgoing outgoing, Response response)
     cpdef start(self, Outgoing outgoing)
     cdef bint _begins_with(self, bytes text) except -1
     cdef bytes _strip_hop_by_hop(self, Response response, bytes lines, bint has_trailers)
     @cython.locals(goes_on=bint)
     cpdef finish(self)
+    cpdef begin_tunnel(self)
+    cpdef bytes take_received(self)
     cdef _release(self)
     @cython.locals(lines=list)
     cdef bytes _status_line(self, int status)

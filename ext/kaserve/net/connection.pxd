@@ -4,15 +4,15 @@ cimport cython
 
 from kaserve.net.exchange cimport Exchange
 from kaserve.net.reactor cimport Reactor
-from kaserve.net.request_loop cimport RequestLoop
 from kaserve.net.service cimport PhaseTimeout, Service
+from kaserve.net.tunnel_loop cimport TunnelLoop
 
 cdef double _KEEPALIVE_AFTER, _LATE_HANDSHAKE
-cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND
+cdef int BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, TUNNEL
 cdef int HALF_CLOSE, HANGUP, NOTHING, READ, WRITE
 cdef int _MAX_LAST_LOOKS
 
-cdef class Connection(RequestLoop):
+cdef class Connection(TunnelLoop):
     cdef public bint _race_lost
     cdef public double _progress_from
     cdef public long long _queued_before
@@ -30,11 +30,8 @@ cdef class Connection(RequestLoop):
     cdef _check_progress(self)
     @cython.locals(phase=int, timeout=PhaseTimeout)
     cdef _update_state(self)
-    @cython.locals(reactor=Reactor, timeout=PhaseTimeout, now=double)
+    @cython.locals(reactor=Reactor, timeout=PhaseTimeout, now=double, seconds=double)
     cdef _enter(self, int phase)
-    cdef _pause_body_timeout(self)
-    cdef double _resume_body_timeout(self, double seconds) except -1
-    cdef _streamed_request(self)
     cdef _watch(self, int events)
     cdef _shake_hands(self)
     cdef bint _receive(self) except -1

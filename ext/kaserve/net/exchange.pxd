@@ -15,7 +15,7 @@ cdef class Exchange(Outgoing):
     cdef public HTTPProtocol _protocol
     cdef public Service _service
     cdef public Writer _writer
-    cdef public object _connection, client, future, rejection
+    cdef public object _connection, client, future, rejection, tunnel
     cdef public Response response
     cdef public double called, finished, responded, started
     cdef public long long bytes_sent, connection_number
@@ -36,6 +36,7 @@ cdef class Exchange(Outgoing):
     cpdef respond_failure(self, bint may_persist)
     @cython.locals(protocol=HTTPProtocol, reactor=Reactor, service=Service, writer=Writer)
     cpdef respond(self, Response response, bint may_persist)
+    cdef _end_head(self, Response response)
     cpdef start_body(self)
     @cython.locals(service=Service, reactor=Reactor, response=Response, now=double)
     cpdef finish(self)

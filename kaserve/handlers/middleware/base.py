@@ -43,6 +43,9 @@ class Middleware(BaseHandler):
     def attach(self, service: Any) -> None:
         self.inner.attach(service)
 
+    def detach(self) -> None:
+        self.inner.detach()
+
     def end_of_turn(self) -> None:
         self.inner.end_of_turn()
 

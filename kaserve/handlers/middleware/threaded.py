@@ -15,6 +15,7 @@ from typing import Any
 from ...http.file_span import FileSpan, Piece
 from ...http.handler import BaseHandler, CoroutineHandler, Handler, HandlerResult
 from ...http.messages import Request, Response
+from ...http.tunnel import TunnelBody
 from ...threads.future import LightFuture
 from ...threads.workers import Workers
 from ..overload import queue_is_full
@@ -23,6 +24,8 @@ from .base import Middleware
 __all__ = ["Threaded"]
 
 log = logging.getLogger("kaserve")
+
+_WITHOUT_THREAD = (bytes, FileSpan, list, tuple, TunnelBody)  # bodies that are not made piece by piece
 
 
 class Threaded(Middleware):
@@ -117,7 +120,7 @@ class _Task:
         except BaseException as error:
             self.future.set_exception(_as_exception(error))
             return
-        if isinstance(result, Response) and not isinstance(result.body, (bytes, FileSpan, list, tuple)):
+        if isinstance(result, Response) and not isinstance(result.body, _WITHOUT_THREAD):
             result.body = _ThreadedBody(result.body, self._workers)
         self.future.set_result(result)
 

@@ -139,6 +139,9 @@ class Uploads(BaseHandler):
     def attach(self, service: Any) -> None:
         self._handler.attach(service)
 
+    def detach(self) -> None:
+        self._handler.detach()
+
     def end_of_turn(self) -> None:
         """Passes the end of the turn on to the handler of the files."""
         self._handler.end_of_turn()

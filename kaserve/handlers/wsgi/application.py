@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from typing import Any
 
 from ...http.handler import BaseHandler
+from ...http.headers import HOP_BY_HOP
 from ...http.messages import Request, Response
 from ...threads.spool import SpoolSpace
 from ...threads.workers import Workers
@@ -27,6 +29,7 @@ from .start_response import (
     to_bytes,
 )
 from .task import WSGITask
+from .upgrade import ApplicationUpgrade
 
 __all__ = ["WSGI", "Application"]
 
@@ -73,6 +76,7 @@ class WSGI(BaseHandler):
         self._hop_by_hop = HopByHopFilter()
         self._space = SpoolSpace(max_spooled, max_spooled_total)
         self._workers = Workers(threads, queue) if threads else None
+        self._service: Any = None  # of the server; None before `attach`
         self._environ_builder = EnvironBuilder(
             {
                 "wsgi.file_wrapper": FileWrapper,
@@ -90,10 +94,16 @@ class WSGI(BaseHandler):
         workers = self._workers
         if workers is None:
             return _call_application(self._app, self._environ_builder, self._hop_by_hop, request)
-        task = WSGITask(self._app, self._environ_builder, self._hop_by_hop, self._space, request)
+        upgrade = None
+        if request.flags & HOP_BY_HOP and self._service is not None and request.upgrades:
+            upgrade = ApplicationUpgrade(self._service, request)
+        task = WSGITask(self._app, self._environ_builder, self._hop_by_hop, self._space, request, upgrade)
         if not workers.submit(task):
             raise queue_is_full()
-        return task.future
+        return task.future if upgrade is None else upgrade.wait_for(task.future)
+
+    def attach(self, service: Any) -> None:
+        self._service = service
 
     def close(self, timeout: float = 0.0) -> None:
         """Ends the threads, each after the request that it is working on.

@@ -21,6 +21,7 @@ from .hop_by_hop import HopByHopFilter
 __all__ = [
     "Application",
     "ExcInfo",
+    "NoStatusError",
     "Result",
     "StartResponse",
     "close_result",
@@ -79,6 +80,10 @@ def _parse_status(status: object) -> tuple[int, str | None]:
         return code, reason
     remember(_codes, status, code, _MAX_REMEMBERED)
     return code, None
+
+
+class NoStatusError(RuntimeError):
+    """The application has not called start_response."""
 
 
 class StartResponse:
@@ -183,9 +188,9 @@ class StartResponse:
             self.written.append(data)
 
     def require_status(self) -> None:
-        """Raises RuntimeError if the application has not called start_response."""
+        """Raises NoStatusError if the application has not called start_response."""
         if not self.status:
-            raise RuntimeError("the application has not called start_response")
+            raise NoStatusError("the application has not called start_response")
 
     def buffered_body(self, result: Result) -> bytes | None:
         """The whole content if `result` is a list or tuple, whose items are all there; otherwise None."""

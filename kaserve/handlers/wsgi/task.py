@@ -17,6 +17,7 @@ from .environ import EnvironBuilder
 from .file_wrapper import FileWrapper
 from .hop_by_hop import HopByHopFilter
 from .start_response import Application, Result, StartResponse, close_result, new_start_response
+from .upgrade import ApplicationUpgrade
 
 __all__ = ["WSGITask"]
 
@@ -35,12 +36,13 @@ class WSGITask:
         hop_by_hop: the filter of its response headers.
         space: the disk space for what a slow client does not take of its responses.
         request: the request, whose body has been received.
+        upgrade: adds a socket to the environ, if the request asks for another protocol.
 
     Attributes:
         future: the response. The connection waits for it, and cancels it if the client leaves before a thread is free.
     """
 
-    __slots__ = ("_app", "_environ_builder", "_pipe", "_request", "_space", "_start_response", "future")
+    __slots__ = ("_app", "_environ_builder", "_pipe", "_request", "_space", "_start_response", "_upgrade", "future")
 
     def __init__(
         self,
@@ -49,7 +51,9 @@ class WSGITask:
         hop_by_hop: HopByHopFilter,
         space: SpoolSpace,
         request: Request,
+        upgrade: ApplicationUpgrade | None = None,
     ) -> None:
+        self._upgrade = upgrade
         self._app = app
         self._space = space
         self._environ_builder = environ_builder
@@ -69,7 +73,10 @@ class WSGITask:
             return  # the client left while the request waited for a thread
         result: Result = ()
         try:
-            result = self._app(self._environ_builder.build(self._request), self._start_response)
+            environ = self._environ_builder.build(self._request)
+            if self._upgrade is not None:
+                self._upgrade.add_socket(environ)
+            result = self._app(environ, self._start_response)
             if self._respond(result):
                 result = ()  # the response owns it, and closing the response closes it
             if self._pipe is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ...http.headers import CLOSE, KEEP_ALIVE
 from ...http.keep_alive import read_timeout
-from ...http.responses import ReceivedResponse
+from ...http.response_reader import ReceivedResponse
 from ..client_connection import CLOSED, RESET, ClientConnection, NoResponse
 from ..finding import Finding
 from ..settings import ProbeSettings

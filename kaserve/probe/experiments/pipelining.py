@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...http.responses import ReceivedResponse
+from ...http.response_reader import ReceivedResponse
 from ..client_connection import NoResponse
 from ..finding import Finding
 from ..settings import ProbeSettings

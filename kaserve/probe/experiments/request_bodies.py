@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...http.headers import TRANSFER_ENCODING
-from ...http.responses import ReceivedResponse
+from ...http.response_reader import ReceivedResponse
 from ..client_connection import CLOSED, RESET, ClientConnection, NoResponse
 from ..finding import Finding
 from ..settings import ProbeSettings

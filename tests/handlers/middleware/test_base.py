@@ -49,7 +49,7 @@ def test_with_two_passwords_the_outer_one_protects_pages() -> None:
 
 
 @pytest.mark.parametrize(
-    "hook", ["before_body", "body_sink", "attach", "end_of_turn", "protect", "make_private", "close"]
+    "hook", ["before_body", "body_sink", "attach", "detach", "end_of_turn", "protect", "make_private", "close"]
 )
 def test_a_hook_of_an_object_that_is_no_handler_is_an_error(hook: str) -> None:
     class Lookalike:

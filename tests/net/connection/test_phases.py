@@ -8,7 +8,7 @@ import pytest
 
 from kaserve.http.handler import BaseHandler, HandlerResult
 from kaserve.http.messages import Request, Response
-from kaserve.http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, Phase
+from kaserve.http.phases import BODY, CLOSED, HANDLER, HANDSHAKE, HEAD, IDLE, LINGER, SEND, TUNNEL, Phase
 from kaserve.net.poller import NOTHING, READ, WRITE
 from kaserve.net.service import CLIENT_LEAVES, PHASES, Deadlines
 from tests.tools.connections import (
@@ -32,6 +32,7 @@ def test_each_phase_waits_for_its_event_and_has_its_deadline() -> None:
         BODY: (READ, "body_timeout"),
         HANDLER: (CLIENT_LEAVES, "half_close_timeout"),
         SEND: (WRITE, "send_timeout"),
+        TUNNEL: (READ, "tunnel_timeout"),
         LINGER: (READ, "linger"),
     }
 

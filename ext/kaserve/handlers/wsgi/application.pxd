@@ -8,8 +8,10 @@ from kaserve.handlers.wsgi.start_response cimport StartResponse, new_start_respo
 from kaserve.handlers.wsgi.environ cimport EnvironBuilder
 from kaserve.handlers.wsgi.task cimport WSGITask
 
+cdef int HOP_BY_HOP
+
 cdef class WSGI(BaseHandler):
-    cdef public object _app, _hop_by_hop, _space, _workers
+    cdef public object _app, _hop_by_hop, _service, _space, _workers
     cdef public EnvironBuilder _environ_builder
 
 @cython.locals(start_response=StartResponse)

@@ -5,7 +5,7 @@ from kaserve.handlers.wsgi.start_response cimport StartResponse, new_start_respo
 from kaserve.handlers.wsgi.environ cimport EnvironBuilder
 
 cdef class WSGITask:
-    cdef object _app, _pipe, _space
+    cdef object _app, _pipe, _space, _upgrade
     cdef public object future
     cdef EnvironBuilder _environ_builder
     cdef Request _request
