@@ -40,7 +40,7 @@ def new_host(kind: str, reactor: Reactor) -> LoopHost | GuestHost:
     if running is not None:
         return GuestHost(reactor, running, owns_loop=False)
     if kind == "uvloop":
-        import uvloop  # type: ignore[import-not-found]  # an option
+        import uvloop  # an option
 
         return GuestHost(reactor, uvloop.new_event_loop(), owns_loop=True)
     return LoopHost(reactor)

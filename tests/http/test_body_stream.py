@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
@@ -27,6 +27,9 @@ class Owner:
         self.wanted += 1
 
     def call(self, function: Callable[[], object]) -> None:
+        raise AssertionError
+
+    def wait(self, future: Future[Any]) -> Awaitable[Any]:
         raise AssertionError
 
 

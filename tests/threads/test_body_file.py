@@ -8,7 +8,7 @@ import socket
 import struct
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -177,6 +177,9 @@ class Stopped:
 
     def call(self, function: Callable[[], object]) -> None:
         self.called.set()
+
+    def wait(self, future: Future[Any]) -> Awaitable[Any]:
+        raise AssertionError
 
 
 @pytest.mark.parametrize("is_complete", [False, True])

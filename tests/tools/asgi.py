@@ -39,7 +39,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def read_body(receive: Receive) -> bytes:
     """Reads the whole body of a request."""
-    data = b""
+    data: bytes = b""
     while True:
         message = await receive()
         assert message["type"] == "http.request"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def parse(target: str, method: str = "GET", *lines: str) -> Request:
 def read_body(response: Response) -> bytes:
     """Returns the body as the server sends it: in order, spans read from their files, Futures waited for."""
     body = response.body
+    assert isinstance(body, (bytes, FileSpan, Iterable))
     content = b""
     for piece in (body,) if isinstance(body, (bytes, FileSpan)) else body:
         if isinstance(piece, Future):

@@ -116,7 +116,7 @@ class ApplicationUpgrade:
     def _switch(self, tunnel: SocketTunnel, data: bytes) -> None:
         """Turns the application's 101 into the server's, which has the same headers."""
         try:
-            head = parse_response_head(data)
+            head = parse_response_head(data, 0, len(data))
         except BadResponse as error:
             self._reject(tunnel, str(error))
             return
