@@ -20,7 +20,7 @@ DESCRIPTION = pyproject.toml setup.py kaserve/_version.py
 # before its source, so until then the change has no effect.
 COMPILED = setup.py ext/*.pyx ext/*.h ext/kaserve/*/*.pxd ext/kaserve/*/*/*.pxd \
 	kaserve/http/*.py kaserve/telemetry/*.py kaserve/logs/*.py kaserve/net/*.py kaserve/handlers/wsgi/*.py \
-	kaserve/asgi/*.py
+	kaserve/threads/*.py kaserve/proxy/*.py kaserve/asgi/*.py
 # Where the benchmarks write their results, apart from the charts.
 RESULTS = benchmarks/results
 # What mypy checks; only directories that exist, since mypy rejects the others.

@@ -39,6 +39,8 @@ MODULES = (
     "telemetry/histogram",
     "telemetry/counters",
     "telemetry/timeline",
+    "threads/future",
+    "threads/workers",
     "net/timerwheel",
     "net/wakeup",
     "net/reactor",
