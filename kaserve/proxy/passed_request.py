@@ -47,6 +47,7 @@ from ..threads.future import LightFuture
 from .connection import UpstreamConnection
 from .failure import Cause, UpstreamFailure
 from .fields import Forwarding, encode_request, interim_fields, passed_trailers, response_fields
+from .relay import Relay
 from .upstream import Upstream, choose
 
 __all__ = ["PassedRequest"]
@@ -205,6 +206,8 @@ class PassedRequest:
         """A head has come: an interim response is passed on, the final one becomes the response."""
         if head.status == 100:
             self._begin_body()
+        elif head.status == 101:
+            self._switch(head)
         elif head.status < 200:
             self._request.inform(head.status, interim_fields(head))
         else:
@@ -238,6 +241,25 @@ class PassedRequest:
             self._connection = None
             connection.release()
         self._settle(response)
+
+    def _switch(self, head: ResponseHead) -> None:
+        """The upstream speaks the other protocol from now on: so will the client's connection, after its own 101."""
+        connection = self._connection
+        assert connection is not None
+        self._cancel_alarm()
+        protocols = head.values("upgrade")
+        if not connection.is_request_sent:
+            reason = "it switched protocols before it had the request"
+        elif len(protocols) != 1 or protocols[0].strip(" \t").lower() not in self._request.upgrades:
+            reason = "it switched to a protocol that the request did not ask for"
+        else:
+            self._note(head)
+            self._connection = None
+            fields = response_fields(head, self._forwarding, self._request)
+            self._settle(Response.upgrade(protocols[0].strip(" \t"), Relay(connection), fields))
+            return
+        connection.close()
+        self.failed(UpstreamFailure(Cause.MALFORMED, f"its response is malformed: {reason}"))
 
     def _settle(self, response: Response) -> None:
         if self.future.set_running_or_notify_cancel():

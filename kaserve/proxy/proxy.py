@@ -15,7 +15,7 @@ from ..http.handler import BaseHandler, BodySink, HandlerResult
 from ..http.messages import Request, Response
 from ..net.service import Service
 from .connector import Connector, SystemConnector
-from .fields import Forwarding, check_request, may_go_further
+from .fields import Forwarding, check_request, may_go_further, requested_upgrade
 from .location import UpstreamURL
 from .passed_request import PassedRequest
 from .settings import UpstreamSettings
@@ -109,7 +109,8 @@ class Proxy(BaseHandler):
         service = self._service
         if service is None:
             raise RuntimeError("a Proxy can be called only by a server")
-        passed = PassedRequest(request, self.upstreams, self._forwarding, service.reactor, None)
+        upgrade = requested_upgrade(request)
+        passed = PassedRequest(request, self.upstreams, self._forwarding, service.reactor, upgrade)
         passed.start()
         return passed.future
 
