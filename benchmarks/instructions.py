@@ -169,6 +169,7 @@ def visit(server: Server, workload: Workload, requests: int) -> None:
     """A connection for each request. It is accepted in one turn, responded to in the next, and closed in a third."""
     segment = workload.segment(HOST)
     address = server.address
+    assert isinstance(address, tuple)
     for _ in range(2 + requests):
         client = socket.create_connection(address)
         server.step(PATIENCE)

@@ -163,6 +163,10 @@ class Config:
         None, "what to serve", COUNT, "N",
         "The number of threads that run the WSGI application (4 by default) or the handler (0 by default). 0 runs it "
         "on the server's own thread.")
+    switch_interval: float = _setting(
+        0.0005, "what to serve", TIMEOUT, "SECONDS",
+        "How long a thread may go on running Python code while another thread waits to. With Python's own value, "
+        "0.005, a view that computes delays the others for ten times as long. Must be more than 0.")
     hidden: bool = _setting(
         False, "what to serve", SWITCH, None, "Serve names that begin with a dot. .well-known is always served.")
     symlinks: str = _setting(

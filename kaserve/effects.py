@@ -146,6 +146,12 @@ EFFECTS: dict[str, Effect] = {
         gunicorn="--threads",
         unless=frozenset({Way(Runner.LIBRARY, Served.HANDLER)}),
     ),
+    "switch_interval": Effect(
+        frozenset({Served.WSGI, Served.HANDLER}),
+        frozenset({Runner.PROGRAM}),
+        reason="a library leaves it to the program how its threads take turns",
+        instead="sys.setswitchinterval(...)",
+    ),
     "hidden": _files("Files(..., hidden=True)"),
     "symlinks": _files("Files(..., symlinks=...)"),
     "clean_urls": _files("Files(..., clean_urls=True)"),

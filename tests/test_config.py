@@ -36,6 +36,7 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "lifespan": ("auto", "off", "off"),
     "loop": ("asyncio", "uvloop", "uvloop"),
     "threads": (None, 2, "2"),
+    "switch_interval": (0.0005, 0.01, "0.01"),
     "hidden": (False, True, "yes"),
     "symlinks": ("inside", "none", "none"),
     "clean_urls": (False, True, "yes"),

@@ -37,10 +37,10 @@ OF_FILES = {
     *("directory", "listing", "zip", "hidden", "symlinks", "clean_urls", "spa", "compress"),
     *("cache_control", "immutable", "type", "upload", "upload_auth", "upload_overwrite"),
 }
-OF_APPLICATIONS = {"threads"}  # WSGI and handlers that kaserve imports
+OF_APPLICATIONS = {"threads", "switch_interval"}  # WSGI and handlers that kaserve imports
 OF_ASGI = {"root_path", "lifespan"}  # ASGI applications that kaserve imports
 OF_COROUTINES = {"loop"}  # ASGI applications and handlers
-OF_THE_PROGRAM = {"app", "interface", "handler", "wsgi", "asgi", "qr", "error_log"}
+OF_THE_PROGRAM = {"switch_interval", "app", "interface", "handler", "wsgi", "asgi", "qr", "error_log"}
 OF_GUNICORN = {  # where gunicorn has an option of its own
     *("port", "bind", "unix_mode", "reuse_port", "backlog", "max_connections", "threads", "proxy_protocol"),
     "keep_alive",
