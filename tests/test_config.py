@@ -42,6 +42,12 @@ TABLE: dict[str, tuple[Any, Any, str]] = {
     "clean_urls": (False, True, "yes"),
     "spa": (False, True, "yes"),
     "compress": (False, True, "yes"),
+    "proxy": ((), ("/api=http://127.0.0.1:9000",), "/api=http://127.0.0.1:9000"),
+    "proxy_host": (None, "app.example", "app.example"),
+    "proxy_timeout": (60.0, 2.5, "2.5"),
+    "proxy_connect_timeout": (5.0, 2.5, "2.5"),
+    "proxy_connections": (32, 7, "7"),
+    "proxy_insecure": (False, True, "yes"),
     "header": ((), ("X-Mine: a, b",), "X-Mine: a, b"),
     "cors": (False, True, "yes"),
     "cache_control": ((), ("*.html=public, max-age=60",), "*.html=public, max-age=60"),
@@ -90,6 +96,10 @@ NEEDED: dict[str, Any] = {
     "tls_key": {"tls_cert": "cert.pem"},
     "tls_password_file": {"tls_cert": "cert.pem"},
     "tls_ca": {"tls_cert": "cert.pem"},
+    **{
+        f"proxy_{name}": {"proxy": "/api=http://127.0.0.1:9000"}
+        for name in ("host", "timeout", "connect_timeout", "connections", "insecure")
+    },
     "upload_overwrite": {"upload": True},
     "upload_auth": {"upload": True},
     "status_public": {"status": "/-/status"},

@@ -53,6 +53,7 @@ EVERYWHERE = {
     *("tls_cert", "tls_key", "tls_password_file", "tls_ca", "limit_request_body"),
     *("keep_alive_requests", "keep_alive_time", "header_timeout", "body_timeout", "send_timeout", "min_rate"),
     *("half_close_timeout", "tunnel_timeout"),
+    *("proxy", "proxy_host", "proxy_timeout", "proxy_connect_timeout", "proxy_connections", "proxy_insecure"),
     *("status", "status_public", "metrics"),
 }
 

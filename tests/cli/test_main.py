@@ -119,12 +119,12 @@ class TestOptions:
         variables = {"KASERVE_" + name.upper(): text, **needed}
         assert getattr(read_config([], variables), name) == value
         if default == ():  # an empty default cannot be given, so a variable with another value has to lose
-            others = {"header": "X: 1", "cache_control": "no-store", "type": "*.a=b/c"}
+            others = {"proxy": "http://a", "header": "X: 1", "cache_control": "no-store", "type": "*.a=b/c"}
             variables["KASERVE_" + name.upper()] = others.get(name, OTHER_USER)
         if name == "threads":
             default, options = 7, [flag(name), "7"]
         elif default is None:
-            default = "/another"  # which is a path as well
+            default = "another.example" if name == "proxy_host" else "/another"  # which is a path as well
             options = [flag(name), default]
         elif isinstance(default, bool):
             options = [flag(name)] if default else ["--no-" + flag(name)[2:]]
