@@ -84,11 +84,15 @@ class Proxy(BaseHandler):
         """Gets the event loop for its connections. RuntimeError if another server has it already."""
         if self._service is not None and self._service is not service:
             raise RuntimeError("a Proxy belongs to one server")
+        if self._service is None:
+            service.upstreams.extend(self.upstreams)
         self._service = service
 
     def detach(self) -> None:
         for upstream in self.upstreams:
             upstream.close()
+            if self._service is not None:
+                self._service.upstreams.remove(upstream)
         self._service = None
 
     def before_body(self, request: Request) -> None:

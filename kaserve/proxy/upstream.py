@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from ..http.limits import Limits
 from ..net.reactor import Reactor
+from ..telemetry.upstreams import UpstreamFigures
 from .connection import UpstreamConnection, UpstreamUser
 from .connector import Connector
 from .location import UpstreamURL
@@ -59,6 +60,26 @@ class Upstream:
     def fail(self, now: float) -> None:
         """It could not be reached, or did not respond in time."""
         self._failed_until = now + _LEFT_OUT
+
+    def figures(self, now: float) -> UpstreamFigures:
+        """Returns its figures for the live page and the metrics."""
+        stats = self.stats
+        return UpstreamFigures(
+            name=self.name,
+            in_use=len(self.active),
+            idle=len(self.pool.idle),
+            is_left_out=self.is_failing(now),
+            requests=stats.requests,
+            opened=stats.opened,
+            reused=stats.reused,
+            races_avoided=stats.races_avoided,
+            races_lost=stats.races_lost,
+            retried=stats.retried,
+            failed=stats.failed,
+            idle_limit=self.pool.seen,
+            received=stats.received,
+            sent=stats.sent,
+        )
 
     def take(self, user: UpstreamUser, now: float) -> UpstreamConnection | None:
         """Returns a kept connection that is still open, for `user`; None if there is none."""

@@ -249,6 +249,7 @@ class Server:
             phases=(Phase(connection.phase).name for connection in connections),
             settings=parts.settings_for_advice(self.config, self._service, self._max_connections),
             uptime=uptime,
+            upstreams=[upstream.figures(self._reactor.now) for upstream in self._service.upstreams],
         )
 
     @property

@@ -178,6 +178,19 @@ def test_what_cannot_be(settings: dict[str, Any], message: str) -> None:
         config(**settings)
 
 
+def test_the_figures_of_the_upstream(upstream: str) -> None:
+    with serving(describe, proxy=f"/api={upstream}", status="/status", status_public=True) as server:
+        for _ in range(3):
+            ask(server, "/api/x")
+        with connect(server) as client:
+            [shown] = said(client.ask("/status", "Accept: application/json"))["upstreams"]
+        assert shown["name"] == upstream
+        assert (shown["requests"], shown["opened"], shown["reused"], shown["idle"]) == (3, 1, 2, 1)
+        assert (shown["failed"], shown["is_left_out"], shown["idle_limit"]) == (0, False, None)
+        assert shown["received"] > shown["sent"] > 0
+    assert server.snapshot().upstreams == ()
+
+
 def test_connections_are_closed_with_the_server(upstream: str) -> None:
     server = Server(describe, config(proxy=f"/api={upstream}"))
     mount: Any = server._handler
