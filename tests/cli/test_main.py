@@ -174,7 +174,7 @@ class TestOptions:
         text = capsys.readouterr().out
         assert len(text.splitlines()) < 60
         shown = set(re.findall(r"^  (?:-\w, )?--(?:no-)?([\w-]+)", text, re.MULTILINE))
-        assert len(shown) == 15
+        assert len(shown) == 16
         assert {name.replace("-", "_") for name in shown} <= set(options())
         for name, option in options().items():  # with the defaults of --help-all
             if name.replace("_", "-") in shown and isinstance(option.default, (int, float)) and option.metavar:
