@@ -34,7 +34,7 @@ import socket
 import ssl
 import struct
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..http.keep_alive import read_max, read_timeout
 from ..http.limits import Limits
@@ -236,9 +236,8 @@ class UpstreamConnection(Timer):
 
     def _finish_connect(self) -> None:
         """CONNECTING: the socket is connected, or the attempt has failed; then the next address is tried."""
-        sock = self._sock
-        assert isinstance(sock, socket.socket)
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        sock: Any = self._sock
+        number = self.upstream.connector.error_of(sock)
         if number:
             self._watch(NOTHING)
             sock.close()

@@ -1,4 +1,4 @@
-"""A simulator: clients, kaserve as a proxy, and servers behind it, on sockets of this process and a fake clock.
+"""A simulator: clients, kaserve as a proxy, and servers behind it, on simulated sockets and a fake clock.
 
     python -m tests.simulator --runs 200000          # seeds 0 to 199,999
     python -m tests.simulator --seed 4711 --trace    # one seed again, with its history
@@ -11,6 +11,7 @@ What must hold in every history is in `checks`. The modules:
 
     plan     what a seed asks for: clients, requests, and what becomes of each response
     actors   a client and a server behind the proxy, which do what the plan says, a piece at a time
+    network  pairs of simulated sockets, and their poller
     world    one run: picks who moves next, lets time pass, and at the end waits until everything is over
     checks   the rules, as functions of what each side has seen
 

@@ -5,8 +5,8 @@ Know their plans and their end of a socket. Do not know what the others do, nor 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 
 import h11
@@ -73,7 +73,8 @@ class Visitor:
                 if self.plan.ending is Ending.HALF_CLOSES:
                     self._note(f"{self.name} finishes sending")
                     self.has_finished = True
-                    self.end.finish()
+                    with suppress(OSError):  # it has been reset meanwhile
+                        self.end.finish()
                 return
             if self._asked and not self.plan.pipelines and not self._has_response():
                 return
@@ -221,9 +222,7 @@ class BehindConnection:
             self._leaves_by = "close"
             return
         data, closes = self._encode(plan, request.method)
-        # Unix sockets have no reset: a part of what is delimited by the end could not be told from a whole.
-        is_cut = plan.fate in (Fate.CUT, Fate.RESET)
-        if is_cut and not (plan.framing == "close" and self.end.sock.family == socket.AF_UNIX):
+        if plan.fate in (Fate.CUT, Fate.RESET):
             data = data[: int(plan.cut_at * len(data))]
             self._leaves_by = "reset" if plan.fate is Fate.RESET else "close"
             if plan.framing == "close":

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from tests.proxy.upstream_side import ProxyNet
+from kaserve.net.connection import Connection
+from kaserve.proxy.connector import Address
+from tests.proxy.upstream_side import FakeConnector, ProxyNet
 from tests.simulator.actors import BehindConnection, Visitor
 from tests.simulator.checks import Sent, check_client, check_servers, read_responses
+from tests.simulator.network import OrderedWheel, SimulatedPoller, SimulatedSocket, new_pair
 from tests.simulator.plan import ServerPlan, new_clients, new_server_plan
-from tests.tools.net import open_descriptors
+from tests.tools.net import HERE, PEER, Client
 
 __all__ = ["run"]
 
+_CAPACITIES = (1, 500, 5_000, 200_000)  # bytes under way
 _MOVES = 400  # at most, before everybody falls silent
 _FOR_EVER = 100_000.0  # seconds: longer than all deadlines together
 
@@ -31,6 +36,46 @@ class Faults(logging.Handler):
             self.found.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
 
 
+class Network:
+    """The connections of a run.
+
+    Attributes:
+        poller: reports what is ready on the proxy's ends.
+        ours: the proxy's ends.
+    """
+
+    def __init__(self, rng: Random) -> None:
+        self.poller = SimulatedPoller()
+        self.ours: list[SimulatedSocket] = []
+        self._rng = rng
+        self._numbers = itertools.count()
+
+    def connect(self) -> tuple[Client, Any]:
+        """Returns an actor's end of a new connection, and the proxy's."""
+        capacities = self._rng.choice(_CAPACITIES), self._rng.choice(_CAPACITIES)
+        theirs, ours = new_pair(self._numbers, capacities)
+        self.poller.sockets[ours.fileno()] = ours
+        self.ours.append(ours)
+        end: Any = theirs
+        return Client(end), ours
+
+
+class SimulatedConnector(FakeConnector):
+    """Connects to the servers of a run."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self._network = network
+
+    def connect(self, address: Address) -> Any:
+        theirs, ours = self._network.connect()
+        self.peers.append(theirs)
+        return ours
+
+    def error_of(self, sock: Any) -> int:
+        return 0
+
+
 class World:
     """One run of one seed."""
 
@@ -38,16 +83,18 @@ class World:
         self._rng = rng = Random(seed)
         self._note = note
         urls = ["http://one"] if rng.random() < 0.7 else ["http://one", "http://two"]
-        self.net = ProxyNet(*urls, proxy={"connections": rng.choice((0, 1, 8))})
-        if rng.random() < 0.5:
-            self.net.connector.send_buffer = rng.choice((2_000, 9_000))
+        self._network = Network(rng)
+        connector = SimulatedConnector(self._network)
+        self.net = ProxyNet(
+            *urls, proxy={"connections": rng.choice((0, 1, 8))}, connector=connector, poller=self._network.poller
+        )  # fmt: skip
+        self.net.reactor.wheel = OrderedWheel(self.net.clock.now)
         self.sent: dict[str, list[Sent]] = {}
         self.visitors: list[Visitor] = []
-        self._sockets: list[Any] = []  # of the connections to them, which know whether they were reset
         for number, plan in enumerate(new_clients(rng)):
-            end, connection = self.net.connect(send_buffer=rng.choice((0, 0, 3_000)))
+            end, ours = self._network.connect()
+            Connection(self.net.service, ours, PEER, HERE)
             self.visitors.append(Visitor(number, plan, end, rng, note))
-            self._sockets.append(connection._sock)
         self.behind: list[BehindConnection] = []
         self._is_draining = False
         self._calm = rng.choice((1, 12, 12, 40))
@@ -112,10 +159,10 @@ class World:
 
     def check(self) -> None:
         """Checks what everybody has seen, and that nothing is left."""
-        for visitor, sock in zip(self.visitors, self._sockets, strict=True):
+        for visitor in self.visitors:
             end = visitor.end
             requests = visitor.plan.requests
-            in_order = end.ended and not sock.aborted  # a client at a Unix socket cannot see a reset
+            in_order = end.ended and not end.was_reset
             received = read_responses(end.received, [each.method for each in requests], ended_in_order=in_order)
             check_client(
                 requests, received, self.sent,
@@ -129,6 +176,7 @@ class World:
             assert not upstream.active, "a connection to a server is in use"
             assert not upstream.pool.idle, "an idle connection to a server is left"
         assert not len(net.reactor.wheel), "a timer is left"
+        assert all(sock.is_closed for sock in self._network.ours), "a descriptor is left"
 
 
 def run(seed: int, note: Callable[[str], object] = lambda text: None) -> None:
@@ -141,7 +189,6 @@ def run(seed: int, note: Callable[[str], object] = lambda text: None) -> None:
     Raises:
         AssertionError: a rule does not hold.
     """
-    before = open_descriptors()
     faults = Faults()
     log = logging.getLogger("kaserve")
     log.addHandler(faults)
@@ -153,4 +200,3 @@ def run(seed: int, note: Callable[[str], object] = lambda text: None) -> None:
         world.net.close()
         log.removeHandler(faults)
     assert not faults.found, f"a fault of kaserve: {faults.found[0]}"
-    assert open_descriptors() == before, "a descriptor is left"
