@@ -41,7 +41,7 @@ _MAX_SENT_PER_TURN = 1024 * 1024
 
 
 class OpenTunnel:
-    """The `TunnelConnection` of one tunnel; see there for `write`, `finish`, `pause`, `resume`, `close` and `reset`.
+    """The `TunnelConnection` of one tunnel; see there for what its owner calls.
 
     Attributes:
         ending: why it is over, as soon as it is; None while it is open.
@@ -122,6 +122,12 @@ class OpenTunnel:
             self._queue.append(data)
         self._owes_drained = True
         return False
+
+    def unsent(self) -> int:
+        if self._sock is None or self._tunnel is None:
+            return 0
+        kept = len(self._writer.buffer) + self._writer.queued + sum(map(len, self._queue))
+        return kept + queued_bytes(self._sock.fileno())
 
     def finish(self) -> None:
         self._finishing = True
