@@ -34,6 +34,7 @@ MODULES = (
     "http/outgoing",
     "http/handler",
     "http/protocol",
+    "http/tunnel",
     "http/responses",
     "http/response_parser",
     "telemetry/histogram",
@@ -46,6 +47,7 @@ MODULES = (
     "net/writer",
     "net/exchange",
     "net/request_loop",
+    "net/tunnel",
     "net/tunnel_loop",
     "net/connection",
     "proxy/fields",
@@ -63,6 +65,9 @@ MODULES = (
     "asgi/fields",
     "asgi/call",
     "asgi/application",
+    "asgi/waiter",
+    "asgi/websocket/connection",
+    "asgi/websocket/call",
 )
 
 

@@ -81,6 +81,8 @@ class Tunnel:
     logged, and ends this connection with a reset, and no other.
     """
 
+    __slots__ = ()
+
     def opened(self, connection: TunnelConnection) -> None:
         """Called first: the 101 is on its way, and the tunnel may write. Bytes that the client has sent after the
         request come by `received` next."""

@@ -25,10 +25,11 @@ from ..departures import is_departure
 from ..done import NOTHING, new_done
 from ..fields import decode_fields
 from ..tasks import as_exception
-from ..waiting import receive_later
+from ..waiter import Waiter
 from .connection import WebSocket
 from .handshake import Negotiator, accept_headers
 from .settings import WebSocketSettings
+from .waiting import closed_error, receive_later, wait_for_room
 
 __all__ = ["WebSocketCall"]
 
@@ -46,7 +47,6 @@ class WebSocketCall:
     Attributes:
         result: the response, or what it failed with; None while there is none.
         future: of the response; None while the handler is being called and can still return `result` itself.
-        waiters: what wakes those who wait in `receive` and `send`.
     """
 
     __slots__ = (
@@ -60,9 +60,9 @@ class WebSocketCall:
         "_settings",
         "_socket",
         "_state",
+        "_waiters",
         "future",
         "result",
-        "waiters",
     )
 
     def __init__(
@@ -84,7 +84,7 @@ class WebSocketCall:
         self._state = _CONNECTING
         self._has_connected = False  # websocket.connect has been received
         self._has_left = False  # the client has gone during the handshake
-        self.waiters: list[asyncio.Future[None]] | None = None
+        self._waiters: list[Waiter] | None = None  # of those who wait in `receive` and `send`
         self.result: Response | Exception | None = None
         self.future: Future[Response] | None = None
 
@@ -95,12 +95,30 @@ class WebSocketCall:
             self._denial.client_left()
         self._notify()
 
-    def _notify(self) -> None:
-        """Lets those look again who wait."""
-        waiters, self.waiters = self.waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+    def _notify(self, now: bool = False) -> None:
+        """Lets those look again who wait.
+
+        Args:
+            now: whether they may go on before this returns.
+        """
+        waiters, self._waiters = self._waiters, None
+        if waiters is not None:
+            for waiter in waiters:
+                waiter.wake(now=now)
+
+    def new_waiter(self) -> Waiter:
+        """Returns what wakes a task when there is something new."""
+        waiter = Waiter(self._loop)
+        if self._waiters is None:
+            self._waiters = [waiter]
+        else:
+            self._waiters.append(waiter)
+        return waiter
+
+    def forget(self, waiter: Waiter) -> None:
+        """A task does not wait any more."""
+        if self._waiters is not None and waiter in self._waiters:
+            self._waiters.remove(waiter)
 
     # What the application receives.
 
@@ -109,7 +127,7 @@ class WebSocketCall:
         end websocket.disconnect."""
         message = self.next_message()
         if message is None:
-            return receive_later(self, self._loop)
+            return receive_later(self)
         done: Awaitable[Message] = new_done(message)
         return done
 
@@ -130,9 +148,6 @@ class WebSocketCall:
             return None
         return {"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""}
 
-    def stop_reading(self) -> None:
-        """Nobody waits any more. What arrives is kept, up to a limit."""
-
     # What it sends.
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -148,10 +163,10 @@ class WebSocketCall:
             socket = self._socket
             assert socket is not None
             if socket.close_code is not None:
-                raise ClientDisconnected(f"the WebSocket is closed, with the code {socket.close_code}")
+                raise closed_error(socket.close_code)
             if kind == "websocket.send":
                 if not socket.send(_content(message)):
-                    return self._wait_for_room(socket)
+                    return wait_for_room(self)
             elif kind == "websocket.close":
                 socket.close(_code(message), message.get("reason") or "")
                 self._state = _CLOSED
@@ -160,6 +175,16 @@ class WebSocketCall:
             nothing: Awaitable[None] = NOTHING
             return nothing
         return self._send_handshake(kind, message)
+
+    def has_room(self) -> bool:
+        """Returns whether the client has received enough for more to be sent."""
+        return self._socket is None or self._socket.has_room()
+
+    def closed_by_other(self) -> int:
+        """Returns the code that the WebSocket is closed with; 0 if it is open, or the application has closed it."""
+        if self._socket is None or self._state == _CLOSED:
+            return 0
+        return self._socket.close_code or 0
 
     def _send_handshake(self, kind: str, message: Message) -> Awaitable[None]:
         """Takes a message that must be the response to the handshake, or a part of it."""
@@ -199,16 +224,6 @@ class WebSocketCall:
         self._state = _DENIED
         self.result = denial.result
         return sent
-
-    async def _wait_for_room(self, socket: WebSocket) -> None:
-        while not socket.has_room:
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            if self.waiters is None:
-                self.waiters = []
-            self.waiters.append(waiter)
-            await waiter
-        if socket.close_code is not None and self._state == _OPEN:
-            raise ClientDisconnected(f"the WebSocket is closed, with the code {socket.close_code}")
 
     # The response, and the end.
 

@@ -85,7 +85,7 @@ class WebSocket(Tunnel):
         reactor: Reactor,
         settings: WebSocketSettings,
         extensions: Sequence[Extension],
-        notify: Callable[[], object],
+        notify: Callable[[bool], object],
     ) -> None:
         """Makes one whose 101 is still to be sent.
 
@@ -93,7 +93,8 @@ class WebSocket(Tunnel):
             reactor: has the time and the timers.
             settings: its limits and deadlines.
             extensions: what was agreed on.
-            notify: called when there is a message or room, when it is closed, and when the connection has ended.
+            notify: called when there is a message or room, when it is closed, and when the connection has ended; with
+                True if it may use the WebSocket before it returns.
         """
         self._reactor = reactor
         self._settings = settings
@@ -144,9 +145,8 @@ class WebSocket(Tunnel):
         self._write(frame.serialize(mask=False, extensions=extensions))
         return not self._is_blocked
 
-    @property
     def has_room(self) -> bool:
-        """Whether the kernel has accepted everything; also once nothing can be sent any more."""
+        """Returns whether the kernel has accepted everything; also once nothing can be sent any more."""
         return not self._is_blocked or self.close_code is not None
 
     def close(self, code: int, reason: str = "") -> None:
@@ -173,7 +173,7 @@ class WebSocket(Tunnel):
         self._send_output()
         if self.close_code is None and self._settings.ping_interval:
             self._schedule(self._settings.ping_interval)
-        self._notify()
+        self._notify(False)
 
     def received(self, data: bytes) -> None:
         protocol = self._protocol
@@ -188,7 +188,7 @@ class WebSocket(Tunnel):
             self._is_paused = True
             assert self._connection is not None
             self._connection.pause()
-        self._notify()
+        self._notify(True)
 
     def ended(self) -> None:
         """Without a close frame of its own the client has broken off (§7.1.5)."""
@@ -201,7 +201,7 @@ class WebSocket(Tunnel):
         pong, self._pong = self._pong, None
         if pong is not None:
             self._write(pong)
-        self._notify()
+        self._notify(False)
 
     def stopping(self) -> None:
         self.close(CloseCode.GOING_AWAY, "the server stops")
@@ -287,7 +287,7 @@ class WebSocket(Tunnel):
             if self._is_paused and self._connection is not None:
                 self._is_paused = False
                 self._connection.resume()  # for the client's close frame
-            self._notify()
+            self._notify(False)
 
     def _fail(self, code: int, reason: str) -> None:
         """Fails the WebSocket (§7.1.7): the close frame is the last that the client gets."""
