@@ -216,7 +216,8 @@ def table(samples: dict[str, list[dict[str, dict[str, float]]]]) -> str:
     rows = [["workload", "server", "messages/s", "cpu us", f"cpu, times {first}"]]
     for label in WORKLOADS:
         for name, rounds in samples.items():
-            ratios = [theirs[label]["cpu_us"] / ours[label]["cpu_us"] for ours, theirs in zip(samples[first], rounds)]
+            pairs = zip(samples[first], rounds, strict=True)
+            ratios = [theirs[label]["cpu_us"] / ours[label]["cpu_us"] for ours, theirs in pairs]
             figures = [median(each[label][key] for each in rounds) for key in ("rate", "cpu_us")]
             rows.append([label, name, f"{figures[0]:,.0f}", f"{figures[1]:.1f}", f"{median(ratios):.2f}"])
     for name, rounds in samples.items():

@@ -17,8 +17,6 @@ from typing import Any
 
 __all__ = ["Waiter"]
 
-_running_loop = asyncio._get_running_loop
-
 _PENDING, _DONE, _CANCELLED = range(3)
 
 
@@ -40,7 +38,8 @@ class Waiter:
         """Lets the task go on.
 
         Args:
-            now: whether it may do so before this returns. It does then, unless another task is running.
+            now: whether it may do so before this returns; only in the thread of the loop. It does then, unless another
+                task is running.
         """
         if self._state == _PENDING:
             self._state = _DONE
@@ -52,7 +51,7 @@ class Waiter:
         if callback is None or context is None:  # nobody waits yet
             return
         loop = self._loop
-        if now and _running_loop() is loop and current_task(loop) is None:
+        if now and loop.is_running() and current_task(loop) is None:
             context.run(callback, self)
         else:
             loop.call_soon(callback, self, context=context)

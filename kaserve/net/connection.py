@@ -409,10 +409,11 @@ class Connection(TunnelLoop):
             self._idle_from = self._service.reactor.now
             self._enter(IDLE)
 
-    def _receive(self) -> bool:
-        """Hands what has come to the protocol, the client's end included; False if nothing has, or by a reset."""
+    def _receive(self, size: int = READ_SIZE) -> bool:
+        """Hands at most `size` bytes of what has come to the protocol, the client's end included; False if nothing has,
+        or by a reset."""
         try:
-            data = self._sock.recv(READ_SIZE)
+            data = self._sock.recv(size)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:  # the client has reset the connection: it wants no response either

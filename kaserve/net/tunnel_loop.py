@@ -19,7 +19,8 @@ __all__ = ["READ_SIZE", "TunnelLoop"]
 _MAX_LAST_READS = 64
 READ_SIZE = 32 * 1024
 """Bytes that a connection reads at once: a larger buffer costs malloc more to free than it saves system calls."""
-_MAX_READS = 4  # of a tunnel in a turn, as long as each of them is full
+_LARGE_READ = 64 * 1024  # the same for a tunnel from which more is known to come,
+_MAX_READS = 4  # and how often it is read in a turn, as long as each reading is full
 
 
 class TunnelLoop(RequestLoop):
@@ -29,8 +30,9 @@ class TunnelLoop(RequestLoop):
 
     # What a connection does about it.
 
-    def _receive(self) -> bool:
-        """Hands what has come to the protocol; False if nothing has, or the connection has ended by that."""
+    def _receive(self, size: int = READ_SIZE) -> bool:
+        """Hands at most `size` bytes of what has come to the protocol; False if nothing has, or the connection has ended
+        by that."""
         raise NotImplementedError
 
     def _watch(self, events: int) -> None:
@@ -77,12 +79,12 @@ class TunnelLoop(RequestLoop):
             self._end_tunnel(tunnel)
 
     def _read_on(self, tunnel: OpenTunnel) -> None:
-        """The last reading was full, so that more is here, mostly of the same message. A poll costs more than a look."""
+        """The last reading was full, so that more is here, mostly of the same message: a poll would cost more."""
         for _ in range(_MAX_READS - 1):
-            if tunnel.is_lost or tunnel.is_paused or tunnel.ending is not None or not self._receive():
+            if tunnel.is_lost or tunnel.is_paused or tunnel.ending is not None or not self._receive(_LARGE_READ):
                 break
             tunnel.go_on(True)
-            if tunnel.last_size < READ_SIZE:
+            if tunnel.last_size < _LARGE_READ:
                 break
 
     def _read_rest(self, tunnel: OpenTunnel) -> None:

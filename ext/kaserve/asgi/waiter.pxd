@@ -1,6 +1,5 @@
 # The types of kaserve/asgi/waiter.py.
 
-cdef object _running_loop
 cdef int _CANCELLED, _DONE, _PENDING
 
 cdef class Waiter:

@@ -188,7 +188,8 @@ class WebSocket(Tunnel):
             self._is_paused = True
             assert self._connection is not None
             self._connection.pause()
-        self._notify(True)
+        if self.unread:
+            self._notify(True)
 
     def ended(self) -> None:
         """Without a close frame of its own the client has broken off (§7.1.5)."""
