@@ -66,6 +66,7 @@ MODULES = (
     "asgi/call",
     "asgi/application",
     "asgi/waiter",
+    "asgi/websocket/reader",
     "asgi/websocket/connection",
     "asgi/websocket/call",
 )

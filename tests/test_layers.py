@@ -53,6 +53,7 @@ FOR_OTHER_PROGRAMS = {
     "asgi/host.py": {"uvloop"},
     "asgi/websocket/connection.py": {"websockets"},
     "asgi/websocket/handshake.py": {"websockets"},
+    "asgi/websocket/reader.py": {"websockets"},
 }
 
 # Has one name, for tools that read it without an import.

@@ -1,7 +1,7 @@
 """WebSocket: a tunnel that speaks RFC 6455, by the sans-I/O protocol of the package websockets.
 
 Knows messages, the closing handshake, pings and flow control. Does not know frames, masks and compression, which are
-the business of websockets, nor ASGI: its owner takes messages, sends messages, and is told when there is something new.
+the business of websockets and `reader`, nor ASGI: its owner takes messages, sends messages, and is told when there is something new.
 
 Closing has one place, `_finish`: from then on the owner gets no more messages, but `close_code` and `close_reason`.
 Whoever closes, a close frame is sent if one can be sent (§7.1.1). If the client was first, the connection ends with
@@ -23,11 +23,12 @@ from collections.abc import Callable, Sequence
 from websockets.exceptions import ProtocolError
 from websockets.extensions import Extension
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import SERVER, Event, Protocol
+from websockets.protocol import SERVER, Protocol
 
 from ...http.tunnel import Tunnel, TunnelConnection
 from ...net.reactor import Reactor
 from ...net.timerwheel import Alarm
+from .reader import MessageReader, encode_frame
 from .settings import WebSocketSettings
 
 __all__ = ["CLOSE_TIMEOUT", "MAX_UNREAD", "WebSocket"]
@@ -44,7 +45,7 @@ _PING_DATA = struct.Struct("!I")
 _ABNORMAL = 1006  # never on the wire (§7.4.1): the connection was lost without a close frame
 _NO_STATUS = 1005  # never on the wire: the client's close frame had no code
 
-_TEXT, _BINARY, _CONT = Opcode.TEXT, Opcode.BINARY, Opcode.CONT
+_TEXT, _BINARY = Opcode.TEXT, Opcode.BINARY
 _PONG, _CLOSE = Opcode.PONG, Opcode.CLOSE
 
 
@@ -66,14 +67,13 @@ class WebSocket(Tunnel):
         "_is_blocked",
         "_is_paused",
         "_notify",
-        "_pieces",
         "_ping",
         "_pings",
         "_pong",
         "_protocol",
         "_reactor",
+        "_reader",
         "_settings",
-        "_text",
         "_unread_size",
         "close_code",
         "close_reason",
@@ -103,8 +103,7 @@ class WebSocket(Tunnel):
         self._protocol = Protocol(SERVER, max_size=settings.max_size)
         self._protocol.extensions = list(extensions)
         self._connection: TunnelConnection | None = None
-        self._pieces: bytearray | None = None  # of a message in fragments,
-        self._text = False  # and whether it is text
+        self._reader = MessageReader(self._protocol, settings.max_size)
         self.unread: deque[str | bytes] = deque()
         self._unread_size = 0
         self._is_paused = False
@@ -137,12 +136,13 @@ class WebSocket(Tunnel):
         """
         if self.close_code is not None:
             return not self._is_blocked
-        if isinstance(message, str):
-            frame = Frame(_TEXT, message.encode())
+        is_text = isinstance(message, str)
+        data = message.encode() if isinstance(message, str) else message
+        if self._extensions and len(data) >= _MIN_DEFLATED:
+            frame = Frame(_TEXT if is_text else _BINARY, data).serialize(mask=False, extensions=self._extensions)
         else:
-            frame = Frame(_BINARY, message)
-        extensions = self._extensions if len(frame.data) >= _MIN_DEFLATED else None
-        self._write(frame.serialize(mask=False, extensions=extensions))
+            frame = encode_frame(is_text, data)
+        self._write(frame)
         return not self._is_blocked
 
     def has_room(self) -> bool:
@@ -176,13 +176,18 @@ class WebSocket(Tunnel):
         self._notify(False)
 
     def received(self, data: bytes) -> None:
-        protocol = self._protocol
-        protocol.receive_data(data)
-        for frame in protocol.events_received():
-            self._take_frame(frame)
-        if protocol.parser_exc is not None:
-            self._fail_parsing()
-        if protocol.writes:
+        reader = self._reader
+        messages = reader.read(data)
+        if messages and self.close_code is None:
+            for message in messages:
+                self.unread.append(message)
+                self._unread_size += len(message) + _OVERHEAD
+        if reader.control:
+            self._take_control()
+        failure = reader.failure
+        if failure is not None:
+            self._finish(failure.code, failure.reason)
+        if self._protocol.writes:
             self._send_output()
         if self._unread_size >= MAX_UNREAD and not self._is_paused:
             self._is_paused = True
@@ -214,45 +219,17 @@ class WebSocket(Tunnel):
 
     # Receiving.
 
-    def _take_frame(self, frame: Event) -> None:
-        assert isinstance(frame, Frame)
-        opcode = frame.opcode
-        if opcode is _TEXT or opcode is _BINARY or opcode is _CONT:
-            if self.close_code is None:
-                self._take_data(frame)
-        elif opcode is _CLOSE:
-            received = self._protocol.close_rcvd
-            if received is not None:
-                self._finish(received.code, received.reason)
-        elif opcode is _PONG and frame.data == self._ping:
-            self._ping = None
-            self._schedule(self._settings.ping_interval)
-
-    def _take_data(self, frame: Frame) -> None:
-        """Adds a message to those that are unread, or a fragment of one to the others."""
-        data: bytes | bytearray = bytes(frame.data)
-        is_text = self._text if frame.opcode is _CONT else frame.opcode is _TEXT
-        if self._pieces is not None:
-            self._pieces += data
-            data = self._pieces
-        if not frame.fin:
-            if self._pieces is None:
-                self._pieces, self._text = bytearray(data), is_text
-            return
-        self._pieces = None
-        try:
-            message = data.decode() if is_text else bytes(data)
-        except UnicodeDecodeError as error:
-            self._fail(CloseCode.INVALID_DATA, f"text that is not UTF-8, at byte {error.start}")
-            return
-        self.unread.append(message)
-        self._unread_size += len(message) + _OVERHEAD
-
-    def _fail_parsing(self) -> None:
-        """The client has broken the rules, and websockets has put a close frame into its output that says how."""
-        sent = self._protocol.close_sent
-        if sent is not None:
-            self._finish(sent.code, sent.reason)
+    def _take_control(self) -> None:
+        """Pongs, and the client's close frame. Pings are websockets' own business."""
+        control, self._reader.control = self._reader.control, []
+        for frame in control:
+            if frame.opcode is _CLOSE:
+                received = self._protocol.close_rcvd
+                if received is not None:
+                    self._finish(received.code, received.reason)
+            elif frame.opcode is _PONG and frame.data == self._ping:
+                self._ping = None
+                self._schedule(self._settings.ping_interval)
 
     # Sending.
 
@@ -282,18 +259,12 @@ class WebSocket(Tunnel):
         if self.close_code is None:
             self.close_code = code
             self.close_reason = reason
-            self._pieces = None
             self._ping = None
             self._reactor.wheel.cancel(self._alarm)
             if self._is_paused and self._connection is not None:
                 self._is_paused = False
                 self._connection.resume()  # for the client's close frame
             self._notify(False)
-
-    def _fail(self, code: int, reason: str) -> None:
-        """Fails the WebSocket (§7.1.7): the close frame is the last that the client gets."""
-        self._protocol.fail(code, reason)
-        self._finish(code, reason)
 
     def _end(self) -> None:
         """The connection is of no use any more."""
