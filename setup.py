@@ -34,6 +34,7 @@ MODULES = (
     "http/outgoing",
     "http/handler",
     "http/protocol",
+    "http/tunnel",
     "http/responses",
     "http/response_parser",
     "telemetry/histogram",
@@ -48,6 +49,7 @@ MODULES = (
     "net/writer",
     "net/exchange",
     "net/request_loop",
+    "net/tunnel",
     "net/tunnel_loop",
     "net/connection",
     "proxy/fields",
@@ -65,6 +67,10 @@ MODULES = (
     "asgi/fields",
     "asgi/call",
     "asgi/application",
+    "asgi/waiter",
+    "asgi/websocket/reader",
+    "asgi/websocket/connection",
+    "asgi/websocket/call",
 )
 
 

@@ -304,6 +304,18 @@ class Config:
         "How long running requests may take to finish when the server stops, before their connections are closed. 0 "
         "closes them at once.")
 
+    ws_max_size: int = _setting(
+        16 << 20, "WebSocket", SIZE, "BYTES",
+        "The maximum size of a message from a client in bytes, decompressed, beyond which the WebSocket is closed with "
+        "1009.")
+    ws_ping_interval: float = _setting(
+        20.0, "WebSocket", SECONDS, "SECONDS", "The time between two pings of a client. 0 is no pings.")
+    ws_ping_timeout: float = _setting(
+        20.0, "WebSocket", SECONDS, "SECONDS",
+        "How long a client may take to respond to a ping, before the WebSocket is closed with 1011. 0 is no limit.")
+    ws_per_message_deflate: bool = _setting(
+        True, "WebSocket", SWITCH, None, "Let clients compress messages (permessage-deflate).")
+
     limit_request_line: int = _setting(
         8190, "limits", LINE_SIZE, "BYTES",
         "The maximum size of a request line in bytes, beyond which the response is 414.")

@@ -85,7 +85,7 @@ def _files(instead: str, reason: str = "it is about the files of a directory") -
     return Effect(frozenset({Served.DIRECTORY}), reason=reason, instead=instead)
 
 
-def _asgi(instead: str, gunicorn: str) -> Effect:
+def _asgi(instead: str, gunicorn: str = "") -> Effect:
     """Of an ASGI application that kaserve makes a handler of."""
     return Effect(
         frozenset({Served.ASGI}),
@@ -135,6 +135,10 @@ EFFECTS: dict[str, Effect] = {
     "asgi": _program(_NOT_IMPORTED, "the argument MODULE:APP", "Server(ASGI(application))"),
     "root_path": _asgi("ASGI(application, root_path=...)", "--root-path"),
     "lifespan": _asgi("ASGI(application, lifespan=...)", "--asgi-lifespan"),
+    "ws_max_size": _asgi("ASGI(application, ws_max_size=...)"),
+    "ws_ping_interval": _asgi("ASGI(application, ws_ping_interval=...)"),
+    "ws_ping_timeout": _asgi("ASGI(application, ws_ping_timeout=...)"),
+    "ws_per_message_deflate": _asgi("ASGI(application, ws_per_message_deflate=...)"),
     "loop": Effect(
         frozenset({Served.ASGI, Served.HANDLER}),
         reason="only ASGI applications and async handlers run in an event loop of asyncio",

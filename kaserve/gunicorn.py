@@ -101,10 +101,10 @@ class Worker(BaseWorker):
     def run(self) -> None:
         """Serves until gunicorn ends this worker. Called by gunicorn."""
         _use_error_log(self.log)
-        application = self._new_handler()
         # Duplicates: the server closes what it listens on, and the originals are gunicorn's.
         binds = tuple(f"fd:{os.dup(sock.fileno())}" for sock in self.sockets)
         config = read_config(self.cfg, binds)
+        application = self._new_handler(config)
         handler: Handler = application
         if not config.forwarded_allow_ips:
             handler = ForwardedClient(application, Trusted(trusted_proxies(self.cfg)))
@@ -126,7 +126,7 @@ class Worker(BaseWorker):
             server.close()
             application.close()
 
-    def _new_handler(self) -> BaseHandler:
+    def _new_handler(self, config: Config) -> BaseHandler:
         """The handler that runs the application."""
         return WSGI(self.wsgi, self.cfg.threads, multiprocess=self.cfg.workers > 1)
 
@@ -165,11 +165,15 @@ class ASGIWorker(Worker):
     _way = Way(Runner.GUNICORN, Served.ASGI)
     _without_effect = _WITHOUT_EFFECT | _WITHOUT_EFFECT_ON_ASGI
 
-    def _new_handler(self) -> BaseHandler:
+    def _new_handler(self, config: Config) -> BaseHandler:
         return ASGI(
             self.wsgi,
             root_path=getattr(self.cfg, "root_path", "").rstrip("/"),
             lifespan=getattr(self.cfg, "asgi_lifespan", "auto"),
+            ws_max_size=config.ws_max_size,
+            ws_ping_interval=config.ws_ping_interval,
+            ws_ping_timeout=config.ws_ping_timeout,
+            ws_per_message_deflate=config.ws_per_message_deflate,
         )
 
 

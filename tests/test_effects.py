@@ -38,7 +38,8 @@ OF_FILES = {
     *("cache_control", "immutable", "type", "upload", "upload_auth", "upload_overwrite"),
 }
 OF_APPLICATIONS = {"threads", "switch_interval"}  # WSGI and handlers that kaserve imports
-OF_ASGI = {"root_path", "lifespan"}  # ASGI applications that kaserve imports
+OF_WEBSOCKETS = {"ws_max_size", "ws_ping_interval", "ws_ping_timeout", "ws_per_message_deflate"}
+OF_ASGI = {"root_path", "lifespan", *OF_WEBSOCKETS}  # ASGI applications that kaserve imports
 OF_COROUTINES = {"loop"}  # ASGI applications and handlers
 OF_THE_PROGRAM = {"switch_interval", "app", "interface", "handler", "wsgi", "asgi", "qr", "error_log"}
 OF_GUNICORN = {  # where gunicorn has an option of its own
@@ -325,7 +326,7 @@ def test_gunicorn(name: str, values: dict[str, Any], monkeypatch: pytest.MonkeyP
         assert getattr(made, name) == values[name]
         return made
 
-    check(name, name in OF_FILES | OF_THE_PROGRAM | OF_GUNICORN, start, "KASERVE_" + name.upper())
+    check(name, name in OF_FILES | OF_THE_PROGRAM | OF_GUNICORN | OF_WEBSOCKETS, start, "KASERVE_" + name.upper())
 
 
 # The effect is the same in every way.

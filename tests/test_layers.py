@@ -47,7 +47,14 @@ EXCEPT = {"http/dates.py": {"time"}}
 
 # Modules for other programs, which import them and are installed then. Nothing else imports these modules. And what a
 # setting asks for by name.
-FOR_OTHER_PROGRAMS = {"gunicorn.py": {"gunicorn"}, "pytest_plugin.py": {"pytest"}, "asgi/host.py": {"uvloop"}}
+FOR_OTHER_PROGRAMS = {
+    "gunicorn.py": {"gunicorn"},
+    "pytest_plugin.py": {"pytest"},
+    "asgi/host.py": {"uvloop"},
+    "asgi/websocket/connection.py": {"websockets"},
+    "asgi/websocket/handshake.py": {"websockets"},
+    "asgi/websocket/reader.py": {"websockets"},
+}
 
 # Has one name, for tools that read it without an import.
 WITHOUT_ALL = {"_version.py"}

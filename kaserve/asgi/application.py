@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from types import CoroutineType
 from typing import Any, cast
 
+from ..http.errors import HTTPError
 from ..http.handler import BaseHandler, HandlerResult
+from ..http.headers import HOP_BY_HOP
 from ..http.messages import Request, Response
 from ..net.service import Service
 from ..threads.future import LightFuture
@@ -23,10 +26,15 @@ from .lifespan import MODES, Lifespan
 from .scope import Scope, ScopeBuilder
 from .start import TaskStarter
 from .tasks import RunningTasks, as_coroutine, future_of
+from .websocket.settings import MISSING, WebSocketSettings, is_available
 
 __all__ = ["ASGI"]
 
+log = logging.getLogger("kaserve")
+
+_DEFAULTS = WebSocketSettings()
 _COROUTINE = CoroutineType
+_UPGRADE = HOP_BY_HOP  # the bit that the header Upgrade sets, among others
 
 
 class ASGI(BaseHandler):
@@ -42,6 +50,11 @@ class ASGI(BaseHandler):
             off is added to it.
         lifespan: "auto" to tell the application of the server's start and stop if it wants to know, "on" if that must
             work, "off" not to.
+        ws_max_size: bytes of a message from a WebSocket client, beyond which the WebSocket is closed with 1009.
+        ws_ping_interval: seconds between two pings of such a client; 0 sends none.
+        ws_ping_timeout: seconds that it has to respond to one, after which the WebSocket is closed with 1011; 0 is no
+            limit.
+        ws_per_message_deflate: whether messages may be compressed (RFC 7692).
 
     Raises:
         ValueError: `root_path` is not a path, or `lifespan` none of the three.
@@ -50,7 +63,15 @@ class ASGI(BaseHandler):
     streams = True
 
     def __init__(
-        self, app: Application | Callable[[Scope], Any], *, root_path: str = "", lifespan: str = "auto"
+        self,
+        app: Application | Callable[[Scope], Any],
+        *,
+        root_path: str = "",
+        lifespan: str = "auto",
+        ws_max_size: int = _DEFAULTS.max_size,
+        ws_ping_interval: float = _DEFAULTS.ping_interval,
+        ws_ping_timeout: float = _DEFAULTS.ping_timeout,
+        ws_per_message_deflate: bool = _DEFAULTS.deflate,
     ) -> None:
         if root_path and (root_path[0] != "/" or root_path[-1] == "/"):
             raise ValueError(f"root_path must begin with a slash and not end in one, such as /api, not {root_path!r}")
@@ -63,12 +84,18 @@ class ASGI(BaseHandler):
         self._starter: TaskStarter | None = None
         self._lifespan: Lifespan | None = None
         self._running = RunningTasks()
+        self._websocket_settings = WebSocketSettings(
+            ws_max_size, ws_ping_interval, ws_ping_timeout, ws_per_message_deflate
+        )
+        self._websockets: Callable[[Request], HandlerResult] = _not_running
 
     def __call__(self, request: Request) -> HandlerResult:
         """Returns the application's response; a Future of it if the application has to wait first."""
         starter = self._starter
         if starter is None:
             raise RuntimeError("an ASGI application can only be called by a running server")
+        if request.flags & _UPGRADE and request.method == "GET" and "websocket" in request.upgrades:
+            return self._websockets(request)
         call = new_call(self._loop, request)
         try:
             coroutine: Any = self._app(self._scopes.build(request), call.receive, call.send)
@@ -99,6 +126,18 @@ class ASGI(BaseHandler):
         self._starter = TaskStarter(loop)
         self._lifespan = Lifespan(self._app, self._mode, loop)
         service.lifespans.append(self)
+        self._websockets = self._new_websockets(service, loop)
+
+    def _new_websockets(self, service: Service, loop: asyncio.AbstractEventLoop) -> Callable[[Request], HandlerResult]:
+        """Returns what responds to requests for a WebSocket."""
+        if not is_available():
+            return _no_websockets
+        from .websocket.endpoint import WebSocketEndpoint  # an option
+
+        assert self._starter is not None
+        return WebSocketEndpoint(
+            self._app, self._websocket_settings, self._scopes, loop, service.reactor, self._starter, self._running
+        )
 
     # `net.service.Lifespan`.
 
@@ -120,6 +159,16 @@ class ASGI(BaseHandler):
         assert self._lifespan is not None
         await self._running.finish(patience)
         await self._lifespan.stop()
+
+
+def _no_websockets(request: Request) -> HandlerResult:
+    """Responds where the package is not installed."""
+    log.warning("%r got a 501: %s", request, MISSING)
+    raise HTTPError(501, "this server does not speak WebSocket")
+
+
+def _not_running(request: Request) -> HandlerResult:
+    raise AssertionError("not attached to a server")
 
 
 def _as_asgi_3(app: Application | Callable[[Scope], Any]) -> Application:

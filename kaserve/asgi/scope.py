@@ -75,6 +75,21 @@ class ScopeBuilder:
             scope["state"] = self.state.copy()
         return scope
 
+    def build_websocket(self, request: Request, subprotocols: list[str]) -> Scope:
+        """Returns the scope of a request for a WebSocket (ASGI specification, "Websocket Connection Scope").
+
+        Args:
+            request: the request.
+            subprotocols: those that the client offers.
+        """
+        scope = self.build(request)
+        del scope["method"]
+        scope["type"] = "websocket"
+        scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+        scope["subprotocols"] = subprotocols
+        scope["extensions"] = {"websocket.http.response": {}}
+        return scope
+
 
 def _headers(request: Request) -> list[tuple[bytes, bytes]]:
     """The headers as they came, names in lower case."""

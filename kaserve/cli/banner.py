@@ -9,6 +9,7 @@ import os
 import sys
 
 from .._version import __version__
+from ..asgi.websocket.settings import MISSING, is_available
 from ..config import Config, wsgi_threads
 from ..effects import Served
 from ..http.wire import IMPLEMENTATION
@@ -53,6 +54,8 @@ def banner(server: Server, loaded: Loaded, *, color: bool = False) -> str:
     for name, path in (("status", config.status), ("metrics", config.metrics)):
         if path is not None and server.url.startswith("http"):
             lines.append(f"  {name}: {server.url.rstrip('/')}{path}")
+    if loaded.way.served is Served.ASGI and not is_available():
+        lines.append(f"  {MISSING}")
     if config.tls_cert:
         lines.append(f"  TLS: {', '.join(config.tls_cert)}{_client_certificates(config)}")
     lines += _routes(config)

@@ -91,7 +91,7 @@ INSTEAD: dict[str, str] = {
     "--config": "each setting is also an environment variable, such as KASERVE_PORT; there is no file of settings",
     "-c": "each setting is also an environment variable, such as KASERVE_PORT; there is no file of settings",
     "--http": _SERVER_PART,
-    "--ws": "kaserve has no WebSockets yet",
+    "--ws": "kaserve has one implementation, of the package websockets: pip install 'kaserve[websocket]'",
     "--daemon": _MANAGER,
     "-D": _MANAGER,
     "--user": _MANAGER,

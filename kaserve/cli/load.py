@@ -169,7 +169,15 @@ def new_asgi(config: Config, app: Any) -> BaseHandler:
     does without, and starts sooner."""
     from ..asgi.application import ASGI
 
-    return ASGI(app, root_path=config.root_path, lifespan=config.lifespan)
+    return ASGI(
+        app,
+        root_path=config.root_path,
+        lifespan=config.lifespan,
+        ws_max_size=config.ws_max_size,
+        ws_ping_interval=config.ws_ping_interval,
+        ws_ping_timeout=config.ws_ping_timeout,
+        ws_per_message_deflate=config.ws_per_message_deflate,
+    )
 
 
 def _leave_out(app: object, name: str, interface: str, setting: str, label: Callable[[str], str]) -> str:

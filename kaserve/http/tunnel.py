@@ -28,7 +28,12 @@ class TunnelConnection(Protocol):
 
     Nothing but `write` has its effect before the caller returns, so a method of the tunnel is never called while
     another one of it runs. After the connection has ended none of them has any effect.
+
+    Attributes:
+        sent: bytes that were written.
     """
+
+    sent: int
 
     def write(self, data: bytes) -> bool:
         """Sends `data` to the client, after everything that was written before.
@@ -44,6 +49,10 @@ class TunnelConnection(Protocol):
         Raises:
             RuntimeError: after `finish`.
         """
+
+    def unsent(self) -> int:
+        """Returns how many of the bytes that were written have not left yet: those that are kept here, and those in the
+        kernel, where the system says how many. Costs a system call."""
 
     def finish(self) -> None:
         """Closes the sending side, after what was written (a half-close); the client may go on sending. With TLS the
@@ -71,6 +80,8 @@ class Tunnel:
     All methods are called in the server's own thread, one at a time, and must not block. What one of them raises is
     logged, and ends this connection with a reset, and no other.
     """
+
+    __slots__ = ()
 
     def opened(self, connection: TunnelConnection) -> None:
         """Called first: the 101 is on its way, and the tunnel may write. Bytes that the client has sent after the

@@ -100,13 +100,12 @@ from .service import RECENT_USE_GRACE, Service
 from .sockets import PlainSocket, enable_keepalive, queued_bytes
 from .streaming import pause_deadline, resume_deadline
 from .tls import NotTLSError, TLSSocket
-from .tunnel_loop import TunnelLoop
+from .tunnel_loop import READ_SIZE, TunnelLoop
 
 __all__ = ["Connection"]
 
 log = logging.getLogger("kaserve")
 
-_READ_SIZE = 32 * 1024  # bytes; a larger buffer costs malloc more to free than it saves system calls
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST, and discards what was not sent
 
 # How often, at most, the socket is read before a request is given up that did not arrive in time. Once is rarely enough
@@ -410,10 +409,11 @@ class Connection(TunnelLoop):
             self._idle_from = self._service.reactor.now
             self._enter(IDLE)
 
-    def _receive(self) -> bool:
-        """Hands what has come to the protocol, the client's end included; False if nothing has, or by a reset."""
+    def _receive(self, size: int = READ_SIZE) -> bool:
+        """Hands at most `size` bytes of what has come to the protocol, the client's end included; False if nothing has,
+        or by a reset."""
         try:
-            data = self._sock.recv(_READ_SIZE)
+            data = self._sock.recv(size)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:  # the client has reset the connection: it wants no response either
@@ -459,7 +459,7 @@ class Connection(TunnelLoop):
     def _read_late_bytes(self) -> None:
         """LINGER: reads until the client closes as well; counts a request that came after an unannounced close."""
         try:
-            data = self._sock.recv(_READ_SIZE)
+            data = self._sock.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

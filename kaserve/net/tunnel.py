@@ -38,15 +38,17 @@ log = logging.getLogger("kaserve")
 
 _MAX_JOINED = 64 * 1024  # bytes of small pieces that are sent together
 _MAX_SENT_PER_TURN = 1024 * 1024
+_UNKNOWN = -1
 
 
 class OpenTunnel:
-    """The `TunnelConnection` of one tunnel; see there for `write`, `finish`, `pause`, `resume`, `close` and `reset`.
+    """The `TunnelConnection` of one tunnel; see there for what its owner calls.
 
     Attributes:
         ending: why it is over, as soon as it is; None while it is open.
         is_lost: whether the client cannot receive any more. It may have sent something before that.
         is_paused: whether the owner does not want to be given bytes.
+        last_size: bytes that the owner was given last.
         sent: bytes that the owner has written.
     """
 
@@ -73,6 +75,7 @@ class OpenTunnel:
         "ending",
         "is_lost",
         "is_paused",
+        "last_size",
         "sent",
     )
 
@@ -90,9 +93,10 @@ class OpenTunnel:
         self.ending: Ending | None = None
         self.is_lost = False
         self.is_paused = False
+        self.last_size = 0
         self.sent = 0
         self._moved_at = service.reactor.now
-        self._queued_before = 0  # bytes in the kernel's send queue when some were added last
+        self._queued_before = _UNKNOWN  # bytes in the kernel's send queue, when that was looked at after the last write
         self._waits_for_room = False  # not all that was written has been accepted
         self._owes_drained = False
         self._finishing = False  # the owner has finished,
@@ -123,6 +127,12 @@ class OpenTunnel:
         self._owes_drained = True
         return False
 
+    def unsent(self) -> int:
+        if self._sock is None or self._tunnel is None:
+            return 0
+        kept = len(self._writer.buffer) + self._writer.queued + sum(map(len, self._queue))
+        return kept + queued_bytes(self._sock.fileno())
+
     def finish(self) -> None:
         self._finishing = True
         self._schedule()
@@ -141,7 +151,7 @@ class OpenTunnel:
             self._schedule()
 
     def reset(self) -> None:
-        if self.ending in (None, Ending.TUNNEL_CLOSED):
+        if self.ending is None or self.ending == Ending.TUNNEL_CLOSED:
             self.ending = Ending.TUNNEL_RESET
             self._schedule()
 
@@ -193,7 +203,9 @@ class OpenTunnel:
         protocol, tunnel = self._protocol, self._tunnel
         assert tunnel is not None
         if self._may_deliver() and protocol.has_received():
-            tunnel.received(protocol.take_received())
+            data = protocol.take_received()
+            self.last_size = len(data)
+            tunnel.received(data)
         # Of a client that can receive no more it is not known whether it has finished or given up.
         if self._may_deliver() and protocol.ended and not self._end_told and not self.is_lost:
             self._end_told = True
@@ -243,12 +255,16 @@ class OpenTunnel:
 
     def last_moved(self) -> float:
         """Returns when a byte moved last, in either direction. The kernel's send queue counts: a slow client takes
-        bytes out of it for a long time before there is room for more."""
+        bytes out of it for a long time before there is room for more.
+
+        The queue is looked at here and when there is no room, not with each write, which would cost a system call. So
+        it may be unknown how long it was; then a client that has not taken everything has the benefit of the doubt.
+        """
         assert self._sock is not None
         queued = queued_bytes(self._sock.fileno())
-        if queued < self._queued_before:
-            self._queued_before = queued
+        if queued < self._queued_before or (queued and self._queued_before == _UNKNOWN):
             self._moved_at = self._service.reactor.read_clock()
+        self._queued_before = queued
         return self._moved_at
 
     def hand_over(self) -> None:
@@ -284,6 +300,7 @@ class OpenTunnel:
                 self._lose()
                 return False
             if progress != SENT:
+                self._queued_before = queued_bytes(self._sock.fileno())
                 break
         self._waits_for_room = True
         return False
@@ -301,11 +318,10 @@ class OpenTunnel:
     def _count_sent(self) -> None:
         writer = self._writer
         if writer.moved:
-            assert self._sock is not None
             self._service.stats.sent += writer.moved
             writer.moved = 0
             self._moved_at = self._service.reactor.read_clock()
-            self._queued_before = queued_bytes(self._sock.fileno())
+            self._queued_before = _UNKNOWN
 
     def _lose(self) -> None:
         """The client is gone, so that nothing more can be sent."""

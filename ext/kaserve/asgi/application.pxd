@@ -8,10 +8,11 @@ from kaserve.asgi.start cimport TaskStarter
 from kaserve.http.handler cimport BaseHandler
 from kaserve.http.messages cimport Request
 
-cdef object _COROUTINE
+cdef object _COROUTINE, _DEFAULTS
+cdef int HOP_BY_HOP, _UPGRADE
 
 cdef class ASGI(BaseHandler):
-    cdef public object _app, _lifespan, _loop, _mode, _running
+    cdef public object _app, _lifespan, _loop, _mode, _running, _websocket_settings, _websockets
     cdef public ScopeBuilder _scopes
     cdef public TaskStarter _starter
 

@@ -12,6 +12,8 @@ cdef class ScopeBuilder:
 
     @cython.locals(path=str, raw_path=str, root_path=str, scope=dict)
     cpdef dict build(self, Request request)
+    @cython.locals(scope=dict)
+    cpdef dict build_websocket(self, Request request, list subprotocols)
 
 @cython.locals(headers=list)
 cdef list _headers(Request request)

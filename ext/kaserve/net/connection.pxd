@@ -34,7 +34,7 @@ cdef class Connection(TunnelLoop):
     cdef _enter(self, int phase)
     cdef _watch(self, int events)
     cdef _shake_hands(self)
-    cdef bint _receive(self) except -1
+    cdef bint _receive(self, Py_ssize_t size=*) except -1
     cdef _finish_idle(self, ending)
     cdef bint _half_close(self) except -1
     cdef _read_late_bytes(self)

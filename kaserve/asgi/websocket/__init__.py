@@ -1,0 +1,1 @@
+"""WebSocket for ASGI applications, on the sans-I/O protocol of the package websockets."""
