@@ -107,6 +107,7 @@ __all__ = ["Connection"]
 log = logging.getLogger("kaserve")
 
 _READ_SIZE = 32 * 1024  # bytes; a larger buffer costs malloc more to free than it saves system calls
+_BODY_READ_SIZE = 64 * 1024  # where a handler waits for bytes: each piece costs it a turn, which is more than malloc
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST, and discards what was not sent
 
 # How often, at most, the socket is read before a request is given up that did not arrive in time. Once is rarely enough
@@ -413,7 +414,7 @@ class Connection(TunnelLoop):
     def _receive(self) -> bool:
         """Hands what has come to the protocol, the client's end included; False if nothing has, or by a reset."""
         try:
-            data = self._sock.recv(_READ_SIZE)
+            data = self._sock.recv(_BODY_READ_SIZE if self.phase == BODY else _READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:  # the client has reset the connection: it wants no response either

@@ -15,10 +15,13 @@ import tests
 from tests.suites.asgi_wire import AsgiWire
 from tests.suites.plugin import Report
 
+pytest_plugins = ["anyio.pytest_plugin"]  # of which their fixtures are
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--wire-threads", type=int, default=0, help="none: an application has its event loop")
     parser.addoption("--wire-report", type=Path, help="where the report goes to, as JSON")
+    parser.addini("timeout", "of a plugin that FastAPI's settings are for, and that is not needed here")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,6 +31,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "xdist_group: of a plugin that FastAPI's tests name")
     config.pluginmanager.register(AsgiDriver(config.getoption("--wire-report")))
 
 

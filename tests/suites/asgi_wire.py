@@ -90,7 +90,9 @@ class AsgiWire:
         response = _httpx(request).Response(
             head.status_code, headers=end_to_end(head), stream=_stream(_httpx(request), pieces), request=request
         )
-        exchange.trailers = response.extensions.setdefault("http.response.trailers", []) if exchange.has_trailers else []
+        exchange.trailers = (
+            response.extensions.setdefault("http.response.trailers", []) if exchange.has_trailers else []
+        )
         if exchange.debug is not None:
             response.extensions["http.response.debug"] = exchange.debug
             if "template" in exchange.debug:
