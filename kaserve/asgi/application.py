@@ -152,12 +152,12 @@ class ASGI(BaseHandler):
 
     def stop(self, patience: float, seconds: float) -> Future[None]:
         """Has it stop, after its running calls; called by the server."""
-        return future_of(self._loop, self._stop(patience))
+        return future_of(self._loop, self._stop(patience, seconds))
 
-    async def _stop(self, patience: float) -> None:
+    async def _stop(self, patience: float, seconds: float) -> None:
         """Waits for what still runs, such as background tasks after a response, and then ends the application."""
         assert self._lifespan is not None
-        await self._running.finish(patience)
+        await self._running.finish(patience, seconds)
         await self._lifespan.stop()
 
 
