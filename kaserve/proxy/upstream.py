@@ -24,6 +24,7 @@ from .settings import UpstreamSettings, UpstreamStats
 __all__ = ["Upstream", "choose"]
 
 _LEFT_OUT = 10.0  # seconds after a failure
+_MAX_FIELDS = 1000  # of a response, or of its trailers; some applications set many cookies. 64 KiB bound them as well
 
 
 class Upstream:
@@ -51,7 +52,7 @@ class Upstream:
         self.active: set[UpstreamConnection] = set()
         self.pool: Pool[UpstreamConnection] = Pool(settings.connections, settings.idle_timeout)
         self._failed_until = 0.0
-        self._limits = Limits()
+        self._limits = Limits(fields=_MAX_FIELDS)
 
     def is_failing(self, now: float) -> bool:
         """Whether it has failed lately, and is to be left out if possible."""

@@ -535,6 +535,29 @@ def test_a_malformed_response_is_a_502(
     assert len(net.peers) == 1
 
 
+@pytest.mark.parametrize(("count", "status"), [(1000, 200), (1001, 502)])
+def test_how_many_fields_a_response_may_have(
+    count: int, status: int, make: MakeProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RFC 9110 §5.4: a client sets its own limit; 100, as for requests, is too few for some applications."""
+    net = make()
+    client, _ = net.connect()
+    net.pass_on(client, GET)
+    net.reply(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + b"Set-Cookie: a=b\r\n" * (count - 1) + b"\r\n")
+    [answer] = client.answers("GET")
+    assert (answer.status, answer.persists) == (status, True)
+    assert len(errors(caplog)) == (status != 200)
+
+
+def test_how_large_the_head_of_a_response_may_be(make: MakeProxy, caplog: pytest.LogCaptureFixture) -> None:
+    net = make()
+    client, _ = net.connect()
+    net.pass_on(client, GET)
+    net.reply(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Large: " + b"x" * 65536 + b"\r\n\r\n")
+    assert client.answers("GET")[0].status == 502
+    assert len(errors(caplog)) == 1
+
+
 @pytest.mark.parametrize(
     "wire",
     [
