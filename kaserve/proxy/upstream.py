@@ -38,6 +38,7 @@ class Upstream:
         stats: its counters.
         active: the connections with a request, or being opened.
         pool: the idle ones.
+        is_http_1_0: whether its last response was of HTTP/1.0, so that it cannot read chunks.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Upstream:
         self.stats = UpstreamStats()
         self.active: set[UpstreamConnection] = set()
         self.pool: Pool[UpstreamConnection] = Pool(settings.connections, settings.idle_timeout)
+        self.is_http_1_0 = False
         self._failed_until = 0.0
         self._limits = Limits(fields=_MAX_FIELDS)
 
