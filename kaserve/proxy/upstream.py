@@ -24,6 +24,7 @@ from .settings import UpstreamSettings, UpstreamStats
 __all__ = ["Upstream", "choose"]
 
 _LEFT_OUT = 10.0  # seconds after a failure
+_MAX_FIELDS = 1000  # of a response, or of its trailers; some applications set many cookies. 64 KiB bound them as well
 
 
 class Upstream:
@@ -37,6 +38,7 @@ class Upstream:
         stats: its counters.
         active: the connections with a request, or being opened.
         pool: the idle ones.
+        is_http_1_0: whether its last response was of HTTP/1.0, so that it cannot read chunks.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class Upstream:
         self.stats = UpstreamStats()
         self.active: set[UpstreamConnection] = set()
         self.pool: Pool[UpstreamConnection] = Pool(settings.connections, settings.idle_timeout)
+        self.is_http_1_0 = False
         self._failed_until = 0.0
-        self._limits = Limits()
+        self._limits = Limits(fields=_MAX_FIELDS)
 
     def is_failing(self, now: float) -> bool:
         """Whether it has failed lately, and is to be left out if possible."""
