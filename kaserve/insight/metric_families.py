@@ -103,6 +103,13 @@ def _upstreams(snapshot: Snapshot) -> Iterator[Family]:
     yield Family("kaserve_upstream_connections", "gauge", "Open connections to servers behind the proxy.", samples)
     left_out = {each.name: float(each.is_left_out) for each in upstreams}
     yield gauge("kaserve_upstream_left_out", "1 for a server that has failed lately.", left_out, "upstream")
+    limits = {each.name: each.idle_limit for each in upstreams if each.idle_limit is not None}
+    yield gauge(
+        "kaserve_upstream_idle_limit_seconds",
+        "After how long a server was seen to close idle connections; nothing for one that was not.",
+        limits,
+        "upstream",
+    )
     for name, attribute, text in _UPSTREAM_COUNTERS:
         yield counter(f"kaserve_upstream_{name}", text, _summed(upstreams, attribute), "upstream")
 

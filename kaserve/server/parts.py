@@ -23,7 +23,6 @@ from ..net.tls import TLS
 from ..probe.terminal import takes_color
 from ..telemetry.snapshot import Settings
 from .acceptor import Acceptor
-from .routes import routes_of
 
 __all__ = [
     "add_own_pages",
@@ -183,12 +182,15 @@ def new_acceptor(
 def max_connections(config: Config) -> int:
     """Returns how many connections may be open at once: the setting, or fewer if descriptors are short.
 
-    With a proxy each of them may need a second descriptor, for the connection on which its request is passed on.
+    With a proxy each of them may need a second descriptor, for the connection on which its request is passed on. Idle
+    connections to upstreams take up to a quarter of all: where descriptors are short, new ones take their places.
     """
     possible = _available_descriptors()
-    upstreams = sum(len(route.upstreams) for route in routes_of(config))
-    if upstreams:
-        possible = max((possible - upstreams * config.proxy_connections) // 2, 1)
+    if config.proxy:
+        from .routes import routes_of  # which most programs do without
+
+        upstreams = sum(len(route.upstreams) for route in routes_of(config))
+        possible = max((possible - min(upstreams * config.proxy_connections, possible // 4)) // 2, 1)
     return min(config.max_connections or possible, possible)
 
 

@@ -85,7 +85,7 @@ def busy() -> Snapshot:
 
 
 UPSTREAMS = (
-    UpstreamFigures("http://one", in_use=2, idle=1, requests=10, opened=3, reused=7, races_avoided=1, received=5),
+    UpstreamFigures("http://one", in_use=2, idle=1, requests=10, opened=3, reused=7, races_avoided=1, idle_limit=2.0),
     UpstreamFigures("http://two", is_left_out=True, requests=1, failed=1),
     UpstreamFigures("http://one", in_use=1, requests=4, races_lost=1, retried=1, sent=6),  # behind another path
 )
@@ -102,6 +102,8 @@ def test_an_upstream_behind_several_paths_is_one_series() -> None:
     assert states[("http://one", "idle")] == 1.0
     left_out = {each.labels["upstream"]: each.value for each in families["kaserve_upstream_left_out"].samples}
     assert left_out == {"http://one": 0.0, "http://two": 1.0}
+    limits = {each.labels["upstream"]: each.value for each in families["kaserve_upstream_idle_limit_seconds"].samples}
+    assert limits == {"http://one": 2.0}
     assert "kaserve_upstream_requests" not in parsed(openmetrics=False, snapshot=Snapshot())
 
 
