@@ -78,9 +78,8 @@ def _read_body(
     status: int, fields: Mapping[bytes, bytes], method: str, rest: bytes, ended_in_order: bool
 ) -> tuple[bytes, bytes, bool]:
     """Returns the body, what follows it, and whether it is whole."""
-    if status == 408 and len(rest) == int(fields[b"content-length"]):
-        return rest, b"", True  # the server may not know yet that it is a HEAD
-    if method == "HEAD" or status in (204, 304):
+    # A 408 is for a request that has not come, so the server does not know that it is a HEAD.
+    if (method == "HEAD" and status != 408) or status in (204, 304):
         return b"", rest, True
     if b"transfer-encoding" in fields:
         return _read_chunks(rest)
