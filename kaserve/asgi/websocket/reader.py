@@ -115,7 +115,7 @@ class MessageReader:
             start += 4
         end = start + length
         if (
-            (first == _FINAL_BINARY or first == _FINAL_TEXT)
+            first in (_FINAL_BINARY, _FINAL_TEXT)
             and is_masked
             and length <= self._max_size
             and self._pieces is None
