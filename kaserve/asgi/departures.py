@@ -32,7 +32,7 @@ def _is_departure(error: BaseException, seen: set[int]) -> bool:
         if isinstance(error, ClientDisconnected) or type(error).__name__ in _NAMES:
             return True
         if isinstance(error, BaseExceptionGroup):
-            return all([_is_departure(each, seen) for each in error.exceptions])
+            return all(_is_departure(each, seen) for each in error.exceptions)
         following = error.__cause__ or error.__context__
         if following is None:
             return False
