@@ -13,10 +13,10 @@ from typing import Literal
 
 from lib.messages import chunked
 
-App = Literal["hello", "upload", "files", "starlette", "fastapi", "stream"]
+App = Literal["hello", "upload", "files", "starlette", "fastapi", "stream", "events"]
 """What a server must run: a handler that responds with five bytes, one that reads the whole body of the request and
 responds with the number of its bytes, or the files of a directory. The others are ASGI applications: an endpoint of a
-framework, or a response of 1,000 pieces."""
+framework, a response of 1,000 pieces, or one event a second without an end."""
 
 # What Chrome sends in addition to Host when it loads a page.
 BROWSER_FIELDS = {
