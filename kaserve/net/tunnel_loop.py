@@ -31,8 +31,8 @@ class TunnelLoop(RequestLoop):
     # What a connection does about it.
 
     def _receive(self, size: int = READ_SIZE) -> bool:
-        """Hands at most `size` bytes of what has come to the protocol; False if nothing has, or the connection has ended
-        by that."""
+        """Hands at most `size` bytes of what has come to the protocol; False if nothing has, or if the connection has
+        ended by that."""
         raise NotImplementedError
 
     def _watch(self, events: int) -> None:

@@ -12,8 +12,13 @@ left to websockets, and so is a message that is too large.
 
 from __future__ import annotations
 
-from websockets.frames import Close, CloseCode, Frame, Opcode, apply_mask
+from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.protocol import Protocol
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
 
 __all__ = ["MessageReader", "encode_frame"]
 
@@ -110,7 +115,7 @@ class MessageReader:
             start += 4
         end = start + length
         if (
-            (first == _FINAL_BINARY or first == _FINAL_TEXT)  # noqa: PLR1714  # compiled, it is faster
+            (first == _FINAL_BINARY or first == _FINAL_TEXT)
             and is_masked
             and length <= self._max_size
             and self._pieces is None

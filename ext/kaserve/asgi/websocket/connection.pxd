@@ -6,7 +6,7 @@ from kaserve.asgi.websocket.reader cimport MessageReader, encode_frame
 from kaserve.http.tunnel cimport Tunnel
 from kaserve.net.reactor cimport Reactor
 
-cdef Py_ssize_t MAX_UNREAD, _MAX_REASON, _MIN_DEFLATED, _OVERHEAD
+cdef Py_ssize_t _MAX_REASON, _MIN_DEFLATED, _OVERHEAD
 cdef int _ABNORMAL, _PONG_FRAME
 cdef object _BINARY, _CLOSE, _PONG, _TEXT
 
