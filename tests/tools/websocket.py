@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from websockets.frames import Close, Frame, Opcode
@@ -9,7 +10,7 @@ from websockets.protocol import CLIENT, Protocol, State
 
 from kaserve.asgi.application import ASGI
 from kaserve.net.connection import Connection
-from tests.tools.asgi import Application, LoopNet
+from tests.tools.asgi import Application, LoopNet, Message, Receive, Scope, Send
 from tests.tools.net import Client
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # the example of RFC 6455 §1.3,
@@ -112,3 +113,40 @@ class WebSocketClient:
     def ended(self) -> bool:
         self.client.read()
         return self.client.ended
+
+
+MakeWebSocketNet = Callable[..., WebSocketNet]
+
+
+# Applications.
+
+
+async def accept(receive: Receive, send: Send, **more: Any) -> None:
+    assert await receive() == {"type": "websocket.connect"}
+    await send({"type": "websocket.accept", **more})
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    await accept(receive, send)
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+
+class Recorder:
+    """An application that accepts, and records what it receives."""
+
+    def __init__(self) -> None:
+        self.scope: Scope = {}
+        self.received: list[Message] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        await accept(receive, send)
+        while not self.received or self.received[-1]["type"] != "websocket.disconnect":
+            self.received.append(await receive())
+
+    @property
+    def end(self) -> tuple[int, str]:
+        """The code and the reason of the disconnect."""
+        assert self.received[-1]["type"] == "websocket.disconnect"
+        return self.received[-1]["code"], self.received[-1]["reason"]

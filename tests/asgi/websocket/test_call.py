@@ -4,74 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
-
 import pytest
 
 from kaserve import ClientDisconnected
 from kaserve.asgi.websocket.connection import CLOSE_TIMEOUT
 from kaserve.http.phases import CLOSED, IDLE, LINGER, TUNNEL
-from tests.tools.asgi import Application, Message, Receive, Scope, Send, respond
-from tests.tools.websocket import ACCEPT, WebSocketNet, binary, close, handshake, text
+from tests.tools.asgi import Message, Receive, Scope, Send, respond
+from tests.tools.websocket import ACCEPT, MakeWebSocketNet, Recorder, accept, binary, close, echo, handshake, text
 
 pytest.importorskip("websockets")
 
-MakeNet = Callable[..., WebSocketNet]
-
-
-@pytest.fixture
-def net() -> Iterator[MakeNet]:
-    nets: list[WebSocketNet] = []
-
-    def make(app: Application, **settings: Any) -> WebSocketNet:
-        nets.append(WebSocketNet(app, **settings))
-        return nets[-1]
-
-    yield make
-    for each in nets:
-        each.close()
-
-
-async def accept(receive: Receive, send: Send, **more: Any) -> None:
-    assert await receive() == {"type": "websocket.connect"}
-    await send({"type": "websocket.accept", **more})
-
-
-async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    await accept(receive, send)
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({**message, "type": "websocket.send"})
-
-
-class Recorder:
-    """An application that accepts, and records what it receives."""
-
-    def __init__(self) -> None:
-        self.scope: Scope = {}
-        self.received: list[Message] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.scope = scope
-        await accept(receive, send)
-        while not self.received or self.received[-1]["type"] != "websocket.disconnect":
-            self.received.append(await receive())
-
-    @property
-    def end(self) -> tuple[int, str]:
-        """The code and the reason of the disconnect."""
-        assert self.received[-1]["type"] == "websocket.disconnect"
-        return self.received[-1]["code"], self.received[-1]["reason"]
-
-
 class TestHandshake:
-    def test_accept(self, net: MakeNet) -> None:
+    def test_accept(self, net: MakeWebSocketNet) -> None:
         client = net(echo).open()
         assert client.head[0] == "HTTP/1.1 101 Switching Protocols"
         assert f"Sec-WebSocket-Accept: {ACCEPT}" in client.head
         assert client.connection.phase == TUNNEL
 
-    def test_subprotocol_and_headers(self, net: MakeNet) -> None:
+    def test_subprotocol_and_headers(self, net: MakeWebSocketNet) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             assert scope["subprotocols"] == ["a", "b", "c"]
             await accept(receive, send, subprotocol="b", headers=[(b"x-mine", b"1")])
@@ -80,14 +30,14 @@ class TestHandshake:
         client = net(app).open("Sec-WebSocket-Protocol: a, b", "Sec-WebSocket-Protocol: c")
         assert {"Sec-WebSocket-Protocol: b", "x-mine: 1"} <= set(client.head)
 
-    def test_a_server_header_is_an_error(self, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_server_header_is_an_error(self, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await accept(receive, send, headers=[(b"Sec-WebSocket-Protocol", b"a")])
 
         assert net(app).open().head[0] == "HTTP/1.1 500 Internal Server Error"
         assert "subprotocol is a key" in caplog.text
 
-    def test_the_scope(self, net: MakeNet) -> None:
+    def test_the_scope(self, net: MakeWebSocketNet) -> None:
         app = Recorder()
         net(app).open(path="/a%20b?c=d")
         scope = app.scope
@@ -97,14 +47,14 @@ class TestHandshake:
         assert "method" not in scope
         assert (b"upgrade", b"websocket") in scope["headers"]
 
-    def test_what_the_client_sends_at_once_is_received(self, net: MakeNet) -> None:
+    def test_what_the_client_sends_at_once_is_received(self, net: MakeWebSocketNet) -> None:
         made = net(echo)
         client, _ = made.connect()
         client.send(handshake() + text("early"))
         made.settle()
         assert client.read().endswith(b"\x81\x05early")
 
-    def test_what_the_application_sends_at_once_arrives(self, net: MakeNet) -> None:
+    def test_what_the_application_sends_at_once_arrives(self, net: MakeWebSocketNet) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await accept(receive, send)
             await send({"type": "websocket.send", "text": "one"})
@@ -113,7 +63,7 @@ class TestHandshake:
 
         assert net(app).open().messages() == ["one", b"two"]
 
-    def test_an_application_that_waits_first(self, net: MakeNet) -> None:
+    def test_an_application_that_waits_first(self, net: MakeWebSocketNet) -> None:
         go = asyncio.Event()
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,7 +80,7 @@ class TestHandshake:
         made.settle()
         assert client.read().startswith(b"HTTP/1.1 101 ")
 
-    def test_rejected(self, net: MakeNet) -> None:
+    def test_rejected(self, net: MakeWebSocketNet) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await receive()
             await send({"type": "websocket.close", "code": 1000})
@@ -142,7 +92,7 @@ class TestHandshake:
         assert client.connection.phase == IDLE  # it is HTTP, and goes on
 
     @pytest.mark.parametrize("waits", [False, True])
-    def test_denial(self, waits: bool, net: MakeNet) -> None:
+    def test_denial(self, waits: bool, net: MakeWebSocketNet) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await receive()
             if waits:
@@ -159,7 +109,7 @@ class TestHandshake:
         (answer,) = made.ask(client, handshake())
         assert (answer.status, answer.body, answer.value("www-authenticate")) == (401, b"nope", "Basic")
 
-    def test_a_denial_that_is_not_completed(self, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_denial_that_is_not_completed(self, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await receive()
             await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
@@ -169,7 +119,7 @@ class TestHandshake:
 
     @pytest.mark.parametrize("raises", [False, True])
     def test_an_application_that_decides_nothing(
-        self, raises: bool, net: MakeNet, caplog: pytest.LogCaptureFixture
+        self, raises: bool, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture
     ) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await receive()
@@ -179,13 +129,13 @@ class TestHandshake:
         assert net(app).open().head[0] == "HTTP/1.1 500 Internal Server Error"
         assert ("its fault" if raises else "returned without accepting") in caplog.text
 
-    def test_an_application_that_knows_no_websocket(self, net: MakeNet) -> None:
+    def test_an_application_that_knows_no_websocket(self, net: MakeWebSocketNet) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await respond(send)
 
         assert net(app).open().head[0] == "HTTP/1.1 500 Internal Server Error"
 
-    def test_the_client_leaves_first(self, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_client_leaves_first(self, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
         app = Recorder()
         received: list[Message] = []
 
@@ -207,18 +157,18 @@ class TestHandshake:
 
 class TestMessages:
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 1_000_000])
-    def test_sizes(self, size: int, net: MakeNet) -> None:
+    def test_sizes(self, size: int, net: MakeWebSocketNet) -> None:
         client = net(echo).open()
         client.send(text("x" * size))
         client.send(binary(b"x" * size))
         assert client.messages() == ["x" * size, b"x" * size]
 
-    def test_several_at_once(self, net: MakeNet) -> None:
+    def test_several_at_once(self, net: MakeWebSocketNet) -> None:
         client = net(echo).open()
         client.send(text("a") + binary(b"b") + text("c"))
         assert client.messages() == ["a", b"b", "c"]
 
-    def test_sent_as_bytes_likes(self, net: MakeNet) -> None:
+    def test_sent_as_bytes_likes(self, net: MakeWebSocketNet) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await accept(receive, send)
             for data in (bytearray(b"a"), memoryview(b"b")):
@@ -228,7 +178,7 @@ class TestMessages:
         assert net(app).open().messages() == [b"a", b"b"]
 
     @pytest.mark.parametrize("message", [{}, {"text": b"x"}, {"bytes": "x"}, {"text": None, "bytes": None}])
-    def test_malformed(self, message: Message, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_malformed(self, message: Message, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await accept(receive, send)
             await send({"type": "websocket.send", **message})
@@ -247,7 +197,7 @@ class TestMessages:
             (["http.response.start"], "must come first"),
         ],
     )
-    def test_the_order(self, kinds: list[str], expected: str, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_order(self, kinds: list[str], expected: str, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
         raised: list[Exception] = []
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -263,7 +213,7 @@ class TestMessages:
 
 
 class TestClosing:
-    def test_by_the_client(self, net: MakeNet) -> None:
+    def test_by_the_client(self, net: MakeWebSocketNet) -> None:
         app = Recorder()
         client = net(app).open()
         client.send(text("a") + close(4001, "enough"))
@@ -273,7 +223,7 @@ class TestClosing:
         assert client.ended
         assert client.connection.phase == LINGER
 
-    def test_without_a_code(self, net: MakeNet) -> None:
+    def test_without_a_code(self, net: MakeWebSocketNet) -> None:
         app = Recorder()
         client = net(app).open()
         client.send(b"\x88\x80\1\2\3\4")
@@ -290,7 +240,7 @@ class TestClosing:
             ({"code": 1000, "reason": "\u20ac" * 50}, 1000, "\u20ac" * 41),  # 123 bytes at most (§5.5)
         ],
     )
-    def test_by_the_application(self, message: Message, code: int, reason: str, net: MakeNet) -> None:
+    def test_by_the_application(self, message: Message, code: int, reason: str, net: MakeWebSocketNet) -> None:
         received: list[Message] = []
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -306,7 +256,7 @@ class TestClosing:
         assert client.ended
 
     @pytest.mark.parametrize("code", [0, 999, 1005, 1006, 1015, 5000])
-    def test_with_a_code_that_cannot_be_sent(self, code: int, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_with_a_code_that_cannot_be_sent(self, code: int, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await accept(receive, send)
             await send({"type": "websocket.close", "code": code})
@@ -314,7 +264,7 @@ class TestClosing:
         assert net(app).open().closing() == (1011, "")
         assert "ValueError" in caplog.text
 
-    def test_a_client_that_does_not_respond_to_it(self, net: MakeNet) -> None:
+    def test_a_client_that_does_not_respond_to_it(self, net: MakeWebSocketNet) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await accept(receive, send)
             await send({"type": "websocket.close"})
@@ -326,13 +276,13 @@ class TestClosing:
         made.sleep(2)
         assert client.ended
 
-    def test_the_application_returns(self, net: MakeNet) -> None:
+    def test_the_application_returns(self, net: MakeWebSocketNet) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await accept(receive, send)
 
         assert net(app).open().closing() == (1000, "")
 
-    def test_the_application_raises(self, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_application_raises(self, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await accept(receive, send)
             raise LookupError("its fault")
@@ -341,7 +291,7 @@ class TestClosing:
         assert "its fault" in caplog.text
 
     @pytest.mark.parametrize("half", [True, False])
-    def test_the_client_vanishes(self, half: bool, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_client_vanishes(self, half: bool, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
         app = Recorder()
         made = net(app)
         client = made.open(tcp=True)
@@ -354,7 +304,7 @@ class TestClosing:
         assert client.connection.phase == CLOSED
         assert not caplog.records
 
-    def test_send_raises_then(self, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_send_raises_then(self, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
         raised: list[OSError] = []
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -373,7 +323,7 @@ class TestClosing:
         assert isinstance(raised[0], ClientDisconnected)
         assert not caplog.records
 
-    def test_an_error_after_the_end_is_logged(self, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_an_error_after_the_end_is_logged(self, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await accept(receive, send)
             await receive()
@@ -384,7 +334,7 @@ class TestClosing:
         client.send(close(1000))
         assert "its fault" in caplog.text
 
-    def test_shutdown(self, net: MakeNet) -> None:
+    def test_shutdown(self, net: MakeWebSocketNet) -> None:
         app = Recorder()
         made = net(app)
         client = made.open()
@@ -395,7 +345,7 @@ class TestClosing:
         client.send(close(1001))
         assert client.ended
 
-    def test_nothing_is_logged_as_an_error_by_asyncio(self, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_nothing_is_logged_as_an_error_by_asyncio(self, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.WARNING)
         made = net(echo)
         client = made.open()
