@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from kaserve import IMPLEMENTATION
 from tests.suites.catalogue import BOTTLE, FASTAPI, FLASK, FLASKR, STARLETTE, WERKZEUG, Suite
 from tests.tools.server import ROOT, environment, missing
 
@@ -38,11 +39,19 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize(
-    ("suite", "threads"),
-    [(FLASK, 0), (FLASK, 4), (FLASKR, 4), (WERKZEUG, 0), (BOTTLE, 4), (STARLETTE, 0), (FASTAPI, 0)],
-    ids=["flask on the reactor", "flask in threads", "flask's tutorial", "werkzeug", "bottle", "starlette", "fastapi"],
-)
+SUITES = {
+    "flask on the reactor": (FLASK, 0),
+    "flask in threads": (FLASK, 4),
+    "flask's tutorial": (FLASKR, 4),
+    "werkzeug": (WERKZEUG, 0),
+    "bottle": (BOTTLE, 4),
+    "starlette": (STARLETTE, 0),
+}
+if IMPLEMENTATION == "compiled":  # it takes as long as all the others together, and Starlette is what it is made of
+    SUITES["fastapi"] = FASTAPI, 0
+
+
+@pytest.mark.parametrize(("suite", "threads"), SUITES.values(), ids=SUITES)
 def test_suite(suite: Suite, threads: int, sources: Path, tmp_path: Path) -> None:
     exceptions = suite.exceptions | (suite.on_reactor if threads == 0 else {})
     left_out = {test for tests in exceptions.values() for test in tests}
