@@ -5,7 +5,7 @@ Know their plans and their end of a socket. Do not know what the others do, nor 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from random import Random
 
@@ -110,7 +110,7 @@ class BehindConnection:
 
     def __init__(
         self, number: int, end: Client, rng: Random, new_plan: Callable[[str, str], ServerPlan],
-        sent: dict[str, list[Sent]], note: Note,
+        sent: dict[str, list[Sent]], order: Iterator[int], note: Note,
     ) -> None:  # fmt: skip
         self.name = f"connection {number} behind"
         self.end = end
@@ -119,6 +119,7 @@ class BehindConnection:
         self._rng = rng
         self._new_plan = new_plan
         self._sent = sent
+        self._order = order
         self._note = note
         self._http = h11.Connection(h11.SERVER)
         self._plan: ServerPlan | None = None  # of the present request
@@ -184,7 +185,7 @@ class BehindConnection:
             if isinstance(event, h11.Request):
                 name, method = event.target.decode(), event.method.decode()
                 self._note(f"{self.name} has the head of {method} {name}")
-                self.seen.append(Seen(name, method, b"", False))
+                self.seen.append(Seen(name, method, b"", False, len(self.seen), next(self._order)))
                 self._plan = self._new_plan(name, method)
                 self._has_responded = False
                 if self._plan.before_body:
@@ -239,7 +240,7 @@ class BehindConnection:
     def _encode(self, plan: ServerPlan, method: str) -> tuple[bytes, bool]:
         """The response, and whether the connection has to end after it."""
         has_content = method != "HEAD" and plan.status not in (204, 304)
-        fields = [("X-Name", "1")]
+        fields = [("X-Name", self.seen[-1].name)]
         framing = plan.framing if has_content else "length"
         if framing == "length" and plan.status not in (204, 304):
             fields.append(("Content-Length", str(len(plan.body))))

@@ -3,7 +3,8 @@
 - A client gets the responses to its requests, in their order, each once; then perhaps a part of another one that it can
   tell from a whole, and the end of the connection. No response belongs to another request.
 - A response of a server behind the proxy arrives as it was sent, or not as a whole.
-- A request that may not be repeated reaches a server at most once, others at most twice; and each with its own body.
+- A request that may not be repeated reaches a server at most once, others at most twice, and then on a new connection;
+  and each with its own body.
 - In the end nothing is left: no connection, no timer, no descriptor.
 """
 
@@ -17,24 +18,28 @@ from tests.simulator.plan import IDEMPOTENT, RequestPlan
 
 __all__ = ["Received", "Seen", "Sent", "check_client", "check_servers", "read_responses"]
 
-OWN_STATUSES = frozenset({400, 408, 411, 413, 417, 431, 500, 501, 502, 503, 504})
+OWN_STATUSES = frozenset({400, 408, 411, 413, 417, 431, 501, 502, 503, 504})
 
 
 class Received(NamedTuple):
-    """A response as a client has got it."""
+    """A response as a client has got it; with the name of the request that a server has put into it, if one has."""
 
     status: int
     body: bytes
     is_whole: bool
+    name: str = ""
 
 
 class Seen(NamedTuple):
-    """A request as a server has got it; whole, or as far as it came."""
+    """A request as a server has got it; whole, or as far as it came. position: how many requests came before it on its
+    connection; order: how many on all."""
 
     name: str
     method: str
     body: bytes
     is_whole: bool
+    position: int = 0
+    order: int = 0
 
 
 class Sent(NamedTuple):
@@ -68,7 +73,7 @@ def read_responses(data: bytes, methods: Sequence[str], *, ended_in_order: bool)
             continue
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
         body, data, is_whole = _read_body(status, fields, methods[len(found)], rest, ended_in_order)
-        found.append(Received(status, body, is_whole))
+        found.append(Received(status, body, is_whole, fields.get(b"x-name", b"").decode()))
         if not is_whole:
             assert not data
     return found
@@ -133,6 +138,7 @@ def check_client(
 
 def check_response(request: RequestPlan, response: Received, sent: Sequence[Sent]) -> None:
     """Checks a whole response: it is one that a server has sent to this request, or an error of the proxy."""
+    assert response.name in ("", request.name), f"{request.name} got the response to {response.name}"
     for each in sent:
         if response.status == each.status and response.body == (b"" if request.method == "HEAD" else each.body):
             return
@@ -147,6 +153,10 @@ def check_servers(requests: Mapping[str, RequestPlan], seen: Sequence[Seen]) -> 
         assert name in requests, f"nobody has asked for {name}"
         most = 2 if requests[name].method in IDEMPOTENT else 1
         assert count <= most, f"{requests[name].method} {name} was sent {count} times"
+    first: dict[str, Seen] = {}
+    for each in sorted(seen, key=lambda each: each.order):
+        if first.setdefault(each.name, each) is not each:
+            assert each.position == 0, f"{each.name} was sent again on a connection that was not new"
     for each in seen:
         request = requests[each.name]
         assert each.method == request.method

@@ -75,6 +75,8 @@ def test_histories_that_are_right() -> None:
         (OK + OK, [GET], True, "nobody has asked for"),
         (OK[:-1], [GET], False, "without a response, and no end"),
         (b"", [GET], False, "without a response, and no end"),
+        (OK.replace(b"\r\n\r\n", b"\r\nX-Name: /c9\r\n\r\n"), [GET], True, "got the response to /c9"),
+        (b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n", [GET], True, "was sent by no server"),
         (b"HTTP/1.1 502 x\r\nContent-Length: 7\r\n\r\n/c0-r0:", [GET], True, "with content"),
     ],
 )
@@ -88,6 +90,7 @@ def test_what_a_client_must_not_get(data: bytes, requests: list[RequestPlan], en
     [
         ([Seen(POST.name, "POST", b"content", True)] * 2, "was sent 2 times"),
         ([Seen(GET.name, "GET", b"", True)] * 3, "was sent 3 times"),
+        ([Seen(GET.name, "GET", b"", True), Seen(GET.name, "GET", b"", True, 1, 1)], "a connection that was not new"),
         ([Seen("/other", "GET", b"", True)], "nobody has asked"),
         ([Seen(POST.name, "POST", b"cont", True)], "the body arrived"),
         ([Seen(POST.name, "POST", b"x", False)], "a part of the body"),

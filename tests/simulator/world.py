@@ -96,6 +96,7 @@ class World:
             Connection(self.net.service, ours, PEER, HERE)
             self.visitors.append(Visitor(number, plan, end, rng, note))
         self.behind: list[BehindConnection] = []
+        self._order = itertools.count()
         self._is_draining = False
         self._calm = rng.choice((1, 12, 12, 40))
 
@@ -141,7 +142,7 @@ class World:
             number = len(self.behind)
             self.behind.append(
                 BehindConnection(
-                    number, end, self._rng, self._new_plan, self.sent, self._note,
+                    number, end, self._rng, self._new_plan, self.sent, self._order, self._note,
                 )
             )  # fmt: skip
 
