@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+
 import pytest
 
 from kaserve import ClientDisconnected
@@ -13,6 +14,7 @@ from tests.tools.asgi import Message, Receive, Scope, Send, respond
 from tests.tools.websocket import ACCEPT, MakeWebSocketNet, Recorder, accept, binary, close, echo, handshake, text
 
 pytest.importorskip("websockets")
+
 
 class TestHandshake:
     def test_accept(self, net: MakeWebSocketNet) -> None:
@@ -197,7 +199,9 @@ class TestMessages:
             (["http.response.start"], "must come first"),
         ],
     )
-    def test_the_order(self, kinds: list[str], expected: str, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_order(
+        self, kinds: list[str], expected: str, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture
+    ) -> None:
         raised: list[Exception] = []
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -256,7 +260,9 @@ class TestClosing:
         assert client.ended
 
     @pytest.mark.parametrize("code", [0, 999, 1005, 1006, 1015, 5000])
-    def test_with_a_code_that_cannot_be_sent(self, code: int, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_with_a_code_that_cannot_be_sent(
+        self, code: int, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture
+    ) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await accept(receive, send)
             await send({"type": "websocket.close", "code": code})
@@ -345,7 +351,9 @@ class TestClosing:
         client.send(close(1001))
         assert client.ended
 
-    def test_nothing_is_logged_as_an_error_by_asyncio(self, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture) -> None:
+    def test_nothing_is_logged_as_an_error_by_asyncio(
+        self, net: MakeWebSocketNet, caplog: pytest.LogCaptureFixture
+    ) -> None:
         caplog.set_level(logging.WARNING)
         made = net(echo)
         client = made.open()
