@@ -50,9 +50,10 @@ class TunnelConnection(Protocol):
             RuntimeError: after `finish`.
         """
 
-    def unsent(self) -> int:
+    def unsent(self) -> tuple[int, int]:
         """Returns how many of the bytes that were written have not left yet: those that are kept here, and those in the
-        kernel, where the system says how many. Costs a system call."""
+        kernel, where the system says how many. A client that receives makes one of the two smaller. Costs a system
+        call."""
 
     def finish(self) -> None:
         """Closes the sending side, after what was written (a half-close); the client may go on sending. With TLS the

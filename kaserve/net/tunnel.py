@@ -127,11 +127,11 @@ class OpenTunnel:
         self._owes_drained = True
         return False
 
-    def unsent(self) -> int:
+    def unsent(self) -> tuple[int, int]:
         if self._sock is None or self._tunnel is None:
-            return 0
+            return 0, 0
         kept = len(self._writer.buffer) + self._writer.queued + sum(map(len, self._queue))
-        return kept + queued_bytes(self._sock.fileno())
+        return kept, queued_bytes(self._sock.fileno())
 
     def finish(self) -> None:
         self._finishing = True

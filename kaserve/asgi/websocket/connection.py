@@ -61,9 +61,9 @@ class WebSocket(Tunnel):
     """
 
     __slots__ = (
+        "_accepted",
         "_alarm",
         "_connection",
-        "_delivered",
         "_extensions",
         "_is_blocked",
         "_is_paused",
@@ -72,6 +72,7 @@ class WebSocket(Tunnel):
         "_pings",
         "_pong",
         "_protocol",
+        "_queued",
         "_reactor",
         "_reader",
         "_settings",
@@ -113,7 +114,7 @@ class WebSocket(Tunnel):
         self._alarm = Alarm(self._expired)
         self._pings = 0
         self._ping: bytes | None = None  # what the pong that is waited for must have
-        self._delivered = 0  # bytes that the client had acknowledged when that was looked at last
+        self._accepted = self._queued = 0  # bytes that the kernel had accepted, and still had, at the last look
         self.close_code: int | None = None
         self.close_reason = ""
 
@@ -299,18 +300,25 @@ class WebSocket(Tunnel):
             self._write(Frame(Opcode.PING, data).serialize(mask=False))
             if settings.ping_timeout:
                 self._ping = data
-                self._delivered = connection.sent - connection.unsent()
+                self._note_progress()
                 self._schedule(settings.ping_timeout)
                 return
         self._schedule(settings.ping_interval)
 
     def _client_takes_bytes(self) -> bool:
         """Whether the ping may still be on its way to a client that is slow, but there."""
+        accepted, queued = self._accepted, self._queued
+        self._note_progress()
         connection = self._connection
         assert connection is not None
-        unsent = connection.unsent()
-        before, self._delivered = self._delivered, connection.sent - unsent
-        return unsent > 0 and self._delivered > before
+        is_complete = self._accepted == connection.sent and self._queued == 0
+        return not is_complete and (self._accepted > accepted or self._queued < queued)
+
+    def _note_progress(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        kept, self._queued = connection.unsent()
+        self._accepted = connection.sent - kept
 
 
 _PONG_FRAME = 0x8A  # the first byte of one

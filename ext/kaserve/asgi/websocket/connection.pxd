@@ -16,7 +16,7 @@ cdef class WebSocket(Tunnel):
     cdef public Reactor _reactor
     cdef public MessageReader _reader
     cdef public str close_reason
-    cdef public long long _delivered, _pings
+    cdef public long long _accepted, _pings, _queued
     cdef public Py_ssize_t _unread_size
     cdef public bint _is_blocked, _is_paused
 
@@ -35,6 +35,8 @@ cdef class WebSocket(Tunnel):
     cdef _end(self)
     cdef _schedule(self, double seconds)
     cdef _send_ping(self)
+    cdef _note_progress(self)
+    @cython.locals(accepted=cython.longlong, queued=cython.longlong, is_complete=bint)
     cdef bint _client_takes_bytes(self) except -1
 
 cdef str _shortened(str reason)
