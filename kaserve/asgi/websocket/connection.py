@@ -1,7 +1,8 @@
 """WebSocket: a tunnel that speaks RFC 6455, by the sans-I/O protocol of the package websockets.
 
 Knows messages, the closing handshake, pings and flow control. Does not know frames, masks and compression, which are
-the business of websockets and `reader`, nor ASGI: its owner takes messages, sends messages, and is told when there is something new.
+the business of websockets and `reader`, nor ASGI: its owner takes messages, sends messages, and is told when there is
+something new.
 
 Closing has one place, `_finish`: from then on the owner gets no more messages, but `close_code` and `close_reason`.
 Whoever closes, a close frame is sent if one can be sent (§7.1.1). If the client was first, the connection ends with
