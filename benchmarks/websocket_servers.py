@@ -10,6 +10,7 @@ within the rounds. "cpu" is the processor time of the server per message. The wo
     64 B x 1      one client
     64 KiB x 8    8 clients, 64 KiB
     idle          --idle WebSockets that have echoed one message each: resident memory of each
+    compressed    the same with permessage-deflate
 """
 
 import argparse
@@ -62,15 +63,16 @@ def _uvicorn(port: int, implementation: str) -> Sequence[str]:
 # Clients.
 
 
-def connect(port: int, number: int = 0) -> socket.socket:
-    """Opens a WebSocket."""
+def connect(port: int, number: int = 0, *more: str) -> socket.socket:
+    """Opens a WebSocket; `more` are further lines of its request."""
     sock = socket.socket()
     sock.bind((f"127.0.0.{2 + number % SOURCES}", 0))
     sock.settimeout(START_SECONDS)
     sock.connect((HOST, port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     lines = ("GET / HTTP/1.1", f"Host: {HOST}", "Connection: Upgrade", "Upgrade: websocket")
-    sock.sendall("\r\n".join([*lines, "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}", "", ""]).encode())
+    lines += ("Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}", *more)
+    sock.sendall("\r\n".join([*lines, "", ""]).encode())
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         data = sock.recv(1)
@@ -173,17 +175,15 @@ def measure_echo(port: int, child: Child, size: int, clients: int, seconds: floa
     return {"rate": count / elapsed, "cpu_us": (child.cpu_seconds() - before) / count * 1e6}
 
 
-def measure_idle(port: int, child: Child, count: int) -> dict[str, float]:
+def measure_idle(port: int, child: Child, count: int, *more: str) -> dict[str, float]:
     """Bytes of resident memory for each of `count` idle WebSockets."""
     before = child.resident_bytes()
     socks = []
     message = frame(64)
     for number in range(count):
-        sock = connect(port, number)
+        sock = connect(port, number, *more)
         sock.sendall(message)
-        left = size_of_echo(64)
-        while left:
-            left -= len(sock.recv(left))
+        sock.recv(1)  # the echo, compressed or not
         socks.append(sock)
     after = child.resident_bytes()
     for sock in socks:
@@ -207,7 +207,16 @@ def run(name: str, idle: int, seconds: float) -> dict[str, dict[str, float]]:
         }
         if idle:
             results["idle"] = measure_idle(port, child, idle)
-        return results
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        running(command, core=SERVER_CORE, directory=Path(directory)) as child,
+    ):
+        if idle:
+            wait_for(port, child)
+            results["compressed"] = measure_idle(
+                port, child, idle, "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+            )
+    return results
 
 
 def table(samples: dict[str, list[dict[str, dict[str, float]]]]) -> str:
@@ -220,9 +229,10 @@ def table(samples: dict[str, list[dict[str, dict[str, float]]]]) -> str:
             ratios = [theirs[label]["cpu_us"] / ours[label]["cpu_us"] for ours, theirs in pairs]
             figures = [median(each[label][key] for each in rounds) for key in ("rate", "cpu_us")]
             rows.append([label, name, f"{figures[0]:,.0f}", f"{figures[1]:.1f}", f"{median(ratios):.2f}"])
-    for name, rounds in samples.items():
-        if "idle" in rounds[0]:
-            rows.append(["idle", name, f"{median(each['idle']['bytes'] for each in rounds):,.0f} bytes", "", ""])
+    for label in ("idle", "compressed"):
+        for name, rounds in samples.items():
+            if label in rounds[0]:
+                rows.append([label, name, f"{median(each[label]['bytes'] for each in rounds):,.0f} bytes", "", ""])
     return "\n".join(align(rows))
 
 

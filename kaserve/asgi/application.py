@@ -131,7 +131,7 @@ class ASGI(BaseHandler):
     def _new_websockets(self, service: Service, loop: asyncio.AbstractEventLoop) -> Callable[[Request], HandlerResult]:
         """Returns what responds to requests for a WebSocket."""
         if not is_available():
-            return _no_websockets
+            return _NoWebSockets()
         from .websocket.endpoint import WebSocketEndpoint  # an option
 
         assert self._starter is not None
@@ -161,10 +161,17 @@ class ASGI(BaseHandler):
         await self._lifespan.stop()
 
 
-def _no_websockets(request: Request) -> HandlerResult:
-    """Responds where the package is not installed."""
-    log.warning("%r got a 501: %s", request, MISSING)
-    raise HTTPError(501, "this server does not speak WebSocket")
+class _NoWebSockets:
+    """Responds where the package is not installed. One line in the log is enough."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def __call__(self, request: Request) -> HandlerResult:
+        if not self._told:
+            self._told = True
+            log.warning("%r got a 501: %s", request, MISSING)
+        raise HTTPError(501, "this server does not speak WebSocket")
 
 
 def _not_running(request: Request) -> HandlerResult:

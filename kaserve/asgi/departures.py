@@ -13,9 +13,9 @@ from ..http.body_stream import ClientDisconnected
 
 __all__ = ["is_departure"]
 
-# What frameworks raise for http.disconnect while they read a body. They cannot know more than the name: an import would
+# What frameworks raise for http.disconnect while they read a body, and for websocket.disconnect. They cannot know more than the name: an import would
 # need the framework.
-_NAMES = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted"})
+_NAMES = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted", "WebSocketDisconnect"})
 
 
 def is_departure(error: BaseException) -> bool:

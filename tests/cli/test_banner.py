@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kaserve import Server
+from kaserve.asgi.websocket.settings import MISSING
 from kaserve.cli.banner import banner
 from kaserve.cli.load import Loaded, load
 from kaserve.effects import Runner, Served, Way
@@ -17,11 +18,14 @@ from tests.tools.tls import make_certificate
 HANDLER = Loaded(hello, Way(Runner.PROGRAM, Served.HANDLER), "shop:hello")
 
 
-def lines(**settings: Any) -> list[str]:
+ASGI = Loaded(hello, Way(Runner.PROGRAM, Served.ASGI), "shop:app")
+
+
+def lines(loaded: Loaded = HANDLER, **settings: Any) -> list[str]:
     server = Server(hello, config(**settings))
     server.open()
     try:
-        return [line.replace(server.url, "URL/") for line in banner(server, HANDLER).splitlines()]
+        return [line.replace(server.url, "URL/") for line in banner(server, loaded).splitlines()]
     finally:
         server.close()
 
@@ -68,10 +72,19 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_certificates_and_logs(tmp_path: Path, network: None) -> None:
     certificate = make_certificate(tmp_path, "site", "localhost")
-    files = {"access_log": True, "access_log_file": str(tmp_path / "a.log")}
+    files: dict[str, Any] = {"access_log": True, "access_log_file": str(tmp_path / "a.log")}
     found = lines(tls_cert=certificate.cert, tls_key=certificate.key, bind="0.0.0.0", **files)
     assert f"  TLS: {certificate.cert}" in found
     assert f"  access log: {tmp_path}/a.log" in found
     assert found[2].startswith("  in the network: https://192.168.1.5:")
     found = lines(tls_cert=certificate.cert, tls_key=certificate.key, tls_ca=certificate.cert)
     assert f"  TLS: {certificate.cert}, requires client certificates of {certificate.cert}" in found
+
+
+@pytest.mark.parametrize("loaded", [HANDLER, ASGI])
+@pytest.mark.parametrize("available", [True, False])
+def test_websockets_that_are_not_available(
+    available: bool, loaded: Loaded, network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaserve.cli.banner.is_available", lambda: available)
+    assert (f"  {MISSING}" in lines(loaded)) is (loaded is ASGI and not available)

@@ -18,7 +18,7 @@ from websockets.server import ServerProtocol
 from websockets.utils import accept_key
 
 from ...http.errors import HTTPError
-from ...http.headers import FieldLine
+from ...http.headers import TRANSFER_ENCODING, FieldLine
 from ...http.messages import Request
 
 __all__ = ["Negotiator", "accept_headers", "check_request", "offered_subprotocols"]
@@ -43,7 +43,7 @@ def check_request(request: Request) -> None:
     keys = request.values("sec-websocket-key")
     if len(keys) != 1 or not _is_key(keys[0]):
         raise HTTPError(400, "Sec-WebSocket-Key must be one value of 16 bytes in base64")
-    if request.content_length or request.stream.is_at_end is False:
+    if request.content_length or request.flags & TRANSFER_ENCODING:
         raise HTTPError(400, "a request for a WebSocket must have no body")
 
 

@@ -114,7 +114,7 @@ class MessageReader:
         if is_masked:
             start += 4
         end = start + length
-        if first in (_FINAL_BINARY, _FINAL_TEXT) and is_masked and length <= self._max_size and self._pieces is None:
+        if is_masked and first in (_FINAL_BINARY, _FINAL_TEXT) and length <= self._max_size and self._pieces is None:
             if end <= size:
                 self._add_whole(first, data[start:end], data[start - 4 : start], messages)
                 return end
