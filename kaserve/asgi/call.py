@@ -362,7 +362,7 @@ def new_call(loop: asyncio.AbstractEventLoop, request: Request) -> Call:
 
 def _open_file(path: str | os.PathLike[str]) -> FileSpan:
     """Opens a file to be sent. Anything else that has a path is rejected: a directory has no content, and to open a
-    FIFO would wait for somebody who writes into it."""
+    FIFO waits until another process opens it to write."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     span = FileSpan(fd, 0, 0)
     status = os.fstat(fd)

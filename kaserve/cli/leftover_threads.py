@@ -3,8 +3,8 @@
 Knows the threads of the process. Does not know servers.
 
 Python joins threads before it exits. One that is blocked, in `asyncio.to_thread` or a thread pool of the application's,
-would hold the process for as long as it likes, after the graceful timeout and after two times Ctrl-C as well; whoever
-has started the process kills it in the end, or waits. A coroutine can be cancelled, a thread cannot: so the process
+would hold the process for as long as it likes, after the graceful timeout and after Ctrl-C twice as well, until a
+service manager kills the process. A coroutine can be cancelled, a thread cannot: so the process
 does not wait for it.
 """
 
