@@ -192,7 +192,7 @@ FASTAPI = Suite(
         "tests/memory_benchmarks",
         "tests/test_prepare_release.py",  # of the way FastAPI is released
         "tests/test_telemetry",  # of exporters, whose packages they need
-        "tests/test_tutorial/test_debugging",  # of how uvicorn is started, which is not installed
+        "tests/test_tutorial/test_debugging",  # of how uvicorn is started
     ),
     exceptions={
         _BROKEN: ("tests/test_dependency_after_yield_streaming.py::test_broken_session_stream_no_raise",),
