@@ -13,8 +13,8 @@ from ..http.body_stream import ClientDisconnected
 
 __all__ = ["is_departure"]
 
-# What frameworks raise for http.disconnect while they read a body, and for websocket.disconnect. They cannot know more than the name: an import would
-# need the framework.
+# What frameworks raise for http.disconnect while they read a body, and for websocket.disconnect. They cannot know more
+# than the name: an import would need the framework.
 _NAMES = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted", "WebSocketDisconnect"})
 
 

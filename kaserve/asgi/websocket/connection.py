@@ -5,7 +5,7 @@ the business of websockets and `reader`, nor ASGI: its owner takes messages, sen
 something new.
 
 Closing has one place, `_finish`: from then on the owner gets no more messages, but `close_code` and `close_reason`.
-Whoever closes, a close frame is sent if one can be sent (§7.1.1). If the client was first, the connection ends with
+Whichever side closes, a close frame is sent if one can be sent (§7.1.1). If the client was first, the connection ends with
 our response to its frame. If we were, because the owner closes or the server stops, the client has `CLOSE_TIMEOUT` to
 send its own.
 
