@@ -44,7 +44,7 @@ class TestClients:
             assert client.recv() == "in three fragments"
             assert client.ping().wait(10)
             client.close(4000, "done")
-            assert (client.close_code, client.close_reason) == (4000, "done")
+            assert (client.protocol.close_code, client.protocol.close_reason) == (4000, "done")
 
     def test_aiohttp(self, server: Server) -> None:
         aiohttp = pytest.importorskip("aiohttp")
@@ -158,8 +158,8 @@ def test_frameworks(make: Callable[[], Any], caplog: pytest.LogCaptureFixture) -
             assert client.subprotocol == "a"
             client.send("hello")
             assert client.recv() == "hello"
-        with pytest.raises(websockets.InvalidStatus) as caught:
-            connect(url_of(server) + "denied").close()
+        with pytest.raises(websockets.InvalidStatus) as caught, connect(url_of(server) + "denied"):
+            pass
         assert caught.value.response.status_code == 401
         with connect(url_of(server), subprotocols=["a"]) as client:  # type: ignore[list-item]
             client.socket.close()
@@ -179,7 +179,7 @@ def test_in_a_loop_that_runs() -> None:
             server.shutdown()
             with pytest.raises(websockets.ConnectionClosedOK):
                 await client.recv()
-            assert client.close_code == 1001
+            assert client.protocol.close_code == 1001
         await serving
 
     asyncio.run(run())
