@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import websockets
+from websockets.asyncio.client import connect as connect_async
 from websockets.sync.client import connect
 
 import kaserve
@@ -84,7 +85,7 @@ class TestClients:
 
     def test_many_at_once(self, server: Server) -> None:
         async def talk(number: int) -> None:
-            async with websockets.connect(url_of(server)) as client:
+            async with connect_async(url_of(server)) as client:
                 for i in range(20):
                     await client.send(f"{number} {i}")
                     assert await client.recv() == f"{number} {i}"
@@ -173,7 +174,7 @@ def test_in_a_loop_that_runs() -> None:
             kaserve.serve(echo, Config(port=0, access_log=False), on_start=started.set_result)
         )
         server = await started
-        async with websockets.connect(url_of(server)) as client:
+        async with connect_async(url_of(server)) as client:
             await client.send("hello")
             assert await client.recv() == "hello"
             server.shutdown()
