@@ -20,7 +20,7 @@ DESCRIPTION = pyproject.toml setup.py kaserve/_version.py
 # before its source, so until then the change has no effect.
 COMPILED = setup.py ext/*.pyx ext/*.h ext/kaserve/*/*.pxd ext/kaserve/*/*/*.pxd \
 	kaserve/http/*.py kaserve/telemetry/*.py kaserve/logs/*.py kaserve/net/*.py kaserve/handlers/wsgi/*.py \
-	kaserve/asgi/*.py
+	kaserve/threads/*.py kaserve/proxy/*.py kaserve/asgi/*.py
 # Where the benchmarks write their results, apart from the charts.
 RESULTS = benchmarks/results
 # What mypy checks; only directories that exist, since mypy rejects the others.
@@ -63,7 +63,7 @@ help: ## list these targets
 serve: $(VENV)/.compiled ## serve demo/ with kaserve; options: make serve ARGS="8080 --keep-alive 5"
 	@$(BIN)/python -m kaserve --directory demo $(ARGS)
 
-test: tools $(VENV)/.installed-dev $(VENV)/.suites $(VENV)/.compiled ## everything that must pass: ruff, mypy, all tests on both builds
+test: tools $(VENV)/.installed-dev $(VENV)/.suites $(VENV)/.asgi-suites $(VENV)/.compiled ## everything that must pass: ruff, mypy, all tests on both builds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
@@ -168,6 +168,20 @@ $(VENV)/.suites: tests/suites/requirements.txt tests/suites/sdists.txt $(VENV)/.
 		then touch $@; exit 0; fi; \
 	done; \
 	tail -n 5 $(VENV)/suites.log >&2; echo "make: not fetched, so what needs them is skipped" >&2
+
+# Starlette's and FastAPI's: what builds these sdists is installed by pip, in environments that it makes for that.
+$(VENV)/.asgi-suites: tests/suites/asgi-requirements.txt tests/suites/asgi-sdists.txt $(VENV)/.suites
+	@echo "make: fetching the tests of ASGI frameworks"
+	@for attempt in 1 2 3; do \
+		rm -rf $(VENV)/suites/asgi-site; \
+		if { $(PIP) download --retries 10 --no-deps --no-binary fastapi,starlette --dest $(VENV)/suites \
+				-r tests/suites/asgi-sdists.txt && \
+			$(PIP) install --retries 10 --target $(VENV)/suites/asgi-site -r tests/suites/asgi-requirements.txt \
+				$(VENV)/suites/fastapi-*.tar.gz $(VENV)/suites/starlette-*.tar.gz; \
+			} >$(VENV)/asgi-suites.log 2>&1 </dev/null; \
+		then touch $@; exit 0; fi; \
+	done; \
+	tail -n 5 $(VENV)/asgi-suites.log >&2; echo "make: not fetched, so what needs them is skipped" >&2
 
 $(VENV)/.installed-mutmut: $(VENV)/.installed-dev
 	@$(PIP) install -q "mutmut>=3.8,<4" </dev/null

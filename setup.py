@@ -40,6 +40,8 @@ MODULES = (
     "telemetry/histogram",
     "telemetry/counters",
     "telemetry/timeline",
+    "threads/future",
+    "threads/workers",
     "net/timerwheel",
     "net/wakeup",
     "net/reactor",

@@ -13,10 +13,10 @@ kernel, of which only the calls are counted.
 For each workload a server and one client on the loopback live in one process, under `valgrind --tool=callgrind`. The
 client sends prepared bytes, the server does one turn, and the client reads a response of known length. So every request
 ("pipelined": every 16 requests) has its own turn of the reactor, which costs more than under load, where connections
-share turns. Two such processes differ only in the number of requests. The figure is the difference of their
-instructions, divided by that of their requests, so the start cancels out. It includes the client's write and read,
-2,300 instructions per turn. They are the same for every server, so a ratio is a little closer to 1 than that of the
-servers alone.
+share turns; "close" has three turns, a new connection, and a client that costs as much as the server. Two such
+processes differ only in the number of requests. The figure is the difference of their instructions, divided by that of
+their requests, so the start cancels out. It includes the client's write and read, 2,300 instructions per turn. They are
+the same for every server, so a ratio is a little closer to 1 than that of the servers alone.
 
 The result is deterministic: hashes have a seed, clocks are injected and advance by half a microsecond at each reading,
 random numbers are constant, the garbage collector is off, no access log is written. The one connection stays below its
@@ -63,7 +63,7 @@ Figures = Mapping[Path, Mapping[str, list[float]]]
 """Instructions per request, with each seed, by tree and workload."""
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("hello", "browser", "pipelined", "file1k", "wsgi")
+NAMES = ("hello", "browser", "pipelined", "close", "file1k", "wsgi")
 FEW, MANY = 96, 864
 """Requests of the two runs: whole pipelines, and with the first two segments fewer than 900 on the one connection, so
 that `max` in Keep-Alive has three digits in every response."""
@@ -121,7 +121,8 @@ def serve_here(tree: Path, name: str, requests: int, directory: Path) -> None:
     parts = parts_of_tree()
     server = parts.server(new_handler(name, parts, directory), kaserve.Config(port=0, access_log=False))
     server.open()
-    converse(server, workload_of(name), requests)
+    workload = workload_of(name)
+    (visit if workload.closes else converse)(server, workload, requests)
     server.close()
 
 
@@ -162,6 +163,22 @@ def converse(server: Server, workload: Workload, requests: int) -> None:
             raise RuntimeError(f"incomplete response: {response!r}")
     check(response, workload)
     client.close()
+
+
+def visit(server: Server, workload: Workload, requests: int) -> None:
+    """A connection for each request. It is accepted in one turn, responded to in the next, and closed in a third."""
+    segment = workload.segment(HOST)
+    address = server.address
+    assert isinstance(address, tuple)
+    for _ in range(2 + requests):
+        client = socket.create_connection(address)
+        server.step(PATIENCE)
+        client.send(segment)
+        server.step(PATIENCE)
+        response = client.recv(1 << 20)
+        client.close()
+        server.step(PATIENCE)
+        check(response, workload)
 
 
 def check(received: bytes, workload: Workload) -> None:

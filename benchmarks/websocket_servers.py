@@ -71,8 +71,8 @@ def connect(port: int, number: int = 0, *more: str) -> socket.socket:
     sock.connect((HOST, port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     lines = ["GET / HTTP/1.1", f"Host: {HOST}", "Connection: Upgrade", "Upgrade: websocket"]
-    lines += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}", *more, "", ""]
-    sock.sendall("\r\n".join(lines).encode())
+    lines += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}", *more]
+    sock.sendall("\r\n".join([*lines, "", ""]).encode())
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         data = sock.recv(1)

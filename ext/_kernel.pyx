@@ -20,17 +20,39 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EAGAIN, EINTR, errno
 from posix.unistd cimport close
 
-__all__ = ["Epoll", "Socket"]
+__all__ = ["Epoll", "Socket", "accept"]
 
 cdef extern from "<sys/socket.h>" nogil:
+    struct sockaddr:
+        unsigned short sa_family
+    struct sockaddr_storage:
+        unsigned short ss_family
+    int accept4(int fd, sockaddr *address, unsigned int *size, int flags)
+    int AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_NONBLOCK
     ssize_t recv(int fd, void *into, size_t size, int flags)
     ssize_t send(int fd, const void *data, size_t size, int flags)
     int shutdown(int fd, int how)
     int setsockopt(int fd, int level, int option, const void *value, unsigned int size)
     int MSG_NOSIGNAL
+
+cdef extern from "<arpa/inet.h>" nogil:
+    struct in_addr:
+        pass
+    struct in6_addr:
+        pass
+    struct sockaddr_in:
+        unsigned short sin_port
+        in_addr sin_addr
+    struct sockaddr_in6:
+        unsigned short sin6_port
+        unsigned int sin6_flowinfo, sin6_scope_id
+        in6_addr sin6_addr
+    const char *inet_ntop(int family, const void *address, char *text, unsigned int size)
+    unsigned short ntohs(unsigned short)
+    unsigned int ntohl(unsigned int)
 
 cdef extern from "<sys/epoll.h>" nogil:
     ctypedef union epoll_data_t:
@@ -80,6 +102,12 @@ cdef class Socket(Descriptor):
         """Takes the descriptor of `sock`, which has none then."""
         self._fd = sock.detach()
 
+    def detach(self):
+        """Returns the descriptor, which is the caller's from now on."""
+        cdef int fd = self._fd
+        self._fd = -1
+        return fd
+
     def recv(self, Py_ssize_t size):
         """Returns at most `size` bytes, and never more than 64 KiB; b"" when the peer has finished sending."""
         global _buffer
@@ -118,6 +146,45 @@ cdef class Socket(Descriptor):
     def setsockopt(self, int level, int option, bytes value not None):
         if setsockopt(self._fd, level, option, <const char *>value, len(value)) < 0:
             PyErr_SetFromErrno(OSError)
+
+
+def accept(listening not None):
+    """Accepts a connection from the socket `listening`, which does not block.
+
+    `socket.accept` makes an object in Python, and four system calls: accept4, getsockname to check the descriptor, and
+    two to make it non-blocking and to set TCP_NODELAY, which the kernel does by itself for a flag and for a listening
+    socket that has the option. And at the end of a backlog it raises an exception.
+
+    Returns:
+        The Socket, which does not block, and the address of the client as `socket.accept` returns it; "" for a Unix
+        socket. None if nobody waits.
+    """
+    cdef sockaddr_storage address
+    cdef unsigned int size = sizeof(address)
+    cdef int fd = accept4(listening.fileno(), <sockaddr *>&address, &size, SOCK_CLOEXEC | SOCK_NONBLOCK)
+    cdef Socket accepted
+    if fd < 0:
+        if errno == EAGAIN:  # EWOULDBLOCK is the same on Linux
+            return None
+        PyErr_SetFromErrno(OSError)
+    accepted = Socket.__new__(Socket)
+    accepted._fd = fd
+    return accepted, _to_name(&address)
+
+
+cdef object _to_name(sockaddr_storage *address):
+    """The address as Python has it."""
+    cdef char text[64]
+    cdef sockaddr_in *four = <sockaddr_in *>address
+    cdef sockaddr_in6 *six = <sockaddr_in6 *>address
+    if address.ss_family == AF_INET:
+        inet_ntop(AF_INET, &four.sin_addr, text, sizeof(text))
+        return (<bytes>text).decode("ascii"), ntohs(four.sin_port)
+    if address.ss_family == AF_INET6:
+        inet_ntop(AF_INET6, &six.sin6_addr, text, sizeof(text))
+        host = (<bytes>text).decode("ascii")
+        return host, ntohs(six.sin6_port), ntohl(six.sin6_flowinfo), six.sin6_scope_id
+    return ""
 
 
 cdef class Epoll(Descriptor):

@@ -30,10 +30,12 @@ from .options import (
     FILE,
     FILE_MODE,
     HEADER,
+    HOST,
     LINE_SIZE,
     LOG_FORMAT,
     MEDIA_TYPE,
     PORT,
+    PROXY,
     ROOT_PATH,
     SECONDS,
     SIZE,
@@ -163,6 +165,10 @@ class Config:
         None, "what to serve", COUNT, "N",
         "The number of threads that run the WSGI application (4 by default) or the handler (0 by default). 0 runs it "
         "on the server's own thread.")
+    switch_interval: float = _setting(
+        0.0005, "what to serve", TIMEOUT, "SECONDS",
+        "How long a thread may go on running Python code while another thread waits to. With Python's own value, "
+        "0.005, a view that computes delays the others for ten times as long. Must be more than 0.")
     hidden: bool = _setting(
         False, "what to serve", SWITCH, None, "Serve names that begin with a dot. .well-known is always served.")
     symlinks: str = _setting(
@@ -175,6 +181,29 @@ class Config:
         "Serve index.html for pages that do not exist, for single-page applications.")
     compress: bool = _setting(
         False, "what to serve", SWITCH, None, "Compress text files while they are sent.")
+
+    proxy: Sequence[str] = _setting(
+        (), "proxy", PROXY, "[PATH=]URL",
+        "Pass requests below PATH, or all, on to the server at this URL, such as /api=http://127.0.0.1:9000 or "
+        "unix:/run/app.sock. A path in the URL replaces PATH. Several servers with the same PATH share its requests.",
+        repeatable=True, separator="\n")
+    proxy_host: str | None = _setting(
+        None, "proxy", HOST, "HOST",
+        "The Host header that servers behind the proxy get; the word upstream stands for the host of their URL. By "
+        "default it is what the client has sent.")
+    proxy_timeout: float = _setting(
+        60.0, "proxy", TIMEOUT, "SECONDS",
+        "How long a server behind the proxy may take to respond, and between two parts of a response. Must be more "
+        "than 0.")
+    proxy_connect_timeout: float = _setting(
+        5.0, "proxy", TIMEOUT, "SECONDS",
+        "How long it may take to connect to a server behind the proxy, with TLS. Must be more than 0.")
+    proxy_connections: int = _setting(
+        32, "proxy", COUNT, "N", "How many idle connections are kept to each server behind the proxy.")
+    proxy_insecure: bool = _setting(
+        False, "proxy", SWITCH, None,
+        "Accept any certificate of an https URL of --proxy: anybody who can intercept the connection can then read and "
+        "change what is passed on.")
 
     header: Sequence[str] = _setting(
         (), "site", HEADER, "NAME:VALUE", "Add this header to every response.",
@@ -408,6 +437,18 @@ def _type_patterns(config: Config) -> list[PathPattern]:
     return [PathPattern(parse_type(text)[0]) for text in config.type]
 
 
+def _has_unequal_upstreams(config: Config) -> bool:
+    if not config.proxy:
+        return False
+    from .proxy.location import join_routes  # which most programs do without
+
+    try:
+        join_routes(config.proxy)
+    except ValueError:
+        return True
+    return False
+
+
 _EACH_CLOSES = "without it, each response closes its connection"
 
 
@@ -455,6 +496,11 @@ _RULES = (
         lambda config: config.immutable and any(each is None or each.text == "*" for each in _cache_patterns(config)),
         "{} has no effect with a rule of {} for all files: give it a pattern, or leave one of the two out",
         ("immutable", "cache_control"),
+    ),
+    _Rule(_has_unequal_upstreams, "several {} for one path must have the same path in their URLs", ("proxy",)),
+    *(
+        _needs(name, "proxy")
+        for name in ("proxy_host", "proxy_timeout", "proxy_connect_timeout", "proxy_connections", "proxy_insecure")
     ),
     _needs("keep_alive_requests", "keep_alive", _EACH_CLOSES),
     _needs("keep_alive_time", "keep_alive", _EACH_CLOSES),

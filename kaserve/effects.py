@@ -33,6 +33,7 @@ class Served(enum.Enum):
     WSGI = "on a WSGI application"
     ASGI = "on an ASGI application"
     DIRECTORY = "on a directory"
+    PROXY = "on a proxy of everything"
 
 
 class Way(NamedTuple):
@@ -41,7 +42,7 @@ class Way(NamedTuple):
     Attributes:
         runner: what runs it.
         served: what is served. HANDLER also stands for a handler that the caller has made with its own arguments, such
-            as `Files`; DIRECTORY, WSGI and ASGI are made from the settings.
+            as `Files`; DIRECTORY, WSGI, ASGI and PROXY are made from the settings.
     """
 
     runner: Runner = Runner.LIBRARY
@@ -146,11 +147,24 @@ EFFECTS: dict[str, Effect] = {
         gunicorn="--threads",
         unless=frozenset({Way(Runner.LIBRARY, Served.HANDLER)}),
     ),
+    "switch_interval": Effect(
+        frozenset({Served.WSGI, Served.HANDLER}),
+        frozenset({Runner.PROGRAM}),
+        reason="a library leaves it to the program how its threads take turns",
+        instead="sys.setswitchinterval(...)",
+    ),
     "hidden": _files("Files(..., hidden=True)"),
     "symlinks": _files("Files(..., symlinks=...)"),
     "clean_urls": _files("Files(..., clean_urls=True)"),
     "spa": _files("Files(..., spa=True)"),
     "compress": _files("Files(..., compress=True)", _COMPRESS),
+    # The proxy, beside whatever is served.
+    "proxy": _SERVER,
+    "proxy_host": _SERVER,
+    "proxy_timeout": _SERVER,
+    "proxy_connect_timeout": _SERVER,
+    "proxy_connections": _SERVER,
+    "proxy_insecure": _SERVER,
     # The site. Users, headers and CORS are put around any handler (`server.chain`).
     "header": _SERVER,
     "cors": _SERVER,
@@ -244,7 +258,7 @@ def _complaint(config: Config, name: str, effect: Effect, way: Way) -> tuple[str
     names: tuple[str, ...] = (name,)
     if way.runner is Runner.PROGRAM and way.served is not Served.DIRECTORY:
         by_name = way.served.name.lower()  # which is also the name of the setting that says so
-        if getattr(config, by_name) is not None:
+        if getattr(config, by_name):
             names, where = (name, by_name), "with {}"
         else:
             names, where = (name, "app"), f"with {{}}, which is {_SERVED_AS[way.served]}"

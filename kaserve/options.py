@@ -21,6 +21,7 @@ from .handlers.middleware.forwarded import Trusted
 from .handlers.middleware.headers import parse_header
 from .handlers.static.media_types import parse_type
 from .handlers.static.site_headers import parse_rule
+from .http.target import is_host
 from .logs.formats import parse_atoms
 from .net.listener import split_host_port
 
@@ -31,10 +32,12 @@ __all__ = [
     "FILE",
     "FILE_MODE",
     "HEADER",
+    "HOST",
     "LINE_SIZE",
     "LOG_FORMAT",
     "MEDIA_TYPE",
     "PORT",
+    "PROXY",
     "ROOT_PATH",
     "SECONDS",
     "SIZE",
@@ -313,6 +316,20 @@ def _check_trusted(text: str) -> None:
         raise ValueError("must be addresses and networks separated by commas, unix or *") from None
 
 
+def _check_proxy(text: str) -> None:
+    from .proxy.location import parse_proxy_option  # which most programs do without
+
+    try:
+        parse_proxy_option(text)
+    except ValueError as error:
+        raise ValueError(f"is not [PATH=]URL: {error}") from None
+
+
+def _check_host(text: str) -> None:
+    if not text or not is_host(text):
+        raise ValueError("must be a host, perhaps with a port, or the word upstream")
+
+
 def _check_log_format(text: str) -> None:
     if text not in ("auto", "pretty", "common", "combined", "json"):
         parse_atoms(text)
@@ -325,6 +342,8 @@ URL_PATH = _text(_check_url_path)
 ROOT_PATH = _text(_check_root_path)
 BIND = _text(_check_bind)
 TRUSTED = _text(_check_trusted)
+PROXY = _text(_check_proxy)
+HOST = _text(_check_host)
 LOG_FORMAT = _text(_check_log_format)
 HEADER = _text(parse_header)
 CACHE_RULE = _text(parse_rule)

@@ -397,7 +397,11 @@ def test_defaults_are_right() -> None:
     assert {name for name, _, _ in rows} >= {"getting-started.md", "keep-alive.md", "logs.md"}
     for document, name, documented in rows:
         default = getattr(kaserve.Config(), name.replace("-", "_"))
-        in_words = {0: {"0", "any number", "what the descriptor limit allows"}, None: {"-"}}
+        in_words: dict[Any, set[str]] = {
+            0: {"0", "any number", "what the descriptor limit allows"},
+            None: {"-"},
+            (): {"-"},
+        }
         assert documented in in_words.get(default, {f"{default:g}" if isinstance(default, float) else str(default)}), (
             f"{document}: --{name}"
         )

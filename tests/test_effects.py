@@ -37,11 +37,11 @@ OF_FILES = {
     *("directory", "listing", "zip", "hidden", "symlinks", "clean_urls", "spa", "compress"),
     *("cache_control", "immutable", "type", "upload", "upload_auth", "upload_overwrite"),
 }
-OF_APPLICATIONS = {"threads"}  # WSGI and handlers that kaserve imports
+OF_APPLICATIONS = {"threads", "switch_interval"}  # WSGI and handlers that kaserve imports
 OF_WEBSOCKETS = {"ws_max_size", "ws_ping_interval", "ws_ping_timeout", "ws_per_message_deflate"}
 OF_ASGI = {"root_path", "lifespan", *OF_WEBSOCKETS}  # ASGI applications that kaserve imports
 OF_COROUTINES = {"loop"}  # ASGI applications and handlers
-OF_THE_PROGRAM = {"app", "interface", "handler", "wsgi", "asgi", "qr", "error_log"}
+OF_THE_PROGRAM = {"switch_interval", "app", "interface", "handler", "wsgi", "asgi", "qr", "error_log"}
 OF_GUNICORN = {  # where gunicorn has an option of its own
     *("port", "bind", "unix_mode", "reuse_port", "backlog", "max_connections", "threads", "proxy_protocol"),
     "keep_alive",
@@ -54,6 +54,7 @@ EVERYWHERE = {
     *("tls_cert", "tls_key", "tls_password_file", "tls_ca", "limit_request_body"),
     *("keep_alive_requests", "keep_alive_time", "header_timeout", "body_timeout", "send_timeout", "min_rate"),
     *("half_close_timeout", "tunnel_timeout"),
+    *("proxy", "proxy_host", "proxy_timeout", "proxy_connect_timeout", "proxy_connections", "proxy_insecure"),
     *("status", "status_public", "metrics"),
 }
 

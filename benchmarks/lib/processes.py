@@ -58,6 +58,10 @@ class Child:
         """Resident memory of the whole tree; a page shared by two of its processes counts twice."""
         return sum(resident_bytes(pid) for pid, _ in self._members())
 
+    def pids(self) -> list[int]:
+        """Those of the whole tree."""
+        return [pid for pid, _ in self._members()]
+
     def stop(self) -> None:
         """Ask the whole tree to end, and kill what has not ended after STOP_SECONDS."""
         self._signal(signal.SIGTERM)

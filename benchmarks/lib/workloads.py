@@ -13,9 +13,10 @@ from typing import Literal
 
 from lib.messages import chunked
 
-App = Literal["hello", "upload", "files"]
+App = Literal["hello", "upload", "files", "starlette", "fastapi", "stream", "events"]
 """What a server must run: a handler that responds with five bytes, one that reads the whole body of the request and
-responds with the number of its bytes, or the files of a directory."""
+responds with the number of its bytes, or the files of a directory. The others are ASGI applications: an endpoint of a
+framework, a response of 1,000 pieces, or one event a second without an end."""
 
 # What Chrome sends in addition to Host when it loads a page.
 BROWSER_FIELDS = {
@@ -103,6 +104,9 @@ WORKLOADS = {
             {"Transfer-Encoding": "chunked"},
             chunked(UPLOAD, UPLOAD_CHUNK),
         ),
+        Workload("starlette", "a JSON endpoint of Starlette", app="starlette", fields=BROWSER_FIELDS, response_size=17),
+        Workload("fastapi", "a JSON endpoint of FastAPI", app="fastapi", fields=BROWSER_FIELDS, response_size=17),
+        Workload("stream", "a response of 1,000 pieces of 64 bytes", app="stream", response_size=64_000),
         Workload("idle", "hello, 10,000 idle connections next to 64 active", idle=10_000),
     )
 }

@@ -32,7 +32,6 @@ __all__ = ["ASGI"]
 
 log = logging.getLogger("kaserve")
 
-_DEFAULTS = WebSocketSettings()
 _COROUTINE = CoroutineType
 _UPGRADE = HOP_BY_HOP  # the bit that the header Upgrade sets, among others
 
@@ -68,10 +67,10 @@ class ASGI(BaseHandler):
         *,
         root_path: str = "",
         lifespan: str = "auto",
-        ws_max_size: int = _DEFAULTS.max_size,
-        ws_ping_interval: float = _DEFAULTS.ping_interval,
-        ws_ping_timeout: float = _DEFAULTS.ping_timeout,
-        ws_per_message_deflate: bool = _DEFAULTS.deflate,
+        ws_max_size: int = 16777216,  # these are the defaults of WebSocketSettings; help() shows literals alone
+        ws_ping_interval: float = 20.0,
+        ws_ping_timeout: float = 20.0,
+        ws_per_message_deflate: bool = True,
     ) -> None:
         if root_path and (root_path[0] != "/" or root_path[-1] == "/"):
             raise ValueError(f"root_path must begin with a slash and not end in one, such as /api, not {root_path!r}")
@@ -152,12 +151,12 @@ class ASGI(BaseHandler):
 
     def stop(self, patience: float, seconds: float) -> Future[None]:
         """Has it stop, after its running calls; called by the server."""
-        return future_of(self._loop, self._stop(patience))
+        return future_of(self._loop, self._stop(patience, seconds))
 
-    async def _stop(self, patience: float) -> None:
+    async def _stop(self, patience: float, seconds: float) -> None:
         """Waits for what still runs, such as background tasks after a response, and then ends the application."""
         assert self._lifespan is not None
-        await self._running.finish(patience)
+        await self._running.finish(patience, seconds)
         await self._lifespan.stop()
 
 

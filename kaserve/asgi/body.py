@@ -130,8 +130,9 @@ class StreamedBody:
         self._pieces.clear()
         self.ahead = self._handed_out = 0
         self._release()
-        if self.on_close is not None and not self.is_ended:
-            self.on_close()
+        on_close, self.on_close = self.on_close, None  # a cycle otherwise, which reference counts do not free
+        if on_close is not None and not self.is_ended:
+            on_close()
 
     def _release(self) -> None:
         if self._waiters:

@@ -12,17 +12,20 @@ of them have come before the connection had a chance to look. Otherwise the body
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
+import stat
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 from ..http.body_stream import BodyStream, ClientDisconnected
 from ..http.errors import HTTPError
 from ..http.file_span import FileSpan
 from ..http.headers import CONTENT_LENGTH, TRANSFER_ENCODING, FieldLine
-from ..http.messages import Body, Request, Response, new_response
+from ..http.messages import Request, Response, new_response
 from .body import MAX_AHEAD, StreamedBody
 from .departures import is_departure
 from .done import NOTHING, new_done
@@ -234,8 +237,8 @@ class Call:
     def _whole_response(self, body: bytes) -> Response:
         """The response with all of its content.
 
-        A Content-Length that disagrees with it goes on to the protocol, which cuts off what is too much, and closes the
-        connection if the content is too short.
+        A Content-Length that disagrees with it goes on to the protocol, which makes it a 500: nothing has been sent
+        yet, and neither a part of the content nor a connection that breaks off would tell anybody what is wrong.
         """
         fields = self._fields
         assert fields is not None
@@ -248,7 +251,9 @@ class Call:
             return new_response(self._status, body, fields.lines)
         if length[1] == str(len(body)):
             return new_response(self._status, body, fields.lines)
-        return new_response(self._status, (body,), fields.all_lines)
+        if not body:  # HEAD and 304 have the length of what a GET would get
+            return new_response(self._status, (body,), fields.all_lines)
+        return new_response(self._status, body, fields.all_lines)
 
     def _begin_streaming(self) -> StreamedBody:
         assert self._fields is not None
@@ -263,10 +268,12 @@ class Call:
     def _end_body(self) -> None:
         """The last piece has come. If the connection has not begun to take them, they may leave as one."""
         pieces, response = self._pieces, self._response
-        assert pieces is not None
         assert response is not None
         assert self._fields is not None
         self._state = _COMPLETE
+        if pieces is None:  # a file
+            self._complete(response)
+            return
         pieces.end()
         if pieces.ahead <= _MAX_JOINED and not self._has_trailers and response.body is pieces:
             whole = pieces.take_whole()
@@ -275,19 +282,20 @@ class Call:
                 response.body, response.fields = replacement.body, replacement.fields
 
     def _send_file(self, path: str | os.PathLike[str]) -> None:
-        """Sends a file, by the kernel."""
+        """Sends a file, by the kernel; with trailers as soon as these have come."""
         assert self._fields is not None
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        span = FileSpan(fd, 0, 0)
-        try:
-            span.length = os.fstat(fd).st_size
-            length = self._fields.length
-            lines = self._fields.lines if length is None or length[1] == str(span.length) else self._fields.all_lines
-            body: Body = span if lines is self._fields.lines else (span,)
-            response = Response(self._status, body, lines)
-        except BaseException:
-            span.close()
-            raise
+        span = _open_file(path)
+        if self._has_trailers:
+            response = Response(self._status, (span,), self._fields.all_lines)
+            response.trailers = lambda: self._trailers or ()
+            self._response = response
+            self._state = _TRAILERS
+            return
+        length = self._fields.length
+        if length is None or length[1] == str(span.length):
+            response = Response(self._status, span, self._fields.lines)
+        else:
+            response = Response(self._status, span, self._fields.all_lines)
         self._state = _COMPLETE
         self._complete(response)
 
@@ -301,7 +309,7 @@ class Call:
                 self.result = result
         elif future.done() or not future.set_running_or_notify_cancel():
             if isinstance(result, Response):
-                result.close()  # the client has left, and this is the only reference to the response
+                _close(result)  # the client has left, and this is the only reference to the response
         elif isinstance(result, Response):
             future.set_result(result)
         else:
@@ -340,6 +348,8 @@ class Call:
         if self._pieces is not None:
             self._pieces.fail(error)
         else:
+            if self._response is not None:
+                _close(self._response)  # a file whose trailers have not come
             self._complete(error)
 
 
@@ -349,6 +359,40 @@ def new_call(loop: asyncio.AbstractEventLoop, request: Request) -> Call:
     call._fill(loop, request)
     return call
 
+
+def _open_file(path: str | os.PathLike[str]) -> FileSpan:
+    """Opens a file to be sent. Anything else that has a path is rejected: a directory has no content, and to open a
+    FIFO would wait for somebody who writes into it."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    span = FileSpan(fd, 0, 0)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        span.close()
+        raise ValueError(f"http.response.pathsend needs the path of a file, which {os.fspath(path)!r} is not")
+    span.length = status.st_size
+    return span
+
+
+def _close(response: Response) -> None:
+    """Closes a response that is not sent."""
+    response.close()
+    if type(response.body) is tuple:
+        for piece in response.body:
+            if isinstance(piece, FileSpan):
+                piece.close()
+
+
+def _mark_as_coroutine_functions() -> None:
+    """Lets `iscoroutinefunction` find that what `send` and `receive` return is awaited. asgiref's `async_to_sync`, for
+    one, warns of functions that it is not true of."""
+    for function in (Call.receive, Call.send):
+        if sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(function)
+        else:
+            cast("Any", function)._is_coroutine = cast("Any", asyncio.coroutines)._is_coroutine
+
+
+_mark_as_coroutine_functions()
 
 _EXPECTED = (
     "http.response.start must come first",

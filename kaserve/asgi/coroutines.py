@@ -109,4 +109,4 @@ class CoroutineHandlers:
         return done
 
     def stop(self, patience: float, seconds: float) -> Future[None]:
-        return future_of(self._loop, self._running.finish(patience))
+        return future_of(self._loop, self._running.finish(patience, seconds))

@@ -13,21 +13,26 @@ from ..http.body_stream import ClientDisconnected
 
 __all__ = ["is_departure"]
 
-# What frameworks raise for http.disconnect while they read a body, and for websocket.disconnect. They cannot know more
-# than the name: an import would need the framework.
+# What frameworks raise for http.disconnect while they read a body, and for websocket.disconnect. Nothing more than the
+# name can be known: an import would need the framework.
 _NAMES = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted", "WebSocketDisconnect"})
 
 
 def is_departure(error: BaseException) -> bool:
     """Returns whether `error` is only there because the client has left: it is `ClientDisconnected`, was raised while
     that was handled, or is a group of nothing else."""
-    seen: set[int] = set()
+    return _is_departure(error, set())
+
+
+def _is_departure(error: BaseException, seen: set[int]) -> bool:
+    """The same, without those that have been `seen`: chains may be circles, and so may be groups, when an exception in
+    one is raised again while the group is handled."""
     while id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, ClientDisconnected) or type(error).__name__ in _NAMES:
             return True
         if isinstance(error, BaseExceptionGroup):
-            return all(map(is_departure, error.exceptions))
+            return all(_is_departure(each, seen) for each in error.exceptions)
         following = error.__cause__ or error.__context__
         if following is None:
             return False

@@ -8,9 +8,10 @@ descriptor and a timer in it. Knows loops and the reactor. Does not know what ru
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Iterable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 from ..net.reactor import Reactor
 from ..net.service import Service
@@ -20,7 +21,9 @@ from .tasks import wait_for
 
 __all__ = ["GuestHost", "LoopHost", "loop_of", "new_host"]
 
-_CLEANUP = 1.0  # seconds for tasks that were cancelled because the loop closes
+log = logging.getLogger("kaserve")
+
+_CLEANUP = 0.25  # seconds for tasks that were cancelled because the loop closes
 
 
 def new_host(kind: str, reactor: Reactor) -> LoopHost | GuestHost:
@@ -62,13 +65,10 @@ class LoopHost:
 
     def __init__(self, reactor: Reactor) -> None:
         self.loop = ReactorLoop(reactor)
+        self._root = _RootTask(self.loop)
 
     def run(self) -> None:
-        asyncio.set_event_loop(self.loop)  # for code that asks for it before it runs in it
-        try:
-            self.loop.run_forever()
-        finally:
-            asyncio.set_event_loop(None)
+        self._root.run()
 
     def coroutines(self, service: Service) -> CoroutineHandlers:
         return coroutines_of(service, self.loop)
@@ -77,8 +77,7 @@ class LoopHost:
         return wait_for(self.loop, future)
 
     def stop(self) -> None:
-        if self.loop.is_running():  # or the next run of the loop, to clean up, would stop at once
-            self.loop.stop()
+        self._root.stop()
 
     def step(self, timeout: float | None) -> None:
         self.loop.turn(timeout)
@@ -113,6 +112,7 @@ class GuestHost:
         self._timer: asyncio.Handle | None = None
         self._is_open = True
         self._is_stepping = False
+        self._root = _RootTask(loop)
         loop.add_reader(reactor.fileno(), self._turn)
         self._set_timer()
 
@@ -120,11 +120,7 @@ class GuestHost:
         """Runs the loop; not if it is that of a program, which runs it itself."""
         if not self._owns_loop:
             raise RuntimeError("this server was opened in an event loop that runs already: use kaserve.serve() there")
-        asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.run_forever()
-        finally:
-            asyncio.set_event_loop(None)
+        self._root.run()
 
     def coroutines(self, service: Service) -> CoroutineHandlers:
         return coroutines_of(service, self.loop)
@@ -133,8 +129,8 @@ class GuestHost:
         return wait_for(self.loop, future)
 
     def stop(self) -> None:
-        if self._owns_loop and self.loop.is_running():
-            self.loop.stop()
+        if self._owns_loop:
+            self._root.stop()
 
     def step(self, timeout: float | None) -> None:
         """Runs the loop for one turn of the reactor, or until the time has passed. A program that turns the server in
@@ -182,6 +178,39 @@ class GuestHost:
             self.loop.close()
 
 
+class _RootTask:
+    """Runs a loop until it is to stop, in a task that does nothing else.
+
+    `run_forever` would do without the task. But libraries look for the one that `run_until_complete` was called with,
+    to end with it what they keep for the whole program. Without one, anyio ends its worker threads with the task that
+    has started them, which is the request: a new thread for each, in Starlette and FastAPI.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._stopped: asyncio.Future[None] | None = None
+
+    def run(self) -> None:
+        self._stopped = self._loop.create_future()
+        asyncio.set_event_loop(self._loop)  # for code that asks for it before it runs in it
+        try:
+            self._loop.run_until_complete(self._wait(self._stopped))
+        finally:
+            self._stopped = None
+            asyncio.set_event_loop(None)
+
+    async def _wait(self, stopped: asyncio.Future[None]) -> None:
+        await stopped
+
+    def stop(self) -> None:
+        """Has `run` return soon."""
+        if self._stopped is not None:
+            if not self._stopped.done():
+                self._stopped.set_result(None)
+        elif self._loop.is_running():  # or the next run of the loop, to clean up, would stop at once
+            self._loop.stop()
+
+
 def _earlier(*timeouts: float | None) -> float | None:
     return min((timeout for timeout in timeouts if timeout is not None), default=None)
 
@@ -206,7 +235,10 @@ def _clean_up(loop: asyncio.AbstractEventLoop) -> None:
 
 def _report_failures(loop: asyncio.AbstractEventLoop, tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
-        if task.done() and not task.cancelled() and task.exception() is not None:
+        if not task.done():  # asyncio would say that it was destroyed, which is what happens next
+            cast("Any", task)._log_destroy_pending = False
+            log.warning("a task went on although it was cancelled when the server closed: %r", task.get_coro())
+        elif not task.cancelled() and task.exception() is not None:
             loop.call_exception_handler(
                 {"message": "a task failed when the server closed", "exception": task.exception(), "task": task}
             )

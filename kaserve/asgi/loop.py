@@ -107,9 +107,10 @@ class ReactorSelector(selectors._BaseSelectorImpl):
         reactor = self._reactor
         if reactor.make_calls():
             timeout = self._loop.timeout()  # the calls may have added callbacks and timers
-        for other in (reactor.timeout(), self.limit):
-            if other is not None and (timeout is None or other < timeout):
-                timeout = other
+        if timeout != 0:  # it mostly is, in a loop with much to do
+            for other in (reactor.timeout(), self.limit):
+                if other is not None and (timeout is None or other < timeout):
+                    timeout = other
         self._ready_keys.clear()
         reactor.step(timeout)
         return self._ready_keys

@@ -45,7 +45,8 @@ class TaskStarter:
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Returns a task of `coroutine`, which has run until it waits for something, or to its end.
 
-        If the loop is one that cannot, or in Python 3.11 another task is running, it begins in the next iteration.
+        If the loop is one that cannot, or has a task factory, or in Python 3.11 another task is running, it begins in
+        the next iteration.
 
         Raises:
             RuntimeError: the loop does not run in this thread.
@@ -56,6 +57,8 @@ class TaskStarter:
             raise RuntimeError(
                 "an application or handler of asyncio was called in another thread than that of its loop"
             )
+        if loop.get_task_factory() is not None:  # the application's own: it may want to know of every task
+            return loop.create_task(coroutine)
         if _HAS_EAGER_TASKS:
             task: asyncio.Task[Any] = _task(coroutine, loop=loop, eager_start=True)
             return task

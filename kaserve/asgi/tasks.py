@@ -69,21 +69,23 @@ class RunningTasks:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    async def finish(self, patience: float) -> None:
+    async def finish(self, patience: float, seconds: float) -> None:
         """Waits for those that run.
 
         Args:
             patience: seconds, after which they are cancelled, and have a moment to clean up.
+            seconds: until everything must have ended. Half of what is left after `patience` is for the application's
+                own shutdown, whatever its tasks do with their cancellation.
         """
         if self._tasks:
             await asyncio.wait(self._tasks.copy(), timeout=patience)
         if self._tasks:
             for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(self._tasks.copy(), timeout=_LAST_WORDS)
+            await asyncio.wait(self._tasks.copy(), timeout=min(_MAX_LAST_WORDS, max(0.0, seconds - patience) / 2))
 
 
-_LAST_WORDS = 0.5  # seconds
+_MAX_LAST_WORDS = 0.5  # seconds
 
 
 async def wait_for(loop: asyncio.AbstractEventLoop, future: Future[T]) -> T:

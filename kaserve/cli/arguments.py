@@ -93,6 +93,9 @@ _COMMON: dict[str, dict[str, str]] = {
         "upload": "Accept uploads, by PUT and by a form on listings.",
         "cors": "Let scripts of other origins read responses.",
     },
+    "proxy": {
+        "proxy": "Pass requests below PATH, or all, on to the server at URL.",
+    },
     "security": {
         "auth": "Ask for a password, and let in this user. May be repeated.",
         "tls_cert": "Serve HTTPS with the certificate in this PEM file.",

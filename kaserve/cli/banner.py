@@ -48,7 +48,7 @@ def banner(server: Server, loaded: Loaded, *, color: bool = False) -> str:
     """Returns the banner of `server`, which listens already. Its last line says how to stop the server."""
     config = server.config
     strong, plain = (_BOLD_CYAN, _PLAIN) if color else ("", "")
-    lines = [f"kaserve {__version__} ({BUILD}) serves {_what_is_served(config, loaded)}"]
+    lines = [f"kaserve {__version__} ({BUILD}) {_what_it_does(config, loaded)}"]
     lines += [f"  at {strong}{server.url_of(address)}{plain}" for address in server.addresses]
     lines += [f"  in the network: {strong}{url}{plain}" for url in _network_urls(server)]
     for name, path in (("status", config.status), ("metrics", config.metrics)):
@@ -58,6 +58,7 @@ def banner(server: Server, loaded: Loaded, *, color: bool = False) -> str:
         lines.append(f"  {MISSING}")
     if config.tls_cert:
         lines.append(f"  TLS: {', '.join(config.tls_cert)}{_client_certificates(config)}")
+    lines += _routes(config)
     lines.append(f"  keep-alive: {_keep_alive(config)} ({config.protocol})")
     if config.upload:
         lines.append(f"  accepts uploads{', which may replace files' if config.upload_overwrite else ''}")
@@ -71,6 +72,25 @@ def banner(server: Server, loaded: Loaded, *, color: bool = False) -> str:
         lines.append(_qr_code(server))
     lines.append("  Ctrl-C stops it")
     return "\n".join(lines)
+
+
+def _what_it_does(config: Config, loaded: Loaded) -> str:
+    if loaded.way.served is Served.PROXY:
+        return f"passes requests on to {loaded.name}"
+    return f"serves {_what_is_served(config, loaded)}"
+
+
+def _routes(config: Config) -> list[str]:
+    """A line for each path that is passed on."""
+    if not config.proxy:
+        return []
+    from ..server.routes import routes_of
+
+    return [
+        f"  passes {route.prefix} on to {', '.join(map(str, route.upstreams))}"
+        for route in routes_of(config)
+        if route.prefix != "/"
+    ]
 
 
 def _what_is_served(config: Config, loaded: Loaded) -> str:

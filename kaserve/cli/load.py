@@ -1,4 +1,4 @@
-"""Makes the handler that the settings ask for: a directory, an ASGI or WSGI application, or a handler.
+"""Makes the handler that the settings ask for: a directory, an ASGI or WSGI application, a handler, or a proxy.
 
 Knows which setting names what is served, and how it is decided how an application is called. Each failure is a
 StartError with an exit code. Does not know servers, nor the middleware, which `Server` puts around every handler.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import Config, wsgi_threads
 from ..effects import Runner, Served, Way
@@ -19,6 +19,9 @@ from ..server.directory import new_directory
 from .exit_codes import EXIT_APP, EXIT_RESOURCE, EXIT_USAGE, StartError
 from .imports import import_target, is_target
 from .positionals import near_directory
+
+if TYPE_CHECKING:
+    from ..proxy.location import Route
 
 __all__ = ["Loaded", "load", "new_asgi", "way_of"]
 
@@ -31,7 +34,7 @@ class Loaded(NamedTuple):
     Attributes:
         handler: responds to requests.
         way: what it is, for the check that every setting has an effect.
-        name: what the user calls it: a target such as `shop:app`; "" for a directory.
+        name: what the user calls it: a target such as `shop:app`, or the URL of a proxy; "" for a directory.
     """
 
     handler: Handler
@@ -59,7 +62,7 @@ def way_of(config: Config) -> Way | None:
     if config.handler is not None:
         return Way(Runner.PROGRAM, Served.HANDLER)
     if config.app is None:
-        return Way(Runner.PROGRAM, Served.DIRECTORY)
+        return Way(Runner.PROGRAM, Served.DIRECTORY if _route_of_everything(config) is None else Served.PROXY)
     if config.interface != "auto":
         return Way(Runner.PROGRAM, Served[config.interface.upper()])
     return None
@@ -85,11 +88,25 @@ def load(config: Config, app: object = None, label: Callable[[str], str] = str) 
             if not is_target(target):
                 raise StartError(EXIT_USAGE, _malformed(setting, label(setting), target))
             return _wrap(config, import_target(target), target, interface, setting, label)
+    route = _route_of_everything(config)
+    if route is not None:
+        from ..server.routes import new_proxy
+
+        return Loaded(new_proxy(config, route), Way(Runner.PROGRAM, Served.PROXY), ", ".join(map(str, route.upstreams)))
     try:
         return Loaded(new_directory(config), Way(Runner.PROGRAM, Served.DIRECTORY), "")
     except OSError as error:
         hint = _near_directory(config.directory)
         raise StartError(EXIT_RESOURCE, f"{error.strerror or error}{hint}") from error
+
+
+def _route_of_everything(config: Config) -> Route | None:
+    """The route of --proxy without a path; None if there is none."""
+    if not config.proxy:
+        return None
+    from ..server.routes import route_of_everything  # which most programs do without
+
+    return route_of_everything(config)
 
 
 def _near_directory(path: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ..probe.command import main as probe
 from .arguments import program_name, read_arguments
 from .exit_codes import EXIT_OK, StartError
+from .leftover_threads import limit_exit
 from .start import Wording, serve
 
 __all__ = ["main"]
@@ -29,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: argparse refused the arguments, or an option such as --help has done what it is for.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:  # this is the whole program
+        code = main(sys.argv[1:])
+        limit_exit(code)
+        return code
     if arguments[:1] == ["probe"]:
         return probe(arguments[1:], program_name())
     try:

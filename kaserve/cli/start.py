@@ -11,11 +11,13 @@ import errno
 import logging
 import re
 import socket
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from ..config import Config, ConfigError
-from ..effects import Way, check_effects
+from ..config import Config, ConfigError, wsgi_threads
+from ..effects import Served, Way, check_effects
 from ..logs import errors
 from ..logs.file import why_unwritable
 from ..net.service import StartupFailed
@@ -87,13 +89,30 @@ def serve(
         # By the running server: a program that reads the banner may send a signal at once, so handlers must be set.
         server.on_start = lambda: _announce(server, loaded if banner else None, on_start)
         try:
-            server.run()
+            with _switching(config, loaded):
+                server.run()
         except StartupFailed as error:
             raise StartError(EXIT_STARTUP, explain_failure(f"{loaded.name} has failed to start", error)) from error
     finally:
         loaded.close(_APPLICATION_GRACE)
     if banner:
         print_stopped()
+
+
+@contextmanager
+def _switching(config: Config, loaded: Loaded) -> Iterator[None]:
+    """Sets how soon a thread must let another one run, where what is served runs in threads. It is a setting of the
+    whole process, so a library does not touch it."""
+    threads = wsgi_threads(config) if loaded.way.served is Served.WSGI else config.threads
+    if not threads:
+        yield
+        return
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(config.switch_interval)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _announce(server: Server, loaded: Loaded | None, on_start: Callable[[Server], object] | None) -> None:

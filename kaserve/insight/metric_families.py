@@ -6,13 +6,14 @@ format appends). Does not know the formats; see `metrics`. docs/statistics.md li
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from .._version import __version__
 from ..http.phases import Phase
 from ..http.wire import IMPLEMENTATION
 from ..telemetry.endings import UNSOLICITED, Ending
 from ..telemetry.snapshot import Distribution, Snapshot
+from ..telemetry.upstreams import UpstreamFigures
 from .metrics import Family, Sample, counter, gauge, histogram
 
 __all__ = ["metric_families"]
@@ -37,6 +38,7 @@ def metric_families(snapshot: Snapshot) -> Iterator[Family]:
     yield from _connections(snapshot)
     yield from _requests(snapshot)
     yield from _distributions(snapshot)
+    yield from _upstreams(snapshot)
 
 
 def _connections(snapshot: Snapshot) -> Iterator[Family]:
@@ -84,6 +86,53 @@ def _distributions(snapshot: Snapshot) -> Iterator[Family]:
         "How long a connection had been idle when its client closed it.",
         snapshot.client_closed,
     )
+
+
+def _upstreams(snapshot: Snapshot) -> Iterator[Family]:
+    """What a proxy has done; nothing for a server without one."""
+    upstreams = snapshot.upstreams
+    if not upstreams:
+        return
+    in_use = _summed(upstreams, "in_use")
+    idle = _summed(upstreams, "idle")
+    samples = [
+        Sample(values[name], {"upstream": name, "state": state})
+        for state, values in (("in use", in_use), ("idle", idle))
+        for name in values
+    ]
+    yield Family("kaserve_upstream_connections", "gauge", "Open connections to servers behind the proxy.", samples)
+    left_out = {each.name: float(each.is_left_out) for each in upstreams}
+    yield gauge("kaserve_upstream_left_out", "1 for a server that has failed lately.", left_out, "upstream")
+    limits = {each.name: each.idle_limit for each in upstreams if each.idle_limit is not None}
+    yield gauge(
+        "kaserve_upstream_idle_limit_seconds",
+        "After how long a server was seen to close idle connections; nothing for one that was not.",
+        limits,
+        "upstream",
+    )
+    for name, attribute, text in _UPSTREAM_COUNTERS:
+        yield counter(f"kaserve_upstream_{name}", text, _summed(upstreams, attribute), "upstream")
+
+
+_UPSTREAM_COUNTERS = (
+    ("requests", "requests", "Requests passed on, each attempt counted."),
+    ("connections_opened", "opened", "Connections opened to servers behind the proxy."),
+    ("requests_reused", "reused", "Requests on a connection that had carried one before."),
+    ("races_avoided", "races_avoided", "Kept connections found closed before a request was sent on them."),
+    ("races_lost", "races_lost", "Requests sent on a kept connection that was closed in the same moment."),
+    ("requests_retried", "retried", "Requests sent again."),
+    ("requests_failed", "failed", "Requests without a valid response."),
+    ("received_bytes", "received", "Bytes received from servers behind the proxy."),
+    ("sent_bytes", "sent", "Bytes sent to servers behind the proxy."),
+)
+
+
+def _summed(upstreams: Iterable[UpstreamFigures], attribute: str) -> dict[str, float]:
+    """Returns a figure by the name of the upstream, which may be behind several paths."""
+    sums: dict[str, float] = {}
+    for each in upstreams:
+        sums[each.name] = sums.get(each.name, 0) + getattr(each, attribute)
+    return sums
 
 
 def _by_reason(counts: Mapping[Ending, int]) -> dict[str, float]:

@@ -106,6 +106,7 @@ __all__ = ["Connection"]
 
 log = logging.getLogger("kaserve")
 
+_BODY_READ_SIZE = 64 * 1024  # where a handler waits for bytes: each piece costs it a turn, which is more than malloc
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST, and discards what was not sent
 
 # How often, at most, the socket is read before a request is given up that did not arrive in time. Once is rarely enough
@@ -413,7 +414,7 @@ class Connection(TunnelLoop):
         """Hands at most `size` bytes of what has come to the protocol, the client's end included; False if nothing has,
         or by a reset."""
         try:
-            data = self._sock.recv(size)
+            data = self._sock.recv(_BODY_READ_SIZE if self.phase == BODY else size)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:  # the client has reset the connection: it wants no response either

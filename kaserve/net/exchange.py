@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 from ..http.address import AnyAddress
@@ -322,12 +321,15 @@ class Exchange(Outgoing):
         """Goes on when `future` is done, which any thread may bring about."""
         self.future = future
         self.check_blocking()
-        call, resume = self._service.reactor.call, self._resume
-        future.add_done_callback(lambda done: call(partial(resume, done)))
+        future.add_done_callback(self._on_done)
 
-    def _resume(self, future: Future[Any]) -> None:
-        """Future callback, on the reactor's thread. Ignored if the exchange no longer waits for this future."""
-        if self.future is future:
+    def _on_done(self, future: Future[Any]) -> None:
+        """Future callback, in whichever thread has completed it."""
+        self._service.reactor.call(self._resume)
+
+    def _resume(self) -> None:
+        """Goes on, on the reactor's thread; unless the exchange waits for another Future by now, or has ended."""
+        if self.future is not None and self.future.done():
             self._connection.ready(NOTHING)
 
     def is_pending(self) -> bool:

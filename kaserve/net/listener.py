@@ -11,12 +11,15 @@ import logging
 import os
 import socket
 import stat
+import struct
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..http.address import Address, AnyAddress, UnixAddress
 from .poller import NOTHING, READ
 from .reactor import Reactor
+from .sockets import PlainSocket, accept
 from .timerwheel import Timer
 
 __all__ = ["ConnectionQuota", "Listener", "address_of", "open_listeners", "split_host_port"]
@@ -24,11 +27,17 @@ __all__ = ["ConnectionQuota", "Listener", "address_of", "open_listeners", "split
 log = logging.getLogger("kaserve")
 
 # Gets each accepted socket, with the addresses of the client and of the server.
-AcceptCallback = Callable[[socket.socket, AnyAddress, AnyAddress], object]
+AcceptCallback = Callable[[Any, AnyAddress, AnyAddress], object]
+Accept = Callable[[socket.socket], tuple[PlainSocket, object] | None]
+
+# Where it is known that an accepted socket has the options of the listening one.
+_INHERITS_OPTIONS = sys.platform == "linux"
 
 _MAX_PER_TURN = 128  # connections accepted in one turn, so that the open ones are served in between
 _MAX_IN_BACKLOG = 65536
 _PAUSE = 0.25  # seconds without accepting at the limit, unless a connection ends earlier
+
+_ON = struct.pack("i", 1)
 
 # The system has no descriptor or no buffer left. accept() would fail again at once, and since the client stays in the
 # backlog, the listening socket stays readable: without a pause the loop would spin.
@@ -59,10 +68,15 @@ class Listener(Timer):
         address: what the socket is bound to.
     """
 
-    __slots__ = ("_interest", "_on_accept", "_quota", "_reactor", "_sock", "address")
+    __slots__ = ("_accept", "_interest", "_is_unix", "_on_accept", "_quota", "_reactor", "_sock", "address")
 
     def __init__(
-        self, reactor: Reactor, sock: socket.socket, on_accept: AcceptCallback, quota: ConnectionQuota
+        self,
+        reactor: Reactor,
+        sock: socket.socket,
+        on_accept: AcceptCallback,
+        quota: ConnectionQuota,
+        accept: Accept = accept,
     ) -> None:
         """Starts accepting.
 
@@ -72,12 +86,17 @@ class Listener(Timer):
             on_accept: called with each accepted socket, which does not block, and the client's and the server's
                 address.
             quota: says how many connections may still be accepted.
+            accept: `sockets.accept`, or `sockets.accept_plain` if `on_accept` wants no more than a PlainSocket.
         """
         super().__init__()
         self._reactor = reactor
         self._sock = sock
         self._on_accept = on_accept
         self._quota = quota
+        self._accept = accept
+        self._is_unix = sock.family == getattr(socket, "AF_UNIX", None)
+        if not self._is_unix:
+            _disable_nagle(sock)
         self._interest = NOTHING
         self.address = address_of(sock)
         self.resume()
@@ -93,9 +112,7 @@ class Listener(Timer):
         """Accepts the connections that wait in the backlog, at most `limit` of them."""
         for _ in range(limit):
             try:
-                sock, peer = self._sock.accept()
-            except BlockingIOError:
-                return
+                accepted = self._accept(self._sock)
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
                     if self._quota.free_descriptor():
@@ -104,20 +121,21 @@ class Listener(Timer):
                     log.warning("cannot accept connections: %s", os.strerror(error.errno))
                     return
                 continue  # ECONNABORTED and the like: this client is gone, but the next one may be waiting
+            if accepted is None:
+                return
+            sock, peer = accepted
             try:
                 self._hand_over(sock, peer)
             except OSError:  # the client is gone; its reset shows in the first system call on the socket
                 sock.close()
 
-    def _hand_over(self, sock: socket.socket, peer: object) -> None:
-        """Prepares an accepted socket and passes it to `on_accept`."""
-        sock.setblocking(False)
-        if sock.family == socket.AF_UNIX:
+    def _hand_over(self, sock: PlainSocket, peer: object) -> None:
+        """Passes an accepted socket to `on_accept`, with its addresses."""
+        if self._is_unix:
             self._on_accept(sock, self.address, self.address)
             return
-        # Without TCP_NODELAY the kernel holds back a small segment until the one before is acknowledged (Nagle), and
-        # the client delays that acknowledgement: 40 ms for nothing, request after request.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not _INHERITS_OPTIONS:
+            _disable_nagle(sock)
         assert isinstance(peer, tuple)
         self._on_accept(sock, _tcp_address(peer), self.address)
 
@@ -161,6 +179,12 @@ class Listener(Timer):
                 os.unlink(self.address)
             except OSError:  # the directory may be read-only for us by now
                 pass
+
+
+def _disable_nagle(sock: PlainSocket | socket.socket) -> None:
+    """Sets TCP_NODELAY. Without it the kernel holds back a small segment until the one before is acknowledged (Nagle),
+    and the client delays that acknowledgement: 40 ms for nothing, request after request."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, _ON)
 
 
 def address_of(sock: socket.socket) -> AnyAddress:

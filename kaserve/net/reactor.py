@@ -143,7 +143,8 @@ class Reactor:
     def call(self, function: Callable[[], object]) -> None:
         """Has `function` called in the reactor's thread, soon. Safe from any thread and from signal handlers."""
         self._calls.append(function)
-        if self._turning_thread != get_ident():  # a turn makes the calls that it adds: nothing has to wake it
+        # A turn looks for calls once more before it waits, whichever thread has added them: nothing has to wake it.
+        if self._turning_thread == 0:
             self._wakeup.wake()
 
     def signal_fileno(self) -> int:

@@ -20,6 +20,7 @@ from ..http.phases import BODY, HANDSHAKE, HEAD, Phase
 from ..telemetry.counters import Stats
 from ..telemetry.endings import Ending
 from ..telemetry.timeline import Timeline
+from ..telemetry.upstreams import UpstreamSource
 from .blocking import BlockingLog
 from .poller import HALF_CLOSE, HANGUP, READ, WRITE
 from .reactor import Reactor
@@ -225,6 +226,7 @@ class Service:
         stopping: whether it has begun to, which with a drain delay is earlier: each response is the last one then.
         lifespans: what must start before the first request, and stop after the last one.
         host: what runs the reactor; None while it runs itself.
+        upstreams: the servers behind the proxies among the handlers.
         new_host: makes it, when the first handler asks for it (`get_host`); None where no other loop can run.
     """
 
@@ -251,6 +253,7 @@ class Service:
         "timed",
         "timeline",
         "timeouts",
+        "upstreams",
     )
 
     def __init__(
@@ -289,6 +292,7 @@ class Service:
         self.draining = False
         self.stopping = False
         self.lifespans: list[Lifespan] = []
+        self.upstreams: list[UpstreamSource] = []
         self.host: Host | None = None
         self.new_host: Callable[[Reactor], Host] | None = None
 

@@ -22,12 +22,14 @@ except ImportError:  # Windows, whose sockets do not say
     _QUEUE_REQUESTS = ()
 
 Socket: Callable[[socket.socket], PlainSocket] | None
+_accept_plain: Callable[[socket.socket], tuple[PlainSocket, object] | None] | None
 try:
     from ._kernel import Socket
+    from ._kernel import accept as _accept_plain
 except ImportError:
-    Socket = None
+    Socket = _accept_plain = None
 
-__all__ = ["PlainSocket", "adopt", "enable_keepalive", "queued_bytes"]
+__all__ = ["PlainSocket", "accept", "accept_plain", "adopt", "enable_keepalive", "queued_bytes"]
 
 # TCP keepalive: seconds without a packet before the first probe and between two probes, and how many of them a peer
 # leaves unanswered before the connection is given up. In all, a peer that is gone is noticed after two minutes.
@@ -59,10 +61,25 @@ class PlainSocket(Protocol):
         """Closes the socket. May be called twice."""
 
 
-def adopt(sock: socket.socket) -> PlainSocket:
-    """Returns the compiled socket with the descriptor of `sock`, which has none then; or `sock` itself in the pure
-    build."""
-    return sock if Socket is None else Socket(sock)
+def accept(listening: socket.socket) -> tuple[socket.socket, object] | None:
+    """Returns the next connection of the backlog, which does not block, and the address of its client; None if nobody
+    waits. Raises OSError as `socket.accept` does."""
+    try:
+        sock, peer = listening.accept()
+    except BlockingIOError:
+        return None
+    sock.setblocking(False)
+    return sock, peer
+
+
+accept_plain: Callable[[socket.socket], tuple[PlainSocket, object] | None] = _accept_plain or accept
+"""As `accept`, for a socket that is used as it is, without TLS or a PROXY header: the compiled one costs less."""
+
+
+def adopt(sock: PlainSocket) -> PlainSocket:
+    """Returns the compiled socket with the descriptor of `sock`, which has none then; or `sock` itself if it is one, or
+    in the pure build."""
+    return Socket(sock) if Socket is not None and isinstance(sock, socket.socket) else sock
 
 
 class _HasOptions(Protocol):

@@ -19,7 +19,7 @@ from functools import partial
 from .certificate import host_names
 from .sockets import PlainSocket, adopt
 
-__all__ = ["TLS", "ClientTLSSocket", "NotTLSError", "TLSSocket"]
+__all__ = ["TLS", "ClientTLSSocket", "MissingCloseNotifyError", "NotTLSError", "TLSSocket"]
 
 _RECORD_SIZE = 16 * 1024  # bytes of content in a record at most (RFC 8446 §5.1)
 _MAX_PER_TURN = 512 * 1024  # bytes encrypted in one call, so that a fast reader does not keep the others waiting
@@ -28,6 +28,10 @@ _READ_SIZE = 4 * _RECORD_SIZE  # bytes read from a file at once
 
 class NotTLSError(OSError):
     """The client sent a letter first: no TLS record begins with one, but every HTTP request does."""
+
+
+class MissingCloseNotifyError(ConnectionResetError):
+    """The server has ended its side without close_notify, so somebody else may have ended it."""
 
 
 class TLS:
@@ -441,4 +445,4 @@ class ClientTLSSocket(TLSSocket):
     def _cut_off(self) -> bytes:
         """A response that is delimited by the end of the connection may have been cut off by somebody in between (RFC
         8446 §6.1, RFC 9112 §9.8)."""
-        raise ConnectionResetError(0, "it closed the connection without close_notify")
+        raise MissingCloseNotifyError(0, "it closed the connection without close_notify")

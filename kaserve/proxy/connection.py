@@ -6,13 +6,15 @@ passed on. Does not know where the request comes from, nor what may be sent agai
 Phases
 ======
 
-    CONNECTING -> [HANDSHAKE] -> ACTIVE <-> IDLE, and CLOSED from each of them
+    CONNECTING -> [HANDSHAKE] -> ACTIVE <-> IDLE, ACTIVE -> TUNNEL, and CLOSED from each of them
 
 CONNECTING, HANDSHAKE   The connect timeout counts. A user waits for the connection.
 ACTIVE                  A request is being passed on. Both directions are open at once, unlike on the side of the
                         clients: an upstream may respond before it has read the request, and its response is what tells
                         that it will not read the rest. A deadline counts while the upstream is waited for.
 IDLE                    In the pool. A byte or an end that comes now closes the connection; so does its limit.
+TUNNEL                  A 101 has come: the bytes are another protocol's, and their user is a `Relay`. The deadline is
+                        that of the client's connection.
 CLOSED                  The socket is closed, and the user knows.
 
 **Reading is asked for.** While nobody wants to read, nothing is read, so that a fast upstream fills the buffers of the
@@ -30,8 +32,9 @@ import enum
 import os
 import socket
 import ssl
+import struct
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..http.keep_alive import read_max, read_timeout
 from ..http.limits import Limits
@@ -40,9 +43,9 @@ from ..http.responses import BadResponse, ResponseHead
 from ..net.failures import log_current_exception
 from ..net.poller import NOTHING, READ, WRITE
 from ..net.reactor import Reactor
-from ..net.sockets import PlainSocket, adopt
+from ..net.sockets import PlainSocket, adopt, enable_keepalive
 from ..net.timerwheel import Timer
-from ..net.tls import ClientTLSSocket
+from ..net.tls import ClientTLSSocket, MissingCloseNotifyError
 from .connector import Address, Connector
 from .failure import Cause, UpstreamFailure, describe_error, describe_handshake_error
 from .location import UpstreamURL
@@ -51,6 +54,7 @@ from .settings import UpstreamSettings, UpstreamStats
 __all__ = ["Phase", "UpstreamConnection", "UpstreamUser"]
 
 _READ_SIZE = 64 * 1024  # bytes
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST, and discards what was not sent
 
 
 class Phase(enum.IntEnum):
@@ -60,10 +64,11 @@ class Phase(enum.IntEnum):
     HANDSHAKE = 1
     ACTIVE = 2
     IDLE = 3
-    CLOSED = 4
+    TUNNEL = 4
+    CLOSED = 5
 
 
-CONNECTING, HANDSHAKE, ACTIVE, IDLE, CLOSED = Phase
+CONNECTING, HANDSHAKE, ACTIVE, IDLE, TUNNEL, CLOSED = Phase
 
 
 class ConnectionOwner(Protocol):
@@ -101,15 +106,22 @@ class ConnectionOwner(Protocol):
         """The upstream has closed it, idle for so many seconds before, while a request was sent on it."""
 
 
-class UpstreamUser(Protocol):
-    """Whose request is on the connection. None of the methods is called from within a call of the user's own, but for
+class AnyUser(Protocol):
+    """Whose bytes are on the connection. None of the methods is called from within a call of the user's own, but for
     `failed`, which `send` may cause."""
-
-    def connected(self) -> None:
-        """The connection is open: the request can be sent."""
 
     def sent(self) -> None:
         """The kernel has accepted everything that was sent, after `send` returned False."""
+
+    def failed(self, failure: UpstreamFailure) -> None:
+        """The connection is closed, for a reason that concerns the request."""
+
+
+class UpstreamUser(AnyUser, Protocol):
+    """Whose request is on the connection."""
+
+    def connected(self) -> None:
+        """The connection is open: the request can be sent."""
 
     def head_arrived(self, head: ResponseHead) -> None:
         """A head, of an interim response or the final one."""
@@ -117,8 +129,12 @@ class UpstreamUser(Protocol):
     def body_arrived(self) -> None:
         """After `want_body`: there is something to read, or the end."""
 
-    def failed(self, failure: UpstreamFailure) -> None:
-        """The connection is closed, for a reason that concerns the request."""
+
+class TunnelUser(AnyUser, Protocol):
+    """Whose connection it is in TUNNEL. There `sent` is also called when it turns out that no more can be sent."""
+
+    def bytes_arrived(self) -> None:
+        """After `want_bytes`: there is something to read, or the end."""
 
 
 _NOBODY, _HEAD, _BODY = range(3)  # what the user waits for
@@ -131,7 +147,7 @@ class UpstreamConnection(Timer):
         upstream: which one.
         parser: the responses.
         phase: see the top of this module.
-        user: whose request is on it; None in IDLE and CLOSED.
+        user: whose request is on it; None in IDLE, TUNNEL and CLOSED.
         carried: requests that were sent on it.
         bytes_sent: bytes of the present request that the kernel has accepted.
         announced: seconds for which the upstream says that it keeps an idle connection; None if it does not say.
@@ -141,12 +157,14 @@ class UpstreamConnection(Timer):
     __slots__ = (
         "_addresses",
         "_awaits_response",
+        "_fin_waits",
         "_has_response",
         "_idle_before",
         "_interest",
         "_may_send",
         "_reactor",
         "_sock",
+        "_tunnel",
         "_unsent",
         "_wants",
         "announced",
@@ -182,6 +200,8 @@ class UpstreamConnection(Timer):
         self._wants = _NOBODY
         self._awaits_response = False  # the request was sent, so the time until the response is the upstream's
         self._has_response = False  # bytes of the response to the present request have come
+        self._tunnel: TunnelUser | None = None  # whose connection it is in TUNNEL
+        self._fin_waits = False  # TUNNEL: there was no room for close_notify
 
     # Opening: CONNECTING, HANDSHAKE.
 
@@ -216,9 +236,8 @@ class UpstreamConnection(Timer):
 
     def _finish_connect(self) -> None:
         """CONNECTING: the socket is connected, or the attempt has failed; then the next address is tried."""
-        sock = self._sock
-        assert isinstance(sock, socket.socket)
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        sock: Any = self._sock
+        number = self.upstream.connector.error_of(sock)
         if number:
             self._watch(NOTHING)
             sock.close()
@@ -268,6 +287,11 @@ class UpstreamConnection(Timer):
         """Whether `send` may be called: the connection is open, and the kernel has accepted what was sent before."""
         return self.phase == ACTIVE and self._may_send and not self._unsent
 
+    @property
+    def is_request_sent(self) -> bool:
+        """ACTIVE: whether the kernel has accepted all of the request."""
+        return self._awaits_response and not self._unsent
+
     def begin(self, method: str, *, upgrade: bool) -> None:
         """ACTIVE: a request follows, whose response is expected."""
         self.parser.expect(method, upgrade=upgrade)
@@ -277,11 +301,11 @@ class UpstreamConnection(Timer):
         self._awaits_response = self._has_response = False
 
     def send(self, data: bytes) -> bool:
-        """ACTIVE: sends `data`. Returns False if the kernel has not accepted all of it: then nothing more may be sent
-        until the user's `sent` is called.
+        """ACTIVE, TUNNEL: sends `data`. Returns False if the kernel has not accepted all of it: then nothing more may
+        be sent until the user's `sent` is called.
 
-        If the connection turns out to be broken, `sent` is never called. Instead what can be read is read: perhaps a
-        response that came before the upstream closed, else the end, which is a failure.
+        If the connection turns out to be broken, `sent` is never called in ACTIVE. Instead what can be read is read:
+        perhaps a response that came before the upstream closed, else the end, which is a failure.
         """
         if not self._may_send:
             return False
@@ -303,7 +327,7 @@ class UpstreamConnection(Timer):
         except OSError:
             self._may_send = False
             self._unsent = b""
-            self._watch(READ)
+            self._watch(READ if self.phase == ACTIVE else self._interest & ~WRITE)
             return False
         self.bytes_sent += count
         self.upstream.stats.sent += count
@@ -322,7 +346,7 @@ class UpstreamConnection(Timer):
 
     def _wait(self, waits: bool) -> None:
         """Sets the deadline if the upstream is waited for, or else none."""
-        if waits:
+        if waits and self.phase == ACTIVE:
             self._reactor.wheel.schedule(self, self._reactor.read_clock() + self.upstream.settings.timeout)
         else:
             self.deadline = inf
@@ -353,13 +377,31 @@ class UpstreamConnection(Timer):
         self._watch(self._interest | READ)
         self._wait(True)
 
+    # After a 101: TUNNEL.
+
+    def begin_tunnel(self, user: TunnelUser) -> None:
+        """ACTIVE -> TUNNEL. Nothing is read before the first `read_bytes`."""
+        assert self._sock is not None
+        self.phase = TUNNEL
+        self.user, self._tunnel = None, user
+        self.deadline = inf
+        self._watch(NOTHING)
+        enable_keepalive(self._sock)
+
+    @property
+    def is_broken(self) -> bool:
+        """TUNNEL: whether the upstream cannot be sent anything more. There may still be something to read."""
+        return not self._may_send
+
     def read_bytes(self) -> bytes | None:
-        """ACTIVE, after a 101: returns bytes of the other protocol; b"" at their end, None if nothing has come.
+        """TUNNEL: returns bytes of the other protocol; b"" at their end, None if nothing has come. What comes later is
+        not noticed before `want_bytes`.
 
         Raises:
             OSError: the connection was reset.
         """
         assert self._sock is not None
+        self._watch(self._interest & ~READ)
         rest = self.parser.take_rest()
         if rest:
             return rest
@@ -367,20 +409,40 @@ class UpstreamConnection(Timer):
             data = self._sock.recv(_READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return None
+        except MissingCloseNotifyError:
+            # What is spoken in a tunnel has an end of its own, if the end matters; and some servers just close.
+            return b""
         self.upstream.stats.received += len(data)
         return data
 
-    def finish_sending(self) -> None:
-        """ACTIVE, after a 101: the client has finished sending."""
-        assert self._sock is not None
-        try:
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
+    def want_bytes(self) -> None:
+        """TUNNEL: has `bytes_arrived` called when there is something to read."""
+        self._watch(self._interest | READ)
 
-    def no_deadline(self) -> None:
-        """ACTIVE, after a 101: the deadline is that of the client's connection."""
-        self.deadline = inf
+    def finish_sending(self) -> None:
+        """TUNNEL: the client has finished sending, and the upstream has taken what it has sent. With TLS, close_notify
+        comes first, for which there may be no room yet."""
+        assert self._sock is not None
+        self._fin_waits = False
+        try:
+            if isinstance(self._sock, ClientTLSSocket):
+                self._sock.finish()
+            else:
+                self._sock.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            self._fin_waits = True
+        except OSError:
+            self._may_send = False
+        self._watch(self._interest | WRITE if self._fin_waits else self._interest & ~WRITE)
+
+    def reset(self) -> None:
+        """TUNNEL: closes the connection with a reset: the upstream must not take what it has for the whole."""
+        if self.phase != CLOSED and self._sock is not None:
+            try:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            except OSError:  # it is gone already
+                pass
+        self.close()
 
     def release(self) -> None:
         """ACTIVE: the response was read to its end. Keeps the connection for the next request (IDLE), if it can be
@@ -438,7 +500,7 @@ class UpstreamConnection(Timer):
         if self.phase == CLOSED:
             return
         self.phase = CLOSED
-        self.user = None
+        self.user = self._tunnel = None
         self._reactor.wheel.cancel(self)
         if self._sock is not None:
             self._watch(NOTHING)
@@ -458,6 +520,8 @@ class UpstreamConnection(Timer):
             elif self.phase == IDLE:
                 if not self._is_alive():
                     self._end_idle()
+            elif self.phase == TUNNEL:
+                self._relay(events)
             elif self.phase == CONNECTING:
                 self._finish_connect()
             elif self.phase == HANDSHAKE:
@@ -486,8 +550,22 @@ class UpstreamConnection(Timer):
         """ACTIVE: the kernel takes more."""
         if self._flush():
             self._watch(self._interest & ~WRITE)
-            assert self.user is not None
-            self.user.sent()
+            user = self.user or self._tunnel
+            assert user is not None
+            user.sent()
+
+    def _relay(self, events: int) -> None:
+        """TUNNEL: what can be sent is sent, and the user reads."""
+        if events & WRITE:
+            if self._fin_waits:
+                self.finish_sending()
+            elif self._unsent:
+                self._send_on()
+                if self.is_broken and self._tunnel is not None:
+                    self._tunnel.sent()
+        if events & READ and self._interest & READ:
+            assert self._tunnel is not None
+            self._tunnel.bytes_arrived()
 
     def _read(self) -> None:
         """ACTIVE: something has come."""
@@ -567,7 +645,7 @@ class UpstreamConnection(Timer):
 
     def _fail(self, failure: UpstreamFailure) -> None:
         """Closes the connection, and tells its user why."""
-        user = self.user
+        user = self.user or self._tunnel
         self.close()
         if user is not None:
             user.failed(failure)

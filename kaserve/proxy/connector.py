@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from threading import Thread
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..net.reactor import Reactor
 from .location import UpstreamURL
@@ -48,6 +48,9 @@ class Connector(Protocol):
 
     def connect(self, address: Address) -> socket.socket:
         """Returns a socket that does not block, and is being connected. Raises OSError if that fails at once."""
+
+    def error_of(self, sock: Any) -> int:
+        """Returns why `sock`, which is ready for writing, could not be connected, as an errno; 0 if it is connected."""
 
 
 class SystemConnector:
@@ -104,6 +107,10 @@ class SystemConnector:
             sock.close()
             raise
         return sock
+
+    def error_of(self, sock: Any) -> int:
+        number: int = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return number
 
 
 def _literal(host: str, port: int) -> list[Address] | None:

@@ -17,13 +17,14 @@ makes no difference to the requests below them.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from ..http.target import is_host
 from .target import has_dot_segments
 
-__all__ = ["Route", "UpstreamURL", "parse_proxy_option"]
+__all__ = ["Route", "UpstreamURL", "join_routes", "parse_proxy_option"]
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -148,6 +149,30 @@ def parse_proxy_option(text: str) -> Route:
     if "//" in prefix or has_dot_segments(prefix) or re.search(r"[?#\x00-\x20\x7f]", prefix):
         raise ValueError(f"the path in front of '=' must be that of a URL, such as /api: {text!r}")
     upstreams = tuple(UpstreamURL.parse(url.strip()) for url in match["urls"].split(","))
-    if len({url.base for url in upstreams}) > 1:
+    if not _may_be_joined(upstreams):
         raise ValueError(f"the upstreams of one path must have the same path in their URLs: {text!r}")
     return Route(prefix, upstreams)
+
+
+def join_routes(texts: Iterable[str]) -> list[Route]:
+    """Returns the routes of all values of --proxy: values with the same path name upstreams of one route.
+
+    Raises:
+        ValueError: one is malformed, or the upstreams of one path differ in the path of their URLs.
+    """
+    routes: dict[str, Route] = {}
+    for route in map(parse_proxy_option, texts):
+        key = route.prefix.rstrip("/")
+        known = routes.get(key)
+        if known is None:
+            routes[key] = route
+            continue
+        joined = (*known.upstreams, *route.upstreams)
+        if not _may_be_joined(joined):
+            raise ValueError(f"the upstreams of {known.prefix} must have the same path in their URLs")
+        routes[key] = Route(known.prefix, joined)
+    return list(routes.values())
+
+
+def _may_be_joined(upstreams: Iterable[UpstreamURL]) -> bool:
+    return len({url.base for url in upstreams}) <= 1

@@ -27,6 +27,9 @@ at most one piece is in memory.
 `100 Continue` comes from here when the body is first read, which is when the upstream is connected; if the client asked
 for it, the upstream is asked as well (RFC 9110 §10.1.1), so that its refusal reaches the client before the body is
 sent. An upstream that does not answer that question is sent the body after a second, as a client would do.
+
+A server of HTTP/1.0 cannot read chunks (RFC 9112 §6.1). If an upstream was seen to be one, a body of unknown length is
+received first, up to a limit, so that it can be sent with its length.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
 
-from ..http.errors import CutOff
+from ..http.errors import CutOff, HTTPError
 from ..http.headers import CONTENT_LENGTH, TRANSFER_ENCODING
 from ..http.messages import Request, Response, new_response
 from ..http.responses import ResponseHead
@@ -47,6 +50,7 @@ from ..threads.future import LightFuture
 from .connection import UpstreamConnection
 from .failure import Cause, UpstreamFailure
 from .fields import Forwarding, encode_request, interim_fields, passed_trailers, response_fields
+from .relay import Relay
 from .upstream import Upstream, choose
 
 __all__ = ["PassedRequest"]
@@ -56,6 +60,7 @@ log = logging.getLogger("kaserve")
 # RFC 9110 §9.2.2.
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _MAX_KEPT = 64 * 1024  # bytes of a request's body that are kept, so that it can be sent again
+_MAX_MEASURED = 1024 * 1024  # bytes of a body that is received first, because its length is not known
 _LOOK_AFTER = 1.0  # seconds
 
 
@@ -82,6 +87,7 @@ class PassedRequest:
         self._unsent: list[bytes] = []  # what was read of the body and is still to be sent, perhaps again
         self._is_read = self._stream is None  # the body was read to its end
         self._is_chunked = self._stream is not None and request.content_length is None
+        self._is_measured = False  # it was received before the request was sent, and is sent with its length
         self._may_read = False  # the upstream has not been asked, or has agreed
         self._reading: Future[bytes] | None = None
         self._connection: UpstreamConnection | None = None
@@ -97,7 +103,53 @@ class PassedRequest:
 
     def start(self) -> None:
         """Sends the request to one of the upstreams."""
-        self._try(fresh=False)
+        if self._is_chunked and any(upstream.is_http_1_0 for upstream in self._upstreams):
+            self._measure()
+        else:
+            self._try(fresh=False)
+
+    def _measure(self) -> None:
+        """Receives all of the body before the request is sent, so that its length is known."""
+        assert self._stream is not None
+        while True:
+            try:
+                piece = self._stream.read()
+            except Exception as error:
+                self._give_up(error)
+                return
+            if not isinstance(piece, bytes):
+                self._reading = piece
+                piece.add_done_callback(self._measure_on)
+                return
+            if not self._measured(piece):
+                return
+
+    def _measure_on(self, done: Future[bytes]) -> None:
+        """A read of `_measure` has waited for the client."""
+        self._reading = None
+        if done.cancelled() or self.future.done():
+            return
+        error = done.exception()
+        if error is not None:
+            self._give_up(error)
+        elif self._measured(done.result()):
+            self._measure()
+
+    def _measured(self, piece: bytes) -> bool:
+        """Takes a piece of the body for `_measure`. Returns whether there may be more."""
+        if not piece:
+            self._is_read = True
+            self._is_chunked = False
+            self._is_measured = True
+            self._kept = list(self._unsent)
+            self._try(fresh=False)
+            return False
+        self._unsent.append(piece)
+        self._kept_size += len(piece)
+        if self._kept_size > _MAX_MEASURED:
+            self._give_up(HTTPError(411, "the server behind this proxy must know the length of the content"))
+            return False
+        return True
 
     def _try(self, *, fresh: bool) -> None:
         upstream = choose(self._upstreams, self._reactor.now, self._tried)
@@ -116,7 +168,8 @@ class PassedRequest:
         connection, request = self._connection, self._request
         assert connection is not None
         asks = self._stream is not None and self._stream.awaits_continue
-        head = encode_request(request, self._forwarding, upgrade=self._upgrade, expect_continue=asks)
+        framing = self._kept_size if self._is_measured else None
+        head = encode_request(request, self._forwarding, framing=framing, upgrade=self._upgrade, expect_continue=asks)
         connection.begin(request.method, upgrade=self._upgrade is not None)
         self._may_read = not asks
         self._alarm.advance(self._reactor.wheel, self._reactor.read_clock() + _LOOK_AFTER)
@@ -205,6 +258,8 @@ class PassedRequest:
         """A head has come: an interim response is passed on, the final one becomes the response."""
         if head.status == 100:
             self._begin_body()
+        elif head.status == 101:
+            self._switch(head)
         elif head.status < 200:
             self._request.inform(head.status, interim_fields(head))
         else:
@@ -231,6 +286,7 @@ class PassedRequest:
         response = new_response(head.status, first, fields)
         response.reason = head.reason if head.reason.isprintable() else None
         self._note(head)
+        self._tried[-1].is_http_1_0 = head.minor == 0
         if passes_trailers:
             response.body = _PassedBody(self, connection, first)
             response.trailers = lambda: passed_trailers(parser.trailers, head.fields)
@@ -238,6 +294,25 @@ class PassedRequest:
             self._connection = None
             connection.release()
         self._settle(response)
+
+    def _switch(self, head: ResponseHead) -> None:
+        """The upstream speaks the other protocol from now on: so will the client's connection, after its own 101."""
+        connection = self._connection
+        assert connection is not None
+        self._cancel_alarm()
+        protocols = head.values("upgrade")
+        if not connection.is_request_sent:
+            reason = "it switched protocols before it had the request"
+        elif len(protocols) != 1 or protocols[0].strip(" \t").lower() not in self._request.upgrades:
+            reason = "it switched to a protocol that the request did not ask for"
+        else:
+            self._note(head)
+            self._connection = None
+            fields = response_fields(head, self._forwarding, self._request)
+            self._settle(Response.upgrade(protocols[0].strip(" \t"), Relay(connection), fields))
+            return
+        connection.close()
+        self.failed(UpstreamFailure(Cause.MALFORMED, f"its response is malformed: {reason}"))
 
     def _settle(self, response: Response) -> None:
         if self.future.set_running_or_notify_cancel():
@@ -283,7 +358,9 @@ class PassedRequest:
             return False
         if failure.is_unprocessed and (self._stream is None or self._kept is not None or not self._kept_size):
             return len(self._tried) <= len(self._upstreams)
-        return failure.cause.may_retry and not failure.has_response and self._kept is not None and len(self._tried) == 1
+        if not self._is_idempotent or self._kept is None:
+            return False
+        return failure.cause.may_retry and not failure.has_response and len(self._tried) == 1
 
     def _log(self, failure: UpstreamFailure) -> None:
         request = self._request

@@ -15,7 +15,7 @@ from ..http.handler import BaseHandler, BodySink, HandlerResult
 from ..http.messages import Request, Response
 from ..net.service import Service
 from .connector import Connector, SystemConnector
-from .fields import Forwarding, check_request, may_go_further
+from .fields import Forwarding, check_request, may_go_further, requested_upgrade
 from .location import UpstreamURL
 from .passed_request import PassedRequest
 from .settings import UpstreamSettings
@@ -84,11 +84,15 @@ class Proxy(BaseHandler):
         """Gets the event loop for its connections. RuntimeError if another server has it already."""
         if self._service is not None and self._service is not service:
             raise RuntimeError("a Proxy belongs to one server")
+        if self._service is None:
+            service.upstreams.extend(self.upstreams)
         self._service = service
 
     def detach(self) -> None:
         for upstream in self.upstreams:
             upstream.close()
+            if self._service is not None:
+                self._service.upstreams.remove(upstream)
         self._service = None
 
     def before_body(self, request: Request) -> None:
@@ -109,7 +113,8 @@ class Proxy(BaseHandler):
         service = self._service
         if service is None:
             raise RuntimeError("a Proxy can be called only by a server")
-        passed = PassedRequest(request, self.upstreams, self._forwarding, service.reactor, None)
+        upgrade = requested_upgrade(request)
+        passed = PassedRequest(request, self.upstreams, self._forwarding, service.reactor, upgrade)
         passed.start()
         return passed.future
 

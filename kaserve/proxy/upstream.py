@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from ..http.limits import Limits
 from ..net.reactor import Reactor
+from ..telemetry.upstreams import UpstreamFigures
 from .connection import UpstreamConnection, UpstreamUser
 from .connector import Connector
 from .location import UpstreamURL
@@ -23,6 +24,7 @@ from .settings import UpstreamSettings, UpstreamStats
 __all__ = ["Upstream", "choose"]
 
 _LEFT_OUT = 10.0  # seconds after a failure
+_MAX_FIELDS = 1000  # of a response, or of its trailers; some applications set many cookies. 64 KiB bound them as well
 
 
 class Upstream:
@@ -36,6 +38,7 @@ class Upstream:
         stats: its counters.
         active: the connections with a request, or being opened.
         pool: the idle ones.
+        is_http_1_0: whether its last response was of HTTP/1.0, so that it cannot read chunks.
     """
 
     def __init__(
@@ -49,8 +52,9 @@ class Upstream:
         self.stats = UpstreamStats()
         self.active: set[UpstreamConnection] = set()
         self.pool: Pool[UpstreamConnection] = Pool(settings.connections, settings.idle_timeout)
+        self.is_http_1_0 = False
         self._failed_until = 0.0
-        self._limits = Limits()
+        self._limits = Limits(fields=_MAX_FIELDS)
 
     def is_failing(self, now: float) -> bool:
         """Whether it has failed lately, and is to be left out if possible."""
@@ -59,6 +63,26 @@ class Upstream:
     def fail(self, now: float) -> None:
         """It could not be reached, or did not respond in time."""
         self._failed_until = now + _LEFT_OUT
+
+    def figures(self, now: float) -> UpstreamFigures:
+        """Returns its figures for the live page and the metrics."""
+        stats = self.stats
+        return UpstreamFigures(
+            name=self.name,
+            in_use=len(self.active),
+            idle=len(self.pool.idle),
+            is_left_out=self.is_failing(now),
+            requests=stats.requests,
+            opened=stats.opened,
+            reused=stats.reused,
+            races_avoided=stats.races_avoided,
+            races_lost=stats.races_lost,
+            retried=stats.retried,
+            failed=stats.failed,
+            idle_limit=self.pool.seen,
+            received=stats.received,
+            sent=stats.sent,
+        )
 
     def take(self, user: UpstreamUser, now: float) -> UpstreamConnection | None:
         """Returns a kept connection that is still open, for `user`; None if there is none."""

@@ -10,6 +10,7 @@ import logging
 import math
 import socket
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from ..http.address import AnyAddress
 from ..net.connection import Connection
@@ -17,7 +18,7 @@ from ..net.limiter import ConnectionLimiter
 from ..net.listener import Listener
 from ..net.proxy_protocol import ProxyHeaderReader
 from ..net.service import Service
-from ..net.sockets import adopt
+from ..net.sockets import accept, accept_plain, adopt
 from ..net.tls import TLS
 from ..telemetry.endings import Ending
 
@@ -78,7 +79,8 @@ class Acceptor:
     def listen(self, sockets: Iterable[socket.socket]) -> None:
         """Accepts connections from `sockets`, which listen and do not block. `stop` closes them."""
         reactor = self._service.reactor
-        listeners = [Listener(reactor, sock, self._accept, self._limiter) for sock in sockets]
+        take = accept_plain if self._tls is None and self._proxy_header_timeout is None else accept
+        listeners = [Listener(reactor, sock, self._accept, self._limiter, take) for sock in sockets]
         self._listeners += listeners
         self.addresses += [listener.address for listener in listeners]
 
@@ -121,8 +123,9 @@ class Acceptor:
 
     # The steps of a connection.
 
-    def _accept(self, sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
-        """A listener has accepted a connection."""
+    def _accept(self, sock: Any, client: AnyAddress, server: AnyAddress) -> None:
+        """A listener has accepted a connection. Its socket is a `socket.socket` if more than a PlainSocket is needed
+        (`listen`)."""
         if self._proxy_header_timeout is None:
             self._connect(sock, client, server)
             return
@@ -139,7 +142,7 @@ class Acceptor:
             )
         )
 
-    def _connect(self, sock: socket.socket, client: AnyAddress, server: AnyAddress) -> None:
+    def _connect(self, sock: Any, client: AnyAddress, server: AnyAddress) -> None:
         """The addresses of a connection are known. It enters the service."""
         channel = adopt(sock) if self._tls is None else self._tls.wrap(sock)
         self._limiter.enter(Connection(self._service, channel, client, server))

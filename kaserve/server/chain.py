@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..config import Config, ConfigError
+from ..effects import Served
 from ..handlers.middleware.basic_auth import BasicAuth, parse_user
 from ..handlers.middleware.cors import CORSPreflight
 from ..handlers.middleware.forwarded import Forwarded, Trusted
@@ -33,23 +34,32 @@ class Chain(NamedTuple):
     close: Callable[[], object]
 
 
-def add_middleware(config: Config, handler: BaseHandler, *, has_headers: bool) -> Chain:
+def add_middleware(config: Config, handler: BaseHandler, served: Served) -> Chain:
     """Returns `handler` with the middleware in front that the settings ask for.
 
-    From the inside to the outside: the handler, headers, users, CORS preflights, trusted proxies. A preflight comes
-    without credentials (the Fetch standard, section 3.3), so its response must not wait for a password.
+    From the inside to the outside: the handler and what is passed on beside it, headers, users, CORS preflights,
+    trusted proxies. A preflight comes without credentials (the Fetch standard, section 3.3), so its response must not
+    wait for a password.
 
     Args:
         config: the settings.
         handler: what responds to requests; it is not closed together with the middleware.
-        has_headers: whether the handler adds the headers of the settings itself.
+        served: what the handler is. That of a directory adds the headers of the settings itself.
 
     Raises:
-        ConfigError: the file of users has a line that is not a user, or no user at all.
+        ConfigError: the file of users has a line that is not a user, or no user at all; or --proxy leaves nothing for
+            the handler.
         OSError: the file of users cannot be read; the text says which and why.
     """
     close: Callable[[], object] = _nothing
     headers = site_headers(config).always
+    has_headers = served is Served.DIRECTORY
+    if config.proxy:
+        from .routes import add_routes  # which most programs do without
+
+        handler = add_routes(
+            config, handler, is_proxy=served is Served.PROXY, headers=tuple(headers) if has_headers else ()
+        )
     if headers and not has_headers:
         handler = HeaderMiddleware(handler, headers)
     users = _users(config)

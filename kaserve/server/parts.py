@@ -180,8 +180,17 @@ def new_acceptor(
 
 
 def max_connections(config: Config) -> int:
-    """Returns how many connections may be open at once: the setting, or fewer if descriptors are short."""
+    """Returns how many connections may be open at once: the setting, or fewer if descriptors are short.
+
+    With a proxy each of them may need a second descriptor, for the connection on which its request is passed on. Idle
+    connections to upstreams take up to a quarter of all: where descriptors are short, new ones take their places.
+    """
     possible = _available_descriptors()
+    if config.proxy:
+        from .routes import routes_of  # which most programs do without
+
+        upstreams = sum(len(route.upstreams) for route in routes_of(config))
+        possible = max((possible - min(upstreams * config.proxy_connections, possible // 4)) // 2, 1)
     return min(config.max_connections or possible, possible)
 
 

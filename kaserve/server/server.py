@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from .. import systemd
 from ..config import Config, ConfigError
-from ..effects import Served, Way, check_effects
+from ..effects import Way, check_effects
 from ..http.address import AnyAddress, UnixAddress
 from ..http.handler import BaseHandler, Handler, as_handler
 from ..http.phases import Phase
@@ -130,7 +130,7 @@ class Server:
 
         # The parts. Each needs some of those before it, as its arguments show, so this is the order. The first three
         # may raise, when there is nothing yet that would have to be closed.
-        self._chain = add_middleware(config, as_handler(handler), has_headers=way.served is Served.DIRECTORY)
+        self._chain = add_middleware(config, as_handler(handler), way.served)
         self._tls = parts.new_tls(config, ssl_context)
         self._log_file = parts.open_log_file(config) if log_lines is None else None
         self._reactor = Reactor(clock, time)
@@ -249,6 +249,7 @@ class Server:
             phases=(Phase(connection.phase).name for connection in connections),
             settings=parts.settings_for_advice(self.config, self._service, self._max_connections),
             uptime=uptime,
+            upstreams=[upstream.figures(self._reactor.now) for upstream in self._service.upstreams],
         )
 
     @property

@@ -17,6 +17,7 @@ from .counters import Stats
 from .endings import Ending
 from .histogram import COUNTS, TIMES, Histogram
 from .peers import Peer
+from .upstreams import UpstreamFigures
 
 __all__ = ["Distribution", "PeerFigures", "Settings", "Snapshot", "take_snapshot"]
 
@@ -175,6 +176,7 @@ class Snapshot:
         races_lost: requests that arrived after the server had closed an idle connection, by the reason of that close.
         statuses: responses by class, such as "2xx".
         peers: the hosts with the most connections, the busiest first.
+        upstreams: the servers behind proxies.
     """
 
     uptime: float = 0.0
@@ -196,6 +198,7 @@ class Snapshot:
     per_connection: Distribution = _NO_COUNTS
     client_closed: Distribution = _NO_TIMES
     peers: tuple[PeerFigures, ...] = ()
+    upstreams: tuple[UpstreamFigures, ...] = ()
 
     @property
     def handshakes_saved(self) -> int:
@@ -221,11 +224,18 @@ class Snapshot:
             shown[each.name] = value.as_json() if isinstance(value, Distribution) else value
         shown["settings"] = dataclasses.asdict(self.settings)
         shown["peers"] = [dataclasses.asdict(peer) for peer in self.peers]
+        shown["upstreams"] = [dataclasses.asdict(upstream) for upstream in self.upstreams]
         shown["refused"] = {str(status): count for status, count in self.refused.items()}
         return shown | {"handshakes_saved": self.handshakes_saved, "reuse_ratio": self.reuse_ratio}
 
 
-def take_snapshot(stats: Stats, phases: Iterable[str], settings: Settings, uptime: float) -> Snapshot:
+def take_snapshot(
+    stats: Stats,
+    phases: Iterable[str],
+    settings: Settings,
+    uptime: float,
+    upstreams: Iterable[UpstreamFigures] = (),
+) -> Snapshot:
     """Returns a snapshot of `stats`. Must be called in the reactor's thread, which changes the counters.
 
     Args:
@@ -233,6 +243,7 @@ def take_snapshot(stats: Stats, phases: Iterable[str], settings: Settings, uptim
         phases: the name of the phase of each open connection.
         settings: what the figures are to be judged by.
         uptime: seconds since the server started.
+        upstreams: the figures of the servers behind proxies.
     """
     return Snapshot(
         uptime=uptime,
@@ -254,4 +265,5 @@ def take_snapshot(stats: Stats, phases: Iterable[str], settings: Settings, uptim
         per_connection=Distribution.of(stats.per_connection),
         client_closed=Distribution.of(stats.client_closed),
         peers=tuple(PeerFigures.of(peer) for peer in stats.peers.by_connections()),
+        upstreams=tuple(upstreams),
     )

@@ -57,59 +57,60 @@ class FutureLike(Protocol[T_co]):
         """The exception, once it is done; None if there is a result instead."""
 
 
-class LightFuture(Future[T]):
-    """A Future for everything but `concurrent.futures.wait` and `as_completed`, which use the internals of theirs."""
+class Outcome:
+    """The methods of a LightFuture. They are apart from it because they are compiled: a compiled class cannot derive
+    from a class such as `concurrent.futures.Future`, but such a class can derive from a compiled one as well."""
 
-    def __init__(self) -> None:  # without Future.__init__, whose Condition is the cost that this class saves
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._state: Any = _PENDING
+        self._stage = _PENDING
         self._value: Any = None
         self._error: BaseException | None = None
-        self._callbacks: list[Callable[[Future[T]], object]] = []
+        self._callbacks: list[Callable[[Any], object]] = []
 
     def __repr__(self) -> str:
-        return f"<LightFuture {('pending', 'running', 'cancelled', 'done')[self._state]}>"
+        return f"<LightFuture {('pending', 'running', 'cancelled', 'done')[self._stage]}>"
 
     def cancel(self) -> bool:
         with self._lock:
-            if self._state in (_RUNNING, _DONE):
+            if self._stage in (_RUNNING, _DONE):
                 return False
-            self._state = _CANCELLED
+            self._stage = _CANCELLED
         self._run_callbacks()
         return True
 
     def cancelled(self) -> bool:
-        return bool(self._state == _CANCELLED)
+        return self._stage == _CANCELLED
 
     def running(self) -> bool:
-        return bool(self._state == _RUNNING)
+        return self._stage == _RUNNING
 
     def done(self) -> bool:
-        return bool(self._state >= _CANCELLED)
+        return self._stage >= _CANCELLED
 
     def set_running_or_notify_cancel(self) -> bool:
         with self._lock:
-            if self._state == _CANCELLED:
+            if self._stage == _CANCELLED:
                 return False
-            if self._state != _PENDING:
+            if self._stage != _PENDING:
                 raise InvalidStateError(f"{self!r} is not pending")
-            self._state = _RUNNING
+            self._stage = _RUNNING
             return True
 
-    def set_result(self, result: T) -> None:
+    def set_result(self, result: Any) -> None:
         self._finish(result, None)
 
     def set_exception(self, exception: BaseException | None) -> None:
         self._finish(None, exception)
 
-    def _finish(self, value: T | None, error: BaseException | None) -> None:
+    def _finish(self, value: Any, error: BaseException | None) -> None:
         """Sets the result or the exception."""
         with self._lock:
-            if self._state >= _CANCELLED:
+            if self._stage >= _CANCELLED:
                 raise InvalidStateError(f"{self!r} already has a result")
             self._value = value
             self._error = error
-            self._state = _DONE
+            self._stage = _DONE
         self._run_callbacks()
 
     def _run_callbacks(self) -> None:
@@ -119,26 +120,30 @@ class LightFuture(Future[T]):
         for callback in callbacks:
             callback(self)
 
-    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+    def add_done_callback(self, fn: Callable[[Any], object], /) -> None:
         with self._lock:
-            if self._state < _CANCELLED:
+            if self._stage < _CANCELLED:
                 self._callbacks.append(fn)
                 return
         fn(self)
 
-    def result(self, timeout: float | None = None) -> T:
+    def result(self, timeout: float | None = None) -> Any:
         error = self.exception(timeout)
         if error is not None:
             raise error
-        value: T = self._value
-        return value
+        return self._value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        if self._state < _CANCELLED:
+        if self._stage < _CANCELLED:
             done = threading.Event()
             self.add_done_callback(lambda _: done.set())
             if not done.wait(timeout):
                 raise TimeoutError
-        if self._state == _CANCELLED:
+        if self._stage == _CANCELLED:
             raise CancelledError
         return self._error
+
+
+class LightFuture(Outcome, Future[T]):
+    """A Future for everything but `concurrent.futures.wait` and `as_completed`, which use the internals of theirs. It
+    has none of them: `Future.__init__` is not called, since the Condition that it makes is the cost to be saved."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from asgiref.sync import AsyncToSync, iscoroutinefunction
 
 from kaserve import ASGI, ClientDisconnected, Request, Response
 from kaserve.asgi.body import MAX_AHEAD
@@ -18,6 +22,7 @@ from kaserve.http.limits import Limits
 from kaserve.telemetry.endings import Ending
 from tests.tools.asgi import START, Application, AsgiNet, LoopNet, Receive, Scope, Send, body, read_body, respond, start
 from tests.tools.net import GET, Client, get, post
+from tests.tools.server import wait_for
 
 MakeNet = Callable[..., AsgiNet]
 
@@ -244,6 +249,133 @@ class TestResponses:
         client, _ = made.connect()
         (answer,) = made.ask(client, GET)
         assert (answer.body, answer.values("content-length")) == (b"x" * 100_000, ["100000"])
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    @pytest.mark.parametrize("kind", ["directory", "FIFO"])
+    def test_what_is_no_file_is_not_sent(
+        self, kind: str, method: str, net: MakeNet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A directory can be opened, but not sent; and to open a FIFO would block until somebody writes into it."""
+        os.mkdir(tmp_path / "path") if kind == "directory" else os.mkfifo(tmp_path / "path")
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send(START)
+            await send({"type": "http.response.pathsend", "path": str(tmp_path / "path")})
+
+        made = net(app)
+        client, _ = made.connect()
+        (answer,) = made.ask(client, GET.replace(b"GET", method.encode()))
+        assert answer.status == 500
+        assert "needs the path of a file" in caplog.text
+
+    def test_a_file_with_trailers(self, net: MakeNet, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"hello")
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send(start(trailers=True))
+            await send({"type": "http.response.pathsend", "path": str(tmp_path / "file")})
+            await asyncio.sleep(1)
+            await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
+
+        made = net(app)
+        client, _ = made.connect()
+        client.send(GET)
+        made.sleep(1)
+        assert client.read().endswith(b"5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n")
+
+    def test_a_file_whose_trailers_do_not_come_is_closed(self, net: MakeNet, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"hello")
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send(start(trailers=True))
+            await send({"type": "http.response.pathsend", "path": str(tmp_path / "file")})
+
+        made = net(app)
+        client, _ = made.connect()
+        before = len(os.listdir("/dev/fd"))
+        assert made.ask(client, GET)[0].status == 500
+        assert len(os.listdir("/dev/fd")) == before
+
+    @pytest.mark.parametrize(
+        ("name", "value", "reason"),
+        [
+            (b"x-a", b"1\r\nx-b: 2", "not a field value"),
+            (b"x-a", b"\x00", "not a field value"),
+            (b"x-a\r\nx-b", b"1", "not a field name"),
+            (b"x a", b"1", "not a field name"),
+            (b":status", b"200", "not a field name"),
+            (b"", b"1", "not a field name"),
+            (b"content-length", b"+5", "not a Content-Length"),
+            (b"content-length", b"-1", "not a Content-Length"),
+            (b"content-length", b"5, 5", "not a Content-Length"),
+        ],
+    )
+    @pytest.mark.parametrize("streams", [False, True])
+    def test_headers_that_cannot_be_sent(
+        self, name: bytes, value: bytes, reason: str, streams: bool, net: MakeNet, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """RFC 9110 §5.1, §5.5, §8.6. Nothing of them may reach the client, for whom a line break would begin a header,
+        or a response, of somebody else's making."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send(start((name, value)))
+            await send(body(b"hel", more=streams))
+            if streams:
+                await asyncio.sleep(1)
+                await send(body(b"lo"))
+
+        made = net(app)
+        client, _ = made.connect()
+        client.send(GET)
+        made.sleep(1)
+        (answer,) = client.answers("GET")
+        assert (answer.status, answer.persists) == (500, True)
+        assert reason in caplog.text
+
+    @pytest.mark.parametrize("length", [b"3", b"9"])
+    def test_a_length_that_is_wrong(self, length: bytes, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
+        """RFC 9112 §6.2: a client would take a part for the whole, or wait for the rest."""
+        made = net(lambda scope, receive, send: respond(send, b"hello", (b"content-length", length)))
+        client, _ = made.connect()
+        (answer,) = made.ask(client, GET)
+        assert (answer.status, answer.persists) == (500, True)
+        assert f"Content-Length says {length.decode()}, but the body has 5 bytes" in caplog.text
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    @pytest.mark.parametrize("status", [204, 304])
+    def test_a_body_that_must_not_be(self, status: int, method: str, net: MakeNet) -> None:
+        """RFC 9110 §6.4.1."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send(start((b"content-length", b"5"), status=status))
+            await send(body(b"hel", more=True))
+            await asyncio.sleep(1)
+            await send(body(b"lo"))
+
+        made = net(app)
+        client, _ = made.connect()
+        client.send(GET.replace(b"GET", method.encode()) * 2)
+        made.sleep(2)
+        answers = client.answers(method, method)
+        assert [(answer.status, answer.body, answer.persists) for answer in answers] == [(status, b"", True)] * 2
+        assert answers[0].values("content-length") == ([] if status == 204 else ["5"])
+
+    def test_an_http_1_0_client_gets_neither_hints_nor_trailers(self, net: MakeNet) -> None:
+        """RFC 9110 §15.2: no 1xx; and trailers need chunks."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.early_hint", "links": [b"</a>"]})
+            await send(start(trailers=True))
+            await send(body(b"hello"))
+            await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
+
+        made = net(app)
+        client, _ = made.connect()
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        made.settle()
+        data = client.read()
+        assert data.startswith(b"HTTP/1.1 200 ")
+        assert data.endswith(b"\r\n\r\nhello")
 
 
 class TestRequests:
@@ -747,6 +879,54 @@ class TestFaults:
 
         client, _ = outcome(app)
         assert client.answers("GET")[0].body == b"slept"
+
+    def test_what_it_awaits_is_a_coroutine_for_libraries(self, outcome: Any, recwarn: pytest.WarningsRecorder) -> None:
+        """anyio starts it in task groups, asyncio makes tasks of it, and asgiref calls it from threads."""
+
+        async def app(scope: Scope, receive: Any, send: Any) -> None:
+            assert all(map(iscoroutinefunction, (receive, send)))
+            async with anyio.create_task_group() as group:
+                group.start_soon(receive)
+                group.start_soon(send, START)
+            await asyncio.wait_for(send(body(b"one ", more=True)), 1)
+            async_to_sync: Any = AsyncToSync(send)
+            await asyncio.gather(asyncio.create_task(send(body(b"two ", more=True))))
+            await asyncio.to_thread(async_to_sync, body(b"three"))
+
+        client, made = outcome(app)
+        wait_for(lambda: client.received.endswith(b"0\r\n\r\n"), lambda: (made.settle(), client.read()))
+        assert client.answers("GET")[0].body == b"one two three"
+        assert not recwarn.list
+
+    @pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, StopAsyncIteration, BaseException])
+    @pytest.mark.parametrize("waits", [False, True])
+    def test_exceptions_with_a_meaning_to_the_loop(
+        self, error: type[BaseException], waits: bool, outcome: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if waits:
+                await asyncio.sleep(0)
+            raise error
+
+        client, _ = outcome(app)
+        assert client.answers("GET")[0].status == 500
+        assert caplog.messages == ["the handler failed on <Request GET / HTTP/1.1>"]
+
+    def test_context_variables_are_those_of_one_request(self, net: MakeNet) -> None:
+        variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            before = variable.get()
+            variable.set(scope["path"])
+            await asyncio.sleep(1)
+            await respond(send, f"{before} {variable.get()}".encode())
+
+        made = net(app)
+        clients = [made.connect()[0] for _ in range(2)]
+        for number, client in enumerate(clients):
+            client.send(get(f"/{number}"))
+        made.sleep(1)
+        assert [client.answers("GET")[0].body for client in clients] == [b"unset /0", b"unset /1"]
 
     def test_a_limit_on_bodies_is_a_413(self, net: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
         """RFC 9110 §15.5.14, for a body whose size is only found out while it arrives."""

@@ -55,3 +55,12 @@ def test_a_circle_of_causes_ends() -> None:
     first, second = KeyError(), ValueError()
     first.__context__, second.__context__ = second, first
     assert not is_departure(first)
+
+
+@pytest.mark.parametrize("error", [KeyError(), ClientDisconnected()])
+def test_a_group_within_itself(error: Exception) -> None:
+    """Its member is raised again while the group is handled, as anyio's cancel scopes do."""
+    group = ExceptionGroup("tasks", [error])
+    error.__context__ = group
+    assert is_departure(group) is isinstance(error, ClientDisconnected)
+    assert is_departure(error) is isinstance(error, ClientDisconnected)

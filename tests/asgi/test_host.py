@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
 import kaserve
@@ -169,6 +173,41 @@ class TestServe:
                 asyncio.run(kaserve.serve(app, Config(port=server.address[1])))
 
 
+def test_worker_threads_outlast_the_request(loop: str) -> None:
+    """anyio ends them with the task that `run_until_complete` runs; where there is none, with the request. Then each
+    request of a FastAPI endpoint that is a plain function would make a thread of its own."""
+    threads: list[threading.Thread] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        threads.append(await anyio.to_thread.run_sync(threading.current_thread))
+        await respond(send)
+
+    with serving(ASGI(app), loop=loop) as server, connect(server) as client:
+        for _ in range(3):
+            client.ask("/")
+    assert len(set(threads)) == 1
+
+
+def test_a_task_that_goes_on_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        tasks.append(asyncio.create_task(goes_on()))
+        await respond(send)
+
+    async def goes_on() -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                pass
+
+    tasks: list[asyncio.Task[None]] = []
+    with serving(ASGI(app)) as server, connect(server) as client:
+        client.ask("/")
+    (message,) = caplog.messages
+    assert message.startswith("a task went on although it was cancelled when the server closed: <coroutine object ")
+
+
 def test_a_server_opened_in_a_running_loop_is_not_run_by_another() -> None:
     async def main() -> None:
         server = Server(ASGI(app), config())
@@ -209,6 +248,28 @@ class TestCommandLine:
         assert error.startswith("kaserve: tests.asgi.test_host:fails has failed to start:\n")
         assert "in fails" in error
         assert error.endswith("KeyError: 'database'\n")
+
+    @pytest.mark.parametrize("library", ["asyncio", "anyio"])
+    def test_it_does_not_wait_for_threads(self, library: str) -> None:
+        """They cannot be cancelled, and Python joins them before it exits."""
+        with (
+            Process("tests.asgi.test_host:blocks", "0", "--graceful-timeout", "1") as process,
+            process.connect() as client,
+        ):
+            client.send(get(f"/{library}"))
+            wait_for(lambda: "blocks" in process.stderr)
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+            assert "1 thread is still at work, and the process ends without waiting: " in process.stderr
+
+
+async def blocks(scope: Scope, receive: Receive, send: Send) -> None:
+    def block() -> None:
+        print("blocks", file=sys.stderr, flush=True)
+        threading.Event().wait()
+
+    assert scope["type"] == "http"
+    await (anyio.to_thread.run_sync(block) if scope["path"] == "/anyio" else asyncio.to_thread(block))
 
 
 async def fails(scope: Scope, receive: Receive, send: Send) -> None:

@@ -170,11 +170,33 @@ class TestRunningTasks:
             for seconds in (0.001, 3600):
                 tasks.add(asyncio.create_task(work(seconds)))
             assert len(tasks) == 2
-            await tasks.finish(0.01)
+            await tasks.finish(0.01, 0.1)
             assert len(tasks) == 0
 
         loop.run_until_complete(run())
         assert ended == ["in time", "cancelled"]
+
+    def test_those_that_go_on_leave_time_for_the_rest(self, loop: ReactorLoop) -> None:
+        """Half of it is for the application's own shutdown."""
+
+        async def go_on() -> None:
+            for _ in range(2):
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    pass
+
+        async def run() -> None:
+            tasks = RunningTasks()
+            task = asyncio.create_task(go_on())
+            tasks.add(task)
+            await asyncio.sleep(0)
+            async with asyncio.timeout(0.2):
+                await tasks.finish(0.0, 0.02)
+            assert len(tasks) == 1
+            task.cancel()
+
+        loop.run_until_complete(run())
 
 
 def test_what_may_be_raised_in_a_turn() -> None:

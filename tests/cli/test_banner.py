@@ -10,7 +10,7 @@ import pytest
 from kaserve import Server
 from kaserve.asgi.websocket.settings import MISSING
 from kaserve.cli.banner import banner
-from kaserve.cli.load import Loaded
+from kaserve.cli.load import Loaded, load
 from kaserve.effects import Runner, Served, Way
 from tests.tools.server import config, hello
 from tests.tools.tls import make_certificate
@@ -38,6 +38,25 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_on_this_machine_alone(network: None) -> None:
     assert [line.split(":")[0] for line in lines()[1:]] == ["  at URL/", "  keep-alive", "  Ctrl-C stops it"]
+
+
+def test_what_is_passed_on() -> None:
+    found = lines(proxy=("/api=http://one:9000", "/api=http://two", "/old=unix:/run/app.sock:/v1"))
+    passed = ["  passes /api on to http://one:9000, http://two", "  passes /old on to unix:/run/app.sock:/v1"]
+    assert found[2:4] == passed
+
+
+def test_a_proxy_of_everything() -> None:
+    made = config(proxy=("http://one:9000", "/old=http://two"))
+    loaded = load(made)
+    server = Server(loaded.handler, made, way=loaded.way)
+    server.open()
+    try:
+        found = banner(server, loaded).splitlines()
+    finally:
+        server.close()
+    assert found[0].endswith(") passes requests on to http://one:9000")
+    assert found[2] == "  passes /old on to http://two"
 
 
 def test_on_all_addresses(network: None) -> None:

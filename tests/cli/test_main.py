@@ -119,12 +119,12 @@ class TestOptions:
         variables = {"KASERVE_" + name.upper(): text, **needed}
         assert getattr(read_config([], variables), name) == value
         if default == ():  # an empty default cannot be given, so a variable with another value has to lose
-            others = {"header": "X: 1", "cache_control": "no-store", "type": "*.a=b/c"}
+            others = {"proxy": "http://a", "header": "X: 1", "cache_control": "no-store", "type": "*.a=b/c"}
             variables["KASERVE_" + name.upper()] = others.get(name, OTHER_USER)
         if name == "threads":
             default, options = 7, [flag(name), "7"]
         elif default is None:
-            default = "/another"  # which is a path as well
+            default = "another.example" if name == "proxy_host" else "/another"  # which is a path as well
             options = [flag(name), default]
         elif isinstance(default, bool):
             options = [flag(name)] if default else ["--no-" + flag(name)[2:]]
@@ -174,7 +174,7 @@ class TestOptions:
         text = capsys.readouterr().out
         assert len(text.splitlines()) < 60
         shown = set(re.findall(r"^  (?:-\w, )?--(?:no-)?([\w-]+)", text, re.MULTILINE))
-        assert len(shown) == 15
+        assert len(shown) == 16
         assert {name.replace("-", "_") for name in shown} <= set(options())
         for name, option in options().items():  # with the defaults of --help-all
             if name.replace("_", "-") in shown and isinstance(option.default, (int, float)) and option.metavar:

@@ -88,6 +88,21 @@ class TestWhatIsServed:
         kaserve.run(anything, port=0, interface="handler", on_start=visit, access_log=False, banner=False)
         assert visit.body == b"from anything"
 
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [({}, 0.0005), ({"switch_interval": 0.002}, 0.002), ({"threads": 0}, sys.getswitchinterval())],
+    )
+    def test_threads_take_turns_sooner_while_it_serves(self, settings: dict[str, Any], expected: float) -> None:
+        before, seen = sys.getswitchinterval(), []
+
+        def look(server: Server) -> None:
+            seen.append(sys.getswitchinterval())
+            server.shutdown(0.0)
+
+        kaserve.run(app, port=0, on_start=look, access_log=False, banner=False, **settings)
+        assert seen == pytest.approx([expected])
+        assert sys.getswitchinterval() == before
+
     def test_settings_have_their_effect(self, visit: Visit) -> None:
         kaserve.run(app, port=0, threads=0, keep_alive=5, on_start=visit, access_log=False, banner=False)
         assert visit.server is not None

@@ -47,6 +47,7 @@ from tests.tools.server import (
 EXAMPLES = ROOT / "examples"
 UNITS = EXAMPLES / "systemd"
 TESTED = {
+    "blind_proxy.py",
     "events.py",
     "handler.py",
     "in_asyncio.py",
@@ -146,6 +147,29 @@ def test_upload_hash() -> None:
             assert json.loads(example.ask("/", body)) == {"sha256": sha256(body).hexdigest(), "bytes": len(body)}
         assert example.ask("/").startswith("405 ")
         example.stop()
+
+
+def test_blind_proxy() -> None:
+    """The experiment of docs/proxy.md: the second request is not passed on, since all three wait for another."""
+    ask = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    with serving(hello) as server:
+        assert isinstance(server.address, tuple)
+        with (
+            running("blind_proxy.py", "0", f"127.0.0.1:{server.address[1]}") as example,
+            socket.create_connection(example.address, PATIENCE) as client,
+        ):
+            client.sendall(ask)
+            received = b""
+            while not received.endswith(b"hello"):
+                received += client.recv(65536)
+            assert b"\r\nConnection: keep-alive\r\n" in received
+            client.sendall(ask)
+            server.shutdown(0.0)  # or its idle timeout passes
+            try:
+                assert client.recv(65536) == b""
+            except ConnectionResetError:  # with the second request unread
+                pass
+            assert server.stats.requests == 1
 
 
 def test_tunnel_echo() -> None:

@@ -15,6 +15,7 @@ from kaserve.insight.metrics import OPENMETRICS, TEXT, Family, MetricsPage, Samp
 from kaserve.telemetry.counters import NO_GAP, Stats
 from kaserve.telemetry.endings import UNSOLICITED, Ending
 from kaserve.telemetry.snapshot import Settings, Snapshot, take_snapshot
+from kaserve.telemetry.upstreams import UpstreamFigures
 from tests.tools.hooks import respond
 from tests.tools.server import ROOT
 
@@ -80,7 +81,30 @@ def busy() -> Snapshot:
     stats.sent, stats.received = 4_000_000_000_000, 300
     stats.race_lost(Ending.DRAIN)
     stats.connection_ended(Ending.CLIENT, "192.0.2.1", 3, 60.0, by_client=True, race_lost=False)
-    return take_snapshot(stats, ["IDLE"], Settings(), 12.5)
+    return take_snapshot(stats, ["IDLE"], Settings(), 12.5, UPSTREAMS)
+
+
+UPSTREAMS = (
+    UpstreamFigures("http://one", in_use=2, idle=1, requests=10, opened=3, reused=7, races_avoided=1, idle_limit=2.0),
+    UpstreamFigures("http://two", is_left_out=True, requests=1, failed=1),
+    UpstreamFigures("http://one", in_use=1, requests=4, races_lost=1, retried=1, sent=6),  # behind another path
+)
+
+
+def test_an_upstream_behind_several_paths_is_one_series() -> None:
+    """Prometheus rejects a series that is there twice."""
+    families = parsed(openmetrics=False, snapshot=busy())
+    requests = {each.labels["upstream"]: each.value for each in families["kaserve_upstream_requests"].samples}
+    assert requests == {"http://one": 14.0, "http://two": 1.0}
+    states = {(each.labels["upstream"], each.labels["state"]): each.value
+              for each in families["kaserve_upstream_connections"].samples}  # fmt: skip
+    assert states[("http://one", "in use")] == 3.0
+    assert states[("http://one", "idle")] == 1.0
+    left_out = {each.labels["upstream"]: each.value for each in families["kaserve_upstream_left_out"].samples}
+    assert left_out == {"http://one": 0.0, "http://two": 1.0}
+    limits = {each.labels["upstream"]: each.value for each in families["kaserve_upstream_idle_limit_seconds"].samples}
+    assert limits == {"http://one": 2.0}
+    assert "kaserve_upstream_requests" not in parsed(openmetrics=False, snapshot=Snapshot())
 
 
 def parsed(*, openmetrics: bool, snapshot: Snapshot) -> dict[str, Any]:

@@ -121,6 +121,97 @@ def test_a_chunked_body_passes_with_its_trailers(make: MakeProxy) -> None:
     assert client.answers("POST")[0].status == 200
 
 
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def http_1_0(make: MakeProxy, *urls: str) -> ProxyNet:
+    """Returns a net whose upstream has said that it speaks HTTP/1.0."""
+    net = make(*urls)
+    client, _ = net.connect()
+    net.pass_on(client, GET)
+    net.reply(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    assert client.answers("GET")[0].status == 200
+    return net
+
+
+def test_http_1_0_gets_no_chunks(make: MakeProxy) -> None:
+    """RFC 9112 §6.1: Transfer-Encoding only to who is known to understand it. The body is received first."""
+    net = http_1_0(make)
+    client, _ = net.connect()
+    net.pass_on(client, CHUNKED + b"3\r\nabc\r\n")
+    assert len(net.peers) == 1  # nothing was sent yet
+    net.pass_on(client, b"3\r\ndef\r\n0\r\nX-Sum: 7\r\n\r\n")
+    request = net.take()
+    assert b"Content-Length: 6\r\n" in request
+    assert b"chunked" not in request
+    assert request.endswith(b"\r\n\r\nabcdef")
+    net.reply(OK)
+    assert client.answers("POST")[0].body == b"ok"
+    # The last response was of HTTP/1.1.
+    net.pass_on(client, CHUNKED + b"3\r\nabc\r\n")
+    assert net.take().endswith(b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    net.pass_on(client, b"0\r\n\r\n")
+    net.reply(OK)
+
+
+def test_an_empty_chunked_body_for_http_1_0(make: MakeProxy) -> None:
+    net = http_1_0(make)
+    client, _ = net.connect()
+    net.pass_on(client, CHUNKED + b"0\r\n\r\n")
+    assert b"Content-Length: 0\r\n" in net.take()
+    net.reply(OK)
+    assert client.answers("POST")[0].status == 200
+
+
+def test_a_body_that_is_too_large_to_be_received_first_is_a_411(make: MakeProxy) -> None:
+    """RFC 9110 §15.5.12."""
+    net = http_1_0(make)
+    client, _ = net.connect(tcp=True)
+    client.send(CHUNKED)
+    for _ in range(12):
+        client.send(b"19000\r\n" + b"x" * 0x19000 + b"\r\n")
+        net.settle()
+    assert client.answers("POST")[0].status == 411
+    assert len(net.peers) == 1
+
+
+def test_a_client_that_leaves_while_its_body_is_received_first(make: MakeProxy) -> None:
+    net = http_1_0(make)
+    client, _ = net.connect()
+    net.pass_on(client, CHUNKED + b"3\r\nabc\r\n")
+    client.close()
+    net.settle()
+    assert len(net.peers) == 1
+
+
+@pytest.mark.parametrize(("method", "connections"), [(b"POST", 2), (b"PUT", 3)])
+def test_what_was_received_first_is_sent_again_only_if_idempotent(
+    method: bytes, connections: int, make: MakeProxy
+) -> None:
+    """RFC 9110 §9.2.2."""
+    net = http_1_0(make)
+    client, _ = net.connect()
+    net.pass_on(client, CHUNKED.replace(b"POST", method) + b"3\r\nabc\r\n0\r\n\r\n")
+    assert net.take().endswith(b"\r\n\r\nabc")
+    net.peers[-1].close()
+    net.settle()
+    assert len(net.peers) == connections
+    if method == b"PUT":
+        assert net.take().endswith(b"\r\n\r\nabc")
+        net.reply(OK)
+    assert client.answers(method.decode())[0].status == (200 if method == b"PUT" else 502)
+
+
+def test_what_was_received_first_goes_to_another_upstream_if_nothing_was_sent(make: MakeProxy) -> None:
+    net = http_1_0(make, "http://one", "http://two")
+    net.connector.refuses = [errno.ECONNREFUSED]
+    client, _ = net.connect()
+    net.pass_on(client, CHUNKED + b"3\r\nabc\r\n0\r\n\r\n")
+    assert net.take().endswith(b"\r\n\r\nabc")
+    net.reply(OK)
+    assert client.answers("POST")[0].status == 200
+
+
 def test_an_upstream_that_does_not_read_slows_its_client_down(make: MakeProxy) -> None:
     """Nothing is collected in between but one piece."""
     net = make()
@@ -240,8 +331,9 @@ def test_a_body_goes_on_while_what_was_kept_is_still_being_sent(make: MakeProxy)
     body = random.Random(1).randbytes(61440)
     net.pass_on(client, b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (len(body) + 3))
     client.send(body)
-    while not net.take(0).endswith(body[-1000:]):
-        pass
+    received = b""
+    while not received.endswith(body[-1000:]):
+        received += net.take(0)
     net.settle()  # now it waits for the rest of the body
     net.peers[0].reset()
     net.settle()
@@ -533,6 +625,29 @@ def test_a_malformed_response_is_a_502(
     assert (answer.status, answer.persists) == (502, True)
     assert reason in errors(caplog)[0]
     assert len(net.peers) == 1
+
+
+@pytest.mark.parametrize(("count", "status"), [(1000, 200), (1001, 502)])
+def test_how_many_fields_a_response_may_have(
+    count: int, status: int, make: MakeProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RFC 9110 §5.4: a client sets its own limit; 100, as for requests, is too few for some applications."""
+    net = make()
+    client, _ = net.connect()
+    net.pass_on(client, GET)
+    net.reply(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + b"Set-Cookie: a=b\r\n" * (count - 1) + b"\r\n")
+    [answer] = client.answers("GET")
+    assert (answer.status, answer.persists) == (status, True)
+    assert len(errors(caplog)) == (status != 200)
+
+
+def test_how_large_the_head_of_a_response_may_be(make: MakeProxy, caplog: pytest.LogCaptureFixture) -> None:
+    net = make()
+    client, _ = net.connect()
+    net.pass_on(client, GET)
+    net.reply(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Large: " + b"x" * 65536 + b"\r\n\r\n")
+    assert client.answers("GET")[0].status == 502
+    assert len(errors(caplog)) == 1
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,10 @@ class FakeConnector:
         self.peers.append(Client(theirs))
         return ours
 
+    def error_of(self, sock: Any) -> int:
+        number: int = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return number
+
     def close(self) -> None:
         for peer in self.peers:
             peer.close()
@@ -54,8 +58,14 @@ class FakeConnector:
 class ProxyNet(Net):
     """A net whose handler is a proxy; the test is the client and the upstream."""
 
-    def __init__(self, *urls: str, proxy: dict[str, Any] | None = None, **settings: Any) -> None:
-        self.connector = FakeConnector()
+    def __init__(
+        self,
+        *urls: str,
+        proxy: dict[str, Any] | None = None,
+        connector: FakeConnector | None = None,
+        **settings: Any,
+    ) -> None:
+        self.connector = FakeConnector() if connector is None else connector
         self.proxy = Proxy(urls or ["http://up"], connector=self.connector, **(proxy or {}))
         super().__init__(self.proxy, **settings)
         self.proxy.attach(self.service)

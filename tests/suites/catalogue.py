@@ -16,6 +16,16 @@ _STR = "its application yields str, where PEP 3333 has bytestrings"
 _ENVIRON = "calls the application with an environ that no server makes"
 _FORWARDED = "a peer that is no proxy, and what a proxy says: the wire has only one field for both"
 _VERSION = "sends HTTP/1.0, which h11 does not"
+_JOINED = "asserts chunks where kaserve sends one piece: what comes at once leaves as one, with a Content-Length"
+_HOST = "sends a Host that is none (RFC 9112 §3.2), which never reaches the application"
+_TRIMMED = "sends a field value with whitespace around it, which is not part of it (RFC 9110 §5.5)"
+_ANOTHER_LENGTH = "sends a Content-Length that is wrong, and more or less than that follows"
+_500 = "asserts the empty body of the test client's own 500"
+_PUSH = "an HTTP/2 extension that the test client accepts in silence"
+_BROKEN = "asserts a complete response after an exception in its middle, which is a reset here (RFC 9112 §8)"
+_ROOT = "fails for root, who may read every directory"
+_PACKAGE = "looks for its files in the package `tests`, which is ours as well"
+_CLI = "asserts what fastapi says without its command line, which is for another environment"
 _KEYBOARD = "raises KeyboardInterrupt in the reactor's thread, which it ends, as Ctrl-C does"
 
 
@@ -24,6 +34,7 @@ class Suite:
     """Tests of one framework.
 
     sdist: where they are; directory: within it, from where they run; tests: what of it is run, within the directory.
+    plugin: puts the wire into it; site: the directory with what it needs.
     exceptions: reasons, and the tests that are left out for them; on_reactor: those left out only there.
     passing: tests that must pass at least; wired: those of them that have sent something; requests: that were sent.
     """
@@ -34,6 +45,8 @@ class Suite:
     wired: int
     requests: int
     directory: str = ""
+    plugin: str = "tests.suites.plugin"
+    site: str = "site"
     ignored: tuple[str, ...] = ()
     exceptions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     on_reactor: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -115,6 +128,78 @@ BOTTLE = Suite(
         _STATUS: (
             "test/test_wsgi.py::TestErrorHandling::test_error_routing",
             "test/test_wsgi.py::TestDecorators::test_truncate_body",
+        ),
+    },
+)
+
+STARLETTE = Suite(
+    "starlette-1.10.0",
+    ("tests",),
+    passing=680,
+    wired=410,
+    requests=580,
+    plugin="tests.suites.asgi_plugin",
+    site="asgi-site",
+    ignored=("tests/test_testclient.py",),  # of the client that the wire takes the place of
+    exceptions={
+        _ANOTHER_LENGTH: (
+            "tests/middleware/test_body_limit.py::test_received_bytes_are_counted_with_unreliable_content_length",
+        ),
+        _JOINED: (
+            "tests/middleware/test_gzip.py::test_gzip_ignored_for_responses_with_encoding_set",
+            "tests/middleware/test_gzip.py::test_gzip_ignored_on_server_sent_events",
+            "tests/middleware/test_gzip.py::test_gzip_streaming_response",
+            "tests/middleware/test_gzip.py::test_gzip_streaming_response_emits_output_per_chunk",
+            "tests/middleware/test_gzip.py::test_gzip_streaming_response_identity",
+        ),
+        _HOST: (
+            "tests/middleware/test_https_redirect.py::test_https_redirect_middleware",
+            "tests/middleware/test_https_redirect.py::test_https_redirect_middleware_without_server[asyncio-[:::]]",
+            "tests/middleware/test_https_redirect.py::test_https_redirect_middleware_without_server[asyncio-testserver:65536]",
+            "tests/middleware/test_trusted_host.py::test_trusted_host_middleware_ipv6[asyncio-api_service:000080-200]",
+            "tests/middleware/test_trusted_host.py::test_trusted_host_middleware_ipv6[asyncio-api_service:100000-200]",
+            "tests/middleware/test_trusted_host.py::test_trusted_host_middleware_ipv6[asyncio-api_service:65536-200]",
+            "tests/test_routing.py::test_host_routing_ignores_port[asyncio-api.example.org:000080]",
+            "tests/test_routing.py::test_host_routing_ignores_port[asyncio-api.example.org:100000]",
+            "tests/test_routing.py::test_host_routing_ignores_port[asyncio-api.example.org:65536]",
+            "tests/test_routing.py::test_host_routing_rejects_invalid_hosts[asyncio-[:::]]",
+            "tests/test_routing.py::test_host_routing_rejects_invalid_hosts[asyncio-api.example.org:evil]",
+        ),
+        _CONTEXT: ("tests/test_concurrency.py::test_accessing_context_from_threaded_sync_endpoint",),
+        _500: ("tests/test_exceptions.py::test_force_500_response",),
+        _TRIMMED: (
+            "tests/test_requests.py::test_cookies_invalid[asyncio-  =  b  ;  ;  =  ;   c  =  ;  -expected4]",
+            "tests/test_staticfiles.py::test_staticfiles_304_with_if_none_match_wildcard[asyncio- \\t* \\t-GET]",
+            "tests/test_staticfiles.py::test_staticfiles_304_with_if_none_match_wildcard[asyncio- \\t* \\t-HEAD]",
+        ),
+        _PUSH: ("tests/test_requests.py::test_request_send_push_promise",),
+        _STATUS: ("tests/test_responses.py::test_response_phrase",),
+        _ROOT: ("tests/test_staticfiles.py::test_staticfiles_with_invalid_dir_permissions_returns_401",),
+        _PACKAGE: ("tests/test_staticfiles.py::test_staticfiles_with_package",),
+    },
+)
+
+FASTAPI = Suite(
+    "fastapi-0.165.0",
+    ("tests",),
+    passing=4500,
+    wired=3800,
+    requests=4800,
+    plugin="tests.suites.asgi_plugin",
+    site="asgi-site",
+    ignored=(
+        "tests/benchmarks",
+        "tests/memory_benchmarks",
+        "tests/test_prepare_release.py",  # of the way FastAPI is released
+        "tests/test_telemetry",  # of exporters, whose packages they need
+        "tests/test_tutorial/test_debugging",  # of how uvicorn is started, which is not installed
+    ),
+    exceptions={
+        _BROKEN: ("tests/test_dependency_after_yield_streaming.py::test_broken_session_stream_no_raise",),
+        _CLI: ("tests/test_fastapi_cli.py::test_fastapi_cli",),
+        _TRIMMED: (
+            "tests/test_security_http_base.py::test_security_http_base_with_whitespaces",
+            "tests/test_security_oauth2_authorization_code_bearer.py::test_token_with_whitespaces",
         ),
     },
 )

@@ -28,19 +28,53 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Driver(config.getoption("--wire-threads"), config.getoption("--wire-report")))
 
 
-class Driver:
-    """Has the wire open for as long as tests run.
-
-    The report: `outcomes` of the tests, "passed", "failed" or "skipped"; how many requests each has `sent`, if any;
-    what was `deselected`; and the `requests` and `connections` that the server has counted.
+class Report:
+    """What is left behind: `outcomes` of the tests, "passed", "failed" or "skipped"; how many requests each has `sent`,
+    if any; what was `deselected`; and the `requests` and `connections` that the server has counted.
     """
 
-    def __init__(self, threads: int, report: Path | None) -> None:
-        self._wire = Wire(threads)
-        self._report = report
+    def __init__(self, wire: Any, path: Path | None) -> None:
+        self._counted = wire
+        self._path = path
         self._deselected: list[str] = []
         self._outcomes: dict[str, str] = {}
         self._sent: dict[str, int] = {}
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        self._deselected += [item.nodeid for item in items]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        before = self._counted.sent
+        result = yield
+        if self._counted.sent > before:
+            self._sent[item.nodeid] = self._counted.sent - before
+        return result
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self._outcomes.get(report.nodeid) != "failed" and (report.when == "call" or report.outcome != "passed"):
+            self._outcomes[report.nodeid] = report.outcome
+
+    def pytest_sessionfinish(self) -> None:
+        self._counted.__exit__(None, None, None)
+        stats = self._counted.server.stats  # they do not change any more
+        if self._path is not None:
+            report = {
+                "outcomes": self._outcomes,
+                "sent": self._sent,
+                "deselected": self._deselected,
+                "requests": stats.requests,
+                "connections": stats.accepted,
+            }
+            self._path.write_text(json.dumps(report, indent=1))
+
+
+class Driver(Report):
+    """Has the wire open for as long as tests run."""
+
+    def __init__(self, threads: int, report: Path | None) -> None:
+        self._wire = Wire(threads)
+        super().__init__(self._wire, report)
 
     def pytest_sessionstart(self) -> None:
         self._wire.__enter__()
@@ -55,34 +89,6 @@ class Driver:
         if bottle is not None:
             wire = self._wire
             bottle.ServerTestBase.urlopen = lambda test, *values, **more: _urlopen(wire, test, *values, **more)
-
-    def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        self._deselected += [item.nodeid for item in items]
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        before = self._wire.sent
-        result = yield
-        if self._wire.sent > before:
-            self._sent[item.nodeid] = self._wire.sent - before
-        return result
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if self._outcomes.get(report.nodeid) != "failed" and (report.when == "call" or report.outcome != "passed"):
-            self._outcomes[report.nodeid] = report.outcome
-
-    def pytest_sessionfinish(self) -> None:
-        self._wire.__exit__(None, None, None)
-        stats = self._wire.server.stats  # they do not change any more
-        if self._report is not None:
-            report = {
-                "outcomes": self._outcomes,
-                "sent": self._sent,
-                "deselected": self._deselected,
-                "requests": stats.requests,
-                "connections": stats.accepted,
-            }
-            self._report.write_text(json.dumps(report, indent=1))
 
     def _run_wsgi_app(self, app: Any, environ: Any, buffered: bool = False) -> Any:
         """In place of werkzeug.test.run_wsgi_app, which Flask's client uses as well."""

@@ -70,7 +70,7 @@ class Wire:
         self._wsgi = WSGI(self._call, threads)
         self._exchanges: dict[str, _Exchange] = {}
         self.sent = 0
-        self._idle: list[_Connection] = []
+        self._idle: list[WireConnection] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Wire:
@@ -107,7 +107,7 @@ class Wire:
         return answer
 
     def _send(self, environ: Environ, number: str) -> Answer:
-        connection = self._idle.pop() if self._idle else _Connection(self.server)
+        connection = self._idle.pop() if self._idle else WireConnection(self.server)
         try:
             answer = connection.exchange(*_request(environ, number))
         except BaseException:
@@ -228,16 +228,32 @@ def _read(stream: BinaryIO, size: int = -1) -> bytes:
     return body
 
 
-class _Connection:
+def end_to_end(head: h11.Response) -> list[tuple[str, str]]:
+    """The fields of an answer, without those of one hop."""
+    return [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in head.headers.raw_items()
+        if name.lower() not in _ONE_HOP
+    ]
+
+
+class WireConnection:
     """A persistent connection, with h11's opinion of what comes over it."""
 
     def __init__(self, server: Server) -> None:
         assert isinstance(server.address, tuple)
         self._sock = socket.create_connection(server.address[:2], timeout=PATIENCE)
         self._http = h11.Connection(h11.CLIENT)
+        self.trailers: list[tuple[bytes, bytes]] = []  # of the answer whose pieces have come
 
     def exchange(self, request: h11.Request, body: bytes) -> Answer:
         """Raises h11.RemoteProtocolError when what comes back is not an answer."""
+        head = self.ask(request, body)
+        content = b"".join(self.pieces())
+        return Answer(head.status_code, bytes(head.reason).decode("latin-1"), end_to_end(head), content)
+
+    def ask(self, request: h11.Request, body: bytes) -> h11.Response:
+        """Sends a request, and returns the head of the answer."""
         http = self._http
         if http.our_state is h11.DONE:
             http.start_next_cycle()
@@ -247,16 +263,14 @@ class _Connection:
         while isinstance(head, h11.InformationalResponse):
             head = self._next()
         assert isinstance(head, h11.Response), head
-        pieces = []
+        return head
+
+    def pieces(self) -> Iterator[bytes]:
+        """The content of the answer, as it arrives."""
         while isinstance(event := self._next(), h11.Data):
-            pieces.append(bytes(event.data))
+            yield bytes(event.data)
         assert isinstance(event, h11.EndOfMessage), event
-        fields = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in head.headers.raw_items()
-            if name.lower() not in _ONE_HOP
-        ]
-        return Answer(head.status_code, bytes(head.reason).decode("latin-1"), fields, b"".join(pieces))
+        self.trailers = [(bytes(name), bytes(value)) for name, value in event.headers]
 
     def _next(self) -> Any:
         while (event := self._http.next_event()) is h11.NEED_DATA:

@@ -21,7 +21,7 @@ from kaserve.http.keep_alive import KeepAlive
 from kaserve.http.limits import Limits
 from kaserve.http.messages import Request, Response
 from kaserve.net.connection import Connection
-from kaserve.net.poller import NOTHING, new_poller
+from kaserve.net.poller import NOTHING, Poller, new_poller
 from kaserve.net.reactor import Reactor
 from kaserve.net.service import AccessLog, Deadlines, Service
 from kaserve.net.tls import TLS
@@ -64,10 +64,10 @@ class FakeClock:
 
 
 class WatchedPoller:
-    """A real poller that records what it waits for, which epoll does not tell."""
+    """A poller, a real one by default, that records what it waits for, which epoll does not tell."""
 
-    def __init__(self) -> None:
-        self._poller = new_poller()
+    def __init__(self, poller: Poller | None = None) -> None:
+        self._poller = new_poller() if poller is None else poller
         self.watched: dict[int, int] = {}
         self.changes = 0
 
@@ -108,10 +108,11 @@ class Net:
         keep_alive: KeepAlive | None = None,
         access_log: AccessLog | None = None,
         chance: Callable[[], float] = lambda: 0.0,
+        poller: Poller | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.wall = FakeClock(EPOCH)
-        self.poller = WatchedPoller()
+        self.poller = WatchedPoller(poller)
         self.reactor = Reactor(self.clock, self.wall, self.poller)
         self.service = Service(
             self.reactor,

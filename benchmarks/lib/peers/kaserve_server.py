@@ -1,10 +1,10 @@
-"""kaserve as one of the compared servers: both builds, and WSGI applications with and without threads."""
+"""kaserve as one of the compared servers: both builds, WSGI applications with and without threads, and ASGI."""
 
 import sys
 from functools import partial
 
 from lib.environment import kaserve_environment
-from lib.peers.peer import Peer, Site, output
+from lib.peers.peer import ASGI_APPS, Peer, Site, output
 from lib.processes import Command
 
 
@@ -22,6 +22,10 @@ def _kaserve_handler(site: Site, *, handler: str, pure: bool) -> Command:
 
 def _kaserve_wsgi(site: Site, *, app: str, threads: int) -> Command:
     return _kaserve(site, "--wsgi", f"{app}:app", "--threads", str(threads), pure=False)
+
+
+def _kaserve_asgi(site: Site, *, app: str, pure: bool) -> Command:
+    return _kaserve(site, "--asgi", f"{app}:app", "--lifespan", "off", pure=pure)
 
 
 def _kaserve_files(site: Site, *, pure: bool) -> Command:
@@ -58,9 +62,20 @@ def _kaserve_wsgi_peer(name: str, *, threads: int) -> Peer:
     )
 
 
+def _kaserve_asgi_peer(name: str, *, pure: bool) -> Peer:
+    return Peer(
+        name,
+        {app: partial(_kaserve_asgi, app=f"{app}_asgi", pure=pure) for app in ASGI_APPS},
+        version=partial(_kaserve_version, pure=pure),
+        lacks={"files": "they are served by kaserve itself; see there"},
+    )
+
+
 PEERS = (
     _kaserve_peer("kaserve", pure=False),
     _kaserve_peer("kaserve-pure", pure=True),
     _kaserve_wsgi_peer("kaserve-wsgi", threads=0),
     _kaserve_wsgi_peer("kaserve-wsgi-threads", threads=4),
+    _kaserve_asgi_peer("kaserve-asgi", pure=False),
+    _kaserve_asgi_peer("kaserve-asgi-pure", pure=True),
 )

@@ -14,6 +14,8 @@ from lib.processes import Command
 from lib.workloads import App
 
 IDLE_SECONDS = 120
+ASGI_APPS: tuple[App, ...] = ("hello", "upload", "starlette", "fastapi", "stream", "events")
+"""Those that are there as ASGI applications, in a module named after each."""
 MAX_CONNECTIONS = 16_384
 """For the servers that have such a limit; well above what the idle workload opens."""
 

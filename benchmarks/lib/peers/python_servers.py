@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from lib.environment import APPS
-from lib.peers.peer import IDLE_SECONDS, MAX_CONNECTIONS, Peer, Site, installed_version
+from lib.peers.peer import ASGI_APPS, IDLE_SECONDS, MAX_CONNECTIONS, Peer, Site, installed_version
 from lib.processes import Command
 from lib.workloads import App
 
@@ -36,6 +36,20 @@ def _uvicorn(site: Site, *, app: str) -> Command:
         site, "-m", "uvicorn", f"{app}:app", "--host", site.host, "--port", str(site.port), "--loop", "uvloop",
         "--http", "httptools", "--lifespan", "off", "--no-access-log", "--log-level", "warning",
         "--timeout-keep-alive", str(IDLE_SECONDS),
+    )  # fmt: skip
+
+
+def _hypercorn(site: Site, *, app: str) -> Command:
+    return _python(
+        site, "-m", "hypercorn", "--bind", site.address, "--worker-class", "uvloop", "--workers", "0",
+        "--keep-alive", str(IDLE_SECONDS), "--log-level", "warning", f"{app}:app",
+    )  # fmt: skip
+
+
+def _daphne(site: Site, *, app: str) -> Command:
+    return _python(
+        site, "-m", "daphne", "--bind", site.host, "--port", str(site.port), "--verbosity", "0", "--no-server-name",
+        f"{app}:app",
     )  # fmt: skip
 
 
@@ -106,8 +120,7 @@ PEERS = (
     Peer(
         "uvicorn",
         {
-            "hello": partial(_uvicorn, app="hello_asgi"),
-            "upload": partial(_uvicorn, app="upload_asgi"),
+            **{app: partial(_uvicorn, app=f"{app}_asgi") for app in ASGI_APPS},
             "files": partial(_uvicorn, app="files_asgi"),
         },
         version=partial(installed_version, "uvicorn", "httptools", "uvloop", "starlette"),
@@ -137,6 +150,24 @@ PEERS = (
         },
         version=partial(installed_version, "granian", "uvloop"),
         modules=("granian", "uvloop"),
+    ),
+    Peer(
+        "granian-asgi",
+        {app: partial(_granian, app=f"{app}_asgi", interface="asginl") for app in ASGI_APPS},
+        version=partial(installed_version, "granian", "uvloop"),
+        modules=("granian", "uvloop"),
+    ),
+    Peer(
+        "hypercorn",
+        {app: partial(_hypercorn, app=f"{app}_asgi") for app in ASGI_APPS},
+        version=partial(installed_version, "hypercorn", "uvloop"),
+        modules=("hypercorn", "uvloop"),
+    ),
+    Peer(
+        "daphne",
+        {app: partial(_daphne, app=f"{app}_asgi") for app in ASGI_APPS},
+        version=partial(installed_version, "daphne"),
+        modules=("daphne",),
     ),
     _wsgi_peer("granian-wsgi", "granian", _granian, interface="wsgi"),
 )

@@ -8,7 +8,7 @@ from kaserve.asgi.start cimport TaskStarter
 from kaserve.http.handler cimport BaseHandler
 from kaserve.http.messages cimport Request
 
-cdef object _COROUTINE, _DEFAULTS
+cdef object _COROUTINE
 cdef int HOP_BY_HOP, _UPGRADE
 
 cdef class ASGI(BaseHandler):

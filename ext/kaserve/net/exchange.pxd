@@ -46,6 +46,8 @@ cdef class Exchange(Outgoing):
     @cython.locals(service=Service)
     cdef _report_blocking(self, double now)
     cdef wait_for(self, future)
+    cpdef _on_done(self, future)
+    cpdef _resume(self)
     cdef bint is_pending(self) except -1
 
 @cython.locals(exchange=Exchange)

@@ -21,7 +21,7 @@ cdef class Service:
     cdef public object access_log, blocking, handler, host, new_host, on_close, respond, rng
     cdef public Timeline timeline
     cdef public set connections
-    cdef public list lifespans, timeouts
+    cdef public list lifespans, timeouts, upstreams
     cdef public str scheme
     cdef public double age, idle
     cdef public bint draining, stopping, timed

@@ -6,6 +6,7 @@ Knows when the application is called. Does not know what it is called with (`env
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -32,6 +33,8 @@ from .task import WSGITask
 from .upgrade import ApplicationUpgrade
 
 __all__ = ["WSGI", "Application"]
+
+log = logging.getLogger("kaserve")
 
 _MAX_SPOOLED = 1 << 30  # as much as a request body may have by default
 _MAX_SPOOLED_TOTAL = 8 << 30
@@ -103,6 +106,7 @@ class WSGI(BaseHandler):
         return task.future if upgrade is None else upgrade.wait_for(task.future)
 
     def attach(self, service: Any) -> None:
+        """As for any handler. A request for another protocol needs the server to give the application a socket."""
         self._service = service
 
     def close(self, timeout: float = 0.0) -> None:
@@ -147,6 +151,10 @@ def _respond(request: Request, start_response: StartResponse, result: Result) ->
             first = b"".join(written) if written is not None else next(filter(None, pieces), b"")
             if first:
                 start_response.send = reject_write
+                if len(first) == start_response.declared_length:
+                    response = start_response.full_response(request, first)
+                    _exhaust(request, pieces, result)
+                    return response
                 return start_response.streamed_response(_StreamedResult(first, pieces, result))
             content = b""
         response = start_response.full_response(request, content)
@@ -155,6 +163,20 @@ def _respond(request: Request, start_response: StartResponse, result: Result) ->
         raise
     close_result(result)
     return response
+
+
+def _exhaust(request: Request, pieces: Iterator[bytes], result: Result) -> None:
+    """The first piece was as long as announced, as with frameworks that wrap what they return: it is the whole
+    response, and leaves like one. What the application does after it is done now; too late to change the response."""
+    try:
+        if any(pieces):
+            log.error("the response to %r is longer than its Content-Length; the rest was cut off", request)
+    except Exception:
+        log.exception("the application failed after its response to %r was complete", request)
+    try:
+        close_result(result)
+    except Exception:
+        log.exception("closing the response to %r failed", request)
 
 
 class _StreamedResult:

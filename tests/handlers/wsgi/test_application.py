@@ -23,6 +23,8 @@ from kaserve import Server
 from kaserve.handlers import WSGI
 from kaserve.handlers.wsgi.file_wrapper import FileWrapper
 from kaserve.telemetry.endings import Ending
+from tests.tools.files import parse
+from tests.tools.hooks import respond
 from tests.tools.server import PATIENCE, Client, connect, get, post, request, serving, wait_for
 
 Start = Callable[..., Callable[[bytes], None]]
@@ -645,16 +647,26 @@ def test_an_error_in_the_middle_ends_the_connection(threads: int, caplog: pytest
     assert "LookupError" in errors(caplog)
 
 
-def test_an_error_after_the_end_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_after_the_end_is_only_logged(threads: int, caplog: pytest.LogCaptureFixture) -> None:
     def pieces() -> Iterator[bytes]:
         yield b"hello"
         raise LookupError("the fault")
 
     result = Result(pieces())
-    with client_of(responding(result, ("Content-Length", "5")), 1) as client:
+    with client_of(responding(result, ("Content-Length", "5")), threads) as client:
         assert client.ask().body == b"hello"
         result.wait()
-    assert "LookupError" in errors(caplog)
+        wait_for(lambda: "LookupError" in errors(caplog))
+        assert client.ask("/", method="HEAD").status == 200  # the connection persists
+
+
+def test_a_first_piece_as_long_as_announced_is_the_whole_response() -> None:
+    """So it is in memory, and leaves with its head; and the application is called to its end before that."""
+    result = Result([b"", b"hello", b""])
+    wsgi = WSGI(responding(result, ("Content-Length", "5")), threads=0)
+    response = respond(wsgi, parse("/"))
+    assert response.body == b"hello"
+    assert (result.pulled, result.closes) == (3, 1)
 
 
 def test_an_error_in_close_is_only_logged(threads: int, caplog: pytest.LogCaptureFixture) -> None:
