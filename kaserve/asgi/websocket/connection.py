@@ -5,9 +5,9 @@ the business of websockets and `reader`, nor ASGI: its owner takes messages, sen
 something new.
 
 Closing has one place, `_finish`: from then on the owner gets no more messages, but `close_code` and `close_reason`.
-Whoever closes, a close frame is sent if one can be sent (§7.1.1). If the client was first, the connection ends with
-our response to its frame. If we were, because the owner closes or the server stops, the client has `CLOSE_TIMEOUT` to
-send its own.
+Whichever side closes, a close frame is sent if one can be sent (§7.1.1). If the client was first, the connection ends
+with our response to its frame. If we were, because the owner closes or the server stops, the client has
+`CLOSE_TIMEOUT` to send its own.
 
 Flow control: what the owner has not taken is limited to `MAX_UNREAD` bytes, and one reading of the socket more; then
 the tunnel pauses. Pings go unread as well then, so there is no deadline for a pong that may lie among what is unread.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import websockets
+from websockets.asyncio.client import connect as connect_async
 from websockets.sync.client import connect
 
 import kaserve
@@ -44,7 +45,7 @@ class TestClients:
             assert client.recv() == "in three fragments"
             assert client.ping().wait(10)
             client.close(4000, "done")
-            assert (client.close_code, client.close_reason) == (4000, "done")
+            assert (client.protocol.close_code, client.protocol.close_reason) == (4000, "done")
 
     def test_aiohttp(self, server: Server) -> None:
         aiohttp = pytest.importorskip("aiohttp")
@@ -84,7 +85,7 @@ class TestClients:
 
     def test_many_at_once(self, server: Server) -> None:
         async def talk(number: int) -> None:
-            async with websockets.connect(url_of(server)) as client:
+            async with connect_async(url_of(server)) as client:
                 for i in range(20):
                     await client.send(f"{number} {i}")
                     assert await client.recv() == f"{number} {i}"
@@ -158,8 +159,8 @@ def test_frameworks(make: Callable[[], Any], caplog: pytest.LogCaptureFixture) -
             assert client.subprotocol == "a"
             client.send("hello")
             assert client.recv() == "hello"
-        with pytest.raises(websockets.InvalidStatus) as caught:
-            connect(url_of(server) + "denied").close()
+        with pytest.raises(websockets.InvalidStatus) as caught, connect(url_of(server) + "denied"):
+            pass
         assert caught.value.response.status_code == 401
         with connect(url_of(server), subprotocols=["a"]) as client:  # type: ignore[list-item]
             client.socket.close()
@@ -173,13 +174,13 @@ def test_in_a_loop_that_runs() -> None:
             kaserve.serve(echo, Config(port=0, access_log=False), on_start=started.set_result)
         )
         server = await started
-        async with websockets.connect(url_of(server)) as client:
+        async with connect_async(url_of(server)) as client:
             await client.send("hello")
             assert await client.recv() == "hello"
             server.shutdown()
             with pytest.raises(websockets.ConnectionClosedOK):
                 await client.recv()
-            assert client.close_code == 1001
+            assert client.protocol.close_code == 1001
         await serving
 
     asyncio.run(run())

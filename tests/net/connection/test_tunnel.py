@@ -1122,3 +1122,23 @@ class TestTLS:
         net.settle()
         client.read()
         assert (client.raw.was_reset, client.end) == (True, "truncated")
+
+
+def test_what_has_not_left(make_net: MakeNet) -> None:
+    """`unsent` tells what is kept and what the kernel keeps; reading makes it smaller."""
+    tunnel = Recorder()
+    net, client, _ = opened(make_net, tunnel)
+    connection = tunnel.connection
+    assert (connection.sent, connection.unsent()) == (0, (0, 0))
+    connection.write(MANY)
+    kept, queued = connection.unsent()
+    assert connection.sent == len(MANY)
+    assert 0 < kept < len(MANY)
+    assert 0 <= queued <= len(MANY) - kept
+    while client.read():
+        net.settle()
+    assert connection.unsent()[0] < kept
+    connection.close()
+    client.close()
+    net.settle()
+    assert connection.unsent() == (0, 0)
