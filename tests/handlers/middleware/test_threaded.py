@@ -17,7 +17,6 @@ from kaserve import Request, Response
 from kaserve.handlers import Threaded
 from kaserve.http.errors import HTTPError
 from kaserve.http.handler import BaseHandler, HandlerResult
-from kaserve.threads.workers import Workers
 from tests.tools.hooks import respond
 from tests.tools.server import PATIENCE, connect, get, post, serving, wait_for
 
@@ -305,5 +304,8 @@ def test_numbers_that_are_too_small(threads: int, queue: int) -> None:
 
 
 def test_threads_that_cannot_be_started(threaded: Callable[..., Threaded], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Workers, "_start_thread", lambda self: None)
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
     assert respond(threaded(lambda request: Response()), Request("GET", "/", 1, [])).status == 503
